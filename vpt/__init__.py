@@ -1,0 +1,53 @@
+"""vpt: prompt tuning for frozen, stock vision and audio transformers.
+
+Heavy libraries load when a name is first used: `import vpt` alone is quick.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from vpt import errors
+
+if TYPE_CHECKING:
+    from vpt.adapt import Result, adapt
+    from vpt.backbones import Backbone, Images, Sound, check, load_backbone
+    from vpt.data import load_data
+    from vpt.files import load, save
+    from vpt.model import PromptedModel
+    from vpt.objectives import Classification
+    from vpt.prompts import Border, DeepTokens, Patch, Prefix, Prompt, ShallowTokens, Stack
+    from vpt.readouts import Identity, Linear, NearestMean, Readout
+    from vpt.training import evaluate, fit
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "adapt": ("Result", "adapt"),
+    "backbones": ("Backbone", "Images", "Sound", "check", "load_backbone"),
+    "data": ("load_data",),
+    "files": ("load", "save"),
+    "model": ("PromptedModel",),
+    "objectives": ("Classification",),
+    "prompts": ("Border", "DeepTokens", "Patch", "Prefix", "Prompt", "ShallowTokens", "Stack"),
+    "readouts": ("Identity", "Linear", "NearestMean", "Readout"),
+    "training": ("evaluate", "fit"),
+}
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = ["Backbone", "Border", "Classification", "DeepTokens", "Identity", "Images", "Linear", "NearestMean", "Patch",
+           "Prefix", "Prompt", "PromptedModel", "Readout", "Result", "ShallowTokens", "Sound", "Stack", "adapt", "check",
+           "errors", "evaluate", "fit", "load", "load_backbone", "load_data", "save"]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'vpt' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"vpt.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

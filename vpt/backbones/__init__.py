@@ -1,0 +1,10 @@
+"""Frozen models: how they are opened, how their places are reached, and how to check that they are."""
+
+from vpt.backbones.attachment import Attachment
+from vpt.backbones.base import Backbone, Output
+from vpt.backbones.check import Report, check, count_hooks
+from vpt.backbones.inputs import Images, InputSpec, Raw, Sound
+from vpt.backbones.loading import bundled, load_backbone
+
+__all__ = ["Attachment", "Backbone", "Images", "InputSpec", "Output", "Raw", "Report", "Sound", "bundled", "check",
+           "count_hooks", "load_backbone"]  # fmt: skip

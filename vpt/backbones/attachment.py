@@ -1,0 +1,167 @@
+"""Sites attached to a backbone: hooks that are owned, counted, and undone by their own handles."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from vpt.backbones.insertion import Insertion
+from vpt.backbones.interception import Interception
+from vpt.errors import PromptError
+from vpt.sites import KeyValues, Pixels, Site, Tokens
+
+if TYPE_CHECKING:
+    from vpt.backbones.base import Backbone
+
+
+class Attachment:
+    """The sites of one prompt at work on one backbone. Bound methods only, so that deepcopy and pickle follow it.
+
+    classifier_inputs: what the final linear layers read in the forward that is running. Raises `PromptError` when a site
+    does not fit, and at the end of a forward in which a site did not act.
+    """
+
+    def __init__(self, backbone: Backbone, sites: Sequence[Site]) -> None:
+        self.backbone = backbone
+        self.sites = tuple(sites)
+        self.classifier_inputs: list[Tensor] = []
+        self.enabled = True
+        self._check_fit()
+        blocks = backbone.blocks
+        self._insertions = [Insertion(site, blocks) for site in self.sites if isinstance(site, Tokens)]
+        by_block: dict[int, list[KeyValues]] = {}
+        for site in self.sites:
+            if isinstance(site, KeyValues):
+                by_block.setdefault(site.block, []).append(site)
+        self._interceptions = [Interception(group) for group in by_block.values()]
+        self._readers: list[RemovableHandle] = [
+            layer.register_forward_pre_hook(self._read_classifier) for layer in backbone.classifiers
+        ]
+        self._handles: list[RemovableHandle] = []
+        self._install()
+
+    # fit -----------------------------------------------------------------------------------------------------------
+    def _check_fit(self) -> None:
+        """Ask every site for its rows once, on an empty example, and compare shapes with the backbone's."""
+        open_spans: list[Tokens] = []
+        with torch.no_grad():
+            for site in self.sites:
+                if isinstance(site, Pixels):
+                    self._check_pixels(site)
+                elif isinstance(site, Tokens):
+                    self._check_tokens(site)
+                    if any(_cross(site, other) for other in open_spans):
+                        raise PromptError("Two token spans cross; needed are spans that contain one another or do not meet.")
+                    open_spans.append(site)
+                else:
+                    self._check_key_values(site)
+
+    def _check_pixels(self, site: Pixels) -> None:
+        example, lengths = self.backbone.inputs.prepare(self.backbone.inputs.example(1).to(self.backbone.device))
+        try:
+            shape = site.apply(example, lengths)[0].shape
+        except RuntimeError as error:
+            raise PromptError(f"A pixel prompt does not fit inputs of shape {list(example.shape)}: {error}") from error
+        if shape != example.shape:
+            raise PromptError(f"A pixel prompt gave {list(shape)} for inputs of shape {list(example.shape)}.")
+
+    def _check_tokens(self, site: Tokens) -> None:
+        self.backbone.require_blocks(site.first, site.last)
+        for block in self.backbone.blocks[site.first : site.last + 1]:
+            if block.masked:
+                raise PromptError(
+                    f"Block {block.name} of {type(self.backbone.model).__name__} gets a tensor with one entry per token "
+                    f"({block.masked}); inserted tokens would not be in it. Use Prefix or a pixel prompt."
+                )
+        block = self.backbone.blocks[site.first]
+        found = site.make(torch.zeros(1, 1, block.width, device=self.backbone.device)).shape
+        if tuple(found) != (1, site.count, block.width):
+            raise PromptError(
+                f"Found prompt tokens {list(found)} for block {site.first}, whose tokens have width {block.width}; needed are "
+                f"[1,{site.count},{block.width}]. Make the prompt for this backbone: X.like(backbone, count={site.count})."
+            )
+
+    def _check_key_values(self, site: KeyValues) -> None:
+        self.backbone.require_blocks(site.block)
+        self.backbone.require_attention([site.block])
+        heads = self.backbone.heads[site.block] or (0, 0)
+        example = torch.zeros(1, heads[0], 1, heads[1], device=self.backbone.device)
+        keys, values, _ = site.make(example, example)
+        needed = (heads[0], site.count, heads[1])
+        if tuple(keys.shape[1:]) != needed or tuple(values.shape[1:]) != needed:
+            raise PromptError(f"Found prefix keys {list(keys.shape)} and values {list(values.shape)} for block {site.block}; "
+                              f"needed are [1,{needed[0]},{needed[1]},{needed[2]}].")  # fmt: skip
+
+    # at work -------------------------------------------------------------------------------------------------------
+    def _install(self) -> None:
+        for actor in (*self._insertions, *self._interceptions):
+            self._handles += actor.install(self.backbone.blocks)
+
+    def _uninstall(self) -> None:
+        for interception in self._interceptions:
+            interception.release()
+        while self._handles:
+            self._handles.pop().remove()
+
+    def _read_classifier(self, module: nn.Module, args: tuple) -> None:
+        self.classifier_inputs.append(args[0])
+
+    def pixels(self, x: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Apply the `Pixels` sites in order; the caller's tensor is never changed."""
+        for site in self.sites:
+            if isinstance(site, Pixels) and self.enabled:
+                x, lengths = site.apply(x, lengths)
+        return x, lengths
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Around one forward: count what acts, refuse silence, and let go of everything afterwards."""
+        actors = (*self._insertions, *self._interceptions)
+        self.classifier_inputs = []
+        for actor in actors:
+            actor.acted = 0
+        try:
+            yield
+            silent = [actor for actor in actors if self.enabled and actor.acted == 0]
+            if silent:
+                raise PromptError(_silence(self.backbone, silent[0]))
+        finally:
+            self.classifier_inputs = []
+            for interception in self._interceptions:
+                interception.release()
+
+    @contextmanager
+    def off(self) -> Iterator[None]:
+        """Run the bare model inside this context."""
+        self._uninstall()
+        self.enabled = False
+        try:
+            yield
+        finally:
+            self.enabled = True
+            self._install()
+
+    def remove(self) -> None:
+        """Take every hook off again; the model is as it was. Calling it twice does no harm."""
+        self._uninstall()
+        while self._readers:
+            self._readers.pop().remove()
+        if self.backbone.attachment is self:
+            self.backbone.attachment = None
+
+
+def _cross(a: Tokens, b: Tokens) -> bool:
+    a, b = sorted((a, b), key=lambda site: (site.first, -site.last))
+    return b.first <= a.last < b.last
+
+
+def _silence(backbone: Backbone, actor: Insertion | Interception) -> str:
+    if isinstance(actor, Interception):
+        return backbone.no_attention(actor.sites[0].block)
+    span = f"blocks {actor.site.first} to {actor.site.last}"
+    return f"Prompt tokens at {span} of {type(backbone.model).__name__} reached nothing: the blocks were not called (compiled, or skipped)."

@@ -1,0 +1,285 @@
+"""A frozen model with its preprocessing and its reachable places."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from accelerate.utils import send_to_device
+from torch import Tensor, nn
+from torch._dynamo.eval_frame import OptimizedModule
+from torch.func import functional_call
+
+from vpt.backbones.attachment import Attachment
+from vpt.backbones.inputs import InputSpec, Raw
+from vpt.backbones.structure import Block, Structure, logits_of, watch
+from vpt.errors import BackboneError, PromptError
+from vpt.sites import KeyValues, Site, Tokens
+
+
+class Output(NamedTuple):
+    """One forward's two outputs: features `[B,D]`, and logits `[B,K]` where the model has a classifier."""
+
+    features: Tensor
+    logits: Tensor | None
+
+
+class Backbone(nn.Module):
+    """A frozen model: always in eval mode, no parameter ever needs a gradient, raw input in, features and logits out.
+
+    depth: number of transformer blocks (0 for a CNN). widths: D of each block. heads: (heads, head_dim) of each block's
+    attention, None where `scaled_dot_product_attention` is not called. out_features: D of `features`. class_names: of
+    `logits`, or None. inputs: what raw input looks like. pool: how tokens `[B,N,D]` become features where the model does not
+    pool itself: "first" (its default if it has a class token) or "mean" (over valid positions for sound). Raises `BackboneError` where the structure cannot be used.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        inputs: InputSpec,
+        *,
+        identity: dict[str, Any] | None = None,
+        class_names: Sequence[str] | None = None,
+        blocks: str | None = None,
+        pool: str | None = None,
+        overrides: dict[str, Tensor] | None = None,
+    ) -> None:
+        super().__init__()
+        _refuse_compiled(model)
+        if pool not in (None, "first", "mean"):
+            raise BackboneError(f"Found pool={pool!r}; needed is 'first', 'mean', or None for the model's own pooling.")
+        self.model = model
+        self.inputs = inputs
+        self.identity = identity or {"kind": "module", "source": type(model).__name__}
+        named_class_token = any(n.rsplit(".", 1)[-1] in ("cls_token", "class_token") for n, _ in model.named_parameters())
+        self.pool = pool or ("first" if named_class_token else "mean")
+        self._own_pooling = pool is None
+        self._overrides = overrides or {}
+        self.attachment: Attachment | None = None
+        self._as_found = [(p, p.requires_grad) for p in model.parameters()], [(m, m.training) for m in model.modules()]
+        self._hold()
+        self._structure = self._observe(blocks)
+        self.class_names = list(class_names) if class_names is not None else None
+        if self.class_names is not None and len(self.class_names) != self.classes:
+            raise BackboneError(f"Found {len(self.class_names)} class names for a model with {self.classes} classes.")
+        self.out_features = self.run(self.inputs.example(1)).features.shape[1]
+
+    def _observe(self, blocks: str | None) -> Structure:
+        example = self.inputs.standardize(self.inputs.example(2)).to(self._like())
+        return watch(self.model, example, blocks, self._call)
+
+    # what is known of the model ------------------------------------------------------------------------------------
+    @property
+    def blocks(self) -> list[Block]:
+        """The transformer blocks in order; empty for a model without any."""
+        return self._structure.blocks
+
+    @property
+    def depth(self) -> int:
+        """Number of transformer blocks."""
+        return len(self.blocks)
+
+    @property
+    def widths(self) -> list[int]:
+        """D of each block's tokens."""
+        return [block.width for block in self.blocks]
+
+    @property
+    def heads(self) -> list[tuple[int, int] | None]:
+        """(heads, head_dim) of each block's attention; None where `scaled_dot_product_attention` was never called."""
+        return [(b.heads, b.head_dim) if b.heads and b.head_dim else None for b in self.blocks]
+
+    @property
+    def patch_dim(self) -> int:
+        """Fan-in of the patch embedding, C · height · width of a patch: half of VPT's initialisation bound."""
+        return self._structure.patch_dim
+
+    @property
+    def classifiers(self) -> list[nn.Linear]:
+        """The final linear layers: one, two in a distilled model (their outputs are averaged), or none."""
+        return self._structure.classifiers
+
+    @property
+    def classes(self) -> int:
+        """K, the number of logits; 0 without a classifier."""
+        return self.classifiers[0].out_features if self.classifiers else 0
+
+    def fingerprint(self) -> str:
+        """SHA-256 over names, shapes and bytes of every weight and buffer; independent of device."""
+        digest = hashlib.sha256()
+        state = dict(self.model.state_dict())
+        if isinstance(front_end := getattr(self.inputs, "front_end", None), nn.Module):
+            state |= {f"front_end.{name}": value for name, value in front_end.state_dict().items()}
+        for name, value in sorted(state.items()):
+            if isinstance(value, Tensor):
+                digest.update(f"{name} {tuple(value.shape)} {value.dtype}\n".encode())
+                digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        return digest.hexdigest()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model's weights are."""
+        return self._like().device
+
+    def require_blocks(self, *indices: int) -> None:
+        """Raise `BackboneError` for a model without transformer blocks, `PromptError` for a block it does not have."""
+        name = type(self.model).__name__
+        if self.depth == 0:
+            raise BackboneError(
+                f"{name} has no transformer blocks (looked for a list of 2 or more equal modules holding attention). Token "
+                "prompts need blocks; pixel prompts do not: use Border, or name the blocks with blocks='path.to.blocks'."
+            )
+        for index in indices:
+            if not 0 <= index < self.depth:
+                raise PromptError(f"Found a prompt for block {index}; {name} has blocks 0 to {self.depth - 1}.")
+
+    def require_attention(self, indices: Sequence[int]) -> None:
+        """Raise `PromptError` for a block whose attention never called `scaled_dot_product_attention`."""
+        for index in indices:
+            if self.heads[index] is None:
+                raise PromptError(self.no_attention(index))
+
+    def no_attention(self, index: int) -> str:
+        """Why a key/value prefix at block `index` reaches nothing, and what to do."""
+        attention = type(self.blocks[index].attention).__name__
+        return (
+            f"Block {index} of {type(self.model).__name__} ({attention}) never called torch's scaled_dot_product_attention, so "
+            "a key/value prefix reaches nothing. Use the model's SDPA attention (transformers: attn_implementation='sdpa', "
+            "timm: fused_attn=True), or DeepTokens, which need no seam."
+        )
+
+    # running it ----------------------------------------------------------------------------------------------------
+    def run(self, x: Raw) -> Output:
+        """Raw input → `Output`; attached prompts act. Raises `InputError`, and `PromptError` for a site that did not act."""
+        self._hold()
+        attachment = self.attachment or Attachment(self, ())
+        try:
+            prepared, lengths = self.inputs.prepare(send_to_device(x, self.device))
+            with attachment.watching():
+                prepared, lengths = attachment.pixels(prepared, lengths)
+                answer = self._call(self.inputs.standardize(prepared).to(self._like()))
+                return self._read(answer, attachment.classifier_inputs, lengths)
+        finally:
+            if attachment is not self.attachment:
+                attachment.remove()
+
+    def straight(self, x: Raw) -> Tensor:
+        """What the model itself answers, with no hook of ours at work: the reference that `check` compares with."""
+        prepared, lengths = self.inputs.prepare(send_to_device(x, self.device))
+        answer = self._call(self.inputs.standardize(prepared).to(self._like()))
+        return (logits_of(answer) if self.classifiers else self._pooled(answer, lengths)).float()  # type: ignore[union-attr]
+
+    def forward(self, x: Raw) -> Output:
+        """Same as `run`."""
+        return self.run(x)
+
+    def features(self, x: Raw) -> Tensor:
+        """Raw input → features `[B,D]`: what the model's final classifier reads, or its pooled tokens."""
+        return self.run(x).features
+
+    def logits(self, x: Raw) -> Tensor:
+        """Raw input → logits `[B,K]`. Raises `BackboneError` for a model without a classifier."""
+        logits = self.run(x).logits
+        if logits is None:
+            name = type(self.model).__name__
+            raise BackboneError(f"{name} has no classifier, so it has no logits. Read its features instead: vpt.Linear.")
+        return logits
+
+    def _call(self, x: Tensor) -> Any:
+        return functional_call(self.model, self._overrides, (x,)) if self._overrides else self.model(x)
+
+    def _read(self, answer: Any, classifier_inputs: list[Tensor], lengths: Tensor | None) -> Output:
+        if classifier_inputs:
+            return Output(torch.stack(classifier_inputs).mean(0).float(), logits_of(answer).float())  # type: ignore[union-attr]
+        return Output(self._pooled(answer, lengths).float(), None)
+
+    def _pooled(self, answer: Any, lengths: Tensor | None) -> Tensor:
+        """Features of a model without a classifier: its own pooled output, else its class token or the mean of its tokens."""
+        tokens = answer if isinstance(answer, Tensor) else getattr(answer, "last_hidden_state", None)
+        pooled = getattr(answer, "pooler_output", None) if self._own_pooling else None
+        if isinstance(pooled, Tensor):
+            return pooled
+        if isinstance(tokens, Tensor) and tokens.ndim == 2:
+            return tokens
+        if not isinstance(tokens, Tensor) or tokens.ndim != 3:
+            found = list(tokens.shape) if isinstance(tokens, Tensor) else type(answer).__name__
+            raise BackboneError(f"{type(self.model).__name__} returned {found}; needed are logits [B,K], features [B,D] or tokens [B,N,D].")
+        if self.pool == "first":
+            return tokens[:, 0]
+        if lengths is None:
+            return tokens.mean(1)
+        count = tokens.shape[1]
+        valid = torch.arange(count, device=tokens.device) < (lengths * count / self.inputs.shape[0]).ceil().view(-1, 1)
+        return (tokens * valid.unsqueeze(2)).sum(1) / valid.sum(1, keepdim=True)
+
+    # prompts -------------------------------------------------------------------------------------------------------
+    def insert(self, sites: Sequence[Site]) -> Attachment:
+        """Attach sites; they act on every forward until the attachment is removed. Raises `PromptError`."""
+        if self.attachment is not None:
+            raise PromptError("This backbone already has a prompt attached. Use model.swap(prompt) to exchange it, or "
+                              "model.close() to take it off first.")  # fmt: skip
+        self._hold()
+        self.attachment = Attachment(self, tuple(sites))
+        return self.attachment
+
+    def record(self, x: Raw) -> list[dict[str, Tensor]]:
+        """What each block sees on raw input, prompts off: `tokens` `[B,N,D]`, and `keys`, `values` `[B,heads,N,d]`."""
+        if self.attachment is not None:
+            raise PromptError("Detach the prompt before recording the backbone's own tokens: model.close().")
+        seen: list[dict[str, Tensor]] = [{} for _ in self.blocks]
+
+        def tokens(block: dict[str, Tensor], sequence: Tensor) -> Tensor:
+            block["tokens"] = sequence.detach()
+            return sequence[:, :0]
+
+        def keys_values(block: dict[str, Tensor], keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor, None]:
+            block["keys"], block["values"] = keys.detach(), values.detach()
+            return keys[..., :0, :], values[..., :0, :], None
+
+        sites: list[Site] = [Tokens(i, i, 0, partial(tokens, block)) for i, block in enumerate(seen)]
+        sites += [KeyValues(i, 0, partial(keys_values, seen[i])) for i, heads in enumerate(self.heads) if heads]
+        attachment = self.insert(sites)
+        try:
+            with torch.no_grad():
+                self.run(x)
+        finally:
+            attachment.remove()
+        return seen
+
+    # frozen, whatever the caller does ------------------------------------------------------------------------------
+    def _like(self) -> Tensor:
+        return next((p for p in self.model.parameters() if p.is_floating_point()), torch.zeros(()))
+
+    def _hold(self) -> None:
+        for parameter in self.model.parameters():
+            if parameter.requires_grad:
+                parameter.requires_grad_(False)
+        if any(module.training for module in self.model.modules()):
+            self.model.eval()
+
+    def train(self, mode: bool = True) -> Backbone:
+        """Stay in eval mode whatever is asked (dropout, drop-path and LayerDrop would change what prompts learn)."""
+        super().train(False)
+        return self
+
+    def release(self) -> nn.Module:
+        """The bare model with its training and requires_grad flags as they were found. Raises nothing."""
+        if self.attachment is not None:
+            self.attachment.remove()
+        for parameter, needed in self._as_found[0]:
+            parameter.requires_grad_(needed)
+        for module, training in self._as_found[1]:
+            module.training = training
+        return self.model
+
+
+def _refuse_compiled(model: nn.Module) -> None:
+    for name, module in model.named_modules():
+        if isinstance(module, (OptimizedModule, torch.jit.ScriptModule)) or module._compiled_call_impl is not None:
+            raise BackboneError(
+                f"{name or type(module).__name__} is compiled: it would ignore prompts without a word. Pass the module as it "
+                "was before torch.compile (or torch.jit), attach the prompt, and compile the PromptedModel afterwards."
+            )

@@ -1,0 +1,177 @@
+"""The six properties a backbone must have before prompts on it mean anything, tried on raw sites."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from vpt.backbones.base import Backbone, Output
+from vpt.backbones.structure import first_sequence
+from vpt.errors import BackboneError
+from vpt.sites import KeyValues, Pixels, Site, Tokens
+
+COUNT = 3
+Learned = tuple[list[nn.Parameter], Callable[[bool], list[Site]]]
+
+
+@dataclass
+class Report:
+    """Findings as (property, prompt form, passed, detail); `ok` when all passed."""
+
+    name: str
+    rows: list[tuple[str, str, bool, str]] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """Whether every property held."""
+        return all(row[2] for row in self.rows)
+
+    def raise_if_failed(self) -> None:
+        """Raise `BackboneError` with the report if a property failed."""
+        if not self.ok:
+            raise BackboneError(f"Prompts would not act as they should on this model.\n{self}")
+
+    def __str__(self) -> str:
+        lines = [f"{'ok  ' if passed else 'FAIL'} {form}: {what}{f' ({detail})' if detail else ''}" for what, form, passed, detail in self.rows]
+        return "\n".join([f"check of {self.name}", *lines])
+
+
+def check(backbone: Backbone) -> Report:
+    """Try the six properties on a backbone with nothing attached, for every site it can reach.
+
+    1 no sites: bit-equal output · 2 after removal: bit-equal, same hook counts · 3 token count unchanged outside spans ·
+    4 the order of the prompts changes nothing · 5 every prompt row gets gradient, no frozen weight does · 6 an optimizer
+    step leaves the fingerprint unchanged.
+    """
+    report = Report(type(backbone.model).__name__)
+    x = backbone.inputs.example(2).to(backbone.device)
+    with torch.no_grad():
+        bare = backbone.run(x)
+        straight = backbone.straight(x)
+    report.rows.append(("1 no sites: output bit-equal", "bare", torch.equal(bare.features if bare.logits is None else bare.logits, straight), ""))
+    for name, (parameters, sites) in _forms(backbone, x).items():
+        _check_form(report, name, backbone, x, bare, parameters, sites)
+    return report
+
+
+def _forms(backbone: Backbone, x: Tensor) -> dict[str, Learned]:
+    """Raw sites to try, each with its parameters; `sites(True)` puts the rows in reverse order."""
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(*shape: int) -> nn.Parameter:
+        return nn.Parameter((torch.randn(shape, generator=generator) * 0.5).to(backbone.device))
+
+    pixels = draw(*backbone.inputs.shape)
+    forms: dict[str, Learned] = {"pixels": ([pixels], lambda reverse: [Pixels(lambda x, n: (x + pixels, n))])}
+    if backbone.depth:
+        shallow = draw(COUNT, backbone.widths[0])
+        forms["shallow"] = ([shallow], lambda reverse: [Tokens(0, backbone.depth - 1, COUNT, partial(_rows, shallow, reverse))])
+        deep = [draw(COUNT, width) for width in backbone.widths]
+        forms["deep"] = (deep, lambda reverse: [Tokens(i, i, COUNT, partial(_rows, t, reverse)) for i, t in enumerate(deep)])
+    with_attention = [(i, h) for i, h in enumerate(backbone.heads) if h is not None]
+    if with_attention and len(with_attention) == backbone.depth:
+        prefix = [draw(2, heads, COUNT, size) for _, (heads, size) in with_attention]
+        forms["prefix"] = (
+            prefix,
+            lambda reverse: [KeyValues(i, COUNT, partial(_key_values, t, reverse)) for i, t in enumerate(prefix)],
+        )
+    if any(block.masked for block in backbone.blocks):
+        forms = {name: form for name, form in forms.items() if name not in ("shallow", "deep")}
+    return forms
+
+
+def _rows(tokens: Tensor, reverse: bool, x: Tensor) -> Tensor:
+    return (tokens.flip(0) if reverse else tokens).expand(len(x), -1, -1)
+
+
+def _key_values(tensor: Tensor, reverse: bool, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor, None]:
+    tensor = tensor.flip(2) if reverse else tensor
+    return tensor[0][None], tensor[1][None], None
+
+
+def _check_form(
+    report: Report, name: str, backbone: Backbone, x: Tensor, bare: Output, parameters: list[nn.Parameter], sites: Callable
+) -> None:
+    """Properties 2 to 6 for one form."""
+
+    def say(what: str, passed: bool, detail: str = "") -> None:
+        report.rows.append((what, name, passed, detail))
+
+    hooks, fingerprint = count_hooks(backbone.model), backbone.fingerprint()
+    expected = _token_counts(backbone, x)
+    if name == "shallow":  # inside its span from block 0 to the last
+        expected = [count + COUNT for count in expected[:-1]] + expected[-1:]
+    attachment = backbone.insert(sites(False))
+    try:
+        counts = _token_counts(backbone, x)
+        out = _flat(backbone.run(x))
+        (out * torch.linspace(-1, 1, out.numel(), device=out.device).view_as(out)).sum().backward()
+    finally:
+        attachment.remove()
+    if name != "pixels":
+        say("3 token count unchanged outside spans", counts == expected, f"found {counts}, needed {expected}")
+        attachment = backbone.insert(sites(True))
+        try:
+            with torch.no_grad():
+                error = _relative(_flat(backbone.run(x)), out.detach())
+        finally:
+            attachment.remove()
+        say("4 order of the prompts changes nothing", error < 1e-4, f"relative difference {error:.1e}")
+    rows = [p.grad.abs().sum(-1) if p.grad is not None else torch.zeros(1) for p in parameters]
+    # a pixel may lie where a CNN's pooling looks at its neighbour only; every token row must be reached
+    reached = all(bool((row > 0).any() if name == "pixels" else (row > 0).all()) for row in rows)
+    say("5 every row gets gradient, no frozen weight does", reached and all(p.grad is None for p in backbone.model.parameters()))
+    torch.optim.SGD(parameters, lr=0.1).step()
+    say("6 an optimizer step leaves the fingerprint unchanged", backbone.fingerprint() == fingerprint)
+    with torch.no_grad():
+        same = _equal(backbone.run(x), bare)
+    say("2 after removal: output bit-equal, same hooks", same and count_hooks(backbone.model) == hooks)
+
+
+def count_hooks(model: nn.Module) -> dict[str, int]:
+    """Number of forward and backward hooks of each module that has any."""
+    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    counts = {name: sum(len(getattr(m, kind)) for kind in kinds) for name, m in model.named_modules()}
+    return {name: count for name, count in counts.items() if count}
+
+
+def _token_counts(backbone: Backbone, x: Tensor) -> list[int]:
+    """The sequence length that every block hands on, prompts acting."""
+    counts: list[int] = []
+
+    def see(tokens: Tensor | None) -> None:
+        if tokens is not None:
+            counts.append(tokens.numel() // (tokens.shape[-1] * len(x)))
+
+    def before(module: nn.Module, args: tuple, kwargs: dict) -> None:
+        see(first_sequence(args, kwargs))
+
+    def after(module: nn.Module, args: tuple, output: Tensor | tuple) -> None:
+        see(output[0] if isinstance(output, tuple) else output)
+
+    modules = [block.module for block in backbone.blocks]
+    handles = [m.register_forward_pre_hook(before, with_kwargs=True, prepend=True) for m in modules[1:]]
+    handles += [m.register_forward_hook(after) for m in modules[-1:]]
+    try:
+        with torch.no_grad():
+            backbone.run(x)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return counts
+
+
+def _flat(out: Output) -> Tensor:
+    return torch.cat([t for t in out if t is not None], dim=1)
+
+
+def _equal(a: Output, b: Output) -> bool:
+    return all((u is None and v is None) or (u is not None and v is not None and torch.equal(u, v)) for u, v in zip(a, b, strict=True))
+
+
+def _relative(a: Tensor, b: Tensor) -> float:
+    return float((a - b).norm() / b.norm().clamp(min=1e-12))

@@ -1,0 +1,210 @@
+"""What a backbone wants to be fed: raw input is checked here, and given its mean and standard deviation here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from vpt.errors import InputError
+
+Raw = Tensor | tuple[Tensor, Tensor]
+FrontEnd = Callable[[Tensor, Tensor], Tensor]
+
+
+def _floats(x: object, what: str, expected: str) -> Tensor:
+    """The tensor itself as floats; half precision and float64 become float32, integers are refused."""
+    if not isinstance(x, Tensor):
+        raise InputError(f"Found {type(x).__name__} where {what} should be; needed is {expected}.")
+    if not x.is_floating_point():
+        scale = {torch.uint8: "255", torch.int16: "32768"}.get(x.dtype, "the largest value it can hold")
+        raise InputError(f"Found {what} of type {x.dtype}; needed are floats, {expected}. Divide by {scale} first.")
+    return x.float()
+
+
+def _check_range(x: Tensor, low: float, high: float, what: str, hint: str) -> None:
+    """Refuse values outside `[low, high]`, NaN included (skipped inside torch.compile, where it would break the graph)."""
+    if torch.compiler.is_compiling() or x.numel() == 0:
+        return
+    found = [float(v) for v in torch.aminmax(x.detach())]
+    if not (found[0] >= low - 1e-3 and found[1] <= high + 1e-3):
+        raise InputError(
+            f"Found {what} with values from {found[0]:.4g} to {found[1]:.4g}; needed are finite values in "
+            f"[{low:g}, {high:g}]. {hint}"
+        )
+
+
+def _channels(values: float | Sequence[float], channels: int, what: str) -> tuple[float, ...]:
+    given = tuple(float(v) for v in values) if isinstance(values, Sequence) else (float(values),)
+    given = given * channels if len(given) == 1 else given
+    if len(given) != channels or (what == "std" and not all(v > 0 for v in given)):
+        raise InputError(f"Found {what}={values!r}; needed is one {'positive ' * (what == 'std')}number per channel ({channels}).")
+    return given
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images `[B,C,H,W]` with values in [0,1].
+
+    size: (height, width) in pixels. mean, std: per channel, in units of [0,1]. crop_pct: the share of the resized image
+    that the centre crop keeps when a file is read. interpolation: "bicubic" or "bilinear". Raises `InputError` on use.
+    """
+
+    size: tuple[int, int]
+    mean: tuple[float, ...] = (0.0, 0.0, 0.0)
+    std: tuple[float, ...] = (1.0, 1.0, 1.0)
+    channels: int = 3
+    crop_pct: float = 1.0
+    interpolation: str = "bicubic"
+    kind: Literal["image"] = field(default="image", init=False)
+    # what a pixel prompt needs to know: the level of "nothing there", and the unit of its bound
+    base: float = field(default=0.0, init=False)
+    unit: float = field(default=1.0, init=False)
+
+    def __post_init__(self) -> None:
+        size = (self.size, self.size) if isinstance(self.size, int) else tuple(int(s) for s in self.size)
+        object.__setattr__(self, "size", size)
+        object.__setattr__(self, "mean", _channels(self.mean, self.channels, "mean"))
+        object.__setattr__(self, "std", _channels(self.std, self.channels, "std"))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one prepared input: `(C, H, W)`."""
+        return (self.channels, *self.size)
+
+    def prepare(self, x: Raw) -> tuple[Tensor, None]:
+        """Check raw images `[B,C,H,W]`; half and double precision become float32. Raises `InputError`."""
+        expected = f"images [B,{self.channels},{self.size[0]},{self.size[1]}] in [0,1]"
+        x = _floats(x, "images", expected)
+        if x.ndim != 4 or tuple(x.shape[1:]) != self.shape:
+            hint = "Add a batch dimension: x[None]." if x.ndim == 3 else (
+                "Resize them (torchvision.transforms.v2.functional.resize), and repeat a grey channel three times."
+            )
+            raise InputError(f"Found images of shape {list(x.shape)}; needed are {expected}. {hint}")
+        _check_range(x, 0.0, 1.0, "images", "Divide 0–255 images by 255; do not subtract mean and std: the backbone does.")
+        return x, None
+
+    def standardize(self, x: Tensor) -> Tensor:
+        """(x − mean) / std per channel, `[B,C,H,W]`; differentiable, and defined outside [0,1] too."""
+        mean, std = (torch.tensor(v, dtype=x.dtype, device=x.device).view(-1, 1, 1) for v in (self.mean, self.std))
+        return (x - mean) / std
+
+    def normalize(self, x: Raw) -> Tensor:
+        """Raw input → what the model itself wants. Raises `InputError`."""
+        return self.standardize(self.prepare(x)[0])
+
+    def example(self, batch: int = 2) -> Tensor:
+        """Random raw images `[batch,C,H,W]` of the right shape, the same on every call."""
+        return torch.rand(batch, *self.shape, generator=torch.Generator().manual_seed(0))
+
+    def describe(self) -> dict[str, Any]:
+        """Plain values for a file's header."""
+        return {"kind": "image", "size": list(self.size), "channels": self.channels, "mean": list(self.mean),
+                "std": list(self.std), "crop_pct": self.crop_pct, "interpolation": self.interpolation}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Sound:
+    """Sound: `(waveform [B,T], lengths [B])` in [-1,1], or a spectrogram `[B,frames,bins]` (or with frame lengths).
+
+    sample_rate: Hz. samples: length of a full clip; shorter ones are padded, longer ones cut, as the models' own feature
+    extractors do. frames, bins: shape of the spectrogram. front_end: (waveform `[B,samples]`, lengths `[B]`) →
+    spectrogram `[B,frames,bins]` in its own units. window, hop: of a frame, in samples. mean, std: of the spectrogram;
+    scale: the model divides by scale · std (2 for AST). Raises `InputError` on use.
+    """
+
+    sample_rate: int
+    samples: int
+    frames: int
+    bins: int
+    front_end: FrontEnd | None = None
+    window: int = 400
+    hop: int = 160
+    mean: float = 0.0
+    std: float = 1.0
+    scale: float = 1.0
+    kind: Literal["sound"] = field(default="sound", init=False)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one prepared input: `(frames, bins)`."""
+        return (self.frames, self.bins)
+
+    @property
+    def base(self) -> float:
+        """The level at which a pixel prompt starts: 0 in the model's own units."""
+        return self.mean
+
+    @property
+    def unit(self) -> float:
+        """One σ of the spectrogram: the unit of a pixel prompt's bound."""
+        return self.std
+
+    def frame_lengths(self, lengths: Tensor) -> Tensor:
+        """Number of valid frames `[B]` of clips that hold `lengths` samples `[B]` (whole windows only, at least one)."""
+        frames = torch.div(lengths - self.window, self.hop, rounding_mode="floor") + 1
+        return frames.clamp(1, self.frames)
+
+    def prepare(self, x: Raw) -> tuple[Tensor, Tensor]:
+        """Raw sound → (spectrogram `[B,frames,bins]` in the front end's units, valid frames `[B]`). Raises `InputError`."""
+        x, lengths = x if isinstance(x, (tuple, list)) and len(x) == 2 else (x, None)
+        expected = (f"(waveform [B,T] in [-1,1] at {self.sample_rate} Hz, lengths [B]) or a spectrogram "
+                    f"[B,{self.frames},{self.bins}]")  # fmt: skip
+        x = _floats(x, "sound", expected)
+        if x.ndim == 2:
+            return self._from_waveform(x, lengths, expected)
+        if x.ndim != 3 or x.shape[2] != self.bins:
+            raise InputError(f"Found sound of shape {list(x.shape)}; needed is {expected}.")
+        if not torch.compiler.is_compiling() and not bool(torch.isfinite(x).all()):
+            raise InputError("Found NaN or infinite values in a spectrogram; needed are finite ones.")
+        whole = torch.full((len(x),), x.shape[1], device=x.device)
+        lengths = whole if lengths is None else lengths.to(x.device)
+        return _fit_time(x, self.frames), lengths.clamp(1, self.frames)
+
+    def _from_waveform(self, x: Tensor, lengths: Tensor | None, expected: str) -> tuple[Tensor, Tensor]:
+        if self.front_end is None:
+            raise InputError("Found a waveform, but this backbone has no front end; needed is a spectrogram "
+                             f"[B,{self.frames},{self.bins}], or vpt.Sound(..., front_end=...).")  # fmt: skip
+        if lengths is None or not isinstance(lengths, Tensor) or lengths.shape != (len(x),):
+            raise InputError(f"Found a waveform {list(x.shape)} without one length per clip; needed is {expected}.")
+        if int(lengths.min()) < 1 or int(lengths.max()) > x.shape[1]:
+            raise InputError(f"Found clip lengths from {int(lengths.min())} to {int(lengths.max())}; needed are 1 to "
+                             f"{x.shape[1]} samples.")  # fmt: skip
+        _check_range(x, -1.0, 1.0, "a waveform", "Divide 16-bit integers by 32768.")
+        lengths = lengths.to(x.device).clamp(max=self.samples)
+        with torch.no_grad():
+            spectrogram = self.front_end(_fit_time(x, self.samples), lengths)
+        if tuple(spectrogram.shape[1:]) != self.shape:
+            raise InputError(f"The front end gave {list(spectrogram.shape)}; needed is [B,{self.frames},{self.bins}].")
+        return spectrogram, self.frame_lengths(lengths)
+
+    def standardize(self, x: Tensor) -> Tensor:
+        """(x − mean) / (scale · std), `[B,frames,bins]`."""
+        return (x - self.mean) / (self.scale * self.std)
+
+    def normalize(self, x: Raw) -> Tensor:
+        """Raw input → what the model itself wants. Raises `InputError`."""
+        return self.standardize(self.prepare(x)[0])
+
+    def example(self, batch: int = 2) -> Tensor:
+        """Random raw spectrograms `[batch,frames,bins]`, the same on every call."""
+        noise = torch.randn(batch, *self.shape, generator=torch.Generator().manual_seed(0))
+        return self.mean + self.std * noise
+
+    def describe(self) -> dict[str, Any]:
+        """Plain values for a file's header."""
+        names = ("sample_rate", "samples", "frames", "bins", "window", "hop", "mean", "std", "scale")
+        return {"kind": "sound", **{name: getattr(self, name) for name in names}}
+
+
+InputSpec = Images | Sound
+
+
+def _fit_time(x: Tensor, size: int) -> Tensor:
+    """Pad dimension 1 with zeros at its end, or cut it, to `size`."""
+    if x.shape[1] >= size:
+        return x[:, :size]
+    return torch.cat([x, x.new_zeros(x.shape[0], size - x.shape[1], *x.shape[2:])], dim=1)

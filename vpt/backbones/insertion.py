@@ -1,0 +1,48 @@
+"""Tokens in a plain sequence of blocks: put in front before a block, cut off after one (the slow, obvious reference)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from vpt.backbones.structure import Block, first_sequence, replace_sequence
+from vpt.errors import PromptError
+from vpt.sites import Tokens
+
+
+class Insertion:
+    """One `Tokens` site at work on a list of blocks; `acted` counts the forwards in which it was cut off again."""
+
+    def __init__(self, site: Tokens, blocks: list[Block]) -> None:
+        self.site = site
+        self.seq_first = blocks[site.first].seq_first
+        self.acted = 0
+
+    def install(self, blocks: list[Block]) -> list[RemovableHandle]:
+        """Hook the span's first and last block. A later span leaves before an earlier one, as brackets do."""
+        first, last = blocks[self.site.first].module, blocks[self.site.last].module
+        return [
+            first.register_forward_pre_hook(self.enter, with_kwargs=True),
+            last.register_forward_hook(self.leave, prepend=True),
+        ]
+
+    def enter(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
+        """Before block `first`: `[B,N,D]` → `[B,count+N,D]`."""
+        x = first_sequence(args, kwargs)
+        if x is None:
+            raise PromptError(f"{type(module).__name__} was called without a token sequence [B,N,D].")
+        if self.seq_first:
+            made = self.site.make(x.transpose(0, 1)).transpose(0, 1)
+        else:
+            made = self.site.make(x)
+        return replace_sequence(args, kwargs, torch.cat([made.to(x.dtype), x], dim=0 if self.seq_first else 1))
+
+    def leave(self, module: nn.Module, args: tuple, output: Any) -> Any:
+        """After block `last`: `[B,count+N,D]` → `[B,N,D]`; further outputs of the block pass unchanged."""
+        self.acted += 1
+        x = output[0] if isinstance(output, tuple) else output
+        cut: Tensor = x[self.site.count :] if self.seq_first else x[:, self.site.count :]
+        return (cut, *output[1:]) if isinstance(output, tuple) else cut

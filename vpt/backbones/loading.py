@@ -1,0 +1,228 @@
+"""Opening a frozen model: a timm name, a transformers id or folder, a bundled name, or a module you hold."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from vpt.backbones.ast import ast_sound, is_ast, resized_positions
+from vpt.backbones.base import Backbone
+from vpt.backbones.check import check
+from vpt.backbones.inputs import Images, InputSpec, Sound
+from vpt.errors import BackboneError
+
+ASSETS = next((p for p in (Path(__file__).parents[1] / "assets", Path(__file__).parents[2] / "assets") if p.is_dir()), Path("assets"))
+
+# classes that the project's own tests put through `check`; any other is checked when it is opened
+SEEN = {
+    "timm.models.vision_transformer.VisionTransformer",
+    "timm.models.deit.VisionTransformerDistilled",
+    "transformers.models.vit.modeling_vit.ViTModel",
+    "transformers.models.vit.modeling_vit.ViTForImageClassification",
+    "transformers.models.audio_spectrogram_transformer.modeling_audio_spectrogram_transformer.ASTModel",
+    "transformers.models.audio_spectrogram_transformer.modeling_audio_spectrogram_transformer.ASTForAudioClassification",
+}
+
+
+def load_backbone(
+    source: str | Path | nn.Module,
+    *,
+    weights: str | Path = "pretrained",
+    seed: int = 0,
+    inputs: InputSpec | None = None,
+    seconds: float | None = None,
+    blocks: str | None = None,
+    pool: str | None = None,
+    classes: Sequence[str] | None = None,
+    **options: Any,
+) -> Backbone:
+    """Open a model as a frozen `Backbone`.
+
+    source: a timm name with its tag ("vit_base_patch16_224.augreg_in21k"), a Hugging Face id ("google/vit-base-patch16-224")
+    or local folder, a bundled name ("vpt:vit-p8-64"), or an `nn.Module`. weights: "pretrained", "random" (drawn from
+    `seed`), or a file (safetensors, or a torch checkpoint read with weights_only). inputs: `vpt.Images` or `vpt.Sound`
+    where the model does not say, or to override it. seconds: clip length of an AST; its position grid is interpolated.
+    blocks: path of the list of blocks where structure does not show it. pool: "first" or "mean" for models that return
+    tokens. classes: names of the logits. options: passed to the library that builds the model (num_classes=…,
+    img_size=…, attn_implementation=…). Raises `BackboneError`.
+    """
+    facts: dict[str, Any] = {}
+    if isinstance(source, nn.Module):
+        if options or str(weights) != "pretrained":
+            raise BackboneError("weights and library options are for models opened by name; load them into your module first.")
+        model, identity = source, {"kind": "module", "source": f"{type(source).__module__}.{type(source).__qualname__}"}
+    else:
+        model, identity, facts = _open(str(source), str(weights), seed, options)
+    if seconds is not None:
+        identity["seconds"] = seconds
+    inputs = inputs or facts.get("inputs") or describe_inputs(model, facts, seconds)
+    overrides: dict[str, Tensor] = {}
+    if is_ast(model) and isinstance(inputs, Sound):
+        overrides = resized_positions(model, inputs.frames)
+    backbone = Backbone(
+        model,
+        inputs,
+        identity=identity,
+        class_names=classes or facts.get("class_names") or _class_names(model),
+        blocks=blocks,
+        pool=pool or facts.get("pool"),
+        overrides=overrides,
+    )
+    if f"{type(model).__module__}.{type(model).__name__}" not in SEEN:
+        check(backbone).raise_if_failed()
+    return backbone
+
+
+def describe_inputs(model: nn.Module, facts: dict[str, Any], seconds: float | None = None) -> InputSpec:
+    """What a model says of its own input: timm's and transformers' configs. Raises `BackboneError` if it says nothing."""
+    config = getattr(model, "config", None)
+    if is_ast(model):
+        return ast_sound(config, facts, seconds)
+    if seconds is not None:
+        raise BackboneError(f"seconds= is for audio spectrogram transformers; {type(model).__name__} says nothing of sound.")
+    size = getattr(getattr(model, "patch_embed", None), "img_size", None)
+    cfg = getattr(model, "pretrained_cfg", None) or {}
+    if size or cfg:
+        names = ("mean", "std", "crop_pct", "interpolation")
+        channels = next((m.in_channels for m in model.modules() if isinstance(m, nn.Conv2d)), 3)
+        known = {name: cfg[name] for name in names if cfg.get(name) is not None}
+        for name in ("mean", "std"):
+            if name in known and len(known[name]) != channels:
+                known[name] = (sum(known[name]) / len(known[name]),)
+        known = {"mean": (0.0,), "std": (1.0,)} | known if channels != 3 else known
+        return Images(size=tuple(size or cfg["input_size"][1:]), channels=channels, **known)
+    size = getattr(config, "image_size", None)
+    if size is not None:
+        mean, std = facts.get("image_mean", (0.5, 0.5, 0.5)), facts.get("image_std", (0.5, 0.5, 0.5))
+        channels = getattr(config, "num_channels", 3)
+        return Images(size=size, mean=tuple(mean[:channels]), std=tuple(std[:channels]), channels=channels, interpolation="bilinear")
+    raise BackboneError(
+        f"{type(model).__name__} does not say what its input looks like. Say it: load_backbone(model, inputs=vpt.Images(size=(H, W), "
+        "mean=…, std=…)) or inputs=vpt.Sound(sample_rate=…, samples=…, frames=…, bins=…)."
+    )
+
+
+def bundled() -> dict[str, dict[str, Any]]:
+    """The backbones that ship with the package: name → its description."""
+    return {f"vpt:{p.parent.name}": json.loads(p.read_text()) for p in sorted(ASSETS.glob("*/config.json"))}
+
+
+# one function per kind of source -----------------------------------------------------------------------------------
+def _open(source: str, weights: str, seed: int, options: dict[str, Any]) -> tuple[nn.Module, dict[str, Any], dict[str, Any]]:
+    """(model, identity, facts) of a model opened by name."""
+    import timm
+
+    if "trust_remote_code" in options:
+        raise BackboneError("vpt never runs code from a model's repository (trust_remote_code).")
+    if source.startswith("vpt:"):
+        kind, opener = "bundled", _open_bundled
+    elif Path(source).is_dir():
+        kind, opener = "folder", _open_transformers
+    elif "/" not in source and timm.is_model(source):
+        kind, opener = "timm", _open_timm
+    elif source.startswith(("timm/", "hf-hub:", "hf_hub:")):
+        kind, opener = "timm-hub", _open_timm
+    elif source.count("/") == 1 and not source.startswith(("/", ".", "~")):
+        kind, opener = "hub", _open_transformers
+    else:
+        near = ", ".join(timm.list_models(f"*{source.split('.')[0][:12]}*")[:4])
+        raise BackboneError(f"Found no model called {source!r}: not a folder, a timm name, a Hugging Face id (owner/name) or a "
+                            f"bundled name ({', '.join(bundled())}).{f' Near: {near}.' if near else ''}")  # fmt: skip
+    identity = {"kind": kind, "source": source, "weights": weights if weights in ("pretrained", "random") else "file"}
+    identity |= ({"options": options} if options else {}) | ({"seed": seed} if weights == "random" else {})
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        try:
+            model, facts = opener(source, weights == "pretrained", options)
+        except (OSError, RuntimeError, ValueError, TypeError, SafetensorError) as error:
+            raise BackboneError(f"{source!r} could not be opened: {error}") from error
+    if weights not in ("pretrained", "random"):
+        _load_weights(model, Path(weights))
+    return model, identity, facts
+
+
+def _open_bundled(source: str, pretrained: bool, options: dict[str, Any]) -> tuple[nn.Module, dict[str, Any]]:
+    from safetensors.torch import load_file
+    from timm.models.vision_transformer import VisionTransformer
+
+    known = bundled()
+    if source not in known:
+        raise BackboneError(f"Found no bundled backbone {source!r}; there are {', '.join(known)}.")
+    config = known[source]
+    model = VisionTransformer(**(config["timm"] | options))
+    if pretrained:
+        model.load_state_dict(load_file(ASSETS / source[4:] / "model.safetensors"))
+    inputs = Images(size=config["timm"]["img_size"], mean=tuple(config["mean"]), std=tuple(config["std"]))
+    return model, {"inputs": inputs, "class_names": [name for _, name in config["classes"]]}
+
+
+def _open_timm(source: str, pretrained: bool, options: dict[str, Any]) -> tuple[nn.Module, dict[str, Any]]:
+    import timm
+
+    name = f"hf-hub:{source}" if source.startswith("timm/") else source
+    return timm.create_model(name, pretrained=pretrained, **options), {}
+
+
+def _open_transformers(source: str, pretrained: bool, options: dict[str, Any]) -> tuple[nn.Module, dict[str, Any]]:
+    import transformers
+
+    config = transformers.AutoConfig.from_pretrained(source, trust_remote_code=False)
+    architecture = (getattr(config, "architectures", None) or ["AutoModel"])[0]
+    auto = transformers.AutoModel
+    if architecture.endswith(("ForImageClassification", "ForAudioClassification")):
+        auto = getattr(transformers, "AutoModel" + architecture[architecture.index("For") :])
+    facts = _preprocessor(source)
+    if architecture == "ViTModel":
+        options = options | {"add_pooling_layer": False}
+        facts["pool"] = "first"
+    if pretrained:
+        return auto.from_pretrained(source, config=config, trust_remote_code=False, **options), facts
+    return auto.from_config(config, trust_remote_code=False, **options), facts
+
+
+def _preprocessor(source: str) -> dict[str, Any]:
+    """What `preprocessor_config.json` says (mean, std, size, sampling rate), or nothing."""
+    from transformers.feature_extraction_utils import FeatureExtractionMixin
+
+    try:
+        return FeatureExtractionMixin.get_feature_extractor_dict(source)[0]
+    except OSError:
+        return {}
+
+
+def _load_weights(model: nn.Module, path: Path) -> None:
+    """Load a file's weights by name, all of them and no others. Raises `BackboneError`."""
+    import pickle
+
+    from timm.models import load_checkpoint
+
+    try:
+        load_checkpoint(model, str(path), strict=True, weights_only=True)
+    except FileNotFoundError as error:
+        raise BackboneError(f"Found no weights at {path}.") from error
+    except (RuntimeError, SafetensorError, pickle.UnpicklingError, KeyError, ValueError, OSError) as error:
+        raise BackboneError(f"{path} does not hold the weights of {type(model).__name__}: {error}") from error
+
+
+def _class_names(model: nn.Module) -> list[str] | None:
+    """Names of the logits, where the model's library knows them."""
+    names = getattr(getattr(model, "config", None), "id2label", None)
+    if names:
+        found = [str(names[i]) for i in sorted(names)]
+        generic = all(name == f"LABEL_{i}" for i, name in enumerate(found))
+        has_head = type(model).__name__.endswith("Classification")
+        return found if has_head and not generic else None
+    if getattr(model, "pretrained_cfg", None) and getattr(model, "num_classes", 0) in (1000, 11821, 21841, 21843):
+        from timm.data import ImageNetInfo, infer_imagenet_subset
+
+        subset = infer_imagenet_subset(model)
+        if subset:
+            info = ImageNetInfo(subset)
+            return [info.index_to_description(i) for i in range(info.num_classes())]
+    return None

@@ -1,0 +1,142 @@
+"""From a folder, a CSV manifest or a torch Dataset to labelled training, validation and test examples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from rich.progress import track
+
+from vpt.data.augment import AUGMENTS, augment
+from vpt.data.examples import Examples, Files, wrap
+from vpt.data.readers import fit_image, read_sound, reader, suffixes
+from vpt.data.sources import Item, list_folder, list_manifest
+from vpt.data.splits import few_shot, hold_out
+from vpt.errors import BadFilesError, DataError
+
+__all__ = ["AUGMENTS", "Data", "Examples", "augment", "few_shot", "hold_out", "load_data", "read_sound", "reader"]
+
+
+@dataclass
+class Data:
+    """Training, validation and test examples with their class names. test is None where there is none.
+
+    skipped: files that were left out as bad, as (path, reason).
+    """
+
+    train: Examples
+    val: Examples
+    test: Examples | None
+    classes: list[str]
+    skipped: list[tuple[str, str]]
+
+
+def load_data(
+    source: Any,
+    inputs: Any,
+    *,
+    shots: int | None = None,
+    val_share: float = 0.2,
+    test_share: float = 0.2,
+    seed: int = 0,
+    skip_bad: bool = False,
+    classes: Sequence[str] | None = None,
+    progress: bool = True,
+) -> Data:
+    """Open labelled data for a backbone's `inputs`, split it, and read every file once, before any training.
+
+    source: a folder (`class/file` or `split/class/file`), a CSV manifest (path,label[,group][,split]), a torch Dataset of
+    (input, label[, group]), or a mapping of "train" (and "val", "test") to Datasets. Splits that are not given are held
+    out of the training examples, stratified and seeded: `test_share` only where there is neither validation nor test
+    data, `val_share` where there is no validation data. shots: keep k training examples of each class. Raises `DataError`;
+    `BadFilesError` listing every file that cannot be used, unless `skip_bad`.
+    """
+    if isinstance(source, Data):
+        return source
+    skipped: list[tuple[str, str]] = []
+    if isinstance(source, (str, Path)):
+        parts, skipped = _from_files(Path(source), inputs, skip_bad, progress)
+    else:
+        given = dict(source) if isinstance(source, Mapping) else {"train": source}
+        unknown = set(given) - {"train", "val", "test"}
+        if unknown or "train" not in given:
+            raise DataError(f"Found data with parts {sorted(given)}; needed is 'train', and if wanted 'val' and 'test'.")
+        parts = {name: wrap(value, classes, lambda x: _convert(x, inputs)) for name, value in given.items() if value is not None}
+    train = parts["train"]
+    _check_classes(parts)
+    if "val" not in parts and "test" not in parts and test_share:
+        train, parts["test"] = hold_out(train, test_share, seed, "test")
+    if "val" not in parts:
+        train, parts["val"] = hold_out(train, val_share, seed, "validation")
+    if shots is not None:
+        train = few_shot(train, shots, seed)
+    return Data(train, parts["val"], parts.get("test"), train.classes, skipped)
+
+
+def _convert(x: Any, inputs: Any) -> Any:
+    """A PIL picture of a torchvision data set → tensor `[C,H,W]` in [0,1]; anything else as it is."""
+    return fit_image(x, inputs).float() / 255 if isinstance(x, Image.Image) else x
+
+
+def _from_files(path: Path, inputs: Any, skip_bad: bool, progress: bool) -> tuple[dict[str, Examples], list[tuple[str, str]]]:
+    if not path.exists():
+        raise DataError(f"Found nothing at {path}; needed is a folder of classes or a CSV manifest.")
+    if path.is_file() and path.suffix.lower() != ".csv":
+        raise DataError(f"{path} is a file; needed is a folder of classes or a CSV manifest (.csv). Unpack an archive first.")
+    items = list_folder(path) if path.is_dir() else list_manifest(path)
+    files = Files([item.path for item in items], reader(inputs))
+    bad = _scan(items, files, inputs.kind, progress)
+    if bad and not skip_bad:
+        raise BadFilesError([(str(items[i].path), reason) for i, reason in bad.items()], len(items))
+    good = [i for i in range(len(items)) if i not in bad]
+    if not good:
+        raise DataError(f"None of the {len(items)} files in {path} can be used; the first: {next(iter(bad.values()))}.")
+    examples = _examples(items, files, inputs, good)
+    names = sorted({items[i].split or "train" for i in good})
+    parts = {name: examples.subset([n for n, i in enumerate(good) if (items[i].split or "train") == name]) for name in names}
+    if "train" not in parts:
+        raise DataError(f"{path} has no training examples (found only {', '.join(names)}).")
+    return parts, [(str(items[i].path), reason) for i, reason in bad.items()]
+
+
+def _examples(items: list[Item], files: Files, inputs: Any, good: list[int]) -> Examples:
+    classes = sorted({items[i].label for i in good})
+    group_names = sorted({item.group for i in good if (item := items[i]).group is not None})
+    return Examples(
+        files,
+        [classes.index(item.label) if item.label in classes else -1 for item in items],
+        classes,
+        groups=[group_names.index(item.group) if item.group in group_names else -1 for item in items] if group_names else None,
+        group_names=group_names or None,
+        names=[str(item.path) for item in items],
+        sample_rate=getattr(inputs, "sample_rate", None),
+        indices=good,
+    )
+
+
+def _scan(items: list[Item], files: Files, kind: str, progress: bool) -> dict[int, str]:
+    """Number → reason of every file that cannot be used. What is read here is kept for training."""
+    bad: dict[int, str] = {}
+    for i in track(range(len(items)), "reading files", transient=True, disable=not progress):
+        if items[i].path.suffix.lower() not in suffixes(kind):
+            bad[i] = f"not {kind} ({items[i].path.suffix or 'no ending'}; read are {', '.join(suffixes(kind))})"
+        elif reason := files.reason(i):
+            bad[i] = reason
+    return bad
+
+
+def _check_classes(parts: dict[str, Examples]) -> None:
+    """Every class that is tested must have been trained, under the same name."""
+    train = parts["train"]
+    seen = set(train.targets)
+    for name, part in parts.items():
+        if part.classes != train.classes:
+            raise DataError(f"The {name} data has other classes than the training data: {part.classes[:5]} and {train.classes[:5]}.")
+        lost = sorted({train.classes[y] for y in part.targets if y not in seen})
+        if lost:
+            raise DataError(f"Classes in the {name} data without any training example: {', '.join(lost[:10])}.")
+    if len(seen) < 2:
+        raise DataError(f"Found {len(seen)} class{'es' * (len(seen) != 1)} ({', '.join(train.classes)}); needed are two or more.")

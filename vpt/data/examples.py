@@ -1,0 +1,116 @@
+"""Labelled examples as a torch Dataset, whatever they come from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from vpt.errors import DataError
+
+CACHE_BYTES = 2 << 30
+
+
+class Files:
+    """index → raw input of one file, read once and kept while all that is kept stays under 2 GiB."""
+
+    def __init__(self, paths: Sequence[Path], read: Callable[[Path], Any]) -> None:
+        self.paths, self.read = list(paths), read
+        self._kept: dict[int, Any] = {}
+        self._bytes = 0
+
+    def __call__(self, index: int) -> Any:
+        """The raw input: image `[C,H,W]` in [0,1], or (waveform `[T]`, length). Raises `DataError` naming the file."""
+        value = self._kept.get(index)
+        if value is None:
+            try:
+                value = self.read(self.paths[index])
+            except DataError as error:
+                raise DataError(f"{self.paths[index]}: {error}") from error
+            size = sum(t.nbytes for t in (value if isinstance(value, tuple) else (value,)) if isinstance(t, Tensor))
+            if self._bytes + size <= CACHE_BYTES:
+                self._kept[index], self._bytes = value, self._bytes + size
+        return value.float() / 255 if isinstance(value, Tensor) and value.dtype == torch.uint8 else value
+
+    def reason(self, index: int) -> str | None:
+        """Why this file cannot be used, or None."""
+        try:
+            self(index)
+        except DataError as error:
+            return str(error).removeprefix(f"{self.paths[index]}: ")
+        return None
+
+
+class Examples(Dataset):
+    """(input, label) or (input, label, group) by index.
+
+    get: index → raw input. labels `[n]`: class numbers into `classes`. groups `[n]`: numbers into `group_names`, or None.
+    names: of the examples, for people. sample_rate: Hz, for sound. Raises `DataError` for a label out of range.
+    """
+
+    def __init__(
+        self,
+        get: Callable[[int], Any],
+        labels: Sequence[int],
+        classes: Sequence[str],
+        *,
+        groups: Sequence[int] | None = None,
+        group_names: Sequence[str] | None = None,
+        names: Sequence[str] | None = None,
+        sample_rate: int | None = None,
+        indices: Sequence[int] | None = None,
+    ) -> None:
+        self.get, self.classes = get, list(classes)
+        self.labels = [int(y) for y in labels]
+        self.groups = [int(g) for g in groups] if groups is not None else None
+        self.group_names = list(group_names) if group_names is not None else None
+        self.names, self.sample_rate = list(names) if names is not None else None, sample_rate
+        self.indices = list(indices) if indices is not None else list(range(len(self.labels)))
+        wrong = sorted({self.labels[i] for i in self.indices if not 0 <= self.labels[i] < len(self.classes)})
+        if wrong:
+            raise DataError(f"Found labels {wrong[:5]}; there are {len(self.classes)} classes, so labels are 0 to {len(self.classes) - 1}.")
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, i: int) -> tuple:
+        index = self.indices[i]
+        group = () if self.groups is None else (self.groups[index],)
+        return (self.get(index), self.labels[index], *group)
+
+    @property
+    def targets(self) -> list[int]:
+        """Labels in the order of the examples."""
+        return [self.labels[i] for i in self.indices]
+
+    def name(self, i: int) -> str:
+        """What example `i` is called: its path, or its number."""
+        return self.names[self.indices[i]] if self.names is not None else str(self.indices[i])
+
+    def subset(self, chosen: Sequence[int]) -> Examples:
+        """The examples at these positions, in this order."""
+        return Examples(self.get, self.labels, self.classes, groups=self.groups, group_names=self.group_names, names=self.names,
+                        sample_rate=self.sample_rate, indices=[self.indices[i] for i in chosen])  # fmt: skip
+
+
+def wrap(dataset: Any, classes: Sequence[str] | None, convert: Callable[[Any], Any]) -> Examples:
+    """Any Dataset of (input, label[, group]) as `Examples`. Raises `DataError` if an item is something else."""
+    if isinstance(dataset, Examples):
+        return dataset
+    known = getattr(dataset, "targets", None)
+    items = None if known is not None else [dataset[i] for i in range(len(dataset))]
+    first = dataset[0] if len(dataset) else None
+    if first is None or not isinstance(first, (tuple, list)) or len(first) not in (2, 3):
+        raise DataError(f"Found a data set whose items are {type(first).__name__}; needed is (input, label) or (input, label, group).")
+    labels = [int(y) for y in known] if items is None else [int(item[1]) for item in items]  # type: ignore[union-attr]
+    groups = None
+    if len(first) == 3:
+        groups = [int(item[2]) for item in (items or (dataset[i] for i in range(len(dataset))))]
+    names = classes or getattr(dataset, "classes", None) or [str(c) for c in range(max(labels) + 1)]
+    group_names = [str(g) for g in range(max(groups) + 1)] if groups else None
+    return Examples(lambda i: convert(dataset[i][0]), labels, names, groups=groups, group_names=group_names,
+                    sample_rate=getattr(dataset, "sample_rate", None))  # fmt: skip

@@ -1,0 +1,80 @@
+"""One file → one raw input: images in [0,1], sound as (waveform, length)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import functional as tvf
+
+from vpt.errors import DataError
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+AUDIO_SUFFIXES = (".wav", ".flac", ".ogg")
+
+
+def suffixes(kind: str) -> tuple[str, ...]:
+    """File endings that are read as "image" or "sound"."""
+    return IMAGE_SUFFIXES if kind == "image" else AUDIO_SUFFIXES
+
+
+def reader(inputs: Any) -> Callable[[Path], Any]:
+    """path → raw input as `inputs` (a backbone's) wants it: a uint8 image `[C,H,W]`, or (waveform `[T]`, length)."""
+    if inputs.kind == "image":
+        return lambda path: fit_image(open_image(path), inputs)
+    return lambda path: read_sound(path, inputs.sample_rate, inputs.samples)
+
+
+def open_image(path: Path) -> Image.Image:
+    """A decoded picture, turned upright. Raises `DataError` with the reason."""
+    try:
+        with Image.open(path) as image:
+            image.load()
+            return ImageOps.exif_transpose(image)
+    except UnidentifiedImageError as error:
+        raise DataError("empty file" if path.stat().st_size == 0 else "not an image") from error
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DataError(str(error) or type(error).__name__) from error
+
+
+def fit_image(image: Image.Image, inputs: Any) -> Tensor:
+    """Resize to cover, cut the centre out: uint8 `[C,H,W]` of the backbone's size. Raises `DataError`."""
+    if image.mode in ("I", "F"):
+        raise DataError(f"a picture of mode {image.mode} (32 bits); save it with 8 or 16 bits per channel")
+    if image.mode.startswith("I;16"):
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    image = image.convert("RGB" if inputs.channels == 3 else "L")
+    height, width = inputs.size
+    scale = max(height / image.height, width / image.width) / inputs.crop_pct
+    size = [max(height, round(image.height * scale)), max(width, round(image.width * scale))]
+    mode = InterpolationMode.BILINEAR if inputs.interpolation == "bilinear" else InterpolationMode.BICUBIC
+    return tvf.pil_to_tensor(tvf.center_crop(tvf.resize(image, size, mode, antialias=True), [height, width]))
+
+
+def read_sound(path: Path, sample_rate: int, samples: int) -> tuple[Tensor, int]:
+    """(waveform `[samples]` in [-1,1], mono, at `sample_rate` Hz, cut or padded with zeros; valid length). Raises `DataError`."""
+    import soundfile
+
+    try:
+        data, rate = soundfile.read(str(path), dtype="float32", always_2d=True)
+    except (soundfile.LibsndfileError, OSError, TypeError) as error:
+        raise DataError("empty file" if path.stat().st_size == 0 else f"not readable sound ({error})") from error
+    waveform = torch.from_numpy(np.ascontiguousarray(data.mean(axis=1)))
+    if waveform.numel() == 0:
+        raise DataError("no samples")
+    if not bool(torch.isfinite(waveform).all()):
+        raise DataError("NaN or infinite samples")
+    if not bool(waveform.abs().max() > 1e-6):
+        raise DataError("silent")
+    if rate != sample_rate:
+        from torchaudio.functional import resample
+
+        waveform = resample(waveform, rate, sample_rate)
+    waveform = waveform.clamp(-1, 1)[:samples]
+    return torch.nn.functional.pad(waveform, (0, samples - len(waveform))), len(waveform)

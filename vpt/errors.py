@@ -1,0 +1,51 @@
+"""What can go wrong, by name: every error a user can cause is a `VptError`.
+
+Each message says what was found, what is needed and what to do about it.
+"""
+
+from __future__ import annotations
+
+
+class VptError(Exception):
+    """Base of every error that vpt raises on purpose."""
+
+
+class BackboneError(VptError):
+    """A model cannot be opened, or has no place of the kind that was asked for."""
+
+
+class InputError(VptError):
+    """A raw input has the wrong shape, type, range or sample rate."""
+
+
+class PromptError(VptError):
+    """A prompt does not fit its backbone, or acted on nothing."""
+
+
+class DataError(VptError):
+    """A data set is missing, empty, mislabelled or cannot be split as asked."""
+
+
+class BadFilesError(DataError):
+    """Some files of a data set cannot be used; `.bad` lists them as (path, reason)."""
+
+    def __init__(self, bad: list[tuple[str, str]], total: int) -> None:
+        self.bad = bad
+        shown = "\n".join(f"  {path}: {reason}" for path, reason in bad[:20])
+        more = f"\n  (+{len(bad) - 20} more)" if len(bad) > 20 else ""
+        super().__init__(
+            f"{len(bad)} of {total} files cannot be used:\n{shown}{more}\n"
+            "Repair or remove them, or go on without them: skip_bad=True (--skip-bad)."
+        )
+
+
+class TrainingError(VptError):
+    """Training cannot start, or cannot resume from what it found."""
+
+
+class DivergedError(TrainingError):
+    """A loss or gradient became NaN or infinite; the model holds the last good prompt."""
+
+
+class PromptFileError(VptError):
+    """A prompt file is altered, cut, of an unknown version, or made for another backbone."""

@@ -1,0 +1,81 @@
+"""A backbone, a prompt and a readout joined."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch import Tensor, nn
+
+from vpt.backbones import Backbone, Raw
+from vpt.errors import BackboneError, PromptError
+from vpt.prompts import Prompt
+from vpt.readouts import Readout
+
+
+class PromptedModel(nn.Module):
+    """Raw input → class scores `[B,C]`, with the prompt acting on a frozen backbone.
+
+    backbone: from `vpt.load_backbone`, or an `nn.Module` that can be opened without more. prompt: None for a bare readout.
+    Raises `PromptError` when prompt or readout do not fit, or another prompt is attached already.
+    """
+
+    def __init__(self, backbone: Backbone, prompt: Prompt | None, readout: Readout) -> None:
+        super().__init__()
+        if not isinstance(backbone, Backbone):
+            raise BackboneError(f"Found {type(backbone).__name__} as backbone; needed is vpt.load_backbone(model).")
+        self.backbone = backbone
+        self.prompt: Prompt
+        self.readout: Readout
+        self._join(prompt, readout)
+
+    def _join(self, prompt: Prompt | None, readout: Readout) -> None:
+        prompt = prompt if prompt is not None else Prompt()
+        if not isinstance(prompt, Prompt) or not isinstance(readout, Readout):
+            raise PromptError(f"Found prompt {type(prompt).__name__} and readout {type(readout).__name__}; needed are e.g. "
+                              "vpt.DeepTokens.like(backbone) and vpt.Linear(backbone.out_features, classes).")  # fmt: skip
+        readout.bind(self.backbone)
+        prompt, readout = prompt.to(self.backbone.device), readout.to(self.backbone.device)
+        self.attachment = self.backbone.insert(prompt.sites())
+        self.prompt, self.readout = prompt, readout
+
+    @property
+    def classes(self) -> list[str] | None:
+        """Class names of the scores, where they are known."""
+        return self.readout.classes
+
+    def outputs(self, x: Raw) -> Tensor:
+        """Raw input → what the readout reads: features `[B,D]` or logits `[B,K]`, prompts acting."""
+        return self.backbone.logits(x) if self.readout.reads == "logits" else self.backbone.features(x)
+
+    def forward(self, x: Raw) -> Tensor:
+        """Raw input → class scores `[B,C]`."""
+        return self.readout(self.outputs(x))
+
+    def trained_parameters(self) -> dict[str, list[nn.Parameter]]:
+        """What learns by gradient, by part: "prompt" and "readout"."""
+        return {
+            "prompt": [p for p in self.prompt.parameters() if p.requires_grad],
+            "readout": [p for p in self.readout.parameters() if p.requires_grad and self.readout.trainable],
+        }
+
+    @contextmanager
+    def prompts_off(self) -> Iterator[None]:
+        """Inside this context the backbone runs bare."""
+        with self.attachment.off():
+            yield
+
+    def swap(self, prompt: Prompt | None, readout: Readout | None = None) -> PromptedModel:
+        """Exchange the prompt (and readout); the old ones stay usable. On a misfit the model is left as it was."""
+        self.attachment.remove()
+        try:
+            self._join(prompt, readout if readout is not None else self.readout)
+        except (PromptError, BackboneError):
+            self.attachment = self.backbone.insert(self.prompt.sites())
+            raise
+        return self
+
+    def close(self) -> nn.Module:
+        """Take everything off and return the bare model, bit for bit as it was found. The prompt keeps what it learned."""
+        self.attachment.remove()
+        return self.backbone.release()

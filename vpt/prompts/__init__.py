@@ -1,0 +1,51 @@
+"""The prompt forms. A new form is a file here and a line in `PROMPTS`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from vpt.errors import PromptError
+from vpt.prompts.base import Prompt, Stack
+from vpt.prompts.pixels import Border, Patch
+from vpt.prompts.prefix import Prefix
+from vpt.prompts.tokens import DeepTokens, ShallowTokens
+
+# the short name on the command line → (the class, what the number after the colon means)
+PROMPTS: dict[str, tuple[type[Prompt], str]] = {
+    "shallow": (ShallowTokens, "count"),
+    "deep": (DeepTokens, "count"),
+    "prefix": (Prefix, "count"),
+    "border": (Border, "width"),
+    "patch": (Patch, "size"),
+}
+
+__all__ = ["PROMPTS", "Border", "DeepTokens", "Patch", "Prefix", "Prompt", "ShallowTokens", "Stack", "build", "parse"]
+
+
+def build(name: str, config: dict[str, Any]) -> Prompt:
+    """The prompt class called `name`, built from `config`. Raises `PromptError` for an unknown name or a bad config."""
+    classes: dict[str, Callable[..., Prompt]] = {cls.__name__: cls for cls, _ in PROMPTS.values()}
+    if name == "Stack":
+        return Stack([build(part["name"], part["config"]) for part in config["prompts"]])
+    if name not in classes:
+        raise PromptError(f"Found a prompt called {name!r}; known are {', '.join(classes)} and Stack.")
+    return classes[name](**config)
+
+
+def parse(text: str, backbone: Any, **options: Any) -> Prompt:
+    """"deep:10" → `DeepTokens.like(backbone, count=10)`; "border:8+deep:2" → a `Stack` of both. Raises `PromptError`."""
+    prompts = [_parse_one(part.strip(), backbone, options) for part in text.split("+")]
+    return prompts[0] if len(prompts) == 1 else Stack(prompts)
+
+
+def _parse_one(text: str, backbone: Any, options: dict[str, Any]) -> Prompt:
+    name, _, number = text.partition(":")
+    if name not in PROMPTS or (number and not number.isdecimal()):
+        forms = ", ".join(f"{key}:{word.upper()}" for key, (_, word) in PROMPTS.items())
+        raise PromptError(f"Found prompt {text!r}; needed is one of {forms}, or several joined with +.")
+    cls, word = PROMPTS[name]
+    given = {word: int(number)} if number else {}
+    if word != "count":  # pixel prompts start from nothing: they have no init to choose
+        options = {key: value for key, value in options.items() if key not in ("init", "examples", "seed", "dropout")}
+    return cls.like(backbone, **given, **options)  # type: ignore[attr-defined]

@@ -1,0 +1,102 @@
+"""What every prompt is: a small module that says where it acts, and how to build it again."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from vpt.errors import PromptError
+from vpt.sites import Site
+
+Init = Literal["uniform", "zeros", "data"]
+
+
+class Prompt(nn.Module):
+    """A learned prompt. `type(self)(**self.config())` rebuilds it; its state dict holds what was learned."""
+
+    def sites(self) -> tuple[Site, ...]:
+        """Where the prompt acts."""
+        return ()
+
+    def config(self) -> dict[str, Any]:
+        """Plain values (numbers, strings, lists) that rebuild an untrained prompt of the same shape."""
+        return {}
+
+    def describe(self) -> str:
+        """One line for people: what it is and where it acts."""
+        return type(self).__name__
+
+
+def positive(**values: int) -> None:
+    """Raise `PromptError` unless every value is a whole number of at least 1."""
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise PromptError(f"Found {name}={value!r}; needed is a whole number of at least 1.")
+
+
+def share(**values: float) -> None:
+    """Raise `PromptError` unless every value lies in [0, 1)."""
+    for name, value in values.items():
+        if not isinstance(value, (int, float)) or not 0 <= value < 1:
+            raise PromptError(f"Found {name}={value!r}; needed is a number in [0, 1).")
+
+
+def vpt_bound(patch_dim: int, width: int) -> float:
+    """v of VPT's initialisation U(−v, v), v = √(6 / (C·ph·pw + D)) (Jia et al. 2022, as in their code)."""
+    return math.sqrt(6 / (patch_dim + width))
+
+
+def choose_blocks(blocks: Sequence[int] | Literal["all"], depth: int) -> list[int]:
+    """The block numbers meant by `blocks`, in order, checked against `depth`. Raises `PromptError`."""
+    chosen = list(range(depth)) if blocks == "all" else sorted({int(b) for b in blocks})
+    if not chosen or chosen[0] < 0 or chosen[-1] >= depth:
+        raise PromptError(f"Found blocks={blocks!r}; needed are numbers from 0 to {depth - 1}, or 'all'.")
+    return chosen
+
+
+def check_init(init: str, examples: object) -> None:
+    """Raise `PromptError` for an unknown initialisation, or for "data" without examples."""
+    if init not in ("uniform", "zeros", "data"):
+        raise PromptError(f"Found init={init!r}; needed is 'uniform', 'zeros' or 'data'.")
+    if init == "data" and examples is None:
+        raise PromptError("init='data' draws rows from the backbone's own tokens: pass examples=raw_inputs (a batch).")
+
+
+def draw_rows(rows: Tensor, count: int, seed: int) -> Tensor:
+    """`count` rows `[count, …]` drawn without replacement (where there are enough) from `rows` `[n, …]`."""
+    generator = torch.Generator().manual_seed(seed)
+    if len(rows) >= count:
+        picked = torch.randperm(len(rows), generator=generator)[:count]
+    else:
+        picked = torch.randint(len(rows), (count,), generator=generator)
+    return rows[picked.to(rows.device)].float()
+
+
+class Stack(Prompt):
+    """Several prompts at once, each acting at its own place; pixel prompts act in the order given.
+
+    prompts: e.g. `[Border.like(…), DeepTokens.like(…)]`. Raises `PromptError` for anything else, or for none.
+    """
+
+    def __init__(self, prompts: Sequence[Prompt]) -> None:
+        super().__init__()
+        prompts = list(prompts)
+        if not prompts or not all(isinstance(p, Prompt) for p in prompts):
+            raise PromptError(f"Found Stack({[type(p).__name__ for p in prompts]}); needed is a list of one or more prompts.")
+        self.prompts = nn.ModuleList(prompts)
+
+    def sites(self) -> tuple[Site, ...]:
+        """The sites of every member, in order."""
+        return tuple(site for prompt in self.prompts for site in prompt.sites())  # type: ignore[operator]
+
+    def config(self) -> dict[str, Any]:
+        """The members' names and configs."""
+        return {"prompts": [{"name": type(p).__name__, "config": p.config()} for p in self.prompts]}  # type: ignore[operator]
+
+    def describe(self) -> str:
+        """The members' descriptions."""
+        return " + ".join(p.describe() for p in self.prompts)  # type: ignore[operator]

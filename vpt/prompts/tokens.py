@@ -1,0 +1,130 @@
+"""Learned tokens in front of the sequence: shallow and deep visual prompt tuning (Jia et al., ECCV 2022)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from vpt.prompts.base import Init, Prompt, check_init, choose_blocks, draw_rows, positive, share, vpt_bound
+from vpt.sites import Tokens
+
+
+class ShallowTokens(Prompt):
+    """VPT-shallow: `count` tokens enter before the first block and leave after the last (equations 4 and 5).
+
+    tokens: parameter `[count, width]`. depth: number of blocks they pass. dropout: on the tokens, per sample. Raises
+    `PromptError` for sizes below 1 or a dropout outside [0, 1).
+    """
+
+    def __init__(self, count: int, width: int, depth: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        positive(count=count, width=width, depth=depth)
+        share(dropout=dropout)
+        self.count, self.width, self.depth = count, width, depth
+        self.dropout = nn.Dropout(dropout)
+        self.tokens = nn.Parameter(torch.empty(count, width).uniform_(-vpt_bound(width, width), vpt_bound(width, width)))
+
+    @classmethod
+    def like(
+        cls, backbone: Any, count: int = 10, *, dropout: float = 0.0, init: Init = "uniform", examples: Any = None, seed: int = 0
+    ) -> ShallowTokens:
+        """Tokens of a backbone's width. init="data" draws rows from block 0's own tokens on `examples` (raw input)."""
+        backbone.require_blocks()
+        prompt = cls(count, backbone.widths[0], backbone.depth, dropout)
+        _fill([prompt.tokens], [0], backbone, init, examples, seed)
+        return prompt
+
+    def sites(self) -> tuple[Tokens, ...]:
+        """One span over all blocks."""
+        return (Tokens(0, self.depth - 1, self.count, self.make),)
+
+    def make(self, x: Tensor) -> Tensor:
+        """`[B,N,D]` → `[B,count,D]`, with dropout drawn per sample."""
+        return self.dropout(self.tokens.expand(len(x), -1, -1))
+
+    def config(self) -> dict[str, Any]:
+        """Sizes and dropout."""
+        return {"count": self.count, "width": self.width, "depth": self.depth, "dropout": self.dropout.p}
+
+    def describe(self) -> str:
+        """One line for people."""
+        return f"{self.count} tokens in front of block 0, carried through {self.depth} blocks"
+
+
+class DeepTokens(Prompt):
+    """VPT-deep: `count` fresh tokens before each block, dropped after it (equation 6).
+
+    tokens: parameter `[blocks, count, width]`, or a list of `[count, width]` where widths differ. blocks: their numbers.
+    dropout: on the tokens, per sample. Raises `PromptError` for sizes below 1 or a dropout outside [0, 1).
+    """
+
+    def __init__(self, count: int, widths: Sequence[int], blocks: Sequence[int], dropout: float = 0.0) -> None:
+        super().__init__()
+        widths, blocks = list(widths), list(blocks)
+        positive(count=count, blocks=len(blocks), **{f"width_{i}": w for i, w in enumerate(widths)})
+        share(dropout=dropout)
+        self.count, self.widths, self.blocks = count, widths, choose_blocks(blocks, max(blocks) + 1)
+        self.dropout = nn.Dropout(dropout)
+        rows = [torch.empty(count, w).uniform_(-vpt_bound(w, w), vpt_bound(w, w)) for w in widths]
+        self.tokens: nn.Parameter | nn.ParameterList
+        self.tokens = nn.Parameter(torch.stack(rows)) if len(set(widths)) == 1 else nn.ParameterList(rows)
+
+    @classmethod
+    def like(
+        cls,
+        backbone: Any,
+        count: int = 10,
+        *,
+        blocks: Sequence[int] | Literal["all"] = "all",
+        dropout: float = 0.0,
+        init: Init = "uniform",
+        examples: Any = None,
+        seed: int = 0,
+    ) -> DeepTokens:
+        """Tokens of a backbone's widths. init="data" draws rows from each block's own tokens on `examples` (raw input)."""
+        backbone.require_blocks()
+        chosen = choose_blocks(blocks, backbone.depth)
+        prompt = cls(count, [backbone.widths[i] for i in chosen], chosen, dropout)
+        _fill(list(prompt.tokens), chosen, backbone, init, examples, seed)
+        return prompt
+
+    def sites(self) -> tuple[Tokens, ...]:
+        """One span (i, i) per block."""
+        return tuple(Tokens(block, block, self.count, partial(self.make, i)) for i, block in enumerate(self.blocks))
+
+    def make(self, index: int, x: Tensor) -> Tensor:
+        """`[B,N,D]` → `[B,count,D]` for the `index`-th prompted block, with dropout drawn per sample."""
+        return self.dropout(self.tokens[index].expand(len(x), -1, -1))
+
+    def config(self) -> dict[str, Any]:
+        """Sizes, blocks and dropout."""
+        return {"count": self.count, "widths": self.widths, "blocks": self.blocks, "dropout": self.dropout.p}
+
+    def describe(self) -> str:
+        """One line for people."""
+        return f"{self.count} fresh tokens in front of each of {len(self.blocks)} blocks ({_span(self.blocks)})"
+
+
+def _span(blocks: list[int]) -> str:
+    whole = blocks == list(range(blocks[0], blocks[-1] + 1))
+    return f"{blocks[0]} to {blocks[-1]}" if whole else ", ".join(map(str, blocks))
+
+
+@torch.no_grad()
+def _fill(tokens: list[Tensor], blocks: list[int], backbone: Any, init: Init, examples: Any, seed: int) -> None:
+    """Initialise each block's tokens `[count, D]` in place as `init` says (Wang et al. 2024, SPT, for "data")."""
+    check_init(init, examples)
+    generator = torch.Generator().manual_seed(seed)
+    recorded = backbone.record(examples) if init == "data" else None
+    for i, (rows, block) in enumerate(zip(tokens, blocks, strict=True)):
+        if recorded is not None:
+            rows.copy_(draw_rows(recorded[block]["tokens"].flatten(0, 1), len(rows), seed + i))
+        elif init == "zeros":
+            rows.zero_()
+        else:
+            bound = vpt_bound(backbone.patch_dim, rows.shape[1])
+            rows.copy_((torch.rand(rows.shape, generator=generator) * 2 - 1) * bound)

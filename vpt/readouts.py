@@ -1,0 +1,159 @@
+"""From a backbone's two outputs to the classes that are wanted. A readout declares which of the two it reads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from vpt.errors import DataError, PromptError
+
+
+class Readout(nn.Module):
+    """Base of all readouts: `reads` is "features" `[B,D]` or "logits" `[B,K]`; forward gives `[B,C]`.
+
+    classes: the C class names, or None while they are unknown. trainable: whether its parameters learn by gradient.
+    """
+
+    reads: Literal["features", "logits"] = "features"
+    trainable = True
+
+    def __init__(self, classes: int | Sequence[str] | None) -> None:
+        super().__init__()
+        self.count, self.classes = _count_and_names(classes)
+
+    def bind(self, backbone: Any) -> None:
+        """Check against, and take what is needed from, the backbone it is joined to. Raises `PromptError`."""
+
+    def update(self, out: Tensor, y: Tensor) -> None:
+        """Learn from statistics of outputs `[B,D|K]` and labels `[B]`; readouts that learn by gradient do nothing."""
+
+    def config(self) -> dict[str, Any]:
+        """Plain values that rebuild an unfitted readout of the same shape."""
+        return {"classes": self.classes if self.classes is not None else self.count}
+
+
+def _count_and_names(classes: int | Sequence[str] | None) -> tuple[int | None, list[str] | None]:
+    if classes is None:
+        return None, None
+    if isinstance(classes, int):
+        if classes < 1:
+            raise PromptError(f"Found classes={classes}; needed is a number of at least 1, or a list of names.")
+        return classes, None
+    names = [str(name) for name in classes]
+    if not names or len(set(names)) != len(names):
+        raise PromptError(f"Found classes={names}; needed are one or more names, all different.")
+    return len(names), names
+
+
+class Identity(Readout):
+    """The model's own classes. Wanted classes are matched by name, or by an explicit index; never by their order.
+
+    classes: names among the model's own, or None for all of them. index: for each wanted class, the model's logit.
+    """
+
+    reads = "logits"
+    trainable = False
+
+    def __init__(self, classes: Sequence[str] | None = None, index: Sequence[int] | None = None) -> None:
+        super().__init__(classes)
+        if index is not None and classes is not None and len(index) != len(classes):
+            raise PromptError(f"Found {len(index)} indices for {len(classes)} classes; needed is one index per class.")
+        self.index = [int(i) for i in index] if index is not None else None
+        self._given = index is not None
+
+    def bind(self, backbone: Any) -> None:
+        """Find each class among the model's own by name. Raises `PromptError` naming those that are not there."""
+        own = backbone.class_names
+        if not backbone.classes:
+            raise PromptError("Identity reads the model's own classifier, and this model has none. Use vpt.Linear.")
+        if self.index is None and self.classes is not None:
+            if own is None:
+                raise PromptError("This model does not name its classes; say which logit is which: Identity(classes, index=[…]).")
+            missing = [name for name in self.classes if name not in own]
+            if missing:
+                raise PromptError(
+                    f"{len(missing)} of {len(self.classes)} classes are not among the model's own: {', '.join(missing[:5])}. The "
+                    f"model's are {', '.join(own[:5])}, … ({len(own)} in all). Rename them, pass index=[…], or use vpt.Linear."
+                )
+            self.index = [own.index(name) for name in self.classes]
+        if self.index is None:
+            self.count, self.classes = backbone.classes, list(own) if own is not None else None
+        elif self.index and not (0 <= min(self.index) and max(self.index) < backbone.classes):
+            raise PromptError(f"Found index={self.index}; the model has logits 0 to {backbone.classes - 1}.")
+        elif self.count is None:
+            self.count = len(self.index)
+
+    def forward(self, out: Tensor) -> Tensor:
+        """Logits `[B,K]` → `[B,C]`."""
+        return out if self.index is None else out[:, self.index]
+
+    def config(self) -> dict[str, Any]:
+        """Names and index."""
+        return {"classes": self.classes, "index": self.index if self._given else None}
+
+
+class Linear(Readout):
+    """A new linear classifier on the features.
+
+    features: D. classes: how many, or their names. Starts at zero, so that the first prediction favours no class.
+    """
+
+    def __init__(self, features: int, classes: int | Sequence[str]) -> None:
+        super().__init__(classes)
+        self.features = features
+        self.weight = nn.Parameter(torch.zeros(self.count, features))  # type: ignore[arg-type]
+        self.bias = nn.Parameter(torch.zeros(self.count))  # type: ignore[arg-type]
+
+    def bind(self, backbone: Any) -> None:
+        """Raise `PromptError` if the backbone's features have another width."""
+        if backbone.out_features != self.features:
+            raise PromptError(f"Found Linear({self.features}, …) for features of width {backbone.out_features}; "
+                              "use vpt.Linear(backbone.out_features, classes).")  # fmt: skip
+
+    def forward(self, out: Tensor) -> Tensor:
+        """Features `[B,D]` → `[B,C]`."""
+        return nn.functional.linear(out, self.weight, self.bias)
+
+    def config(self) -> dict[str, Any]:
+        """Width and classes."""
+        return {"features": self.features, **super().config()}
+
+
+class NearestMean(Readout):
+    """Scores a class by minus the squared distance to the mean of its features: −‖x − μ_c‖² (nearest class mean).
+
+    Learns by `update` only. A class that was never seen scores −inf.
+    """
+
+    trainable = False
+
+    def __init__(self, features: int, classes: int | Sequence[str]) -> None:
+        super().__init__(classes)
+        self.features = features
+        self.register_buffer("sums", torch.zeros(self.count, features))  # type: ignore[arg-type]
+        self.register_buffer("counts", torch.zeros(self.count))  # type: ignore[arg-type]
+
+    bind = Linear.bind  # type: ignore[assignment]
+    config = Linear.config  # type: ignore[assignment]
+
+    @torch.no_grad()
+    def update(self, out: Tensor, y: Tensor) -> None:
+        """Add features `[B,D]` of classes `[B]` to the running means. Raises `DataError` for a label out of range."""
+        if len(y) and not (0 <= int(y.min()) and int(y.max()) < len(self.counts)):
+            raise DataError(f"Found labels from {int(y.min())} to {int(y.max())}; there are {len(self.counts)} classes.")
+        self.sums.index_add_(0, y, out.detach().to(self.sums.dtype))  # type: ignore[union-attr,operator]
+        self.counts.index_add_(0, y, torch.ones_like(y, dtype=self.counts.dtype))  # type: ignore[union-attr,operator]
+
+    def forward(self, out: Tensor) -> Tensor:
+        """Features `[B,D]` → `[B,C]`. Raises `PromptError` before any update."""
+        if not bool((self.counts > 0).any()):  # type: ignore[operator]
+            raise PromptError("NearestMean has seen no examples. Call readout.update(features, labels), or vpt.fit.")
+        means = self.sums / self.counts.clamp(min=1).unsqueeze(1)  # type: ignore[operator,union-attr]
+        scores = -torch.cdist(out.float(), means).square()
+        return scores.masked_fill(self.counts == 0, float("-inf"))
+
+
+READOUTS: dict[str, type[Readout]] = {cls.__name__: cls for cls in (Identity, Linear, NearestMean)}

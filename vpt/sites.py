@@ -1,0 +1,52 @@
+"""The vocabulary of places where a prompt acts. Nothing here knows a model.
+
+A prompt *says* where it acts by returning sites; a backbone *knows how* to reach such a place on the model it holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """Acts on the model's raw input, before mean and standard deviation.
+
+    apply: (x, lengths) → (x, lengths) of the same shapes. Images `[B,C,H,W]` in [0,1] with lengths None; spectrograms
+    `[B,frames,bins]` in the front end's own units with lengths `[B]`, the number of valid frames of each clip.
+    """
+
+    apply: Callable[[Tensor, Tensor | None], tuple[Tensor, Tensor | None]]
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Tokens put in front of the sequence before block `first` and cut off again after block `last` (both included).
+
+    make: the block's input `[B,N,D]` → tokens `[B,count,D]`. VPT-shallow is the span (0, L-1); VPT-deep is one span
+    (i, i) for every block i (Jia et al., ECCV 2022, equations 4 to 6).
+    """
+
+    first: int
+    last: int
+    count: int
+    make: Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class KeyValues:
+    """Keys and values put beside a block's own inside its scaled dot-product attention (prefix tuning).
+
+    make: the block's own (keys `[B,heads,N,d]`, values `[B,heads,N,d]`) → (keys `[B|1,heads,count,d]`, values of that
+    shape, bias `[B|1,1,1,count]` added to the attention scores or None).
+    """
+
+    block: int
+    count: int
+    make: Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor | None]]
+
+
+Site = Pixels | Tokens | KeyValues
