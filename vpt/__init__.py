@@ -14,12 +14,13 @@ if TYPE_CHECKING:
     from vpt.adapt import Result, adapt
     from vpt.backbones import Backbone, Images, Sound, check, load_backbone
     from vpt.data import load_data
+    from vpt.evaluation import evaluate
     from vpt.files import load, save
     from vpt.model import PromptedModel
     from vpt.objectives import Classification
     from vpt.prompts import Border, DeepTokens, Patch, Prefix, Prompt, ShallowTokens, Stack
     from vpt.readouts import Identity, Linear, NearestMean, Readout
-    from vpt.training import evaluate, fit
+    from vpt.training import Recipe, fit
 
 __version__ = "0.1.0"
 
@@ -32,12 +33,13 @@ _HOMES = {
     "objectives": ("Classification",),
     "prompts": ("Border", "DeepTokens", "Patch", "Prefix", "Prompt", "ShallowTokens", "Stack"),
     "readouts": ("Identity", "Linear", "NearestMean", "Readout"),
-    "training": ("evaluate", "fit"),
+    "evaluation": ("evaluate",),
+    "training": ("Recipe", "fit"),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = ["Backbone", "Border", "Classification", "DeepTokens", "Identity", "Images", "Linear", "NearestMean", "Patch",
-           "Prefix", "Prompt", "PromptedModel", "Readout", "Result", "ShallowTokens", "Sound", "Stack", "adapt", "check",
+           "Prefix", "Prompt", "PromptedModel", "Readout", "Recipe", "Result", "ShallowTokens", "Sound", "Stack", "adapt", "check",
            "errors", "evaluate", "fit", "load", "load_backbone", "load_data", "save"]  # fmt: skip
 
 

@@ -15,10 +15,12 @@ class Readout(nn.Module):
     """Base of all readouts: `reads` is "features" `[B,D]` or "logits" `[B,K]`; forward gives `[B,C]`.
 
     classes: the C class names, or None while they are unknown. trainable: whether its parameters learn by gradient.
+    learns_statistics: whether `fit` gives it passes of `update` over the training data.
     """
 
     reads: Literal["features", "logits"] = "features"
     trainable = True
+    learns_statistics = False
 
     def __init__(self, classes: int | Sequence[str] | None) -> None:
         super().__init__()
@@ -29,6 +31,9 @@ class Readout(nn.Module):
 
     def update(self, out: Tensor, y: Tensor) -> None:
         """Learn from statistics of outputs `[B,D|K]` and labels `[B]`; readouts that learn by gradient do nothing."""
+
+    def reset(self) -> None:
+        """Forget what `update` learned."""
 
     def config(self) -> dict[str, Any]:
         """Plain values that rebuild an unfitted readout of the same shape."""
@@ -81,7 +86,7 @@ class Identity(Readout):
             self.index = [own.index(name) for name in self.classes]
         if self.index is None:
             self.count, self.classes = backbone.classes, list(own) if own is not None else None
-        elif self.index and not (0 <= min(self.index) and max(self.index) < backbone.classes):
+        elif self.index and not (min(self.index) >= 0 and max(self.index) < backbone.classes):
             raise PromptError(f"Found index={self.index}; the model has logits 0 to {backbone.classes - 1}.")
         elif self.count is None:
             self.count = len(self.index)
@@ -95,63 +100,80 @@ class Identity(Readout):
         return {"classes": self.classes, "index": self.index if self._given else None}
 
 
-class Linear(Readout):
-    """A new linear classifier on the features.
-
-    features: D. classes: how many, or their names. Starts at zero, so that the first prediction favours no class.
-    """
+class _OnFeatures(Readout):
+    """What readouts of features `[B,D]` share: the width D and its check."""
 
     def __init__(self, features: int, classes: int | Sequence[str]) -> None:
         super().__init__(classes)
+        if self.count is None or features < 1:
+            raise PromptError(f"Found features={features}, classes={classes}; needed are a width and the classes' number or names.")
         self.features = features
-        self.weight = nn.Parameter(torch.zeros(self.count, features))  # type: ignore[arg-type]
-        self.bias = nn.Parameter(torch.zeros(self.count))  # type: ignore[arg-type]
+        self.size = (self.count, features)
 
     def bind(self, backbone: Any) -> None:
         """Raise `PromptError` if the backbone's features have another width."""
         if backbone.out_features != self.features:
-            raise PromptError(f"Found Linear({self.features}, …) for features of width {backbone.out_features}; "
-                              "use vpt.Linear(backbone.out_features, classes).")  # fmt: skip
-
-    def forward(self, out: Tensor) -> Tensor:
-        """Features `[B,D]` → `[B,C]`."""
-        return nn.functional.linear(out, self.weight, self.bias)
+            name = type(self).__name__
+            raise PromptError(
+                f"Found {name}({self.features}, …) for features of width {backbone.out_features}; use "
+                f"vpt.{name}(backbone.out_features, classes)."
+            )
 
     def config(self) -> dict[str, Any]:
         """Width and classes."""
         return {"features": self.features, **super().config()}
 
 
-class NearestMean(Readout):
+class Linear(_OnFeatures):
+    """A new linear classifier on the features.
+
+    features: D. classes: how many, or their names. Starts at zero, so that the first prediction favours no class.
+    """
+
+    def __init__(self, features: int, classes: int | Sequence[str]) -> None:
+        super().__init__(features, classes)
+        self.weight = nn.Parameter(torch.zeros(self.size))
+        self.bias = nn.Parameter(torch.zeros(self.size[0]))
+
+    def forward(self, out: Tensor) -> Tensor:
+        """Features `[B,D]` → `[B,C]`."""
+        return nn.functional.linear(out, self.weight, self.bias)
+
+
+class NearestMean(_OnFeatures):
     """Scores a class by minus the squared distance to the mean of its features: −‖x − μ_c‖² (nearest class mean).
 
     Learns by `update` only. A class that was never seen scores −inf.
     """
 
     trainable = False
+    learns_statistics = True
+    sums: Tensor
+    counts: Tensor
 
     def __init__(self, features: int, classes: int | Sequence[str]) -> None:
-        super().__init__(classes)
-        self.features = features
-        self.register_buffer("sums", torch.zeros(self.count, features))  # type: ignore[arg-type]
-        self.register_buffer("counts", torch.zeros(self.count))  # type: ignore[arg-type]
+        super().__init__(features, classes)
+        self.register_buffer("sums", torch.zeros(self.size))
+        self.register_buffer("counts", torch.zeros(self.size[0]))
 
-    bind = Linear.bind  # type: ignore[assignment]
-    config = Linear.config  # type: ignore[assignment]
+    def reset(self) -> None:
+        """Forget all examples."""
+        self.sums.zero_()
+        self.counts.zero_()
 
     @torch.no_grad()
     def update(self, out: Tensor, y: Tensor) -> None:
         """Add features `[B,D]` of classes `[B]` to the running means. Raises `DataError` for a label out of range."""
         if len(y) and not (0 <= int(y.min()) and int(y.max()) < len(self.counts)):
             raise DataError(f"Found labels from {int(y.min())} to {int(y.max())}; there are {len(self.counts)} classes.")
-        self.sums.index_add_(0, y, out.detach().to(self.sums.dtype))  # type: ignore[union-attr,operator]
-        self.counts.index_add_(0, y, torch.ones_like(y, dtype=self.counts.dtype))  # type: ignore[union-attr,operator]
+        self.sums.index_add_(0, y, out.detach().to(self.sums.dtype))
+        self.counts.index_add_(0, y, torch.ones_like(y, dtype=self.counts.dtype))
 
     def forward(self, out: Tensor) -> Tensor:
         """Features `[B,D]` → `[B,C]`. Raises `PromptError` before any update."""
-        if not bool((self.counts > 0).any()):  # type: ignore[operator]
+        if not bool((self.counts > 0).any()):
             raise PromptError("NearestMean has seen no examples. Call readout.update(features, labels), or vpt.fit.")
-        means = self.sums / self.counts.clamp(min=1).unsqueeze(1)  # type: ignore[operator,union-attr]
+        means = self.sums / self.counts.clamp(min=1).unsqueeze(1)
         scores = -torch.cdist(out.float(), means).square()
         return scores.masked_fill(self.counts == 0, float("-inf"))
 

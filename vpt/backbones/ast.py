@@ -35,9 +35,9 @@ class KaldiFbank(nn.Module):
         out = waveform.new_zeros(len(waveform), self.frames, self.bins)
         for i, (clip, length) in enumerate(zip(waveform, lengths.tolist(), strict=True)):
             clip = F.pad(clip[:length], (0, max(0, window - length)))
-            mel = kaldi.fbank(
-                clip[None], sample_frequency=self.sample_rate, window_type="hanning", num_mel_bins=self.bins
-            )[: self.frames]
+            mel = kaldi.fbank(clip[None], sample_frequency=self.sample_rate, window_type="hanning", num_mel_bins=self.bins)[
+                : self.frames
+            ]
             out[i, : len(mel)] = mel
         return out
 

@@ -33,12 +33,15 @@ class Attachment:
         self.enabled = True
         self._check_fit()
         blocks = backbone.blocks
-        self._insertions = [Insertion(site, blocks) for site in self.sites if isinstance(site, Tokens)]
         by_block: dict[int, list[KeyValues]] = {}
         for site in self.sites:
             if isinstance(site, KeyValues):
                 by_block.setdefault(site.block, []).append(site)
         self._interceptions = [Interception(group) for group in by_block.values()]
+        self._actors: list[Insertion | Interception] = [
+            Insertion(site, blocks) for site in self.sites if isinstance(site, Tokens)
+        ]
+        self._actors += self._interceptions
         self._readers: list[RemovableHandle] = [
             layer.register_forward_pre_hook(self._read_classifier) for layer in backbone.classifiers
         ]
@@ -99,7 +102,7 @@ class Attachment:
 
     # at work -------------------------------------------------------------------------------------------------------
     def _install(self) -> None:
-        for actor in (*self._insertions, *self._interceptions):
+        for actor in self._actors:
             self._handles += actor.install(self.backbone.blocks)
 
     def _uninstall(self) -> None:
@@ -121,13 +124,12 @@ class Attachment:
     @contextmanager
     def watching(self) -> Iterator[None]:
         """Around one forward: count what acts, refuse silence, and let go of everything afterwards."""
-        actors = (*self._insertions, *self._interceptions)
         self.classifier_inputs = []
-        for actor in actors:
+        for actor in self._actors:
             actor.acted = 0
         try:
             yield
-            silent = [actor for actor in actors if self.enabled and actor.acted == 0]
+            silent = [actor for actor in self._actors if self.enabled and actor.acted == 0]
             if silent:
                 raise PromptError(_silence(self.backbone, silent[0]))
         finally:

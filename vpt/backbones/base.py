@@ -206,7 +206,9 @@ class Backbone(nn.Module):
             return tokens
         if not isinstance(tokens, Tensor) or tokens.ndim != 3:
             found = list(tokens.shape) if isinstance(tokens, Tensor) else type(answer).__name__
-            raise BackboneError(f"{type(self.model).__name__} returned {found}; needed are logits [B,K], features [B,D] or tokens [B,N,D].")
+            raise BackboneError(
+                f"{type(self.model).__name__} returned {found}; needed are logits [B,K], features [B,D] or tokens [B,N,D]."
+            )
         if self.pool == "first":
             return tokens[:, 0]
         if lengths is None:

@@ -36,7 +36,10 @@ class Report:
             raise BackboneError(f"Prompts would not act as they should on this model.\n{self}")
 
     def __str__(self) -> str:
-        lines = [f"{'ok  ' if passed else 'FAIL'} {form}: {what}{f' ({detail})' if detail else ''}" for what, form, passed, detail in self.rows]
+        lines = [
+            f"{'ok  ' if passed else 'FAIL'} {form}: {what}{f' ({detail})' if detail else ''}"
+            for what, form, passed, detail in self.rows
+        ]
         return "\n".join([f"check of {self.name}", *lines])
 
 
@@ -52,7 +55,9 @@ def check(backbone: Backbone) -> Report:
     with torch.no_grad():
         bare = backbone.run(x)
         straight = backbone.straight(x)
-    report.rows.append(("1 no sites: output bit-equal", "bare", torch.equal(bare.features if bare.logits is None else bare.logits, straight), ""))
+    report.rows.append(
+        ("1 no sites: output bit-equal", "bare", torch.equal(bare.features if bare.logits is None else bare.logits, straight), "")
+    )
     for name, (parameters, sites) in _forms(backbone, x).items():
         _check_form(report, name, backbone, x, bare, parameters, sites)
     return report
@@ -170,7 +175,9 @@ def _flat(out: Output) -> Tensor:
 
 
 def _equal(a: Output, b: Output) -> bool:
-    return all((u is None and v is None) or (u is not None and v is not None and torch.equal(u, v)) for u, v in zip(a, b, strict=True))
+    return all(
+        (u is None and v is None) or (u is not None and v is not None and torch.equal(u, v)) for u, v in zip(a, b, strict=True)
+    )
 
 
 def _relative(a: Tensor, b: Tensor) -> float:

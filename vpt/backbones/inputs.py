@@ -41,7 +41,9 @@ def _channels(values: float | Sequence[float], channels: int, what: str) -> tupl
     given = tuple(float(v) for v in values) if isinstance(values, Sequence) else (float(values),)
     given = given * channels if len(given) == 1 else given
     if len(given) != channels or (what == "std" and not all(v > 0 for v in given)):
-        raise InputError(f"Found {what}={values!r}; needed is one {'positive ' * (what == 'std')}number per channel ({channels}).")
+        raise InputError(
+            f"Found {what}={values!r}; needed is one {'positive ' * (what == 'std')}number per channel ({channels})."
+        )
     return given
 
 
@@ -80,8 +82,10 @@ class Images:
         expected = f"images [B,{self.channels},{self.size[0]},{self.size[1]}] in [0,1]"
         x = _floats(x, "images", expected)
         if x.ndim != 4 or tuple(x.shape[1:]) != self.shape:
-            hint = "Add a batch dimension: x[None]." if x.ndim == 3 else (
-                "Resize them (torchvision.transforms.v2.functional.resize), and repeat a grey channel three times."
+            hint = (
+                "Add a batch dimension: x[None]."
+                if x.ndim == 3
+                else ("Resize them (torchvision.transforms.v2.functional.resize), and repeat a grey channel three times.")
             )
             raise InputError(f"Found images of shape {list(x.shape)}; needed are {expected}. {hint}")
         _check_range(x, 0.0, 1.0, "images", "Divide 0–255 images by 255; do not subtract mean and std: the backbone does.")

@@ -17,7 +17,9 @@ from vpt.backbones.check import check
 from vpt.backbones.inputs import Images, InputSpec, Sound
 from vpt.errors import BackboneError
 
-ASSETS = next((p for p in (Path(__file__).parents[1] / "assets", Path(__file__).parents[2] / "assets") if p.is_dir()), Path("assets"))
+ASSETS = next(
+    (p for p in (Path(__file__).parents[1] / "assets", Path(__file__).parents[2] / "assets") if p.is_dir()), Path("assets")
+)
 
 # classes that the project's own tests put through `check`; any other is checked when it is opened
 SEEN = {
@@ -56,6 +58,7 @@ def load_backbone(
     if isinstance(source, nn.Module):
         if options or str(weights) != "pretrained":
             raise BackboneError("weights and library options are for models opened by name; load them into your module first.")
+        identity: dict[str, Any]
         model, identity = source, {"kind": "module", "source": f"{type(source).__module__}.{type(source).__qualname__}"}
     else:
         model, identity, facts = _open(str(source), str(weights), seed, options)
@@ -101,7 +104,9 @@ def describe_inputs(model: nn.Module, facts: dict[str, Any], seconds: float | No
     if size is not None:
         mean, std = facts.get("image_mean", (0.5, 0.5, 0.5)), facts.get("image_std", (0.5, 0.5, 0.5))
         channels = getattr(config, "num_channels", 3)
-        return Images(size=size, mean=tuple(mean[:channels]), std=tuple(std[:channels]), channels=channels, interpolation="bilinear")
+        return Images(
+            size=size, mean=tuple(mean[:channels]), std=tuple(std[:channels]), channels=channels, interpolation="bilinear"
+        )
     raise BackboneError(
         f"{type(model).__name__} does not say what its input looks like. Say it: load_backbone(model, inputs=vpt.Images(size=(H, W), "
         "mean=…, std=…)) or inputs=vpt.Sound(sample_rate=…, samples=…, frames=…, bins=…)."
@@ -134,7 +139,11 @@ def _open(source: str, weights: str, seed: int, options: dict[str, Any]) -> tupl
         near = ", ".join(timm.list_models(f"*{source.split('.')[0][:12]}*")[:4])
         raise BackboneError(f"Found no model called {source!r}: not a folder, a timm name, a Hugging Face id (owner/name) or a "
                             f"bundled name ({', '.join(bundled())}).{f' Near: {near}.' if near else ''}")  # fmt: skip
-    identity = {"kind": kind, "source": source, "weights": weights if weights in ("pretrained", "random") else "file"}
+    identity: dict[str, Any] = {
+        "kind": kind,
+        "source": source,
+        "weights": weights if weights in ("pretrained", "random") else "file",
+    }
     identity |= ({"options": options} if options else {}) | ({"seed": seed} if weights == "random" else {})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -130,7 +130,7 @@ class _Watcher(TorchFunctionMode):
 
     def _layer(self, module: nn.Module, args: tuple, output: Tensor) -> None:
         if not self.embedding:
-            self.embedding = module.weight[0].numel()  # type: ignore[index,union-attr,operator]
+            self.embedding = module.weight[0].numel()  # type: ignore[index]
         if isinstance(module, nn.Linear) and output.ndim == 2:
             self.linears.append((module, args[0], output))
 

@@ -134,7 +134,9 @@ def _check_classes(parts: dict[str, Examples]) -> None:
     seen = set(train.targets)
     for name, part in parts.items():
         if part.classes != train.classes:
-            raise DataError(f"The {name} data has other classes than the training data: {part.classes[:5]} and {train.classes[:5]}.")
+            raise DataError(
+                f"The {name} data has other classes than the training data: {part.classes[:5]} and {train.classes[:5]}."
+            )
         lost = sorted({train.classes[y] for y in part.targets if y not in seen})
         if lost:
             raise DataError(f"Classes in the {name} data without any training example: {', '.join(lost[:10])}.")

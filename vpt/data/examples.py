@@ -49,7 +49,7 @@ class Examples(Dataset):
     """(input, label) or (input, label, group) by index.
 
     get: index → raw input. labels `[n]`: class numbers into `classes`. groups `[n]`: numbers into `group_names`, or None.
-    names: of the examples, for people. sample_rate: Hz, for sound. Raises `DataError` for a label out of range.
+    names: of the examples, for people. named: whether the classes have names of their own, or are only numbered. sample_rate: Hz, for sound. Raises `DataError` for a label out of range.
     """
 
     def __init__(
@@ -63,7 +63,9 @@ class Examples(Dataset):
         names: Sequence[str] | None = None,
         sample_rate: int | None = None,
         indices: Sequence[int] | None = None,
+        named: bool = True,
     ) -> None:
+        self.named = named
         self.get, self.classes = get, list(classes)
         self.labels = [int(y) for y in labels]
         self.groups = [int(g) for g in groups] if groups is not None else None
@@ -72,7 +74,9 @@ class Examples(Dataset):
         self.indices = list(indices) if indices is not None else list(range(len(self.labels)))
         wrong = sorted({self.labels[i] for i in self.indices if not 0 <= self.labels[i] < len(self.classes)})
         if wrong:
-            raise DataError(f"Found labels {wrong[:5]}; there are {len(self.classes)} classes, so labels are 0 to {len(self.classes) - 1}.")
+            raise DataError(
+                f"Found labels {wrong[:5]}; there are {len(self.classes)} classes, so labels are 0 to {len(self.classes) - 1}."
+            )
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -94,7 +98,7 @@ class Examples(Dataset):
     def subset(self, chosen: Sequence[int]) -> Examples:
         """The examples at these positions, in this order."""
         return Examples(self.get, self.labels, self.classes, groups=self.groups, group_names=self.group_names, names=self.names,
-                        sample_rate=self.sample_rate, indices=[self.indices[i] for i in chosen])  # fmt: skip
+                        sample_rate=self.sample_rate, indices=[self.indices[i] for i in chosen], named=self.named)  # fmt: skip
 
 
 def wrap(dataset: Any, classes: Sequence[str] | None, convert: Callable[[Any], Any]) -> Examples:
@@ -105,12 +109,15 @@ def wrap(dataset: Any, classes: Sequence[str] | None, convert: Callable[[Any], A
     items = None if known is not None else [dataset[i] for i in range(len(dataset))]
     first = dataset[0] if len(dataset) else None
     if first is None or not isinstance(first, (tuple, list)) or len(first) not in (2, 3):
-        raise DataError(f"Found a data set whose items are {type(first).__name__}; needed is (input, label) or (input, label, group).")
+        raise DataError(
+            f"Found a data set whose items are {type(first).__name__}; needed is (input, label) or (input, label, group)."
+        )
     labels = [int(y) for y in known] if items is None else [int(item[1]) for item in items]  # type: ignore[union-attr]
     groups = None
     if len(first) == 3:
         groups = [int(item[2]) for item in (items or (dataset[i] for i in range(len(dataset))))]
-    names = classes or getattr(dataset, "classes", None) or [str(c) for c in range(max(labels) + 1)]
+    known_names = classes or getattr(dataset, "classes", None)
+    names = known_names or [str(c) for c in range(max(labels) + 1)]
     group_names = [str(g) for g in range(max(groups) + 1)] if groups else None
     return Examples(lambda i: convert(dataset[i][0]), labels, names, groups=groups, group_names=group_names,
-                    sample_rate=getattr(dataset, "sample_rate", None))  # fmt: skip
+                    sample_rate=getattr(dataset, "sample_rate", None), named=known_names is not None)  # fmt: skip

@@ -30,7 +30,9 @@ def list_folder(root: Path) -> list[Item]:
     else:
         items = _classes(root, None)
     if not items:
-        raise DataError(f"{root} holds no labelled files; needed are files at CLASS/FILE or SPLIT/CLASS/FILE (SPLIT: train, val, test).")
+        raise DataError(
+            f"{root} holds no labelled files; needed are files at CLASS/FILE or SPLIT/CLASS/FILE (SPLIT: train, val, test)."
+        )
     return items
 
 
@@ -54,7 +56,9 @@ def list_manifest(path: Path) -> list[Item]:
         raise DataError(f"{path} has no rows; needed is a header path,label[,group][,split] and a row per file.")
     missing = [name for name in REQUIRED if name not in columns]
     if missing:
-        raise DataError(f"{path} has no column {' or '.join(missing)} (found {', '.join(map(str, columns))}); needed are path,label[,group][,split].")
+        raise DataError(
+            f"{path} has no column {' or '.join(missing)} (found {', '.join(map(str, columns))}); needed are path,label[,group][,split]."
+        )
     items = [_item(path, number, row) for number, row in enumerate(rows, 2)]
     lost = [str(item.path) for item in items if not item.path.is_file()]
     if lost:

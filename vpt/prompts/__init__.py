@@ -34,7 +34,7 @@ def build(name: str, config: dict[str, Any]) -> Prompt:
 
 
 def parse(text: str, backbone: Any, **options: Any) -> Prompt:
-    """"deep:10" → `DeepTokens.like(backbone, count=10)`; "border:8+deep:2" → a `Stack` of both. Raises `PromptError`."""
+    """ "deep:10" → `DeepTokens.like(backbone, count=10)`; "border:8+deep:2" → a `Stack` of both. Raises `PromptError`."""
     prompts = [_parse_one(part.strip(), backbone, options) for part in text.split("+")]
     return prompts[0] if len(prompts) == 1 else Stack(prompts)
 

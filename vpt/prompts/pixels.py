@@ -61,7 +61,7 @@ class _PixelPrompt(Prompt):
         return {"shape": list(self.shape), "bound": self.bound, "base": self.base, "unit": self.unit}
 
 
-def _space_of(backbone: Any, bound: float | None | str) -> dict[str, Any]:
+def _space_of(backbone: Any, bound: float | str | None) -> dict[str, Any]:
     inputs = backbone.inputs
     limit = BOUNDS[inputs.kind] if bound == "default" else bound
     return {"shape": list(inputs.shape), "bound": limit, "base": inputs.base, "unit": inputs.unit}
@@ -85,7 +85,13 @@ class Border(_PixelPrompt):
     """
 
     def __init__(
-        self, width: int, shape: Sequence[int], fit: Fit = "shrink", bound: float | None = 1.0, base: float = 0.0, unit: float = 1.0
+        self,
+        width: int,
+        shape: Sequence[int],
+        fit: Fit = "shrink",
+        bound: float | None = 1.0,
+        base: float = 0.0,
+        unit: float = 1.0,
     ) -> None:
         super().__init__(shape, bound, base, unit)
         positive(width=width)
@@ -94,7 +100,9 @@ class Border(_PixelPrompt):
         sides = self.shape[1:] if self.is_image else self.shape[:1]
         if 2 * width >= min(sides):
             what = "pixels" if self.is_image else "frames"
-            raise PromptError(f"A border {width} {what} wide leaves nothing of an input of {min(sides)}; use less than {min(sides) / 2:g}.")
+            raise PromptError(
+                f"A border {width} {what} wide leaves nothing of an input of {min(sides)}; use less than {min(sides) / 2:g}."
+            )
         self.width, self.fit = width, fit
         if self.is_image:
             channels, height, long = self.shape
@@ -106,7 +114,14 @@ class Border(_PixelPrompt):
 
     @classmethod
     def like(
-        cls, backbone: Any, width: int = 8, *, fit: Fit = "shrink", bound: float | None | str = "default", init: str = "zeros", seed: int = 0
+        cls,
+        backbone: Any,
+        width: int = 8,
+        *,
+        fit: Fit = "shrink",
+        bound: float | str | None = "default",
+        init: str = "zeros",
+        seed: int = 0,
     ) -> Border:
         """A border for a backbone's input. bound: 1 on images and 3 σ on sound by default; None for no bound."""
         prompt = cls(width, fit=fit, **_space_of(backbone, bound))
@@ -187,7 +202,13 @@ class Patch(_PixelPrompt):
     """
 
     def __init__(
-        self, size: int, shape: Sequence[int], corner: str = "top_left", bound: float | None = 1.0, base: float = 0.0, unit: float = 1.0
+        self,
+        size: int,
+        shape: Sequence[int],
+        corner: str = "top_left",
+        bound: float | None = 1.0,
+        base: float = 0.0,
+        unit: float = 1.0,
     ) -> None:
         super().__init__(shape, bound, base, unit)
         positive(size=size)
@@ -200,7 +221,14 @@ class Patch(_PixelPrompt):
 
     @classmethod
     def like(
-        cls, backbone: Any, size: int = 16, *, corner: str = "top_left", bound: float | None | str = "default", init: str = "zeros", seed: int = 0
+        cls,
+        backbone: Any,
+        size: int = 16,
+        *,
+        corner: str = "top_left",
+        bound: float | str | None = "default",
+        init: str = "zeros",
+        seed: int = 0,
     ) -> Patch:
         """A patch for a backbone's input. bound: 1 on images and 3 σ on sound by default; None for no bound."""
         prompt = cls(size, corner=corner, **_space_of(backbone, bound))

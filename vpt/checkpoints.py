@@ -1,0 +1,101 @@
+"""Where a run stands, written whole and atomically: prompt, readout, objective, optimizer and position; never pickle."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from vpt.errors import PromptFileError, TrainingError
+from vpt.files import pack, unpack, write_atomically
+
+NAME = "checkpoint.safetensors"
+EVERY_SECONDS = 60.0
+
+
+@dataclass
+class Position:
+    """Where a run stands: `epoch` (from 1) and the next `update` in it, the sums of that epoch, and the rows so far.
+
+    Random numbers are drawn from seeds of the position, so a position is all of their state.
+    """
+
+    epoch: int = 1
+    update: int = 0
+    sums: list[float] = field(default_factory=list)
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    best: int = 0
+    finished: bool = False
+
+
+class Checkpoint:
+    """The checkpoint of a run in `folder` (None: nowhere). identity: what must be the same for a run to go on."""
+
+    def __init__(self, folder: Path | None, identity: dict[str, Any], accelerator: Accelerator) -> None:
+        self.path = folder / NAME if folder is not None else None
+        self.identity, self.accelerator = identity, accelerator
+        self._last = time.monotonic()
+
+    def due(self) -> bool:
+        """Whether the last one is a minute old."""
+        return self.path is not None and time.monotonic() - self._last > EVERY_SECONDS
+
+    def save(self, position: Position, tensors: dict[str, Tensor]) -> None:
+        """Write the whole state (main process only)."""
+        self._last = time.monotonic()
+        if self.path is not None and self.accelerator.is_main_process:
+            header = {"format": "vpt-checkpoint", "version": 1, "run": self.identity, "position": asdict(position)}
+            write_atomically(self.path, pack(tensors, header))
+
+    def load(self, resume: bool) -> tuple[Position, dict[str, Tensor]] | None:
+        """The state to go on from, or None to begin. Raises `TrainingError` if it is another run's, or unfinished and not asked for."""
+        if self.path is None or not self.path.exists():
+            return None
+        try:
+            header, tensors = unpack(self.path.read_bytes(), str(self.path))
+        except PromptFileError as error:
+            if not resume:
+                return None
+            raise TrainingError(f"{error} Or start again in another folder (out=…).") from error
+        position = Position(**header["position"])
+        if not resume:
+            if not position.finished:
+                raise TrainingError(f"{self.path.parent} holds a run that was stopped in epoch {position.epoch}. Go on with resume=True "
+                                    "(--resume), or choose another folder (out=…).")  # fmt: skip
+            return None
+        changed = sorted(k for k in self.identity.keys() | header["run"].keys() if self.identity.get(k) != header["run"].get(k))
+        if changed:
+            pairs = ", ".join(f"{k}: was {header['run'].get(k)}, is {self.identity.get(k)}" for k in changed[:3])
+            raise TrainingError(
+                f"{self.path.parent} holds a run with other settings ({pairs}). Resume with the same, or choose another folder."
+            )
+        return position, tensors
+
+
+def digest(value: Any) -> str:
+    """A short hash of plain values, to compare them."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """An optimizer's state by number of parameter and name."""
+    state = optimizer.state_dict()["state"]
+    return {f"optimizer.{i}.{name}": torch.as_tensor(value) for i, values in state.items() for name, value in values.items()}
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Put back what `optimizer_tensors` gave."""
+    whole = optimizer.state_dict()
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        if name.startswith("optimizer."):
+            _, number, key = name.split(".", 2)
+            state.setdefault(int(number), {})[key] = value
+    optimizer.load_state_dict({"state": state, "param_groups": whole["param_groups"]})

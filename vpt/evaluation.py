@@ -1,0 +1,96 @@
+"""A model's scores on labelled data, over any number of processes, with labels matched by class name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Subset
+
+from vpt import metrics
+from vpt.data.examples import Examples, wrap
+from vpt.errors import DataError
+from vpt.model import PromptedModel
+
+
+def evaluate(
+    model: PromptedModel, data: Dataset, *, batch_size: int = 64, accelerator: Accelerator | None = None, progress: bool = False
+) -> dict[str, Any]:
+    """Accuracy, loss, n and per-class accuracy of a model on labelled data, over all processes. Raises `DataError`."""
+    examples = matched(model, data)
+    logits, y = scores(model, examples, batch_size=batch_size, accelerator=accelerator, progress=progress)
+    return metrics.classification(logits, y, model.classes)
+
+
+def scores(
+    model: PromptedModel,
+    examples: Dataset,
+    *,
+    outputs: bool = False,
+    batch_size: int = 64,
+    accelerator: Accelerator | None = None,
+    progress: bool = False,
+    what: str = "evaluating",
+) -> tuple[Tensor, Tensor]:
+    """(class scores `[n,C]`, labels `[n]`) in order, on the CPU. outputs: what the readout reads, instead of its scores."""
+    accelerator = accelerator or Accelerator()
+    model.to(accelerator.device)
+    size, mine = len(examples), range(accelerator.process_index, len(examples), accelerator.num_processes)  # type: ignore[arg-type]
+    order = list(mine)
+    loader = DataLoader(Subset(examples, order), batch_size=batch_size)
+    was = model.training
+    model.eval()
+    found, labels = [], []
+    try:
+        with torch.no_grad(), accelerator.autocast(), progress_bar(progress and accelerator.is_main_process) as bar:
+            task = bar.add_task(what, total=len(loader))
+            for batch in loader:
+                x = batch[0]
+                found.append((model.outputs(x) if outputs else model(x)).float().cpu())
+                labels.append(torch.as_tensor(batch[1]))
+                bar.advance(task)
+    finally:
+        model.train(was)
+    if accelerator.num_processes == 1:
+        return torch.cat(found), torch.cat(labels)
+    parts = gather_object([(order, torch.cat(found), torch.cat(labels))])
+    back = torch.argsort(torch.tensor([i for part in parts for i in part[0]]))[:size]
+    return torch.cat([part[1] for part in parts])[back], torch.cat([part[2] for part in parts])[back]
+
+
+def matched(model: PromptedModel, data: Any) -> Examples:
+    """Labelled data whose labels are the model's: classes are matched by name, never by order. Raises `DataError`."""
+    examples = wrap(data, None, lambda x: x)
+    if len(examples) == 0:
+        raise DataError("Found a data set without examples.")
+    rate, needed = examples.sample_rate, getattr(model.backbone.inputs, "sample_rate", None)
+    if rate is not None and needed is not None and rate != needed:
+        raise DataError(f"Found sound at {rate} Hz; this backbone needs {needed} Hz. Load it with load_data(…, backbone.inputs).")
+    own, count = model.classes, model.readout.count
+    if own is None or not examples.named or examples.classes == own:
+        if count is not None and max(examples.targets) >= count:
+            raise DataError(
+                f"Found label {max(examples.targets)}; the model has {count} classes, so labels are 0 to {count - 1}."
+            )
+        return examples
+    used = [examples.classes[y] for y in sorted(set(examples.targets))]
+    missing = [name for name in used if name not in own]
+    if missing:
+        raise DataError(
+            f"Classes of the data that the model does not have: {', '.join(missing[:10])}. It has {', '.join(own[:10])}."
+        )
+    position = {y: own.index(name) for y, name in enumerate(examples.classes) if name in own}
+    return Examples(
+        examples.get, [position.get(y, -1) for y in examples.labels], own, groups=examples.groups, group_names=examples.group_names,
+        names=examples.names, sample_rate=examples.sample_rate, indices=examples.indices,
+    )  # fmt: skip
+
+
+def progress_bar(shown: bool) -> Progress:
+    """A bar that leaves nothing behind."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, transient=True, disable=not shown)

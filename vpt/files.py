@@ -1,0 +1,214 @@
+"""One small file is the product of a run: safetensors with a JSON header, and a SHA-256 over all of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+from vpt.backbones import Backbone, load_backbone
+from vpt.errors import BackboneError, PromptError, PromptFileError
+from vpt.model import PromptedModel
+from vpt.prompts import Prompt, build
+from vpt.readouts import READOUTS, Readout
+
+VERSION = 1
+MARK = b'\\"sha256\\": \\"'  # as it stands in a JSON string inside a JSON string
+EMPTY = b"0" * 64
+# what a file may name to have its backbone opened again: never a path, an import or remote code
+REOPENED = {
+    "bundled": re.compile(r"vpt:[a-z0-9-]{1,60}"),
+    "timm": re.compile(r"[A-Za-z0-9_]{1,100}(\.[A-Za-z0-9_]{1,100})?"),
+    "timm-hub": re.compile(r"(timm/|hf-hub:|hf_hub:)[A-Za-z0-9_.-]{1,100}(/[A-Za-z0-9_.-]{1,100})?"),
+    "hub": re.compile(r"[A-Za-z0-9_.-]{1,100}/[A-Za-z0-9_.-]{1,100}"),
+}
+OPTIONS = {"num_classes": int, "img_size": int, "global_pool": str, "attn_implementation": str}
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write to a temporary name beside `path`, flush to disk, then rename. Raises `PromptFileError` if it cannot."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(name, 0o644)
+            os.replace(name, path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise PromptFileError(f"{path} cannot be written: {error.strerror or error}. Choose another place (out=…).") from error
+
+
+def pack(tensors: Mapping[str, Tensor], header: dict[str, Any]) -> bytes:
+    """Tensors and a JSON header as safetensors bytes; the same input always gives the same bytes."""
+    text = json.dumps(header | {"sha256": EMPTY.decode()}, sort_keys=True)
+    plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    data = save_tensors(plain, metadata={"vpt": text})
+    return data.replace(MARK + EMPTY, MARK + hashlib.sha256(data).hexdigest().encode(), 1)
+
+
+def unpack(data: bytes, name: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Bytes → (header, tensors). Raises `PromptFileError` for anything but the bytes that `pack` gave."""
+    try:
+        size = int.from_bytes(data[:8], "little")
+        if size > len(data) - 8:
+            raise ValueError("the file is cut short")
+        header = json.loads(json.loads(data[8 : 8 + size])["__metadata__"]["vpt"])
+        digest = header.pop("sha256")
+        same = data.replace(MARK + digest.encode(), MARK + EMPTY, 1)
+        if hashlib.sha256(same).hexdigest() != digest:
+            raise ValueError("its SHA-256 does not match: it was altered or damaged")
+        return header, load_tensors(data)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError) as error:
+        reason = (
+            str(error) if isinstance(error, ValueError) and not isinstance(error, UnicodeError) else f"no vpt header ({error!r})"
+        )
+        raise PromptFileError(f"{name} is not a sound vpt file: {reason[:200]}. Copy it again from where it was made.") from error
+
+
+def save(
+    path: str | Path, model: PromptedModel, *, trained_on: dict[str, Any] | None = None, scores: dict[str, Any] | None = None
+) -> Path:
+    """Write prompt and readout, with all that is needed to use them again, to one file.
+
+    trained_on, scores: plain values kept in the header. Raises `PromptFileError` if the place cannot be written.
+    """
+    path = Path(path)
+    backbone = model.backbone
+    header = {
+        "format": "vpt-prompt",
+        "version": VERSION,
+        "prompt": _named(model.prompt),
+        "readout": _named(model.readout),
+        "classes": model.classes,
+        "inputs": backbone.inputs.describe(),
+        "backbone": {
+            "identity": backbone.identity,
+            "model": type(backbone.model).__name__,
+            "fingerprint": backbone.fingerprint(),
+        },
+        "trained_on": trained_on or {},
+        "scores": scores or {},
+    }
+    write_atomically(path, pack(learned(model), header))
+    return path
+
+
+def _named(part: Prompt | Readout) -> dict[str, Any]:
+    return {"name": type(part).__name__, "config": part.config()}
+
+
+def learned(model: PromptedModel) -> dict[str, Tensor]:
+    """Everything learned, by name: "prompt.…" and "readout.…"."""
+    return {
+        f"{part}.{name}": value for part in ("prompt", "readout") for name, value in getattr(model, part).state_dict().items()
+    }
+
+
+def restore(model: PromptedModel, tensors: Mapping[str, Tensor]) -> None:
+    """Put back what `learned` gave."""
+    for part in ("prompt", "readout"):
+        own = {name.removeprefix(f"{part}."): value for name, value in tensors.items() if name.startswith(f"{part}.")}
+        getattr(model, part).load_state_dict(own)
+
+
+def read(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """A prompt file's (header, tensors), checked for soundness and version. Raises `PromptFileError`."""
+    path = Path(path)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise PromptFileError(f"{path} cannot be read: {error.strerror or error}.") from error
+    header, tensors = unpack(data, str(path))
+    if header.get("format") != "vpt-prompt":
+        raise PromptFileError(f"{path} holds {header.get('format')!r}; needed is a prompt file.")
+    if header.get("version") != VERSION:
+        raise PromptFileError(
+            f"{path} has format version {header.get('version')!r}; this vpt reads version {VERSION}. Update vpt."
+        )
+    return header, tensors
+
+
+def load(path: str | Path, backbone: Backbone | None = None) -> PromptedModel:
+    """A saved prompt and readout on their backbone, which is opened again by its recorded name unless it is passed.
+
+    Raises `PromptFileError` for an altered file, an unknown version, shapes that do not agree, or another backbone.
+    """
+    header, tensors = read(path)
+    try:
+        prompt, readout = _rebuild(header, tensors)
+        backbone = backbone if backbone is not None else reopen(header)
+        _check_backbone(header, backbone, str(path))
+        model = PromptedModel(backbone, prompt, readout)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError, OverflowError, PromptError) as error:
+        raise PromptFileError(f"{path} does not fit together: {error}") from error
+    restore(model, tensors)
+    return model.eval()
+
+
+def _rebuild(header: dict[str, Any], tensors: Mapping[str, Tensor]) -> tuple[Prompt, Readout]:
+    """Prompt and readout from the header; shapes are compared on the meta device before anything is allocated."""
+    with torch.device("meta"):
+        parts = _parts(header)
+        expected = {f"{n}.{k}": list(v.shape) for n, part in parts.items() for k, v in part.state_dict().items()}
+    found = {name: list(value.shape) for name, value in tensors.items()}
+    if expected != found:
+        wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+        raise PromptFileError(
+            f"Its tensors do not match its header: {wrong[0]} is {found.get(wrong[0])}, the header says {expected.get(wrong[0])}."
+        )
+    parts = _parts(header)
+    return parts["prompt"], parts["readout"]  # type: ignore[return-value]
+
+
+def _parts(header: dict[str, Any]) -> dict[str, Prompt | Readout]:
+    prompt, readout = header["prompt"], header["readout"]
+    empty = prompt["name"] == "Prompt"
+    return {
+        "prompt": Prompt() if empty else build(prompt["name"], prompt["config"]),
+        "readout": READOUTS[readout["name"]](**readout["config"]),
+    }
+
+
+def reopen(header: dict[str, Any]) -> Backbone:
+    """The backbone that a file names, if the name is of a kind that may be opened. Raises `PromptFileError`."""
+    identity = header["backbone"]["identity"]
+    kind, source, weights = identity["kind"], str(identity["source"]), identity.get("weights", "pretrained")
+    options = identity.get("options", {})
+    known = kind in REOPENED and REOPENED[kind].fullmatch(source) and weights in ("pretrained", "random")
+    plain = all(name in OPTIONS and type(value) is OPTIONS[name] for name, value in options.items())
+    if not known or not plain or (kind == "hub" and Path(source).exists()):
+        raise PromptFileError(
+            f"This prompt was made for {source} ({kind}, weights: {weights}), which cannot be opened by name alone. Open it and pass "
+            "it: vpt.load(path, backbone=vpt.load_backbone(…))."
+        )
+    return load_backbone(source, weights=weights, seed=identity.get("seed", 0), seconds=identity.get("seconds"), **options)
+
+
+def _check_backbone(header: dict[str, Any], backbone: Backbone, path: str) -> None:
+    if not isinstance(backbone, Backbone):
+        raise BackboneError(f"Found {type(backbone).__name__} as backbone; needed is vpt.load_backbone(model).")
+    made_for, own = header["backbone"], backbone.fingerprint()
+    if made_for["fingerprint"] != own:
+        raise PromptFileError(
+            f"{path} was made for another backbone: {made_for['identity'].get('source')} ({made_for['model']}, weights "
+            f"{made_for['fingerprint'][:12]}…); this is {backbone.identity.get('source')} ({type(backbone.model).__name__}, weights {own[:12]}…)."
+        )
+    if header["inputs"] != backbone.inputs.describe():
+        raise PromptFileError(f"{path} was made for inputs {header['inputs']}; this backbone takes {backbone.inputs.describe()}.")

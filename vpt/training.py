@@ -1,0 +1,315 @@
+"""An open training loop on accelerate: any number of processes, resumable to the bit, the best prompt kept."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from rich.progress import Progress
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from vpt.checkpoints import Checkpoint, Position, digest, optimizer_tensors, restore_optimizer
+from vpt.data import Examples, augment
+from vpt.errors import DivergedError, TrainingError
+from vpt.evaluation import evaluate, matched, progress_bar
+from vpt.files import learned, restore, write_atomically
+from vpt.model import PromptedModel
+from vpt.objectives import Classification, Gradients, Objective
+from vpt.plan import batches, chunks, schedule, seed_for
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train. lr: of the prompt, at its peak; the readout learns at readout_lr · lr.
+
+    batch_size: examples per update over all processes and accumulation steps. warmup: share of the updates in which the
+    rate rises; then it falls as a cosine, per update. augment: "none", "crop" or "flip-crop" (images). precision: "no"
+    (fp32), "bf16" or "fp16". accumulate: micro-batches per update.
+    """
+
+    epochs: int = 15
+    batch_size: int = 32
+    lr: float = 1e-2
+    readout_lr: float = 0.1
+    weight_decay: float = 1e-4
+    warmup: float = 0.1
+    augment: str = "none"
+    seed: int = 0
+    precision: str = "no"
+    accumulate: int = 1
+
+    def __post_init__(self) -> None:
+        for name, low in (("epochs", 1), ("batch_size", 1), ("accumulate", 1)):
+            if getattr(self, name) < low:
+                raise TrainingError(f"Found {name}={getattr(self, name)}; needed is at least {low}.")
+        if not self.lr > 0 or self.readout_lr < 0 or not 0 <= self.warmup < 1:
+            raise TrainingError(f"Found lr={self.lr}, readout_lr={self.readout_lr}, warmup={self.warmup}; needed are lr > 0, "
+                                "readout_lr of at least 0 and a warmup in [0, 1).")  # fmt: skip
+        if self.precision not in ("no", "bf16", "fp16"):
+            raise TrainingError(f"Found precision={self.precision!r}; needed is 'no' (fp32), 'bf16' or 'fp16'.")
+
+
+@dataclass
+class History:
+    """One row per epoch (epoch 0: before training); `best` is the epoch whose prompt the model holds now."""
+
+    rows: list[dict[str, Any]]
+    best: int
+
+
+def fit(
+    model: PromptedModel,
+    train: Dataset,
+    val: Dataset | None = None,
+    *,
+    objective: Objective | None = None,
+    recipe: Recipe | None = None,
+    out: str | Path | None = None,
+    resume: bool = False,
+    workers: int = 0,
+    progress: bool = True,
+    **settings: Any,
+) -> History:
+    """Train a model's prompt and readout; afterwards it holds the state that was best on `val` (the last one without).
+
+    train, val: datasets of (input, label[, group]). objective: `Classification()` by default. recipe, or its fields as
+    settings (epochs=…, lr=…). out: a folder for history.jsonl and checkpoints. resume: go on from there after a kill;
+    the numbers are those of an undisturbed run. Raises `TrainingError`; `DivergedError` on NaN or infinity, with the last
+    good prompt in the model; `DataError` for data that does not fit.
+    """
+    try:
+        recipe = Recipe(**(asdict(recipe) if recipe else {}) | settings)
+    except TypeError as error:
+        raise TrainingError(f"Found settings {sorted(settings)}; known are {', '.join(Recipe.__dataclass_fields__)}.") from error
+    accelerator = Accelerator(mixed_precision=recipe.precision)
+    train_examples, val_examples = matched(model, train), matched(model, val) if val is not None else None
+    model.to(accelerator.device)
+    run = _Run(model, train_examples, val_examples, objective or Classification(), recipe, accelerator, workers)
+    run.checkpoint = Checkpoint(Path(out) if out is not None else None, run.identity(), accelerator)
+    devices = [accelerator.device] if accelerator.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        return run.go(resume, progress)
+
+
+class _Run:
+    """One training run: the state that `fit` carries from update to update."""
+
+    checkpoint: Checkpoint
+
+    def __init__(
+        self, model: PromptedModel, train: Examples, val: Examples | None, objective: Objective, recipe: Recipe,
+        accelerator: Accelerator, workers: int,
+    ) -> None:  # fmt: skip
+        self.model, self.train, self.val, self.recipe, self.workers = model, train, val, recipe, workers
+        self.accelerator, self.objective = accelerator, objective.to(accelerator.device)
+        self.parts = {name: values for name, values in model.trained_parameters().items() if values}
+        self.parameters = [p for values in self.parts.values() for p in values]
+        rates = {"prompt": recipe.lr, "readout": recipe.lr * recipe.readout_lr}
+        groups = [{"params": values, "lr": rates[name], "peak": rates[name]} for name, values in self.parts.items()]
+        self.optimizer: Any = None
+        if groups:
+            self.optimizer = accelerator.prepare(torch.optim.AdamW(groups, weight_decay=recipe.weight_decay))
+        self.per_epoch = len(batches(len(train), recipe.batch_size, recipe.seed, 1))
+        self.position = Position()
+        self.best = self._copy()
+
+    def identity(self) -> dict[str, Any]:
+        """What two runs must share for one to go on where the other stopped."""
+        return {
+            **asdict(self.recipe),
+            "objective": type(self.objective).__name__,
+            "prompt": digest(self.model.prompt.config()),
+            "readout": digest(self.model.readout.config()),
+            "backbone": self.model.backbone.fingerprint(),
+            "train": digest([self.train.targets, self.train.classes]),
+            "val": digest(self.val.targets) if self.val is not None else None,
+        }
+
+    # the whole run -------------------------------------------------------------------------------------------------
+    def go(self, resume: bool, progress: bool) -> History:
+        """From the start or the checkpoint to the end, then back to the best state."""
+        found = self.checkpoint.load(resume)
+        if found is not None:
+            self._restore(*found)
+        else:
+            self._learn_statistics()
+            self._finish_epoch(0, [])
+        with progress_bar(progress and self.accelerator.is_main_process) as bar:
+            total = self.recipe.epochs * self.per_epoch
+            done = (self.position.epoch - 1) * self.per_epoch + self.position.update
+            task = bar.add_task(self._says(), total=total, completed=done)
+            while not self.position.finished:
+                self._epoch(bar, task)
+                self._learn_statistics()
+                self._finish_epoch(self.position.epoch, self.position.sums)
+                bar.update(task, description=self._says())
+        restore(self.model, self.best)
+        self.model.eval()
+        return History(self.position.rows, self.position.best)
+
+    def _says(self) -> str:
+        row = self.position.rows[-1] if self.position.rows else {}
+        accuracy = f", validation {row['val_accuracy']:.1%}" if "val_accuracy" in row else ""
+        return f"epoch {min(self.position.epoch, self.recipe.epochs)} of {self.recipe.epochs}{accuracy}"
+
+    def _epoch(self, bar: Progress, task: Any) -> None:
+        """The updates of the epoch that are still to do."""
+        position = self.position
+        order = batches(len(self.train), self.recipe.batch_size, self.recipe.seed, position.epoch)
+        first = position.update
+        mine = [self._mine(batch) for batch in order]
+        plan = [part for parts in mine[first:] for part in parts if part]
+        loaded = iter(DataLoader(self.train, batch_sampler=plan, num_workers=self.workers))
+        self.model.train()
+        for number in range(first, len(order)):
+            torch.manual_seed(seed_for(self.recipe.seed, position.epoch, number, self.accelerator.process_index))
+            parts = [next(loaded) for part in mine[number] if part]
+            self._update(parts, len(order[number]), (position.epoch - 1) * self.per_epoch + number)
+            position.update = number + 1
+            bar.advance(task)
+            if self.checkpoint.due():
+                self._save()
+        self.model.eval()
+
+    def _mine(self, batch: list[int]) -> list[list[int]]:
+        accelerator = self.accelerator
+        return chunks(batch, accelerator.process_index, accelerator.num_processes, self.recipe.accumulate)
+
+    def _finish_epoch(self, epoch: int, sums: list[float]) -> None:
+        """Validate, keep the best, write the row and the checkpoint."""
+        position = self.position
+        row: dict[str, Any] = {"epoch": epoch}
+        if epoch:
+            row |= {"loss": sums[0] / sums[2], "train_accuracy": sums[1] / sums[2]}
+        if self.val is not None:
+            found = evaluate(self.model, self.val, accelerator=self.accelerator)
+            row |= {"val_accuracy": found["accuracy"], "val_loss": found["loss"]}
+        rows = position.rows
+        if self.val is None or not rows or _rank(row) > _rank(rows[position.best]):
+            position.best, self.best = epoch, self._copy()
+        rows.append(row)
+        finished = epoch == self.recipe.epochs or self.optimizer is None
+        self.position = Position(epoch if finished else epoch + 1, 0, [], rows, position.best, finished)
+        if self.checkpoint.path is not None and self.accelerator.is_main_process:
+            lines = "".join(json.dumps(r) + "\n" for r in rows)
+            write_atomically(self.checkpoint.path.with_name("history.jsonl"), lines.encode())
+        self._save()
+
+    # one update ----------------------------------------------------------------------------------------------------
+    def _update(self, micro_batches: list[Any], size: int, number: int) -> None:
+        """One step of the optimizer on an update of `size` examples over all processes."""
+        gradients: Gradients = {}
+        sums = torch.zeros(3, dtype=torch.float64)
+        for batch in micro_batches:
+            losses, right = self._losses(batch)
+            self._accumulate(gradients, losses, len(batch[1]) / size)
+            sums += torch.tensor([float(sum(loss.detach() for loss in losses.values())) * len(batch[1]), right, len(batch[1])])
+        gradients, totals = self._reduce(gradients, sums)
+        self.position.sums = [a + b for a, b in zip(self.position.sums or [0.0] * 3, totals, strict=True)]
+        combined = self.objective.combine(gradients)
+        finite = all(bool(torch.isfinite(g).all()) for g in combined.values())
+        scaled = self.accelerator.scaler is not None and self.accelerator.scaler.is_enabled()
+        if not torch.isfinite(torch.tensor(totals)).all() or not (finite or scaled):
+            restore(self.model, self.best)
+            raise DivergedError(
+                f"Training diverged in epoch {self.position.epoch}: the loss or its gradient is not finite. The model holds the prompt of "
+                f"epoch {self.position.best}. Use a smaller lr (now {self.recipe.lr:g}), or precision='no'."
+            )
+        self._step(combined, schedule(number, self.recipe.epochs * self.per_epoch, self.recipe.warmup))
+
+    def _losses(self, batch: Any) -> tuple[dict[str, Tensor], float]:
+        x, y = batch[0], torch.as_tensor(batch[1]).to(self.accelerator.device)
+        group = torch.as_tensor(batch[2]).to(y.device) if len(batch) > 2 else None
+        generator = torch.Generator().manual_seed(torch.initial_seed() % (1 << 63))
+        x = augment(x, self.recipe.augment, generator)
+        with self.accelerator.autocast():
+            logits = self.model(x)
+        losses = self.objective.losses(logits.float(), y, group)
+        return losses, float((logits.detach().argmax(1) == y).sum())
+
+    def _accumulate(self, gradients: Gradients, losses: dict[str, Tensor], weight: float) -> None:
+        """Add each loss's scaled gradient, as one flat vector per part."""
+        scale = self._scale()
+        for i, (name, loss) in enumerate(losses.items()):
+            last = i == len(losses) - 1
+            raw = torch.autograd.grad(loss * (weight * scale), self.parameters, retain_graph=not last, allow_unused=True)
+            found = [torch.zeros_like(p) if g is None else g for p, g in zip(self.parameters, raw, strict=True)]
+            own, start = gradients.setdefault(name, {}), 0
+            for part, values in self.parts.items():
+                flat = torch.cat([g.flatten() for g in found[start : start + len(values)]])
+                own[part] = own[part] + flat if part in own else flat
+                start += len(values)
+
+    def _scale(self) -> float:
+        scaler = self.accelerator.scaler
+        return float(scaler.get_scale()) if scaler is not None and scaler.is_enabled() else 1.0
+
+    def _reduce(self, gradients: Gradients, sums: Tensor) -> tuple[Gradients, list[float]]:
+        """Sum over processes (each gradient is already weighted by its share of the update), then unscale."""
+        if self.accelerator.num_processes > 1:
+            every = self.accelerator.reduce(sums.to(self.accelerator.device, torch.float32), "sum")
+            sums = every.double().cpu()
+            names = sorted(gradients) or self._loss_names()
+            empty = {
+                part: torch.zeros(sum(p.numel() for p in values), device=self.accelerator.device)
+                for part, values in self.parts.items()
+            }
+            gradients = {name: gradients.get(name, empty) for name in names}
+            gradients = {n: {k: self.accelerator.reduce(g, "sum") for k, g in parts.items()} for n, parts in gradients.items()}
+        scale = self._scale()
+        return {n: {k: g / scale for k, g in parts.items()} for n, parts in gradients.items()}, sums.tolist()
+
+    def _loss_names(self) -> list[str]:
+        """The names of the losses, for a process that has no example in this update."""
+        count = self.model.readout.count or 1
+        y = torch.zeros(1, dtype=torch.long, device=self.accelerator.device)
+        return sorted(self.objective.losses(torch.zeros(1, count, device=y.device), y, y))
+
+    def _step(self, combined: dict[str, Tensor], factor: float) -> None:
+        scale = self._scale()  # the optimizer of accelerate unscales again, and skips an overflow under fp16
+        for part, values in self.parts.items():
+            for parameter, gradient in zip(values, combined[part].split([p.numel() for p in values]), strict=True):
+                parameter.grad = (gradient * scale).view_as(parameter).to(parameter.dtype)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["peak"] * factor
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+
+    # state ---------------------------------------------------------------------------------------------------------
+    def _learn_statistics(self) -> None:
+        """Give a readout that learns from statistics one pass over the training data."""
+        readout = self.model.readout
+        if readout.learns_statistics:
+            readout.reset()
+            with torch.no_grad():
+                for batch in DataLoader(self.train, batch_size=64):
+                    readout.update(self.model.outputs(batch[0]), torch.as_tensor(batch[1]).to(self.accelerator.device))
+
+    def _copy(self) -> dict[str, Tensor]:
+        return {name: value.detach().cpu().clone() for name, value in learned(self.model).items()}
+
+    def _save(self) -> None:
+        tensors = {f"now.{k}": v for k, v in learned(self.model).items()} | {f"best.{k}": v for k, v in self.best.items()}
+        tensors |= {f"objective.{k}": v for k, v in self.objective.state_dict().items()}
+        tensors |= optimizer_tensors(self.optimizer) if self.optimizer is not None else {}
+        self.checkpoint.save(self.position, tensors)
+
+    def _restore(self, position: Position, tensors: dict[str, Tensor]) -> None:
+        def under(prefix: str) -> dict[str, Tensor]:
+            return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+        self.position, self.best = position, under("best.")
+        restore(self.model, under("now."))
+        self.objective.load_state_dict(under("objective."))
+        if self.optimizer is not None:
+            restore_optimizer(self.optimizer, tensors)
+
+
+def _rank(row: dict[str, Any]) -> tuple[float, float]:
+    """Higher is better: validation accuracy, then the smaller loss."""
+    return row["val_accuracy"], -row["val_loss"]
