@@ -39,8 +39,8 @@ _HOMES = {
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = ["Backbone", "Border", "Classification", "DeepTokens", "Identity", "Images", "Linear", "NearestMean", "Patch",
-           "Prefix", "Prompt", "PromptedModel", "Readout", "Recipe", "Result", "ShallowTokens", "Sound", "Stack", "adapt", "check",
-           "errors", "evaluate", "fit", "load", "load_backbone", "load_data", "save"]  # fmt: skip
+           "Prefix", "Prompt", "PromptedModel", "Readout", "Recipe", "Result", "ShallowTokens", "Sound", "Stack", "adapt",
+           "check", "errors", "evaluate", "fit", "load", "load_backbone", "load_data", "save"]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

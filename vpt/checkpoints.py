@@ -55,7 +55,10 @@ class Checkpoint:
             write_atomically(self.path, pack(tensors, header))
 
     def load(self, resume: bool) -> tuple[Position, dict[str, Tensor]] | None:
-        """The state to go on from, or None to begin. Raises `TrainingError` if it is another run's, or unfinished and not asked for."""
+        """The state to go on from, or None to begin.
+
+        Raises `TrainingError` if it is another run's, or unfinished and not asked for.
+        """
         if self.path is None or not self.path.exists():
             return None
         try:
@@ -67,8 +70,8 @@ class Checkpoint:
         position = Position(**header["position"])
         if not resume:
             if not position.finished:
-                raise TrainingError(f"{self.path.parent} holds a run that was stopped in epoch {position.epoch}. Go on with resume=True "
-                                    "(--resume), or choose another folder (out=…).")  # fmt: skip
+                raise TrainingError(f"{self.path.parent} holds a run that was stopped in epoch {position.epoch}. Go on with "
+                                    "resume=True (--resume), or choose another folder (out=…).")  # fmt: skip
             return None
         changed = sorted(k for k in self.identity.keys() | header["run"].keys() if self.identity.get(k) != header["run"].get(k))
         if changed:

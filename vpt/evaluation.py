@@ -85,7 +85,8 @@ def matched(model: PromptedModel, data: Any) -> Examples:
         )
     position = {y: own.index(name) for y, name in enumerate(examples.classes) if name in own}
     return Examples(
-        examples.get, [position.get(y, -1) for y in examples.labels], own, groups=examples.groups, group_names=examples.group_names,
+        examples.get, [position.get(y, -1) for y in examples.labels], own, groups=examples.groups,
+        group_names=examples.group_names,
         names=examples.names, sample_rate=examples.sample_rate, indices=examples.indices,
     )  # fmt: skip
 

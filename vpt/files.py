@@ -33,6 +33,7 @@ REOPENED = {
     "timm-hub": re.compile(r"(timm/|hf-hub:|hf_hub:)[A-Za-z0-9_.-]{1,100}(/[A-Za-z0-9_.-]{1,100})?"),
     "hub": re.compile(r"[A-Za-z0-9_.-]{1,100}/[A-Za-z0-9_.-]{1,100}"),
 }
+UNFIT = (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError, OverflowError, PromptError)
 OPTIONS = {"num_classes": int, "img_size": int, "global_pool": str, "attn_implementation": str}
 
 
@@ -151,19 +152,27 @@ def load(path: str | Path, backbone: Backbone | None = None) -> PromptedModel:
     Raises `PromptFileError` for an altered file, an unknown version, shapes that do not agree, or another backbone.
     """
     header, tensors = read(path)
+    prompt, readout = rebuild(header, tensors)
     try:
-        prompt, readout = _rebuild(header, tensors)
         backbone = backbone if backbone is not None else reopen(header)
         _check_backbone(header, backbone, str(path))
-        model = PromptedModel(backbone, prompt, readout)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError, OverflowError, PromptError) as error:
+        return PromptedModel(backbone, prompt, readout).eval()
+    except UNFIT as error:
         raise PromptFileError(f"{path} does not fit together: {error}") from error
-    restore(model, tensors)
-    return model.eval()
+
+
+def rebuild(header: dict[str, Any], tensors: Mapping[str, Tensor]) -> tuple[Prompt, Readout]:
+    """Prompt and readout as they were saved. Raises `PromptFileError`.
+
+    Shapes are compared on the meta device before anything is allocated.
+    """
+    try:
+        return _rebuild(header, tensors)
+    except UNFIT as error:
+        raise PromptFileError(f"The prompt file does not fit together: {error}") from error
 
 
 def _rebuild(header: dict[str, Any], tensors: Mapping[str, Tensor]) -> tuple[Prompt, Readout]:
-    """Prompt and readout from the header; shapes are compared on the meta device before anything is allocated."""
     with torch.device("meta"):
         parts = _parts(header)
         expected = {f"{n}.{k}": list(v.shape) for n, part in parts.items() for k, v in part.state_dict().items()}
@@ -174,6 +183,8 @@ def _rebuild(header: dict[str, Any], tensors: Mapping[str, Tensor]) -> tuple[Pro
             f"Its tensors do not match its header: {wrong[0]} is {found.get(wrong[0])}, the header says {expected.get(wrong[0])}."
         )
     parts = _parts(header)
+    for name, part in parts.items():
+        part.load_state_dict({k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(f"{name}.")})
     return parts["prompt"], parts["readout"]  # type: ignore[return-value]
 
 
@@ -195,8 +206,8 @@ def reopen(header: dict[str, Any]) -> Backbone:
     plain = all(name in OPTIONS and type(value) is OPTIONS[name] for name, value in options.items())
     if not known or not plain or (kind == "hub" and Path(source).exists()):
         raise PromptFileError(
-            f"This prompt was made for {source} ({kind}, weights: {weights}), which cannot be opened by name alone. Open it and pass "
-            "it: vpt.load(path, backbone=vpt.load_backbone(…))."
+            f"This prompt was made for {source} ({kind}, weights: {weights}), which cannot be opened by name alone. "
+            "Open it and pass it: vpt.load(path, backbone=vpt.load_backbone(…))."
         )
     return load_backbone(source, weights=weights, seed=identity.get("seed", 0), seconds=identity.get("seconds"), **options)
 
@@ -208,7 +219,8 @@ def _check_backbone(header: dict[str, Any], backbone: Backbone, path: str) -> No
     if made_for["fingerprint"] != own:
         raise PromptFileError(
             f"{path} was made for another backbone: {made_for['identity'].get('source')} ({made_for['model']}, weights "
-            f"{made_for['fingerprint'][:12]}…); this is {backbone.identity.get('source')} ({type(backbone.model).__name__}, weights {own[:12]}…)."
+            f"{made_for['fingerprint'][:12]}…); this is {backbone.identity.get('source')} "
+            f"({type(backbone.model).__name__}, weights {own[:12]}…)."
         )
     if header["inputs"] != backbone.inputs.describe():
         raise PromptFileError(f"{path} was made for inputs {header['inputs']}; this backbone takes {backbone.inputs.describe()}.")

@@ -46,6 +46,8 @@ class PromptedModel(nn.Module):
 
     def outputs(self, x: Raw) -> Tensor:
         """Raw input → what the readout reads: features `[B,D]` or logits `[B,K]`, prompts acting."""
+        if self.backbone.attachment is not self.attachment:
+            raise PromptError("This model was closed, or its backbone now carries another prompt. Make a new PromptedModel.")
         return self.backbone.logits(x) if self.readout.reads == "logits" else self.backbone.features(x)
 
     def forward(self, x: Raw) -> Tensor:
@@ -79,3 +81,10 @@ class PromptedModel(nn.Module):
         """Take everything off and return the bare model, bit for bit as it was found. The prompt keeps what it learned."""
         self.attachment.remove()
         return self.backbone.release()
+
+    def __enter__(self) -> PromptedModel:
+        """Use as a context: `close` follows, also after an exception."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()

@@ -19,14 +19,16 @@ STRENGTHS = tuple(float(c) for c in np.logspace(-4, 1, 11))  # C of scikit-learn
 FALLBACK = 10**-1.5  # where a class has one example, so that nothing can be held out
 
 
-def fit_probe(features: Tensor, y: Tensor, classes: int | Sequence[str], seed: int = 0) -> tuple[Linear, float]:
-    """Features `[n,D]`, labels `[n]` → (a `Linear` readout on raw features, the C that was chosen).
+def fit_probe(
+    features: Tensor, y: Tensor, classes: int | Sequence[str], seed: int = 0, strength: float | None = None
+) -> tuple[Linear, float]:
+    """Features `[n,D]`, labels `[n]` → (a `Linear` readout on raw features, the C that was used).
 
-    Logistic regression on standardised features. C has the least mean log-loss in stratified cross-validation (5 folds, fewer
-    for small classes): log-loss, because it keeps the probe calibrated, and accuracy on a few hundred examples is noise.
+    Logistic regression on standardised features. Unless a strength is given, C has the least mean log-loss in stratified
+    cross-validation (5 folds, fewer for small classes): log-loss, because it keeps the probe calibrated, and accuracy on a few hundred examples is noise.
     """
     x, labels = features.double().numpy(), y.numpy()
-    strength = _choose(x, labels, seed)
+    strength = _choose(x, labels, seed) if strength is None else strength
     scaler, regression = _pipeline(strength).fit(x, labels)
     weight, bias = regression.coef_, regression.intercept_
     if len(regression.classes_) == 2:  # scikit-learn gives one row for two classes
@@ -52,8 +54,7 @@ def _choose(x: np.ndarray, labels: np.ndarray, seed: int) -> float:
     names = np.unique(labels)
 
     def loss(strength: float) -> float:
-        return float(np.mean([
-            log_loss(labels[held], _pipeline(strength).fit(x[kept], labels[kept]).predict_proba(x[held]), labels=names) for kept, held in cuts
-        ]))  # fmt: skip
+        fitted = [(_pipeline(strength).fit(x[kept], labels[kept]), held) for kept, held in cuts]
+        return float(np.mean([log_loss(labels[held], model.predict_proba(x[held]), labels=names) for model, held in fitted]))
 
     return min(STRENGTHS, key=loss)

@@ -106,7 +106,9 @@ class _OnFeatures(Readout):
     def __init__(self, features: int, classes: int | Sequence[str]) -> None:
         super().__init__(classes)
         if self.count is None or features < 1:
-            raise PromptError(f"Found features={features}, classes={classes}; needed are a width and the classes' number or names.")
+            raise PromptError(
+                f"Found features={features}, classes={classes}; needed are a width and the classes' number or names."
+            )
         self.features = features
         self.size = (self.count, features)
 
@@ -164,7 +166,7 @@ class NearestMean(_OnFeatures):
     @torch.no_grad()
     def update(self, out: Tensor, y: Tensor) -> None:
         """Add features `[B,D]` of classes `[B]` to the running means. Raises `DataError` for a label out of range."""
-        if len(y) and not (0 <= int(y.min()) and int(y.max()) < len(self.counts)):
+        if len(y) and not (int(y.min()) >= 0 and int(y.max()) < len(self.counts)):
             raise DataError(f"Found labels from {int(y.min())} to {int(y.max())}; there are {len(self.counts)} classes.")
         self.sums.index_add_(0, y, out.detach().to(self.sums.dtype))
         self.counts.index_add_(0, y, torch.ones_like(y, dtype=self.counts.dtype))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from vpt.checkpoints import Checkpoint, Position, digest, optimizer_tensors, restore_optimizer
-from vpt.data import Examples, augment
+from vpt.data import AUGMENTS, Examples, augment
 from vpt.errors import DivergedError, TrainingError
 from vpt.evaluation import evaluate, matched, progress_bar
 from vpt.files import learned, restore, write_atomically
+from vpt.gradients import add_gradients, no_gradients, reduce_gradients
 from vpt.model import PromptedModel
 from vpt.objectives import Classification, Gradients, Objective
 from vpt.plan import batches, chunks, schedule, seed_for
@@ -50,8 +51,18 @@ class Recipe:
         if not self.lr > 0 or self.readout_lr < 0 or not 0 <= self.warmup < 1:
             raise TrainingError(f"Found lr={self.lr}, readout_lr={self.readout_lr}, warmup={self.warmup}; needed are lr > 0, "
                                 "readout_lr of at least 0 and a warmup in [0, 1).")  # fmt: skip
+        if self.augment not in AUGMENTS:
+            raise TrainingError(f"Found augment={self.augment!r}; needed is one of {', '.join(AUGMENTS)}.")
         if self.precision not in ("no", "bf16", "fp16"):
             raise TrainingError(f"Found precision={self.precision!r}; needed is 'no' (fp32), 'bf16' or 'fp16'.")
+
+
+def updated(recipe: Recipe, **settings: Any) -> Recipe:
+    """A recipe with some fields changed. Raises `TrainingError` for an unknown field or a bad value."""
+    unknown = sorted(set(settings) - set(Recipe.__dataclass_fields__))
+    if unknown:
+        raise TrainingError(f"Found settings {', '.join(unknown)}; known are {', '.join(Recipe.__dataclass_fields__)}.")
+    return replace(recipe, **settings)
 
 
 @dataclass
@@ -82,10 +93,7 @@ def fit(
     the numbers are those of an undisturbed run. Raises `TrainingError`; `DivergedError` on NaN or infinity, with the last
     good prompt in the model; `DataError` for data that does not fit.
     """
-    try:
-        recipe = Recipe(**(asdict(recipe) if recipe else {}) | settings)
-    except TypeError as error:
-        raise TrainingError(f"Found settings {sorted(settings)}; known are {', '.join(Recipe.__dataclass_fields__)}.") from error
+    recipe = updated(recipe or Recipe(), **settings)
     accelerator = Accelerator(mixed_precision=recipe.precision)
     train_examples, val_examples = matched(model, train), matched(model, val) if val is not None else None
     model.to(accelerator.device)
@@ -108,7 +116,6 @@ class _Run:
         self.model, self.train, self.val, self.recipe, self.workers = model, train, val, recipe, workers
         self.accelerator, self.objective = accelerator, objective.to(accelerator.device)
         self.parts = {name: values for name, values in model.trained_parameters().items() if values}
-        self.parameters = [p for values in self.parts.values() for p in values]
         rates = {"prompt": recipe.lr, "readout": recipe.lr * recipe.readout_lr}
         groups = [{"params": values, "lr": rates[name], "peak": rates[name]} for name, values in self.parts.items()]
         self.optimizer: Any = None
@@ -207,7 +214,7 @@ class _Run:
         sums = torch.zeros(3, dtype=torch.float64)
         for batch in micro_batches:
             losses, right = self._losses(batch)
-            self._accumulate(gradients, losses, len(batch[1]) / size)
+            add_gradients(gradients, losses, self.parts, len(batch[1]) / size * self._scale())
             sums += torch.tensor([float(sum(loss.detach() for loss in losses.values())) * len(batch[1]), right, len(batch[1])])
         gradients, totals = self._reduce(gradients, sums)
         self.position.sums = [a + b for a, b in zip(self.position.sums or [0.0] * 3, totals, strict=True)]
@@ -217,8 +224,8 @@ class _Run:
         if not torch.isfinite(torch.tensor(totals)).all() or not (finite or scaled):
             restore(self.model, self.best)
             raise DivergedError(
-                f"Training diverged in epoch {self.position.epoch}: the loss or its gradient is not finite. The model holds the prompt of "
-                f"epoch {self.position.best}. Use a smaller lr (now {self.recipe.lr:g}), or precision='no'."
+                f"Training diverged in epoch {self.position.epoch}: the loss or its gradient is not finite. The model holds "
+                f"the prompt of epoch {self.position.best}. Use a smaller lr (now {self.recipe.lr:g}), or precision='no'."
             )
         self._step(combined, schedule(number, self.recipe.epochs * self.per_epoch, self.recipe.warmup))
 
@@ -232,43 +239,24 @@ class _Run:
         losses = self.objective.losses(logits.float(), y, group)
         return losses, float((logits.detach().argmax(1) == y).sum())
 
-    def _accumulate(self, gradients: Gradients, losses: dict[str, Tensor], weight: float) -> None:
-        """Add each loss's scaled gradient, as one flat vector per part."""
+    def _reduce(self, gradients: Gradients, sums: Tensor) -> tuple[Gradients, list[float]]:
+        """Sum over processes (each gradient is already weighted by its share of the update), then unscale."""
+        if self.accelerator.num_processes > 1:
+            gradients = gradients or no_gradients(self._loss_names(), self.parts)
+            gradients = reduce_gradients(gradients, self.accelerator)
+            sums = self.accelerator.reduce(sums.float().to(self.accelerator.device), "sum").double().cpu()
         scale = self._scale()
-        for i, (name, loss) in enumerate(losses.items()):
-            last = i == len(losses) - 1
-            raw = torch.autograd.grad(loss * (weight * scale), self.parameters, retain_graph=not last, allow_unused=True)
-            found = [torch.zeros_like(p) if g is None else g for p, g in zip(self.parameters, raw, strict=True)]
-            own, start = gradients.setdefault(name, {}), 0
-            for part, values in self.parts.items():
-                flat = torch.cat([g.flatten() for g in found[start : start + len(values)]])
-                own[part] = own[part] + flat if part in own else flat
-                start += len(values)
+        return {n: {k: g / scale for k, g in parts.items()} for n, parts in gradients.items()}, sums.tolist()
 
     def _scale(self) -> float:
         scaler = self.accelerator.scaler
         return float(scaler.get_scale()) if scaler is not None and scaler.is_enabled() else 1.0
 
-    def _reduce(self, gradients: Gradients, sums: Tensor) -> tuple[Gradients, list[float]]:
-        """Sum over processes (each gradient is already weighted by its share of the update), then unscale."""
-        if self.accelerator.num_processes > 1:
-            every = self.accelerator.reduce(sums.to(self.accelerator.device, torch.float32), "sum")
-            sums = every.double().cpu()
-            names = sorted(gradients) or self._loss_names()
-            empty = {
-                part: torch.zeros(sum(p.numel() for p in values), device=self.accelerator.device)
-                for part, values in self.parts.items()
-            }
-            gradients = {name: gradients.get(name, empty) for name in names}
-            gradients = {n: {k: self.accelerator.reduce(g, "sum") for k, g in parts.items()} for n, parts in gradients.items()}
-        scale = self._scale()
-        return {n: {k: g / scale for k, g in parts.items()} for n, parts in gradients.items()}, sums.tolist()
-
     def _loss_names(self) -> list[str]:
         """The names of the losses, for a process that has no example in this update."""
         count = self.model.readout.count or 1
         y = torch.zeros(1, dtype=torch.long, device=self.accelerator.device)
-        return sorted(self.objective.losses(torch.zeros(1, count, device=y.device), y, y))
+        return list(self.objective.losses(torch.zeros(1, count, device=y.device), y, y))
 
     def _step(self, combined: dict[str, Tensor], factor: float) -> None:
         scale = self._scale()  # the optimizer of accelerate unscales again, and skips an overflow under fp16

@@ -166,4 +166,5 @@ def _silence(backbone: Backbone, actor: Insertion | Interception) -> str:
     if isinstance(actor, Interception):
         return backbone.no_attention(actor.sites[0].block)
     span = f"blocks {actor.site.first} to {actor.site.last}"
-    return f"Prompt tokens at {span} of {type(backbone.model).__name__} reached nothing: the blocks were not called (compiled, or skipped)."
+    name = type(backbone.model).__name__
+    return f"Prompt tokens at {span} of {name} reached nothing: the blocks were not called (compiled, or skipped)."

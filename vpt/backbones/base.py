@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -10,12 +9,13 @@ from typing import Any, NamedTuple
 import torch
 from accelerate.utils import send_to_device
 from torch import Tensor, nn
-from torch._dynamo.eval_frame import OptimizedModule
 from torch.func import functional_call
 
 from vpt.backbones.attachment import Attachment
+from vpt.backbones.fingerprints import fingerprint
 from vpt.backbones.inputs import InputSpec, Raw
-from vpt.backbones.structure import Block, Structure, logits_of, watch
+from vpt.backbones.pooling import class_token_named, pooled
+from vpt.backbones.structure import Block, Structure, logits_of, refuse_compiled, watch
 from vpt.errors import BackboneError, PromptError
 from vpt.sites import KeyValues, Site, Tokens
 
@@ -33,7 +33,8 @@ class Backbone(nn.Module):
     depth: number of transformer blocks (0 for a CNN). widths: D of each block. heads: (heads, head_dim) of each block's
     attention, None where `scaled_dot_product_attention` is not called. out_features: D of `features`. class_names: of
     `logits`, or None. inputs: what raw input looks like. pool: how tokens `[B,N,D]` become features where the model does not
-    pool itself: "first" (its default if it has a class token) or "mean" (over valid positions for sound). Raises `BackboneError` where the structure cannot be used.
+    pool itself: "first" (its default if it has a class token) or "mean" (over valid positions for sound).
+    Raises `BackboneError` where the structure cannot be used.
     """
 
     def __init__(
@@ -48,14 +49,13 @@ class Backbone(nn.Module):
         overrides: dict[str, Tensor] | None = None,
     ) -> None:
         super().__init__()
-        _refuse_compiled(model)
+        refuse_compiled(model)
         if pool not in (None, "first", "mean"):
             raise BackboneError(f"Found pool={pool!r}; needed is 'first', 'mean', or None for the model's own pooling.")
         self.model = model
         self.inputs = inputs
         self.identity = identity or {"kind": "module", "source": type(model).__name__}
-        named_class_token = any(n.rsplit(".", 1)[-1] in ("cls_token", "class_token") for n, _ in model.named_parameters())
-        self.pool = pool or ("first" if named_class_token else "mean")
+        self.pool = pool or ("first" if class_token_named(model) else "mean")
         self._own_pooling = pool is None
         self._overrides = overrides or {}
         self.attachment: Attachment | None = None
@@ -109,15 +109,8 @@ class Backbone(nn.Module):
 
     def fingerprint(self) -> str:
         """SHA-256 over names, shapes and bytes of every weight and buffer; independent of device."""
-        digest = hashlib.sha256()
-        state = dict(self.model.state_dict())
-        if isinstance(front_end := getattr(self.inputs, "front_end", None), nn.Module):
-            state |= {f"front_end.{name}": value for name, value in front_end.state_dict().items()}
-        for name, value in sorted(state.items()):
-            if isinstance(value, Tensor):
-                digest.update(f"{name} {tuple(value.shape)} {value.dtype}\n".encode())
-                digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-        return digest.hexdigest()
+        front_end = getattr(self.inputs, "front_end", None)
+        return fingerprint(self.model, *([front_end] if isinstance(front_end, nn.Module) else []))
 
     @property
     def device(self) -> torch.device:
@@ -197,25 +190,7 @@ class Backbone(nn.Module):
         return Output(self._pooled(answer, lengths).float(), None)
 
     def _pooled(self, answer: Any, lengths: Tensor | None) -> Tensor:
-        """Features of a model without a classifier: its own pooled output, else its class token or the mean of its tokens."""
-        tokens = answer if isinstance(answer, Tensor) else getattr(answer, "last_hidden_state", None)
-        pooled = getattr(answer, "pooler_output", None) if self._own_pooling else None
-        if isinstance(pooled, Tensor):
-            return pooled
-        if isinstance(tokens, Tensor) and tokens.ndim == 2:
-            return tokens
-        if not isinstance(tokens, Tensor) or tokens.ndim != 3:
-            found = list(tokens.shape) if isinstance(tokens, Tensor) else type(answer).__name__
-            raise BackboneError(
-                f"{type(self.model).__name__} returned {found}; needed are logits [B,K], features [B,D] or tokens [B,N,D]."
-            )
-        if self.pool == "first":
-            return tokens[:, 0]
-        if lengths is None:
-            return tokens.mean(1)
-        count = tokens.shape[1]
-        valid = torch.arange(count, device=tokens.device) < (lengths * count / self.inputs.shape[0]).ceil().view(-1, 1)
-        return (tokens * valid.unsqueeze(2)).sum(1) / valid.sum(1, keepdim=True)
+        return pooled(answer, self.pool, self._own_pooling, None if lengths is None else lengths / self.inputs.shape[0])
 
     # prompts -------------------------------------------------------------------------------------------------------
     def insert(self, sites: Sequence[Site]) -> Attachment:
@@ -276,12 +251,3 @@ class Backbone(nn.Module):
         for module, training in self._as_found[1]:
             module.training = training
         return self.model
-
-
-def _refuse_compiled(model: nn.Module) -> None:
-    for name, module in model.named_modules():
-        if isinstance(module, (OptimizedModule, torch.jit.ScriptModule)) or module._compiled_call_impl is not None:
-            raise BackboneError(
-                f"{name or type(module).__name__} is compiled: it would ignore prompts without a word. Pass the module as it "
-                "was before torch.compile (or torch.jit), attach the prompt, and compile the PromptedModel afterwards."
-            )

@@ -34,11 +34,9 @@ class Insertion:
         x = first_sequence(args, kwargs)
         if x is None:
             raise PromptError(f"{type(module).__name__} was called without a token sequence [B,N,D].")
-        if self.seq_first:
-            made = self.site.make(x.transpose(0, 1)).transpose(0, 1)
-        else:
-            made = self.site.make(x)
-        return replace_sequence(args, kwargs, torch.cat([made.to(x.dtype), x], dim=0 if self.seq_first else 1))
+        batch_first = x.transpose(0, 1) if self.seq_first else x
+        joined = torch.cat([self.site.make(batch_first).to(x.dtype), batch_first], dim=1)
+        return replace_sequence(args, kwargs, joined.transpose(0, 1) if self.seq_first else joined)
 
     def leave(self, module: nn.Module, args: tuple, output: Any) -> Any:
         """After block `last`: `[B,count+N,D]` → `[B,N,D]`; further outputs of the block pass unchanged."""

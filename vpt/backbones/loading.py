@@ -108,8 +108,8 @@ def describe_inputs(model: nn.Module, facts: dict[str, Any], seconds: float | No
             size=size, mean=tuple(mean[:channels]), std=tuple(std[:channels]), channels=channels, interpolation="bilinear"
         )
     raise BackboneError(
-        f"{type(model).__name__} does not say what its input looks like. Say it: load_backbone(model, inputs=vpt.Images(size=(H, W), "
-        "mean=…, std=…)) or inputs=vpt.Sound(sample_rate=…, samples=…, frames=…, bins=…)."
+        f"{type(model).__name__} does not say what its input looks like. Say it: load_backbone(model, "
+        "inputs=vpt.Images(size=(H, W), mean=…, std=…)) or inputs=vpt.Sound(sample_rate=…, samples=…, frames=…, bins=…)."
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._dynamo.eval_frame import OptimizedModule
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
@@ -178,3 +179,13 @@ def _classifiers(linears: list[tuple[nn.Linear, Tensor, Tensor]], answer: Tensor
         if len(tail) == count and torch.allclose(sum(out for _, out in tail) / count, answer, atol=1e-5, rtol=1e-4):  # type: ignore[arg-type]
             return [layer for layer, _ in tail]
     return []
+
+
+def refuse_compiled(model: nn.Module) -> None:
+    """Raise `BackboneError` for a compiled or scripted module: it would ignore hooks without a word."""
+    for name, module in model.named_modules():
+        if isinstance(module, (OptimizedModule, torch.jit.ScriptModule)) or module._compiled_call_impl is not None:
+            raise BackboneError(
+                f"{name or type(module).__name__} is compiled: it would ignore prompts without a word. Pass the module as it was "
+                "before torch.compile (or torch.jit), attach the prompt, and compile the PromptedModel afterwards."
+            )

@@ -17,7 +17,7 @@ from vpt.data.sources import Item, list_folder, list_manifest
 from vpt.data.splits import few_shot, hold_out
 from vpt.errors import BadFilesError, DataError
 
-__all__ = ["AUGMENTS", "Data", "Examples", "augment", "few_shot", "hold_out", "load_data", "read_sound", "reader"]
+__all__ = ["AUGMENTS", "Data", "Examples", "augment", "few_shot", "hold_out", "load_data", "read_parts", "read_sound", "reader"]
 
 
 @dataclass
@@ -76,12 +76,20 @@ def load_data(
     return Data(train, parts["val"], parts.get("test"), train.classes, skipped)
 
 
+def read_parts(path: Path, inputs: Any, part: str = "test", progress: bool = True) -> Examples:
+    """The examples of one split of a folder or manifest, or all of them where it has no splits. Raises `DataError`."""
+    parts, _ = _from_files(path, inputs, skip_bad=False, progress=progress, needed=None)
+    return parts[part] if part in parts else next(iter(parts.values()))
+
+
 def _convert(x: Any, inputs: Any) -> Any:
     """A PIL picture of a torchvision data set → tensor `[C,H,W]` in [0,1]; anything else as it is."""
     return fit_image(x, inputs).float() / 255 if isinstance(x, Image.Image) else x
 
 
-def _from_files(path: Path, inputs: Any, skip_bad: bool, progress: bool) -> tuple[dict[str, Examples], list[tuple[str, str]]]:
+def _from_files(
+    path: Path, inputs: Any, skip_bad: bool, progress: bool, needed: str | None = "train"
+) -> tuple[dict[str, Examples], list[tuple[str, str]]]:
     if not path.exists():
         raise DataError(f"Found nothing at {path}; needed is a folder of classes or a CSV manifest.")
     if path.is_file() and path.suffix.lower() != ".csv":
@@ -97,7 +105,7 @@ def _from_files(path: Path, inputs: Any, skip_bad: bool, progress: bool) -> tupl
     examples = _examples(items, files, inputs, good)
     names = sorted({items[i].split or "train" for i in good})
     parts = {name: examples.subset([n for n, i in enumerate(good) if (items[i].split or "train") == name]) for name in names}
-    if "train" not in parts:
+    if needed is not None and needed not in parts:
         raise DataError(f"{path} has no training examples (found only {', '.join(names)}).")
     return parts, [(str(items[i].path), reason) for i, reason in bad.items()]
 

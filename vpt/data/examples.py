@@ -49,7 +49,8 @@ class Examples(Dataset):
     """(input, label) or (input, label, group) by index.
 
     get: index → raw input. labels `[n]`: class numbers into `classes`. groups `[n]`: numbers into `group_names`, or None.
-    names: of the examples, for people. named: whether the classes have names of their own, or are only numbered. sample_rate: Hz, for sound. Raises `DataError` for a label out of range.
+    names: of the examples, for people. named: whether the classes have names of their own, or are only numbered. sample_rate:
+    Hz, for sound. Raises `DataError` for a label out of range.
     """
 
     def __init__(

@@ -57,7 +57,8 @@ def list_manifest(path: Path) -> list[Item]:
     missing = [name for name in REQUIRED if name not in columns]
     if missing:
         raise DataError(
-            f"{path} has no column {' or '.join(missing)} (found {', '.join(map(str, columns))}); needed are path,label[,group][,split]."
+            f"{path} has no column {' or '.join(missing)} (found {', '.join(map(str, columns))}); "
+            "needed are path,label[,group][,split]."
         )
     items = [_item(path, number, row) for number, row in enumerate(rows, 2)]
     lost = [str(item.path) for item in items if not item.path.is_file()]

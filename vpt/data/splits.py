@@ -31,8 +31,8 @@ def hold_out(examples: Examples, share: float, seed: int = 0, what: str = "valid
     counts = {name: targets.count(label) for label, name in enumerate(examples.classes)}
     small = [f"{name!r} ({count})" for name, count in counts.items() if count < 2]
     if small:
-        raise DataError(f"Classes with fewer than 2 examples cannot be split into training and {what}: {', '.join(small[:10])}. Add "
-                        "examples or remove the class.")  # fmt: skip
+        raise DataError(f"Classes with fewer than 2 examples cannot be split into training and {what}: {', '.join(small[:10])}. "
+                        "Add examples or remove the class.")  # fmt: skip
     size = max(round(share * len(targets)), len(counts))
     if len(targets) - size < len(counts):
         raise DataError(f"{len(targets)} examples of {len(counts)} classes are too few to hold out {what} data.")

@@ -7,7 +7,8 @@ from typing import Any
 
 from vpt.errors import PromptError
 from vpt.prompts.base import Prompt, Stack
-from vpt.prompts.pixels import Border, Patch
+from vpt.prompts.border import Border
+from vpt.prompts.patch import Patch
 from vpt.prompts.prefix import Prefix
 from vpt.prompts.tokens import DeepTokens, ShallowTokens
 

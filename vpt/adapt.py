@@ -1,0 +1,232 @@
+"""The short form: from a folder of labelled files to a fitted, saved prompt with its report."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from vpt import metrics, pictures
+from vpt.backbones import Backbone, load_backbone
+from vpt.checkpoints import NAME
+from vpt.data import Data, Examples, load_data
+from vpt.errors import PromptFileError, TrainingError
+from vpt.evaluation import evaluate, scores
+from vpt.files import save, write_atomically
+from vpt.model import PromptedModel
+from vpt.probe import fit_probe
+from vpt.prompts import Prompt, parse
+from vpt.readouts import Identity, Linear, NearestMean, Readout
+from vpt.runs import CURVES, METRICS, PROMPT, count, pixel_prompts
+from vpt.training import History, Recipe, fit, updated
+
+SOFTER = 0.3  # the readout starts from a probe this much more strongly regularised, which leaves the prompt something to do
+FLIP_TOLERANCE = 0.02  # mirrored validation images may cost the probe this much accuracy and still count as the same class
+
+
+@dataclass
+class Result:
+    """What `adapt` made: the fitted model, its numbers, its history, and the run's folder and prompt file (if written)."""
+
+    model: PromptedModel
+    metrics: dict[str, Any]
+    history: History
+    folder: Path | None = None
+    file: Path | None = None
+
+
+@dataclass
+class Baselines:
+    """The same split without a prompt: accuracies on validation and test, the probe, and C, its strength."""
+
+    nearest_mean: dict[str, float]
+    linear_probe: dict[str, float]
+    probe: Linear
+    strength: float
+
+
+def adapt(
+    data: Any,
+    backbone: str | Path | Backbone | torch.nn.Module = "vpt:vit-p8-64",
+    prompt: str | Prompt | Callable[[Backbone], Prompt] = "deep:10",
+    *,
+    out: str | Path | None = None,
+    readout: str | Readout = "linear",
+    shots: int | None = None,
+    seed: int = 0,
+    skip_bad: bool = False,
+    val_share: float = 0.2,
+    test_share: float = 0.2,
+    augment: str = "auto",
+    recipe: Recipe | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: bool = True,
+    command: str | None = None,
+    **settings: Any,
+) -> Result:
+    """Fit a prompt to labelled data, starting from a linear probe, and say whether it was worth it.
+
+    data: as for `vpt.load_data`. backbone: as for `vpt.load_backbone`, or an open one. prompt: "shallow:N", "deep:N",
+    "prefix:N", "border:WIDTH", "patch:SIZE", several joined with +; a prompt; or a function of the backbone. readout:
+    "linear" (a new classifier that starts from the probe), "identity" (the model's own classes, by name), or a readout.
+    out: a folder for prompt.vpt, metrics.json and pictures. augment: "auto" shifts images, and mirrors them if the probe
+    knows mirrored validation images as well as plain ones. settings: fields of `Recipe`. Raises a `VptError` that says
+    what to do, before training wherever that can be known.
+    """
+    started = time.monotonic()
+    recipe = updated(recipe or Recipe(), seed=seed, **settings)
+    folder = _prepare(Path(out), resume, overwrite) if out is not None else None
+    backbone = backbone if isinstance(backbone, Backbone) else load_backbone(backbone)
+    made = _make_prompt(prompt, backbone, seed)
+    shares = {"val_share": val_share, "test_share": test_share}
+    wanted = load_data(data, backbone.inputs, shots=shots, seed=seed, skip_bad=skip_bad, progress=progress, **shares)
+    joined = _make_readout(readout, backbone, wanted)
+    baselines = measure_baselines(backbone, wanted, seed, progress)
+    recipe = updated(recipe, augment=_choose_augment(backbone, wanted, baselines) if augment == "auto" else augment)
+    model = PromptedModel(backbone, made, joined)
+    try:
+        if readout == "linear":
+            _start_from_probe(model, wanted, baselines.strength * SOFTER, progress)
+        history = fit(model, wanted.train, wanted.val, recipe=recipe, out=folder, resume=resume, progress=progress)
+        report = _report(model, wanted, baselines, history, recipe)
+        report |= {"seconds": round(time.monotonic() - started, 1), "command": command}
+        result = Result(model, report, history, folder)
+        if folder is not None and Accelerator().is_main_process:
+            result.file = _write(result, wanted, folder)
+    except VptError:
+        model.close()
+        raise
+    return result
+
+
+def measure_baselines(backbone: Backbone, data: Data, seed: int = 0, progress: bool = False) -> Baselines:
+    """Nearest class mean and a cross-validated linear probe on the bare backbone's features, on the same split."""
+    parts = {name: part for name, part in (("train", data.train), ("val", data.val), ("test", data.test)) if part is not None}
+    means = NearestMean(backbone.out_features, data.classes)
+    with PromptedModel(backbone, None, means) as model:
+        found = {k: scores(model, part, outputs=True, progress=progress, what=f"features ({k})") for k, part in parts.items()}
+    means.cpu().update(*found["train"])
+    probe, strength = fit_probe(*found["train"], classes=data.classes, seed=seed)
+    held = {name: value for name, value in found.items() if name != "train"}
+    return Baselines(_accuracies(means, held), _accuracies(probe, held), probe, strength)
+
+
+@torch.no_grad()
+def _accuracies(readout: Readout, found: dict[str, tuple[Tensor, Tensor]]) -> dict[str, float]:
+    return {name: metrics.classification(readout(features), y)["accuracy"] for name, (features, y) in found.items()}
+
+
+def _start_from_probe(model: PromptedModel, data: Data, strength: float, progress: bool) -> None:
+    """Give the readout a probe of the features *with* the untrained prompt acting, so that training starts from one."""
+    features, y = scores(model, data.train, outputs=True, progress=progress, what="features under the new prompt")
+    probe, _ = fit_probe(features, y, data.classes, strength=strength)
+    model.readout.load_state_dict(probe.state_dict())
+
+
+def _choose_augment(backbone: Backbone, data: Data, baselines: Baselines) -> str:
+    """ "flip-crop" if mirrored validation images keep their class for the probe, else "crop"; "none" for sound."""
+    if backbone.inputs.kind != "image":
+        return "none"
+    val = data.val
+    mirrored = Examples(lambda i: val[i][0].flip(-1), val.targets, val.classes)
+    with PromptedModel(backbone, None, baselines.probe) as model:
+        found = evaluate(model, mirrored)["accuracy"]
+    return "flip-crop" if found >= baselines.linear_probe["val"] - FLIP_TOLERANCE else "crop"
+
+
+def _make_prompt(prompt: str | Prompt | Callable[[Backbone], Prompt], backbone: Backbone, seed: int) -> Prompt:
+    if isinstance(prompt, str):
+        return parse(prompt, backbone, seed=seed)
+    return prompt if isinstance(prompt, Prompt) else prompt(backbone)
+
+
+def _make_readout(readout: str | Readout, backbone: Backbone, data: Data) -> Readout:
+    if readout not in ("linear", "identity") and not isinstance(readout, Readout):
+        raise TrainingError(f"Found readout={readout!r}; needed is 'linear', 'identity' or a readout.")
+    if readout == "identity":
+        readout = Identity(data.classes)
+    elif not isinstance(readout, Readout):
+        readout = Linear(backbone.out_features, data.classes)
+    readout.bind(backbone)  # so that a misfit is said before the features are computed
+    return readout
+
+
+def _prepare(folder: Path, resume: bool, overwrite: bool) -> Path:
+    """Make the folder and try to write in it, before hours are spent. Raises `TrainingError` or `PromptFileError`."""
+    if folder.exists() and not folder.is_dir():
+        raise PromptFileError(f"{folder} is a file; needed is a folder to write the run to (out=…).")
+    if (folder / PROMPT).exists() and not (resume or overwrite):
+        raise TrainingError(
+            f"{folder} already holds a finished run. Choose another folder (out=…), or overwrite=True (--overwrite)."
+        )
+    if overwrite and not resume:
+        (folder / NAME).unlink(missing_ok=True)
+    trial = folder / ".writable"
+    write_atomically(trial, b"")
+    trial.unlink()
+    return folder
+
+
+def _report(model: PromptedModel, data: Data, baselines: Baselines, history: History, recipe: Recipe) -> dict[str, Any]:
+    val = evaluate(model, data.val)
+    test = evaluate(model, data.test) if data.test is not None else None
+    probe = baselines.linear_probe
+    worth = "the prompt is better than the linear probe on validation"
+    if probe["val"] >= val["accuracy"]:
+        worth = "the linear probe alone was as good on validation"
+    return {
+        "test_accuracy": test["accuracy"] if test else None,
+        "test_n": test["n"] if test else 0,
+        "test_per_class": test["per_class"] if test else None,
+        "val_accuracy": val["accuracy"],
+        "val_n": val["n"],
+        "train_n": len(data.train),
+        "baselines": {"nearest_mean": baselines.nearest_mean, "linear_probe": probe | {"C": baselines.strength}},
+        "verdict": f"{worth} ({val['accuracy']:.1%} against {probe['val']:.1%})",
+        "prompt": model.prompt.describe(),
+        "parameters_trained": {"prompt": count(model.prompt), "readout": count(model.readout) if model.readout.trainable else 0},
+        "backbone": model.backbone.identity,
+        "classes": model.classes,
+        "seed": recipe.seed,
+        "recipe": asdict(recipe),
+        "best_epoch": history.best,
+        "skipped": data.skipped,
+    }
+
+
+def _write(result: Result, data: Data, folder: Path) -> Path:
+    """The run's folder: pictures first, then metrics, then the prompt file; the checkpoint goes last."""
+    report, model = result.metrics, result.model
+    baselines = {name.replace("_", " "): values["val"] for name, values in report["baselines"].items()}
+    write_atomically(folder / CURVES, pictures.curves(result.history.rows, result.history.best, baselines, report["prompt"]))
+    _draw_pixels(model, data.val, folder)
+    write_atomically(folder / METRICS, json.dumps(report, indent=2).encode())
+    kept = {name: report[name] for name in ("test_accuracy", "test_n", "val_accuracy", "val_n", "baselines", "verdict")}
+    trained_on = {"examples": report["train_n"], "seed": report["seed"], "recipe": report["recipe"]}
+    file = save(folder / PROMPT, model, trained_on=trained_on, scores=kept)
+    (folder / NAME).unlink(missing_ok=True)
+    return file
+
+
+def _draw_pixels(model: PromptedModel, val: Examples, folder: Path) -> None:
+    """Each border or patch alone, and, for images, six validation images with all of them."""
+    found = pixel_prompts(model.prompt)
+    for part in found:
+        unit = "in [0,1]" if part.is_image else "in the front end's units"
+        name = f"{type(part).__name__.lower()}.png"
+        write_atomically(folder / name, pictures.pixel_prompt(part.canvas().cpu(), part.describe(), unit))
+    if found and model.backbone.inputs.kind == "image":
+        chosen = torch.linspace(0, len(val) - 1, min(6, len(val))).long().tolist()
+        before = torch.stack([val[i][0] for i in chosen])
+        with torch.no_grad():
+            after, _ = model.attachment.pixels(before.to(model.backbone.device), None)
+        titles = [val.classes[val.targets[i]] for i in chosen]
+        write_atomically(folder / "reprogrammed.png", pictures.reprogrammed(list(before), list(after), titles))

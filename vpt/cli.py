@@ -1,0 +1,205 @@
+"""The command line: each command is a thin call of a function."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shlex
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from vpt.errors import VptError
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    help="Prompt tuning for frozen vision and audio transformers.",
+)
+console = Console()
+
+Run = Annotated[Path, typer.Argument(help="a run's folder, or a prompt file")]
+BackboneOption = Annotated[str | None, typer.Option(help="model to use, where the prompt file cannot name it (a local folder)")]
+Seconds = Annotated[float | None, typer.Option(help="clip length, for audio spectrogram transformers")]
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON instead of a table")]
+
+
+def main() -> None:
+    """Run the command line; a mistake of the user's is a message, not a traceback."""
+    logging.getLogger("torch").setLevel(logging.ERROR)
+    try:
+        app()
+    except VptError as error:
+        Console(stderr=True).print(f"[bold red]{type(error).__name__}[/]: {escape(str(error))}", highlight=False)
+        sys.exit(1)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="where pictures and prompt files go")] = Path("vpt-demo"),
+    seeds: Annotated[int, typer.Option(min=1, help="how often to repeat, for mean ± standard deviation")] = 1,
+) -> None:
+    """Adapt the bundled image backbone to real handwritten digits: deep tokens, and a learned border. Offline, about a minute."""
+    from vpt.demo import demo as run_demo
+
+    start = time.monotonic()
+    console.print("A frozen ViT that knows 160 kinds of things and animals learns digits from 300 examples.")
+    rows = run_demo(out, seeds, say=lambda text: console.print(f"[dim]{text}[/]"))
+    table = Table(
+        "method", "test accuracy", "parameters", title=f"handwritten digits, 500 tested, {seeds} seed{'s' * (seeds > 1)}"
+    )
+    for row in rows:
+        table.add_row(row.name, row.text(), f"{row.parameters:,}")
+    console.print(table)
+    console.print(f"Pictures, curves and prompt files are in [bold]{escape(str(out))}[/] ({time.monotonic() - start:.0f} s).")
+
+
+@app.command()
+def adapt(
+    data: Annotated[
+        Path, typer.Argument(help="a folder (class/file or split/class/file) or a CSV manifest (path,label[,group][,split])")
+    ],
+    out: Annotated[Path, typer.Option(help="folder for the prompt file, metrics and pictures")],
+    backbone: Annotated[str, typer.Option(help="a bundled, timm or Hugging Face name, or a local folder")] = "vpt:vit-p8-64",
+    prompt: Annotated[str, typer.Option(help="shallow:N, deep:N, prefix:N, border:WIDTH, patch:SIZE; joined with +")] = "deep:10",
+    readout: Annotated[
+        str, typer.Option(help="linear (new classifier) or identity (the model's own classes, by name)")
+    ] = "linear",
+    weights: Annotated[str, typer.Option(help="pretrained, random, or a file")] = "pretrained",
+    seconds: Seconds = None,
+    shots: Annotated[int | None, typer.Option(help="keep this many training examples of each class")] = None,
+    seed: int = 0,
+    epochs: Annotated[int | None, typer.Option(min=1)] = None,
+    lr: Annotated[float | None, typer.Option(help="peak learning rate of the prompt")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1)] = None,
+    augment: Annotated[str, typer.Option(help="auto, none, crop or flip-crop")] = "auto",
+    precision: Annotated[str | None, typer.Option(help="no (fp32), bf16 or fp16")] = None,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="go on without files that cannot be used")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="go on where a run in this folder was stopped")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace a finished run in this folder")] = False,
+) -> None:
+    """Fit a prompt to a folder of labelled images or sounds, and say whether it was worth it."""
+    from vpt.adapt import adapt as run_adapt
+
+    settings: dict[str, Any] = {
+        k: v for k, v in {"epochs": epochs, "lr": lr, "batch_size": batch_size, "precision": precision}.items() if v is not None
+    }
+    result = run_adapt(
+        data, _open(backbone, weights=weights, seconds=seconds), prompt, out=out, readout=readout, shots=shots, seed=seed,
+        skip_bad=skip_bad, augment=augment, resume=resume, overwrite=overwrite,
+        command=shlex.join(["vpt", *sys.argv[1:]]), **settings,
+    )  # fmt: skip
+    console.print(_report_table(result.metrics))
+    for path, reason in result.metrics["skipped"][:10]:
+        console.print(f"[yellow]left out[/] {escape(path)}: {escape(reason)}", highlight=False)
+    console.print(
+        f"{escape(result.metrics['verdict'])}. Everything is in [bold]{escape(str(out))}[/] ({result.metrics['seconds']:.0f} s)."
+    )
+
+
+@app.command()
+def evaluate(
+    run: Run,
+    data: Annotated[Path, typer.Argument(help="a folder or CSV manifest; its test split if it has one, else all of it")],
+    backbone: BackboneOption = None,
+    seconds: Seconds = None,
+    as_json: AsJson = False,
+) -> None:
+    """Accuracy of a run's prompt on labelled data."""
+    from vpt.runs import evaluate_on, open_run
+
+    found = evaluate_on(open_run(run, _open(backbone, seconds=seconds)), data)
+    if as_json:
+        typer.echo(json.dumps(found))
+        return
+    table = Table("class", "accuracy", title=f"{found['n']} examples: accuracy {found['accuracy']:.1%}, loss {found['loss']:.3f}")
+    for name, value in found["per_class"].items():
+        table.add_row(escape(name), f"{value:.1%}")
+    console.print(table)
+
+
+@app.command()
+def predict(
+    run: Run,
+    files: Annotated[list[Path], typer.Argument(help="images or sounds")],
+    backbone: BackboneOption = None,
+    seconds: Seconds = None,
+    as_json: AsJson = False,
+) -> None:
+    """Classify files with a run's prompt."""
+    from vpt.runs import open_run
+    from vpt.runs import predict as run_predict
+
+    found = run_predict(open_run(run, _open(backbone, seconds=seconds)), list(files))
+    if as_json:
+        typer.echo(json.dumps(found))
+        return
+    table = Table("file", "class", "probability", "then")
+    for row in found:
+        then = ", ".join(f"{name} {p:.0%}" for name, p in row["top"][1:])
+        table.add_row(escape(row["file"]), escape(row["class"]), f"{row['probability']:.0%}", escape(then))
+    console.print(table)
+
+
+@app.command()
+def inspect(run: Run, as_json: AsJson = False) -> None:
+    """Say what a prompt file is, how large, and where it acts; draw pixel prompts to PNG."""
+    from vpt.runs import inspect as run_inspect
+
+    found = run_inspect(run)
+    if as_json:
+        typer.echo(json.dumps(found))
+        return
+    header = found["header"]
+    table = Table(show_header=False, title=escape(found["file"]))
+    rows = {
+        "acts": found["acts"],
+        "size": f"{found['bytes']:,} bytes; {found['parameters']['prompt']:,} + {found['parameters']['readout']:,} numbers "
+        "(prompt + readout)",
+        "backbone": f"{header['backbone']['identity']['source']} ({header['backbone']['model']})",
+        "weights": f"SHA-256 {header['backbone']['fingerprint'][:16]}…",
+        "classes": ", ".join((header["classes"] or ["not named"])[:12]),
+        "scores": json.dumps(header["scores"], indent=1),
+        "pictures": "\n".join(found["pictures"]) or "none (nothing in pixel space)",
+    }
+    for name, value in rows.items():
+        table.add_row(name, escape(str(value)))
+    console.print(table)
+
+
+@app.command()
+def backbones() -> None:
+    """List the bundled backbones, and what else can be opened."""
+    from vpt.backbones import bundled
+
+    table = Table("name", "what", "classes", "size", "licence")
+    for name, config in bundled().items():
+        table.add_row(name, config["summary"], str(len(config["classes"])), f"{config['bytes'] / 1e6:.1f} MB", config["licence"])
+    console.print(table)
+    console.print(
+        "Others by name: timm ViT and DeiT (vit_base_patch16_224.augreg_in21k), Hugging Face ViT and AST ids, or a local folder."
+    )
+
+
+def _open(source: str | None, **options: Any) -> Any:
+    """A backbone, or None where none was named."""
+    from vpt.backbones import load_backbone
+
+    return load_backbone(source, **options) if source is not None else None
+
+
+def _report_table(report: dict[str, Any]) -> Table:
+    table = Table("method", "validation", "test", "parameters", title=escape(report["prompt"]))
+    for name, values in report["baselines"].items():
+        test = f"{values['test']:.1%}" if "test" in values else "–"
+        table.add_row(name.replace("_", " "), f"{values['val']:.1%}", test, "–")
+    test = f"{report['test_accuracy']:.1%}" if report["test_accuracy"] is not None else "–"
+    table.add_row("prompt", f"{report['val_accuracy']:.1%}", test, f"{sum(report['parameters_trained'].values()):,}")
+    return table

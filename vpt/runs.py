@@ -1,0 +1,96 @@
+"""A run's folder: where its prompt file is, what it says, and using it on files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vpt import pictures
+from vpt.backbones import Backbone
+from vpt.data import read_parts
+from vpt.data.examples import Examples, Files
+from vpt.data.readers import reader
+from vpt.errors import BadFilesError, DataError, PromptFileError
+from vpt.evaluation import evaluate, scores
+from vpt.files import load, read, rebuild, write_atomically
+from vpt.model import PromptedModel
+from vpt.prompts import Border, Patch, Prompt, Stack
+
+PROMPT, METRICS, CURVES = "prompt.vpt", "metrics.json", "curves.png"
+
+
+def prompt_file(place: str | Path) -> Path:
+    """The prompt file of a run's folder, or the file itself. Raises `PromptFileError` if there is none."""
+    place = Path(place)
+    path = place / PROMPT if place.is_dir() else place
+    if not path.is_file():
+        raise PromptFileError(f"Found no prompt file at {path}; needed is a run's folder (with {PROMPT}) or a prompt file.")
+    return path
+
+
+def open_run(place: str | Path, backbone: Backbone | None = None) -> PromptedModel:
+    """A run's fitted model; its backbone is opened again by name unless it is passed. Raises `PromptFileError`."""
+    return load(prompt_file(place), backbone)
+
+
+def predict(model: PromptedModel, paths: list[str | Path], top: int = 3) -> list[dict[str, Any]]:
+    """Class names and probabilities of files: [{"file", "class", "probability", "top": [(class, probability), …]}].
+
+    Raises `BadFilesError` naming every file that cannot be read, before the model runs.
+    """
+    files = Files([Path(p) for p in paths], reader(model.backbone.inputs))
+    bad = [(str(p), reason) for i, p in enumerate(paths) if (reason := files.reason(i) if Path(p).is_file() else "no such file")]
+    if bad:
+        raise BadFilesError(bad, len(paths))
+    if not paths:
+        raise DataError("Found no files to predict; needed is at least one.")
+    examples = Examples(files, [0] * len(paths), ["unknown"], named=False)
+    found = torch.softmax(scores(model, examples)[0], dim=1)
+    names = model.classes or [str(c) for c in range(found.shape[1])]
+    values, order = found.topk(min(top, found.shape[1]), dim=1)
+    tops = [[(names[c], p) for c, p in zip(cs, ps, strict=True)] for cs, ps in zip(order.tolist(), values.tolist(), strict=True)]
+    return [
+        {"file": str(p), "class": best[0][0], "probability": best[0][1], "top": best} for p, best in zip(paths, tops, strict=True)
+    ]
+
+
+def evaluate_on(model: PromptedModel, source: str | Path) -> dict[str, Any]:
+    """`evaluate` on the test split of a folder or manifest; on all of it where it has no test split. Raises `DataError`."""
+    return evaluate(model, read_parts(Path(source), model.backbone.inputs, part="test"), progress=True)
+
+
+def inspect(place: str | Path, draw_to: Path | None = None) -> dict[str, Any]:
+    """What a prompt file is, without its backbone: {"file", "bytes", "acts", "parameters", "header", "pictures"}.
+
+    Pixel prompts are drawn as PNG into `draw_to` (by default beside the file). Raises `PromptFileError`.
+    """
+    path = prompt_file(place)
+    header, tensors = read(path)
+    prompt, readout = rebuild(header, tensors)
+    drawn = []
+    for number, part in enumerate(pixel_prompts(prompt)):
+        picture = (draw_to or path.parent) / f"{path.stem}-{type(part).__name__.lower()}{f'-{number}' if number else ''}.png"
+        unit = "in the front end's units" if not part.is_image else "in [0,1]"
+        write_atomically(picture, pictures.pixel_prompt(part.canvas(), part.describe(), unit))
+        drawn.append(str(picture))
+    return {
+        "file": str(path),
+        "bytes": path.stat().st_size,
+        "acts": prompt.describe(),
+        "parameters": {"prompt": count(prompt), "readout": count(readout)},
+        "header": header,
+        "pictures": drawn,
+    }
+
+
+def pixel_prompts(prompt: Prompt) -> list[Border | Patch]:
+    """The borders and patches in a prompt."""
+    parts = list(prompt.prompts) if isinstance(prompt, Stack) else [prompt]
+    return [part for part in parts if isinstance(part, (Border, Patch))]
+
+
+def count(module: torch.nn.Module) -> int:
+    """Number of learned numbers."""
+    return sum(p.numel() for p in module.parameters())
