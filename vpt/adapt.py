@@ -17,10 +17,12 @@ from vpt import metrics, pictures
 from vpt.backbones import Backbone, load_backbone
 from vpt.checkpoints import NAME
 from vpt.data import Data, Examples, load_data
-from vpt.errors import PromptFileError, TrainingError
+from vpt.data import augment as augment_batch
+from vpt.errors import PromptFileError, TrainingError, VptError
 from vpt.evaluation import evaluate, scores
 from vpt.files import save, write_atomically
 from vpt.model import PromptedModel
+from vpt.plan import seed_for
 from vpt.probe import fit_probe
 from vpt.prompts import Prompt, parse
 from vpt.readouts import Identity, Linear, NearestMean, Readout
@@ -28,6 +30,7 @@ from vpt.runs import CURVES, METRICS, PROMPT, count, pixel_prompts
 from vpt.training import History, Recipe, fit, updated
 
 SOFTER = 0.3  # the readout starts from a probe this much more strongly regularised, which leaves the prompt something to do
+VIEWS = 3  # augmented views of each training image that this probe sees besides the plain one
 FLIP_TOLERANCE = 0.02  # mirrored validation images may cost the probe this much accuracy and still count as the same class
 
 
@@ -86,15 +89,23 @@ def adapt(
     folder = _prepare(Path(out), resume, overwrite) if out is not None else None
     backbone = backbone if isinstance(backbone, Backbone) else load_backbone(backbone)
     made = _make_prompt(prompt, backbone, seed)
-    shares = {"val_share": val_share, "test_share": test_share}
-    wanted = load_data(data, backbone.inputs, shots=shots, seed=seed, skip_bad=skip_bad, progress=progress, **shares)
+    wanted = load_data(
+        data,
+        backbone.inputs,
+        shots=shots,
+        seed=seed,
+        skip_bad=skip_bad,
+        progress=progress,
+        val_share=val_share,
+        test_share=test_share,
+    )
     joined = _make_readout(readout, backbone, wanted)
     baselines = measure_baselines(backbone, wanted, seed, progress)
     recipe = updated(recipe, augment=_choose_augment(backbone, wanted, baselines) if augment == "auto" else augment)
     model = PromptedModel(backbone, made, joined)
     try:
         if readout == "linear":
-            _start_from_probe(model, wanted, baselines.strength * SOFTER, progress)
+            _start_from_probe(model, wanted, baselines.strength * SOFTER, recipe, progress)
         history = fit(model, wanted.train, wanted.val, recipe=recipe, out=folder, resume=resume, progress=progress)
         report = _report(model, wanted, baselines, history, recipe)
         report |= {"seconds": round(time.monotonic() - started, 1), "command": command}
@@ -124,11 +135,26 @@ def _accuracies(readout: Readout, found: dict[str, tuple[Tensor, Tensor]]) -> di
     return {name: metrics.classification(readout(features), y)["accuracy"] for name, (features, y) in found.items()}
 
 
-def _start_from_probe(model: PromptedModel, data: Data, strength: float, progress: bool) -> None:
-    """Give the readout a probe of the features *with* the untrained prompt acting, so that training starts from one."""
-    features, y = scores(model, data.train, outputs=True, progress=progress, what="features under the new prompt")
-    probe, _ = fit_probe(features, y, data.classes, strength=strength)
+def _start_from_probe(model: PromptedModel, data: Data, strength: float, recipe: Recipe, progress: bool) -> None:
+    """Give the readout a probe of the features *with* the untrained prompt acting, so that training starts from one.
+
+    It sees augmented views too: a probe of plain views alone can be so far off on shifted ones that training destroys it.
+    """
+    views = [data.train] + [_view(data.train, recipe, number) for number in range(VIEWS if recipe.augment != "none" else 0)]
+    found = [scores(model, view, outputs=True, progress=progress, what="features under the new prompt") for view in views]
+    features, y = (torch.cat(parts) for parts in zip(*found, strict=True))
+    probe, _ = fit_probe(features, y, data.classes, strength=strength / len(views))
     model.readout.load_state_dict(probe.state_dict())
+
+
+def _view(examples: Examples, recipe: Recipe, number: int) -> Examples:
+    """The same examples, each randomly changed once."""
+
+    def get(i: int) -> Tensor:
+        generator = torch.Generator().manual_seed(seed_for(recipe.seed, number, i))
+        return augment_batch(examples[i][0][None], recipe.augment, generator)[0]
+
+    return Examples(get, examples.targets, examples.classes)
 
 
 def _choose_augment(backbone: Backbone, data: Data, baselines: Baselines) -> str:

@@ -25,7 +25,8 @@ def fit_probe(
     """Features `[n,D]`, labels `[n]` → (a `Linear` readout on raw features, the C that was used).
 
     Logistic regression on standardised features. Unless a strength is given, C has the least mean log-loss in stratified
-    cross-validation (5 folds, fewer for small classes): log-loss, because it keeps the probe calibrated, and accuracy on a few hundred examples is noise.
+    cross-validation (5 folds, fewer for small classes): log-loss, because it keeps the probe calibrated, and accuracy on a
+    few hundred examples is noise.
     """
     x, labels = features.double().numpy(), y.numpy()
     strength = _choose(x, labels, seed) if strength is None else strength

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from vpt.checkpoints import Checkpoint, Position, digest, optimizer_tensors, restore_optimizer
 from vpt.data import AUGMENTS, Examples, augment
-from vpt.errors import DivergedError, TrainingError
+from vpt.errors import DivergedError, PromptError, TrainingError
 from vpt.evaluation import evaluate, matched, progress_bar
 from vpt.files import learned, restore, write_atomically
 from vpt.gradients import add_gradients, no_gradients, reduce_gradients
@@ -35,8 +35,8 @@ class Recipe:
 
     epochs: int = 15
     batch_size: int = 32
-    lr: float = 1e-2
-    readout_lr: float = 0.1
+    lr: float = 2e-2
+    readout_lr: float = 0.02
     weight_decay: float = 1e-4
     warmup: float = 0.1
     augment: str = "none"
@@ -124,6 +124,7 @@ class _Run:
         self.per_epoch = len(batches(len(train), recipe.batch_size, recipe.seed, 1))
         self.position = Position()
         self.best = self._copy()
+        self.reached = {name: False for name, p in model.prompt.named_parameters() if p.requires_grad}
 
     def identity(self) -> dict[str, Any]:
         """What two runs must share for one to go on where the other stopped."""
@@ -182,6 +183,12 @@ class _Run:
             if self.checkpoint.due():
                 self._save()
         self.model.eval()
+        silent = [name for name, reached in self.reached.items() if not reached]
+        if first == 0 and silent:
+            raise PromptError(
+                f"Prompt parameter {silent[0]} got no gradient in a whole epoch: it reaches nothing that the model reads (audio "
+                "spectrogram transformers skip the last bins and frames that fill no patch), or is bounded flat. Move or widen it."
+            )
 
     def _mine(self, batch: list[int]) -> list[list[int]]:
         accelerator = self.accelerator
@@ -263,6 +270,9 @@ class _Run:
         for part, values in self.parts.items():
             for parameter, gradient in zip(values, combined[part].split([p.numel() for p in values]), strict=True):
                 parameter.grad = (gradient * scale).view_as(parameter).to(parameter.dtype)
+        for name, parameter in self.model.prompt.named_parameters():
+            if not self.reached.get(name, True):
+                self.reached[name] = bool((parameter.grad != 0).any())
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * factor
         self.optimizer.step()

@@ -33,13 +33,14 @@ class Attachment:
         self.enabled = True
         self._check_fit()
         blocks = backbone.blocks
+        spans = [site for site in self.sites if isinstance(site, Tokens)]  # the outer enters first and leaves last
         by_block: dict[int, list[KeyValues]] = {}
         for site in self.sites:
             if isinstance(site, KeyValues):
                 by_block.setdefault(site.block, []).append(site)
         self._interceptions = [Interception(group) for group in by_block.values()]
         self._actors: list[Insertion | Interception] = [
-            Insertion(site, blocks) for site in self.sites if isinstance(site, Tokens)
+            Insertion(site, blocks) for site in sorted(spans, key=_by_span)
         ]
         self._actors += self._interceptions
         self._readers: list[RemovableHandle] = [
@@ -157,8 +158,12 @@ class Attachment:
             self.backbone.attachment = None
 
 
+def _by_span(site: Tokens) -> tuple[int, int]:
+    return site.first, -site.last
+
+
 def _cross(a: Tokens, b: Tokens) -> bool:
-    a, b = sorted((a, b), key=lambda site: (site.first, -site.last))
+    a, b = sorted((a, b), key=_by_span)
     return b.first <= a.last < b.last
 
 

@@ -9,11 +9,11 @@ from torch.nn import functional as F
 from vpt.errors import DataError
 
 AUGMENTS = ("none", "crop", "flip-crop")
-SHIFT = 0.08  # of the side: 5 pixels of 64, 18 of 224
+SHIFT = 1 / 16  # of the side: 4 pixels of 64, 14 of 224
 
 
 def augment(x: Tensor, how: str, generator: torch.Generator) -> Tensor:
-    """Images `[B,C,H,W]` → shifted by up to 8 % with mirrored edges ("crop"), and mirrored half of the time ("flip-crop").
+    """Images `[B,C,H,W]` → shifted by up to 1/16 of a side ("crop", edges mirrored), and mirrored half of the time ("flip-crop").
 
     The input is not changed. Raises `DataError` for an unknown name, or for anything but images.
     """

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from vpt.errors import PromptError
 from vpt.prompts.base import Init, Prompt, check_init, choose_blocks, draw_rows, positive, share, vpt_bound
 from vpt.sites import Tokens
 
@@ -67,6 +68,8 @@ class DeepTokens(Prompt):
         widths, blocks = list(widths), list(blocks)
         positive(count=count, blocks=len(blocks), **{f"width_{i}": w for i, w in enumerate(widths)})
         share(dropout=dropout)
+        if len(widths) != len(set(blocks)):
+            raise PromptError(f"Found {len(widths)} widths for blocks {blocks}; needed is one width for each of different blocks.")
         self.count, self.widths, self.blocks = count, widths, choose_blocks(blocks, max(blocks) + 1)
         self.dropout = nn.Dropout(dropout)
         rows = [torch.empty(count, w).uniform_(-vpt_bound(w, w), vpt_bound(w, w)) for w in widths]

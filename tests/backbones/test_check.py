@@ -1,0 +1,90 @@
+"""The six properties, for every model × raw site and every model × prompt form."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from families import EXTRA, FORMS, MODELS, make, open_tiny
+
+import vpt
+from vpt.backbones import count_hooks
+
+
+@pytest.mark.parametrize("name", [*MODELS, *EXTRA])
+def test_report_on_raw_sites(name: str) -> None:
+    report = vpt.check(open_tiny(name))
+    assert report.ok, str(report)
+    forms = {row[1] for row in report.rows}
+    assert "pixels" in forms
+    if name in MODELS:
+        assert {"shallow", "deep", "prefix"} <= forms
+
+
+def outputs(backbone: vpt.Backbone, x: torch.Tensor) -> torch.Tensor:
+    return torch.cat([part for part in backbone.run(x) if part is not None], dim=1)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("name", MODELS)
+def test_six_properties_of_prompts(name: str, form: str) -> None:
+    backbone = open_tiny(name)
+    model, x = backbone.model, backbone.inputs.example(2)
+    before, hooks, state = outputs(backbone, x), count_hooks(model), copy.deepcopy(model.state_dict())
+    fingerprint = backbone.fingerprint()
+    prompted = vpt.PromptedModel(backbone, FORMS[form](backbone), vpt.Linear(backbone.out_features, 3))
+    torch.nn.init.normal_(prompted.readout.weight)
+    with prompted.prompts_off():
+        assert torch.equal(outputs(backbone, x), before)  # 1
+    out = prompted(x)
+    assert not torch.equal(outputs(backbone, x), before)
+    if "border" not in form and form != "patch":
+        _reverse(prompted.prompt)
+        assert torch.allclose(prompted(x), out, atol=2e-5, rtol=1e-4)  # 4
+    prompted(x).square().sum().backward()
+    for key, parameter in prompted.prompt.named_parameters():
+        rows = parameter.grad.flatten(0, -2) if parameter.ndim > 1 else parameter.grad
+        assert (rows.abs().sum(-1) > 0).all(), key  # 5
+    assert all(p.grad is None for p in model.parameters())
+    torch.optim.AdamW(prompted.parameters(), lr=0.1).step()
+    assert backbone.fingerprint() == fingerprint  # 6
+    bare = prompted.close()
+    assert bare is model
+    assert count_hooks(bare) == hooks  # 2
+    assert all(torch.equal(value, state[key]) for key, value in bare.state_dict().items())
+    assert torch.equal(outputs(backbone, x), before)
+
+
+def _reverse(prompt: torch.nn.Module) -> None:
+    with torch.no_grad():
+        for key, parameter in prompt.named_parameters():
+            if key.endswith("tokens"):
+                parameter.copy_(parameter.flip(-2))
+            elif key.endswith(("keys", "values")):
+                parameter.copy_(parameter.flip(2))
+
+
+def test_check_fails_on_a_model_that_reads_positions_from_the_end() -> None:
+    class Positional(type(make("user's keyword transformer"))):  # type: ignore[misc]
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x)
+
+    model = Positional()
+    for i, layer in enumerate(model.layers):
+        inner = layer.forward
+        steps = torch.linspace(0, 1, 64)[:, None] * (i + 1)
+        layer.forward = lambda x, inner=inner, steps=steps: inner(x + steps[: x.shape[1]])
+    with pytest.raises(vpt.errors.BackboneError, match=r"FAIL shallow: 4 order of the prompts"):
+        vpt.load_backbone(model, inputs=open_tiny("user's keyword transformer").inputs)
+
+
+def test_a_new_class_is_checked_on_load_and_known_ones_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    from vpt.backbones import loading
+
+    seen = []
+    real = loading.check
+    monkeypatch.setattr(loading, "check", lambda backbone: seen.append(type(backbone.model).__name__) or real(backbone))
+    open_tiny("timm ViT")
+    open_tiny("user's keyword transformer")
+    assert seen == ["KeywordTransformer"]

@@ -1,0 +1,24 @@
+"""Tiny random models of real classes: every family that vpt claims, in one registry that the tests share."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+os.environ.setdefault("ACCELERATE_USE_CPU", "true")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+logging.getLogger("torch").setLevel(logging.ERROR)
+sys.path.insert(0, str(Path(__file__).parent))
+
+
+@pytest.fixture(autouse=True)
+def _steady() -> None:
+    torch.manual_seed(0)

@@ -1,0 +1,285 @@
+"""One file → one raw input: what is read, and what is refused with which words."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from PIL import Image
+
+from vpt.backbones.inputs import Images, Sound
+from vpt.data.readers import fit_image, open_image, read_sound, reader, suffixes
+from vpt.errors import DataError
+
+INPUTS = Images(size=(16, 16))
+RATE = 16000
+GREEN = torch.tensor([0, 200, 0], dtype=torch.uint8)
+
+
+def noise(height, width, channels=3, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, channels), dtype=np.uint8)
+
+
+def save(path, array_or_image, **options):
+    image = array_or_image if isinstance(array_or_image, Image.Image) else Image.fromarray(array_or_image)
+    image.save(path, **options)
+    return path
+
+
+def tone(seconds, rate, hertz=440.0, height=0.5):
+    return (height * np.sin(2 * np.pi * hertz * np.arange(round(seconds * rate)) / rate)).astype("float32")
+
+
+def test_suffixes_of_each_kind():
+    assert ".png" in suffixes("image")
+    assert ".jpeg" in suffixes("image")
+    assert ".wav" in suffixes("sound")
+    assert not set(suffixes("image")) & set(suffixes("sound"))
+
+
+# --- pictures ---------------------------------------------------------------------------------------------------------
+
+
+def test_image_of_the_right_size_is_read_unchanged(tmp_path):
+    array = noise(16, 16)
+    read = reader(INPUTS)(save(tmp_path / "a.png", array))
+    assert read.dtype == torch.uint8
+    assert torch.equal(read, torch.from_numpy(array).permute(2, 0, 1))
+
+
+@pytest.mark.parametrize("size", [(16, 64), (64, 16), (16, 17), (48, 16)])
+def test_the_centre_is_cut_out(size):
+    array = noise(*size)
+    top, left = round((size[0] - 16) / 2), round((size[1] - 16) / 2)
+    expected = torch.from_numpy(array[top : top + 16, left : left + 16]).permute(2, 0, 1)
+    assert torch.equal(fit_image(Image.fromarray(array), INPUTS), expected)
+
+
+def test_crop_pct_keeps_that_share_of_the_resized_picture():
+    array = np.full((20, 20, 3), 255, np.uint8)
+    array[2:18, 2:18] = GREEN.numpy()
+    cropped = fit_image(Image.fromarray(array), Images(size=16, crop_pct=0.8))
+    assert torch.equal(cropped, GREEN.view(3, 1, 1).expand(3, 16, 16))
+    whole = fit_image(Image.fromarray(array), Images(size=16, crop_pct=1.0))
+    assert not torch.equal(whole, cropped)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 50), (200, 7), (16, 17), (15, 16), (1, 2000)])
+@pytest.mark.parametrize("wanted", [(16, 16), (10, 31)])
+@pytest.mark.parametrize("crop_pct", [1.0, 0.875])
+def test_every_size_fits_without_padding(size, wanted, crop_pct):
+    image = Image.new("RGB", size[::-1], tuple(GREEN.tolist()))
+    out = fit_image(image, Images(size=wanted, crop_pct=crop_pct))
+    assert torch.equal(out, GREEN.view(3, 1, 1).expand(3, *wanted))  # a padded edge would be black
+
+
+def test_interpolation_is_the_one_asked_for():
+    image = Image.fromarray(noise(40, 40))
+    out = {how: fit_image(image, Images(size=16, interpolation=how)) for how in ("bicubic", "bilinear")}
+    for how, resample in (("bicubic", Image.Resampling.BICUBIC), ("bilinear", Image.Resampling.BILINEAR)):
+        assert torch.equal(out[how], torch.from_numpy(np.array(image.resize((16, 16), resample))).permute(2, 0, 1))
+    assert not torch.equal(out["bicubic"], out["bilinear"])
+
+
+@pytest.mark.parametrize(
+    ("mode", "colour", "ending", "expected"),
+    [
+        ("L", 77, "png", (77, 77, 77)),
+        ("1", 1, "png", (255, 255, 255)),
+        ("LA", (77, 10), "png", (77, 77, 77)),
+        ("RGBA", (10, 20, 30, 128), "png", (10, 20, 30)),
+        ("RGBA", (10, 20, 30, 128), "tif", (10, 20, 30)),
+        ("CMYK", (255, 0, 0, 0), "tif", (0, 255, 255)),
+        ("I;16", 77 << 8, "png", (77, 77, 77)),
+        ("I;16", 0xFFFF, "tif", (255, 255, 255)),
+        ("I;16", 255, "png", (0, 0, 0)),
+    ],
+)
+def test_colour_modes(tmp_path, mode, colour, ending, expected):
+    path = save(tmp_path / f"a.{ending}", Image.new(mode, (20, 18), colour))
+    assert reader(INPUTS)(path).flatten(1).unique(dim=1).T.tolist() == [list(expected)]
+
+
+@pytest.mark.parametrize("ending", ["png", "gif"])
+def test_palette_images_are_read_through_their_palette(tmp_path, ending):
+    image = Image.new("P", (16, 16), 1)
+    image.putpalette([255, 0, 0, 0, 0, 255])
+    assert reader(INPUTS)(save(tmp_path / f"a.{ending}", image))[:, 3, 3].tolist() == [0, 0, 255]
+
+
+@pytest.mark.xfail(strict=True, raises=UserWarning, reason="Pillow warns: fit_image converts P with transparency straight to RGB")
+def test_palette_with_transparency_is_read_without_a_warning(tmp_path):
+    image = Image.new("P", (16, 16), 1)
+    image.putpalette([255, 0, 0, 0, 0, 255])
+    assert reader(INPUTS)(save(tmp_path / "a.png", image, transparency=bytes([0, 128])))[:, 3, 3].tolist() == [0, 0, 255]
+
+
+@pytest.mark.parametrize(("mode", "value"), [("I", 70000), ("F", 0.5)])
+def test_32_bit_pictures_are_refused(tmp_path, mode, value):
+    with pytest.raises(DataError, match="32 bits.*8 or 16 bits"):
+        reader(INPUTS)(save(tmp_path / "a.tif", Image.new(mode, (16, 16), value)))
+
+
+def test_a_backbone_of_one_channel_gets_grey():
+    inputs = Images(size=16, channels=1, mean=0.0, std=1.0)
+    out = fit_image(Image.new("RGB", (16, 16), (255, 0, 0)), inputs)
+    assert out.shape == (1, 16, 16)
+    assert out.unique().tolist() == [76]  # 0.299 · 255, ITU-R 601
+
+
+@pytest.mark.parametrize(
+    ("orientation", "upright"),
+    [
+        (1, lambda a: a),
+        (2, lambda a: a[:, ::-1]),
+        (3, lambda a: a[::-1, ::-1]),
+        (4, lambda a: a[::-1]),
+        (5, lambda a: a.transpose(1, 0, 2)),
+        (6, lambda a: np.rot90(a, -1)),
+        (7, lambda a: a[::-1, ::-1].transpose(1, 0, 2)),
+        (8, lambda a: np.rot90(a, 1)),
+    ],
+)
+def test_exif_orientation_is_undone(tmp_path, orientation, upright):
+    array, exif = noise(10, 14), Image.Exif()
+    exif[0x0112] = orientation
+    image = open_image(save(tmp_path / "a.png", array, exif=exif))
+    assert np.array_equal(np.array(image), upright(array))
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg", "webp", "gif", "bmp", "tif"])
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_cut_pictures_are_refused(tmp_path, ending, share):
+    path = save(tmp_path / f"a.{ending}", noise(60, 60))
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(DataError, match="truncated|decoder" if share else "^empty file$"):
+        open_image(path)
+
+
+def test_what_is_no_picture_is_refused(tmp_path):
+    (tmp_path / "a.png").write_text("not a picture at all")
+    with pytest.raises(DataError, match="^not an image$"):
+        open_image(tmp_path / "a.png")
+    with pytest.raises(DataError, match="directory"):
+        open_image(tmp_path)
+    with pytest.raises(DataError, match="No such file"):
+        open_image(tmp_path / "none.png")
+
+
+def test_decompression_bombs_are_refused(tmp_path, monkeypatch):
+    path = save(tmp_path / "a.png", noise(16, 16))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(DataError, match="decompression bomb"):
+        open_image(path)
+
+
+# --- sound ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("ending", "subtype", "tolerance"), [("wav", "FLOAT", 0), ("wav", "PCM_16", 2e-4), ("wav", "PCM_U8", 1e-2),
+                                                              ("flac", "PCM_16", 2e-4), ("ogg", "VORBIS", 0.1)])  # fmt: skip
+def test_sound_is_read_as_it_was_written(tmp_path, ending, subtype, tolerance):
+    clip = tone(0.5, RATE)
+    soundfile.write(tmp_path / f"a.{ending}", clip, RATE, subtype=subtype)
+    waveform, length = read_sound(tmp_path / f"a.{ending}", RATE, len(clip))
+    assert (waveform.dtype, waveform.shape, length) == (torch.float32, (len(clip),), len(clip))
+    assert (waveform - torch.from_numpy(clip)).abs().max() <= tolerance
+
+
+def test_16_bit_numbers_become_shares_of_full_scale(tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.array([16384, -32768, 1], dtype=np.int16), RATE, subtype="PCM_16")
+    assert read_sound(tmp_path / "a.wav", RATE, 3)[0].tolist() == [0.5, -1.0, 1 / 32768]
+
+
+def test_longer_clips_are_cut_and_shorter_ones_padded(tmp_path):
+    clip = tone(0.1, RATE) + 0.01
+    soundfile.write(tmp_path / "a.wav", clip, RATE, subtype="FLOAT")
+    waveform, length = read_sound(tmp_path / "a.wav", RATE, 1000)
+    assert length == 1000
+    assert torch.equal(waveform, torch.from_numpy(clip[:1000]))
+    waveform, length = read_sound(tmp_path / "a.wav", RATE, 2000)
+    assert length == len(clip) == 1600
+    assert torch.equal(waveform[:1600], torch.from_numpy(clip))
+    assert waveform.shape == (2000,)
+    assert not waveform[1600:].any()
+
+
+def test_stereo_becomes_the_mean_of_its_channels(tmp_path):
+    left, right = tone(0.1, RATE, 440), tone(0.1, RATE, 700)
+    soundfile.write(tmp_path / "a.wav", np.stack([left, right], 1), RATE, subtype="FLOAT")
+    torch.testing.assert_close(read_sound(tmp_path / "a.wav", RATE, 1600)[0], torch.from_numpy((left + right) / 2))
+
+
+@pytest.mark.parametrize("rate", [8000, 22050, 44100, 48000])
+def test_other_sample_rates_are_resampled(tmp_path, rate):
+    soundfile.write(tmp_path / "a.wav", tone(0.5, rate), rate, subtype="FLOAT")
+    waveform, length = read_sound(tmp_path / "a.wav", RATE, RATE)
+    assert length == RATE // 2
+    inner = slice(500, 7500)  # resampling filters ring at the ends
+    assert (waveform[inner] - torch.from_numpy(tone(0.5, RATE))[inner]).abs().max() < 0.01
+
+
+def test_values_beyond_full_scale_are_clipped(tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.array([1.5, -3, 0.25], dtype="float32"), RATE, subtype="FLOAT")
+    assert read_sound(tmp_path / "a.wav", RATE, 3)[0].tolist() == [1.0, -1.0, 0.25]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (np.zeros(0), "^no samples$"),
+        (np.zeros(100), "^silent$"),
+        (np.full(100, 1e-8), "^silent$"),
+        (np.stack([tone(0.01, RATE), -tone(0.01, RATE)], 1), "^silent$"),
+        (np.array([0.1, np.nan, 0.1]), "NaN or infinite"),
+        (np.array([0.1, np.inf, 0.1]), "NaN or infinite"),
+    ],
+)
+def test_useless_sound_is_refused(tmp_path, values, message):
+    soundfile.write(tmp_path / "a.wav", values.astype("float32"), RATE, subtype="FLOAT")
+    with pytest.raises(DataError, match=message):
+        read_sound(tmp_path / "a.wav", RATE, 100)
+
+
+@pytest.mark.parametrize("ending", ["wav", "flac", "ogg"])
+def test_broken_sound_files_are_refused(tmp_path, ending):
+    path = tmp_path / f"a.{ending}"
+    path.write_bytes(b"")
+    with pytest.raises(DataError, match="^empty file$"):
+        read_sound(path, RATE, 100)
+    path.write_bytes(b"this is no sound " * 20)
+    with pytest.raises(DataError, match="not readable sound"):
+        read_sound(path, RATE, 100)
+    soundfile.write(path, tone(0.5, RATE), RATE)
+    path.write_bytes(path.read_bytes()[:30])
+    with pytest.raises(DataError, match="not readable sound"):
+        read_sound(path, RATE, 100)
+
+
+def test_flac_cut_in_the_middle_is_refused(tmp_path):
+    path = tmp_path / "a.flac"
+    soundfile.write(path, np.random.default_rng(0).uniform(-0.5, 0.5, 20000), RATE)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(DataError, match="not readable sound"):
+        read_sound(path, RATE, 20000)
+
+
+@pytest.mark.xfail(strict=True, raises=FileNotFoundError, reason="read_sound asks the missing file for its size")
+def test_missing_sound_file_is_refused(tmp_path):
+    with pytest.raises(DataError, match="none"):
+        read_sound(tmp_path / "none.wav", RATE, 100)
+
+
+@pytest.mark.xfail(strict=True, reason="silence is looked for in the whole file, not in what is left after the cut")
+def test_a_clip_that_is_silent_where_it_is_kept_is_refused(tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.concatenate([np.zeros(1000), tone(0.1, RATE)]), RATE)
+    with pytest.raises(DataError, match="silent"):
+        read_sound(tmp_path / "a.wav", RATE, 1000)
+
+
+def test_reader_of_sound_uses_the_backbones_rate_and_length(tmp_path):
+    soundfile.write(tmp_path / "a.wav", tone(0.5, 8000), 8000)
+    waveform, length = reader(Sound(sample_rate=RATE, samples=9000, frames=10, bins=8))(tmp_path / "a.wav")
+    assert (len(waveform), length) == (9000, 8000)

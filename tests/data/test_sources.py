@@ -1,0 +1,155 @@
+"""Where labels come from: folders of classes and CSV manifests, the usual litter and the usual mistakes."""
+
+from __future__ import annotations
+
+import pytest
+
+from vpt.data.sources import Item, list_folder, list_manifest
+from vpt.errors import DataError
+
+
+def touch(root, *names):
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+    return root
+
+
+def seen(root):
+    return [(item.path.relative_to(root).as_posix(), item.label, item.split) for item in list_folder(root)]
+
+
+def test_class_folders(tmp_path):
+    touch(tmp_path, "dog/b.png", "cat/a.png", "cat/c.png")
+    assert seen(tmp_path) == [("cat/a.png", "cat", None), ("cat/c.png", "cat", None), ("dog/b.png", "dog", None)]
+
+
+def test_litter_is_passed_over(tmp_path):
+    touch(tmp_path, "cat/a.png", "cat/.DS_Store", "cat/Thumbs.db", ".git/config", "README.txt", "cat/._a.png")
+    assert seen(tmp_path) == [("cat/a.png", "cat", None)]
+
+
+@pytest.mark.xfail(strict=True, reason="only a file's own name is looked at, not those of the folders between class and file")
+def test_hidden_folders_inside_a_class_are_passed_over(tmp_path):
+    touch(tmp_path, "cat/a.png", "cat/.ipynb_checkpoints/a-checkpoint.png")
+    assert seen(tmp_path) == [("cat/a.png", "cat", None)]
+
+
+def test_folders_inside_a_class_belong_to_it(tmp_path):
+    touch(tmp_path, "cat/2024/may/a.png", "dog/b.png")
+    assert seen(tmp_path) == [("cat/2024/may/a.png", "cat", None), ("dog/b.png", "dog", None)]
+
+
+@pytest.mark.parametrize(
+    ("folder", "split"),
+    [("train", "train"), ("training", "train"), ("val", "val"), ("valid", "val"), ("validation", "val"), ("dev", "val"),
+     ("test", "test"), ("Train", "train"), ("TEST", "test"), ("Validation", "val")],
+)  # fmt: skip
+def test_split_folders_and_their_synonyms(tmp_path, folder, split):
+    touch(tmp_path, f"{folder}/cat/a.png", f"{folder}/dog/b.png")
+    assert seen(tmp_path) == [(f"{folder}/cat/a.png", "cat", split), (f"{folder}/dog/b.png", "dog", split)]
+
+
+def test_several_splits(tmp_path):
+    touch(tmp_path, "train/cat/a.png", "valid/cat/b.png", "test/dog/c.png", ".cache/x/y.png")
+    assert {(label, split) for _, label, split in seen(tmp_path)} == {("cat", "train"), ("cat", "val"), ("dog", "test")}
+
+
+@pytest.mark.xfail(strict=True, reason="one more folder turns train/ and test/ into classes, silently")
+def test_a_folder_beside_the_splits_is_not_silently_a_class(tmp_path):
+    touch(tmp_path, "train/cat/a.png", "test/cat/b.png", "unlabeled/x/c.png")
+    with pytest.raises(DataError, match="unlabeled"):
+        list_folder(tmp_path)
+
+
+def test_unicode_and_spaces_in_class_names(tmp_path):
+    touch(tmp_path, "été/a.png", "猫/b.png", "two words/c.png")
+    assert [label for _, label, _ in seen(tmp_path)] == ["two words", "été", "猫"]
+
+
+@pytest.mark.parametrize("names", [(), ("a.png",), ("cat/.hidden",), ("train/a.png",)])
+def test_folders_without_labelled_files_are_refused(tmp_path, names):
+    touch(tmp_path, *names)
+    with pytest.raises(DataError, match="holds no labelled files; needed are files at CLASS/FILE or SPLIT/CLASS/FILE"):
+        list_folder(tmp_path)
+
+
+# --- CSV --------------------------------------------------------------------------------------------------------------
+
+
+def manifest(root, text, encoding="utf-8"):
+    touch(root, "a.png", "sub/b.png")
+    (root / "m.csv").write_bytes(text.encode(encoding))
+    return list_manifest(root / "m.csv")
+
+
+def test_manifest_with_all_columns(tmp_path):
+    items = manifest(tmp_path, "path,label,group,split\na.png,cat,f,train\nsub/b.png,dog,,Validation\n")
+    assert items == [Item(tmp_path / "a.png", "cat", "f", "train"), Item(tmp_path / "sub/b.png", "dog", None, "val")]
+
+
+def test_manifest_with_the_least(tmp_path):
+    items = manifest(tmp_path, "label,note,path\ncat,x,a.png\n\ndog,y,sub/b.png\n")
+    assert items == [Item(tmp_path / "a.png", "cat"), Item(tmp_path / "sub/b.png", "dog")]
+
+
+def test_manifest_with_absolute_paths_quotes_and_unicode(tmp_path):
+    items = manifest(tmp_path, f'path,label\n"{tmp_path / "a.png"}","a, ""猫"""\n')
+    assert items == [Item(tmp_path / "a.png", 'a, "猫"')]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_byte_order_mark_and_line_ends(tmp_path, end):
+    assert manifest(tmp_path, f"path,label{end}a.png,cat{end}", "utf-8-sig") == [Item(tmp_path / "a.png", "cat")]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "has no rows"),
+        ("path,label\n", "has no rows; needed is a header path,label"),
+        ("path,class\na.png,cat\n", r"has no column label \(found path, class\)"),
+        ("file,class\na.png,cat\n", "has no column path or label"),
+        ("path;label\na.png;cat\n", r"has no column path or label \(found path;label\)"),
+        ("path,label\na.png,cat\n,cat\n", "line 3: empty path or label"),
+        ("path,label\na.png,\n", "line 2: empty path or label"),
+        ("path,label\na.png\n", "line 2: empty path or label"),
+        ("path,label,split\na.png,cat,holdout\n", "line 2: found split 'holdout'; needed is train, val or test"),
+        ("path,label\na.png,cat\nnone.png,cat\n", r"1 of 2 files are not there: .*none\.png"),
+        ("path,label\n.,cat\n", "1 of 1 files are not there"),
+        ("path,label\na.png," + "x" * 200_000 + "\n", "not a CSV"),
+    ],
+)
+def test_wrong_manifests(tmp_path, text, message):
+    with pytest.raises(DataError, match=message):
+        manifest(tmp_path, text)
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
+def test_other_encodings_are_refused(tmp_path, encoding):
+    with pytest.raises(DataError, match=r"m\.csv is not a CSV in UTF-8"):
+        manifest(tmp_path, "path,label\na.png,café\n", encoding)
+
+
+@pytest.mark.xfail(strict=True, reason="labels are not stripped: an all-blank one passes for a name")
+def test_a_blank_label_is_empty(tmp_path):
+    with pytest.raises(DataError, match="empty path or label"):
+        manifest(tmp_path, "path,label\na.png,  \n")
+
+
+@pytest.mark.xfail(strict=True, reason="labels are not stripped (splits are): 'cat' and ' cat' become two classes")
+def test_blanks_around_a_label_do_not_make_another_class(tmp_path):
+    assert {item.label for item in manifest(tmp_path, "path,label\na.png,cat\nsub/b.png, cat\n")} == {"cat"}
+
+
+@pytest.mark.xfail(strict=True, reason="rows are counted, not lines: after an empty line the number is too small")
+def test_the_line_that_is_named_is_the_line_that_is_wrong(tmp_path):
+    with pytest.raises(DataError, match="line 4: empty"):
+        manifest(tmp_path, "path,label\na.png,cat\n\nsub/b.png,\n")
+
+
+@pytest.mark.xfail(strict=True, raises=OSError, reason="Path.is_file raises for a name that is too long")
+def test_a_path_that_cannot_exist_is_not_there(tmp_path):
+    with pytest.raises(DataError, match="not there"):
+        manifest(tmp_path, "path,label\n" + "x" * 5000 + ",cat\n")

@@ -1,0 +1,152 @@
+"""The models that every property is tested on: tiny, random, of real classes, with layer scale and head re-drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import transformers
+from timm.models.deit import VisionTransformerDistilled
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import vpt
+
+VIT = {"img_size": 32, "patch_size": 8, "embed_dim": 32, "depth": 3, "num_heads": 2, "num_classes": 5}
+HF = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 48}
+HF_VIT = HF | {"image_size": 32, "patch_size": 8, "num_labels": 5}
+HF_AST = HF | {"num_mel_bins": 36, "max_length": 66, "num_labels": 4}
+
+
+class Attention(nn.Module):
+    """One head, as in KWT-1."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.q, self.k, self.v, self.proj = (nn.Linear(width, width) for _ in range(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = (layer(x)[:, None] for layer in (self.q, self.k, self.v))
+        return self.proj(F.scaled_dot_product_attention(q, k, v)[:, 0])
+
+
+class PostNormBlock(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.attn, self.norm1, self.norm2 = Attention(width), nn.LayerNorm(width), nn.LayerNorm(width)
+        self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm1(x + self.attn(x))
+        return self.norm2(x + self.mlp(x))
+
+
+class KeywordTransformer(nn.Module):
+    """A user's own module that follows no library: post-norm blocks over MFCC frames `[B,T,F]`, a class token, logits."""
+
+    def __init__(self, frames: int = 20, bins: int = 8, width: int = 24, depth: int = 3, classes: int = 4) -> None:
+        super().__init__()
+        self.embed = nn.Linear(bins, width)
+        self.cls_token, self.pos = nn.Parameter(torch.randn(1, 1, width)), nn.Parameter(torch.randn(1, frames + 1, width))
+        self.layers = nn.ModuleList(PostNormBlock(width) for _ in range(depth))
+        self.head = nn.Linear(width, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.cat([self.cls_token.expand(len(x), -1, -1), self.embed(x)], dim=1) + self.pos
+        for layer in self.layers:
+            x = layer(x)
+        return self.head(x[:, 0])
+
+
+class TorchEncoder(nn.Module):
+    """torch's own encoder in its default layout `[N,B,D]`, mean pooling, no classifier: returns tokens `[B,N,D]`."""
+
+    def __init__(self, frames: int = 20, bins: int = 8, width: int = 24) -> None:
+        super().__init__()
+        self.embed = nn.Linear(bins, width)
+        self.pos = nn.Parameter(torch.randn(frames, 1, width))
+        self.layers = nn.ModuleList(nn.TransformerEncoderLayer(width, 2, 48) for _ in range(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.embed(x).transpose(0, 1) + self.pos
+        for layer in self.layers:
+            x = layer(x)
+        return x.transpose(0, 1)
+
+
+class TinyCNN(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, 16, 3, 2, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1)
+        )
+        self.head = nn.Linear(16, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.body(x).flatten(1))
+
+
+def plain_front_end(waveform: Tensor, lengths: Tensor) -> Tensor:
+    """20 frames of 8 log band energies from 0.2 s at 8 kHz."""
+    frames = waveform.unfold(1, 80, 80)
+    return torch.log(frames.unflatten(2, (8, 10)).square().mean(3) + 1e-6)
+
+
+SOUND = vpt.Sound(
+    sample_rate=8000, samples=1600, frames=20, bins=8, front_end=plain_front_end, window=80, hop=80, mean=-3.0, std=2.0
+)
+
+MODELS: dict[str, Callable[[], nn.Module]] = {
+    "timm ViT": lambda: VisionTransformer(**VIT),
+    "timm ViT mean-pooled": lambda: VisionTransformer(**VIT, global_pool="avg", class_token=False),
+    "timm DeiT distilled": lambda: VisionTransformerDistilled(**VIT),
+    "timm ViT registers": lambda: VisionTransformer(**VIT, reg_tokens=4, no_embed_class=True, init_values=1e-5),
+    "timm CLIP": lambda: VisionTransformer(**VIT, pre_norm=True, norm_layer=nn.LayerNorm),
+    "timm SigLIP": lambda: VisionTransformer(**(VIT | {"num_classes": 0}), global_pool="map", class_token=False),
+    "transformers ViT": lambda: transformers.ViTForImageClassification(transformers.ViTConfig(**HF_VIT)),
+    "transformers ViT base": lambda: transformers.ViTModel(transformers.ViTConfig(**HF_VIT), add_pooling_layer=False),
+    "transformers AST": lambda: transformers.ASTForAudioClassification(transformers.ASTConfig(**HF_AST)),
+    "transformers AST base": lambda: transformers.ASTModel(transformers.ASTConfig(**HF_AST)),
+    "user's keyword transformer": KeywordTransformer,
+}
+EXTRA: dict[str, Callable[[], nn.Module]] = {"torch encoder [N,B,D]": TorchEncoder, "CNN": TinyCNN}
+INPUTS = {
+    "user's keyword transformer": SOUND,
+    "torch encoder [N,B,D]": SOUND,
+    "CNN": vpt.Images(size=(32, 32), mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25)),
+}
+TOKEN_FORMS: dict[str, Callable[[vpt.Backbone], vpt.Prompt]] = {
+    "shallow": lambda b: vpt.ShallowTokens.like(b, count=3),
+    "deep": lambda b: vpt.DeepTokens.like(b, count=3),
+    "deep, one block": lambda b: vpt.DeepTokens.like(b, count=2, blocks=[1]),
+    "prefix": lambda b: vpt.Prefix.like(b, count=3),
+}
+PIXEL_FORMS: dict[str, Callable[[vpt.Backbone], vpt.Prompt]] = {
+    "border, shrink": lambda b: vpt.Border.like(b, width=3, init="uniform"),
+    "border, cover": lambda b: vpt.Border.like(b, width=3, fit="cover", init="uniform"),
+    "border, free": lambda b: vpt.Border.like(b, width=2, bound=None, init="uniform"),
+    "patch": lambda b: vpt.Patch.like(b, size=5, corner="bottom_right", init="uniform"),
+}
+STACK = {
+    "stack": lambda b: vpt.Stack(
+        [vpt.Border.like(b, width=2), vpt.ShallowTokens.like(b, 2), vpt.DeepTokens.like(b, 2), vpt.Prefix.like(b, 2)]
+    )
+}
+FORMS = TOKEN_FORMS | PIXEL_FORMS | STACK
+
+
+def make(name: str, seed: int = 0) -> nn.Module:
+    """A tiny random model; layer scale, norms, class tokens and heads are drawn anew, or the checks would see nothing."""
+    torch.manual_seed(seed)
+    model = (MODELS | EXTRA)[name]().eval()
+    with torch.no_grad():
+        for key, parameter in model.named_parameters():
+            if any(word in key for word in ("gamma", "token", "pos", "head", "classifier", "norm", "probe", "latent")):
+                parameter.add_(torch.randn_like(parameter) * 0.3)
+    return model
+
+
+def open_tiny(name: str, seed: int = 0) -> vpt.Backbone:
+    """A backbone on `make(name)`."""
+    return vpt.load_backbone(make(name, seed), inputs=INPUTS.get(name))

@@ -1,0 +1,56 @@
+"""A tiny task that a tiny random model can learn: the brightest colour channel. Also a script for other processes."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+from families import open_tiny
+
+import vpt
+from vpt.data import Examples
+
+
+def colours(count: int = 48, seed: int = 0, size: int = 32) -> Examples:
+    """Noisy images `[3,size,size]` of which one channel is brighter; the class says which."""
+    generator = torch.Generator().manual_seed(seed)
+    y = torch.arange(count) % 3
+    x = torch.rand(count, 3, size, size, generator=generator) * 0.6
+    x[torch.arange(count), y] += 0.25
+    return Examples(list(x).__getitem__, y.tolist(), ["red", "green", "blue"])
+
+
+def tiny_model(form: str = "deep", dropout: float = 0.0) -> vpt.PromptedModel:
+    """A prompted tiny ViT with a fresh linear readout that already leans a little."""
+    backbone = open_tiny("timm ViT")
+    prompt = {
+        "deep": lambda: vpt.DeepTokens.like(backbone, 3, dropout=dropout),
+        "stack": lambda: vpt.Stack([vpt.Border.like(backbone, 3, init="uniform"), vpt.Prefix.like(backbone, 2, dropout=dropout)]),
+    }[form]()
+    torch.manual_seed(1)
+    readout = vpt.Linear(backbone.out_features, ["red", "green", "blue"])
+    torch.nn.init.normal_(readout.weight, std=0.1)
+    return vpt.PromptedModel(backbone, prompt, readout)
+
+
+AUGMENT = "none"  # drawn per process, so it is off where two processes are compared with one
+SETTINGS = {"epochs": 3, "batch_size": 10, "lr": 0.05, "readout_lr": 0.5, "progress": False}
+
+
+def main(out: str, epochs: str, dropout: str) -> None:
+    """Train, resuming if there is something to resume, and save the prompt file."""
+    torch.set_num_threads(1)
+    model = tiny_model("stack", float(dropout))
+    folder = Path(out)
+    vpt.fit(
+        model, colours(), colours(24, seed=1), out=folder, resume=True, **(SETTINGS | {"epochs": int(epochs), "augment": AUGMENT})
+    )
+    from accelerate import PartialState
+
+    if PartialState().is_main_process:
+        vpt.save(folder / "final.vpt", model)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,303 @@
+"""Fitting: exact under accumulation, processes and kills; the best prompt kept; divergence survived."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from families import open_tiny
+from tasks import SETTINGS, colours, tiny_model
+
+import vpt
+from vpt.errors import DataError, DivergedError, PromptError, TrainingError
+from vpt.files import learned
+from vpt.objectives import Objective
+from vpt.plan import batches, schedule
+
+HERE = Path(__file__).parent
+ENVIRONMENT = os.environ | {
+    "OMP_NUM_THREADS": "1",
+    "PYTHONPATH": str(HERE),
+    "ACCELERATE_USE_CPU": "true",
+    "CUDA_VISIBLE_DEVICES": "",
+}
+
+
+def state(model: vpt.PromptedModel) -> torch.Tensor:
+    return torch.cat([v.flatten() for v in learned(model).values()])
+
+
+def test_equals_a_loop_written_by_hand() -> None:
+    data, model, twin = colours(), tiny_model(), tiny_model()
+    history = vpt.fit(model, data, **(SETTINGS | {"epochs": 2}))
+    optimizer = torch.optim.AdamW(
+        [{"params": twin.prompt.parameters(), "lr": 0.05}, {"params": twin.readout.parameters(), "lr": 0.025}], weight_decay=1e-4
+    )
+    base, update = [0.05, 0.025], 0
+    for epoch in (1, 2):
+        for batch in batches(48, 10, 0, epoch):
+            x, y = torch.stack([data[i][0] for i in batch]), torch.tensor([data[i][1] for i in batch])
+            for group, lr in zip(optimizer.param_groups, base, strict=True):
+                group["lr"] = lr * schedule(update, 10, 0.1)
+            optimizer.zero_grad()
+            torch.nn.functional.cross_entropy(twin(x), y).backward()
+            optimizer.step()
+            update += 1
+    assert torch.allclose(state(model), state(twin), atol=1e-6)
+    assert [row["epoch"] for row in history.rows] == [0, 1, 2]
+
+
+def test_it_learns_and_keeps_the_best_epoch() -> None:
+    model, val = tiny_model(), colours(24, seed=1)
+    history = vpt.fit(model, colours(), val, **(SETTINGS | {"epochs": 6}))
+    ranks = [(row["val_accuracy"], -row["val_loss"]) for row in history.rows]
+    assert history.best == ranks.index(max(ranks))
+    assert vpt.evaluate(model, val)["accuracy"] == history.rows[history.best]["val_accuracy"] > 0.9
+    assert vpt.evaluate(model, val)["loss"] == pytest.approx(history.rows[history.best]["val_loss"])
+
+
+def test_accumulation_changes_nothing() -> None:
+    one, four = tiny_model(), tiny_model()
+    vpt.fit(one, colours(), **SETTINGS)
+    vpt.fit(four, colours(), accumulate=4, **SETTINGS)
+    assert torch.allclose(state(one), state(four), atol=1e-5)
+
+
+def test_losses_are_combined_by_the_objective() -> None:
+    class Projected(Objective):
+        """g_u minus its part along g_a, on the prompt only, as fairness will need."""
+
+        def losses(self, logits, y, group=None):
+            return {"u": torch.nn.functional.cross_entropy(logits, y), "a": logits.square().mean()}
+
+        def combine(self, gradients):
+            u, a = gradients["u"], gradients["a"]
+            unit = a["prompt"] / a["prompt"].norm()
+            self.seen = (u["prompt"], a["prompt"])
+            return {"prompt": u["prompt"] - (u["prompt"] @ unit) * unit, "readout": u["readout"]}
+
+    model, data, objective = tiny_model(), colours(8), Projected()
+    before = tiny_model()
+    batch = batches(8, 8, 0, 1)[0]
+    x, y = torch.stack([data[i][0] for i in batch]), torch.tensor([data[i][1] for i in batch])
+    logits = before(x)
+    tokens = before.prompt.tokens
+    u = torch.autograd.grad(torch.nn.functional.cross_entropy(logits, y), tokens, retain_graph=True)[0].flatten()
+    a = torch.autograd.grad(logits.square().mean(), tokens)[0].flatten()
+    vpt.fit(model, data, objective=objective, **(SETTINGS | {"epochs": 1, "batch_size": 8, "accumulate": 2}))
+    assert torch.allclose(objective.seen[0], u, atol=1e-6)
+    assert torch.allclose(objective.seen[1], a, atol=1e-6)
+
+
+def test_divergence_keeps_the_last_good_prompt() -> None:
+    model = tiny_model()
+
+    class Breaks(vpt.Classification):
+        calls = 0
+
+        def losses(self, logits, y, group=None):
+            self.calls += 1
+            return {"x": super().losses(logits, y)["cross_entropy"] * (float("nan") if self.calls > 7 else 1.0)}
+
+    with pytest.raises(DivergedError, match=r"epoch 2.*smaller lr"):
+        vpt.fit(model, colours(), colours(24, seed=1), objective=Breaks(), **SETTINGS)
+    good = tiny_model()
+    vpt.fit(good, colours(), colours(24, seed=1), **(SETTINGS | {"epochs": 3}))
+    assert torch.isfinite(state(model)).all()
+    assert vpt.evaluate(model, colours(24, seed=1))["accuracy"] >= 1 / 3
+
+
+def test_a_prompt_that_reaches_nothing_raises() -> None:
+    import transformers
+    from families import HF_AST
+
+    # 40 bins: patches of 16 every 10 read the first 36, so a patch in the last 4 is never seen
+    backbone = vpt.load_backbone(transformers.ASTForAudioClassification(transformers.ASTConfig(**HF_AST | {"num_mel_bins": 40})))
+    model = vpt.PromptedModel(backbone, vpt.Patch.like(backbone, 4, corner="top_right"), vpt.Identity())
+    x = backbone.inputs.example(8)
+    data = torch.utils.data.TensorDataset(x, torch.arange(8) % 4)
+    with pytest.raises(PromptError, match="reaches nothing"):
+        vpt.fit(model, data, epochs=2, progress=False)
+
+
+def test_nearest_mean_learns_by_update() -> None:
+    backbone = open_tiny("timm ViT")
+    model = vpt.PromptedModel(backbone, None, vpt.NearestMean(32, ["red", "green", "blue"]))
+    data = colours()
+    vpt.fit(model, data, progress=False)
+    features = torch.stack([backbone.features(data[i][0][None])[0] for i in range(48)])
+    means = torch.stack([features[torch.tensor(data.targets) == c].mean(0) for c in range(3)])
+    assert torch.allclose(model.readout.sums / model.readout.counts[:, None], means, atol=1e-5)
+    model.swap(vpt.DeepTokens.like(backbone, 2))
+    before = vpt.evaluate(model, data)["loss"]
+    vpt.fit(model, data, epochs=4, lr=0.1, progress=False)
+    assert vpt.evaluate(model, data)["loss"] < before
+
+
+def test_random_numbers_of_the_caller_are_left_alone() -> None:
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    model = tiny_model(dropout=0.3)
+    torch.manual_seed(7)
+    vpt.fit(model, colours(), **(SETTINGS | {"epochs": 1}))
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_bf16_runs_and_stays_near() -> None:
+    plain, half = tiny_model(), tiny_model()
+    vpt.fit(plain, colours(), **SETTINGS)
+    vpt.fit(half, colours(), precision="bf16", **SETTINGS)
+    assert 0 < (state(plain) - state(half)).norm() / state(plain).norm() < 0.3
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"epochs": 0}, "epochs=0"),
+        ({"lr": -1.0}, "lr=-1"),
+        ({"lr": float("nan")}, "lr=nan"),
+        ({"precision": "fp8"}, "precision"),
+        ({"augment": "mixup"}, "augment"),
+        ({"learning_rate": 1.0}, "learning_rate; known are epochs"),
+        ({"accumulate": 0}, "accumulate"),
+    ],
+)
+def test_wrong_settings(settings, message: str) -> None:
+    with pytest.raises(TrainingError, match=message):
+        vpt.fit(tiny_model(), colours(), **settings)
+
+
+def test_wrong_data() -> None:
+    model = tiny_model()
+    with pytest.raises(DataError, match="Classes of the data that the model does not have: violet"):
+        vpt.fit(model, vpt.data.Examples(lambda i: torch.rand(3, 32, 32), [0, 1], ["violet", "red"]))
+    with pytest.raises(DataError, match="label 7"):
+        vpt.fit(model, torch.utils.data.TensorDataset(torch.rand(2, 3, 32, 32), torch.tensor([0, 7])))
+    with pytest.raises(DataError, match="without examples"):
+        vpt.fit(model, colours().subset([]))
+    with pytest.raises(vpt.errors.InputError, match="Divide by 255"):
+        vpt.fit(model, torch.utils.data.TensorDataset(torch.zeros(2, 3, 32, 32, dtype=torch.uint8), torch.tensor([0, 1])))
+
+
+def test_labels_are_matched_by_name_never_by_order() -> None:
+    model, data = tiny_model(), colours(24, seed=1)
+    vpt.fit(model, colours(), data, **SETTINGS)
+    names = ["blue", "red", "green"]
+    turned = vpt.data.Examples(data.get, [names.index(data.classes[y]) for y in data.labels], names)
+    assert vpt.evaluate(model, turned) == vpt.evaluate(model, data)
+
+
+def test_sound_at_another_rate_is_refused() -> None:
+    backbone = open_tiny("user's keyword transformer")
+    model = vpt.PromptedModel(backbone, None, vpt.Linear(24, 2))
+    data = vpt.data.Examples(lambda i: torch.randn(20, 8), [0, 1], ["a", "b"], sample_rate=16000)
+    with pytest.raises(DataError, match="16000 Hz; this backbone needs 8000 Hz"):
+        vpt.fit(model, data)
+
+
+# resuming ----------------------------------------------------------------------------------------------------------
+def script(out: Path, epochs: int = 3, dropout: float = 0.2) -> list[str]:
+    return [sys.executable, str(HERE / "tasks.py"), str(out), str(epochs), str(dropout)]
+
+
+def test_stopped_and_resumed_in_process_is_bit_equal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from vpt import checkpoints, training
+
+    monkeypatch.setattr(checkpoints, "EVERY_SECONDS", -1.0)  # after every update
+    settings, val = SETTINGS | {"augment": "crop"}, colours(24, seed=1)
+    whole = tiny_model(dropout=0.2)
+    rows = vpt.fit(whole, colours(), val, out=tmp_path / "whole", **settings).rows
+    real, calls = training._Run._step, [0]
+
+    def step(self, *args):
+        calls[0] += 1
+        if calls[0] == 8:  # within epoch 2
+            raise KeyboardInterrupt
+        real(self, *args)
+
+    monkeypatch.setattr(training._Run, "_step", step)
+    with pytest.raises(KeyboardInterrupt):
+        vpt.fit(tiny_model(dropout=0.2), colours(), val, out=tmp_path / "cut", **settings)
+    with pytest.raises(TrainingError, match=r"stopped in epoch 2.*resume=True"):
+        vpt.fit(tiny_model(), colours(), val, out=tmp_path / "cut", **settings)
+    with pytest.raises(TrainingError, match="lr: was 0.05, is 0.5"):
+        vpt.fit(tiny_model(dropout=0.2), colours(), val, out=tmp_path / "cut", resume=True, **(settings | {"lr": 0.5}))
+    again = tiny_model(dropout=0.2)
+    assert vpt.fit(again, colours(), val, out=tmp_path / "cut", resume=True, **settings).rows == rows
+    assert torch.equal(state(whole), state(again))
+    lines = [json.loads(line) for line in (tmp_path / "cut" / "history.jsonl").read_text().splitlines()]
+    assert lines == rows
+
+
+def test_a_damaged_checkpoint_is_said(tmp_path: Path) -> None:
+    (tmp_path / "checkpoint.safetensors").write_bytes(b"rubbish")
+    with pytest.raises(TrainingError, match="not a sound vpt file"):
+        vpt.fit(tiny_model(), colours(), out=tmp_path, resume=True, **SETTINGS)
+
+
+def kill_and_resume(tmp_path: Path, kills: int) -> None:
+    start = time.monotonic()
+    subprocess.run(script(tmp_path / "whole", 6), env=ENVIRONMENT, check=True, capture_output=True)
+    length, draw = time.monotonic() - start, random.Random(0)
+    expected = (tmp_path / "whole" / "final.vpt").read_bytes()
+    for number in range(kills):
+        out = tmp_path / f"cut{number}"
+        process = subprocess.Popen(script(out, 6), env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(length * draw.uniform(0.5, 1.0))  # the first half is importing
+        process.kill()
+        process.wait()
+        subprocess.run(script(out, 6), env=ENVIRONMENT, check=True, capture_output=True)
+        assert (out / "final.vpt").read_bytes() == expected
+        assert not [p for p in out.iterdir() if p.suffix == ".tmp"]
+
+
+def test_kill_9_then_resume(tmp_path: Path) -> None:
+    kill_and_resume(tmp_path, 2)
+
+
+@pytest.mark.long
+def test_kill_9_at_ten_random_moments(tmp_path: Path) -> None:
+    kill_and_resume(tmp_path, 10)
+
+
+def test_two_processes_equal_one(tmp_path: Path) -> None:
+    subprocess.run(script(tmp_path / "one", 2, 0.0), env=ENVIRONMENT, check=True, capture_output=True)
+    command = [
+        "-m",
+        "accelerate.commands.launch",
+        "--cpu",
+        "--num_processes",
+        "2",
+        "--num_machines",
+        "1",
+        "--mixed_precision",
+        "no",
+    ]
+    command += [
+        "--dynamo_backend",
+        "no",
+        "--num_cpu_threads_per_process",
+        "1",
+        "--main_process_port",
+        str(20000 + os.getpid() % 20000),
+    ]
+    done = subprocess.run(
+        [sys.executable, *command, *script(tmp_path / "two", 2, 0.0)[1:]],
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    one, two = (torch.cat([v.flatten() for v in vpt.files.read(tmp_path / n / "final.vpt")[1].values()]) for n in ("one", "two"))
+    assert torch.allclose(one, two, atol=1e-5)
+    rows = [[json.loads(line) for line in (tmp_path / n / "history.jsonl").read_text().splitlines()] for n in ("one", "two")]
+    assert rows[0][-1]["val_loss"] == pytest.approx(rows[1][-1]["val_loss"], abs=1e-5)
+    assert rows[0][-1]["loss"] == pytest.approx(rows[1][-1]["loss"], abs=1e-4)
