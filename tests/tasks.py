@@ -16,8 +16,8 @@ def colours(count: int = 48, seed: int = 0, size: int = 32) -> Examples:
     """Noisy images `[3,size,size]` of which one channel is brighter; the class says which."""
     generator = torch.Generator().manual_seed(seed)
     y = torch.arange(count) % 3
-    x = torch.rand(count, 3, size, size, generator=generator) * 0.6
-    x[torch.arange(count), y] += 0.25
+    x = torch.rand(count, 3, size, size, generator=generator) * 0.4
+    x[torch.arange(count), y] += 0.6
     return Examples(list(x).__getitem__, y.tolist(), ["red", "green", "blue"])
 
 

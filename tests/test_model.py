@@ -144,7 +144,7 @@ def test_a_prompt_of_another_backbone_is_refused_by_width_depth_and_input() -> N
         assert backbone.attachment is None
     with pytest.raises(vpt.errors.BackboneError, match="load_backbone"):
         vpt.PromptedModel(backbone.model, None, vpt.Identity())
-    with pytest.raises(vpt.errors.PromptError, match="needed are e.g."):
+    with pytest.raises(vpt.errors.PromptError, match="needed are e\\.g\\."):
         vpt.PromptedModel(backbone, "deep:10", vpt.Identity())
 
 

@@ -56,7 +56,7 @@ def test_equals_a_loop_written_by_hand() -> None:
 
 def test_it_learns_and_keeps_the_best_epoch() -> None:
     model, val = tiny_model(), colours(24, seed=1)
-    history = vpt.fit(model, colours(), val, **(SETTINGS | {"epochs": 6}))
+    history = vpt.fit(model, colours(), val, **(SETTINGS | {"epochs": 40, "readout_lr": 1.0}))
     ranks = [(row["val_accuracy"], -row["val_loss"]) for row in history.rows]
     assert history.best == ranks.index(max(ranks))
     assert vpt.evaluate(model, val)["accuracy"] == history.rows[history.best]["val_accuracy"] > 0.9
@@ -136,9 +136,8 @@ def test_nearest_mean_learns_by_update() -> None:
     means = torch.stack([features[torch.tensor(data.targets) == c].mean(0) for c in range(3)])
     assert torch.allclose(model.readout.sums / model.readout.counts[:, None], means, atol=1e-5)
     model.swap(vpt.DeepTokens.like(backbone, 2))
-    before = vpt.evaluate(model, data)["loss"]
-    vpt.fit(model, data, epochs=4, lr=0.1, progress=False)
-    assert vpt.evaluate(model, data)["loss"] < before
+    rows = vpt.fit(model, data, data, epochs=4, lr=0.1, progress=False).rows
+    assert min(row["val_loss"] for row in rows[1:]) < rows[0]["val_loss"]
 
 
 def test_random_numbers_of_the_caller_are_left_alone() -> None:
@@ -296,8 +295,9 @@ def test_two_processes_equal_one(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    one, two = (torch.cat([v.flatten() for v in vpt.files.read(tmp_path / n / "final.vpt")[1].values()]) for n in ("one", "two"))
-    assert torch.allclose(one, two, atol=1e-5)
+    one, two = (vpt.files.read(tmp_path / n / "final.vpt")[1] for n in ("one", "two"))
+    assert one.keys() == two.keys()
+    assert all(torch.allclose(one[name], two[name], atol=1e-5) for name in one)
     rows = [[json.loads(line) for line in (tmp_path / n / "history.jsonl").read_text().splitlines()] for n in ("one", "two")]
     assert rows[0][-1]["val_loss"] == pytest.approx(rows[1][-1]["val_loss"], abs=1e-5)
     assert rows[0][-1]["loss"] == pytest.approx(rows[1][-1]["loss"], abs=1e-4)

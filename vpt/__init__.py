@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from vpt import errors
 
 if TYPE_CHECKING:
-    from vpt.adapt import Result, adapt
+    from vpt.adapting import Result, adapt
     from vpt.backbones import Backbone, Images, Sound, check, load_backbone
     from vpt.data import load_data
     from vpt.evaluation import evaluate
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "adapt": ("Result", "adapt"),
+    "adapting": ("Result", "adapt"),
     "backbones": ("Backbone", "Images", "Sound", "check", "load_backbone"),
     "data": ("load_data",),
     "files": ("load", "save"),

@@ -86,7 +86,7 @@ def adapt(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace a finished run in this folder")] = False,
 ) -> None:
     """Fit a prompt to a folder of labelled images or sounds, and say whether it was worth it."""
-    from vpt.adapt import adapt as run_adapt
+    from vpt.adapting import adapt as run_adapt
 
     settings: dict[str, Any] = {
         k: v for k, v in {"epochs": epochs, "lr": lr, "batch_size": batch_size, "precision": precision}.items() if v is not None

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from vpt.adapt import Result, adapt
+from vpt.adapting import Result, adapt
 from vpt.backbones import Backbone, load_backbone
 from vpt.data import Data, Examples, few_shot, hold_out
 from vpt.data.readers import fit_image

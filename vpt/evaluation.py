@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
@@ -15,6 +14,7 @@ from vpt import metrics
 from vpt.data.examples import Examples, wrap
 from vpt.errors import DataError
 from vpt.model import PromptedModel
+from vpt.progress import progress_bar
 
 
 def evaluate(
@@ -39,12 +39,12 @@ def scores(
     """(class scores `[n,C]`, labels `[n]`) in order, on the CPU. outputs: what the readout reads, instead of its scores."""
     accelerator = accelerator or Accelerator()
     model.to(accelerator.device)
-    size, mine = len(examples), range(accelerator.process_index, len(examples), accelerator.num_processes)  # type: ignore[arg-type]
-    order = list(mine)
+    order = list(range(accelerator.process_index, len(examples), accelerator.num_processes))  # type: ignore[arg-type]
     loader = DataLoader(Subset(examples, order), batch_size=batch_size)
     was = model.training
     model.eval()
-    found, labels = [], []
+    found: list[Tensor] = []
+    labels: list[Tensor] = []
     try:
         with torch.no_grad(), accelerator.autocast(), progress_bar(progress and accelerator.is_main_process) as bar:
             task = bar.add_task(what, total=len(loader))
@@ -55,11 +55,11 @@ def scores(
                 bar.advance(task)
     finally:
         model.train(was)
-    if accelerator.num_processes == 1:
-        return torch.cat(found), torch.cat(labels)
-    parts = gather_object([(order, torch.cat(found), torch.cat(labels))])
-    back = torch.argsort(torch.tensor([i for part in parts for i in part[0]]))[:size]
-    return torch.cat([part[1] for part in parts])[back], torch.cat([part[2] for part in parts])[back]
+    parts = [(order, found, labels)]
+    if accelerator.num_processes > 1:
+        parts = gather_object(parts)
+    back = torch.argsort(torch.tensor([i for part in parts for i in part[0]]))
+    return torch.cat([t for part in parts for t in part[1]])[back], torch.cat([t for part in parts for t in part[2]])[back]
 
 
 def matched(model: PromptedModel, data: Any) -> Examples:
@@ -89,9 +89,3 @@ def matched(model: PromptedModel, data: Any) -> Examples:
         group_names=examples.group_names,
         names=examples.names, sample_rate=examples.sample_rate, indices=examples.indices,
     )  # fmt: skip
-
-
-def progress_bar(shown: bool) -> Progress:
-    """A bar that leaves nothing behind."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, transient=True, disable=not shown)

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from rich.progress import Progress
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -16,12 +17,13 @@ from torch.utils.data import DataLoader, Dataset
 from vpt.checkpoints import Checkpoint, Position, digest, optimizer_tensors, restore_optimizer
 from vpt.data import AUGMENTS, Examples, augment
 from vpt.errors import DivergedError, PromptError, TrainingError
-from vpt.evaluation import evaluate, matched, progress_bar
+from vpt.evaluation import evaluate, matched
 from vpt.files import learned, restore, write_atomically
 from vpt.gradients import add_gradients, no_gradients, reduce_gradients
 from vpt.model import PromptedModel
 from vpt.objectives import Classification, Gradients, Objective
 from vpt.plan import batches, chunks, schedule, seed_for
+from vpt.progress import progress_bar
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,8 @@ def fit(
     good prompt in the model; `DataError` for data that does not fit.
     """
     recipe = updated(recipe or Recipe(), **settings)
+    if AcceleratorState._shared_state and AcceleratorState().mixed_precision != recipe.precision:
+        AcceleratorState._reset_state()  # or accelerate refuses a second precision in one process; the process group stays
     accelerator = Accelerator(mixed_precision=recipe.precision)
     train_examples, val_examples = matched(model, train), matched(model, val) if val is not None else None
     model.to(accelerator.device)
@@ -124,7 +128,6 @@ class _Run:
         self.per_epoch = len(batches(len(train), recipe.batch_size, recipe.seed, 1))
         self.position = Position()
         self.best = self._copy()
-        self.reached = {name: False for name, p in model.prompt.named_parameters() if p.requires_grad}
 
     def identity(self) -> dict[str, Any]:
         """What two runs must share for one to go on where the other stopped."""
@@ -141,6 +144,7 @@ class _Run:
     # the whole run -------------------------------------------------------------------------------------------------
     def go(self, resume: bool, progress: bool) -> History:
         """From the start or the checkpoint to the end, then back to the best state."""
+        self._check_reach()
         found = self.checkpoint.load(resume)
         if found is not None:
             self._restore(*found)
@@ -159,6 +163,22 @@ class _Run:
         restore(self.model, self.best)
         self.model.eval()
         return History(self.position.rows, self.position.best)
+
+    def _check_reach(self) -> None:
+        """Raise `PromptError` if a prompt's parameter has no influence at all on what the readout reads."""
+        named = {name: p for name, p in self.model.prompt.named_parameters() if p.requires_grad}
+        if not named:
+            return
+        batch = next(iter(DataLoader(self.train, batch_size=min(4, len(self.train)))))
+        out = self.model.eval().outputs(batch[0])
+        slope = torch.linspace(-1, 1, out.shape[1], device=out.device)
+        found = torch.autograd.grad((out * slope).sum(), list(named.values()), allow_unused=True)
+        for name, gradient in zip(named, found, strict=True):
+            if gradient is None or not gradient.count_nonzero():
+                raise PromptError(
+                    f"Prompt parameter {name!r} has no influence on the model's output: it reaches nothing that the model reads "
+                    "(audio spectrogram transformers skip the last bins and frames that fill no patch). Move or widen it."
+                )
 
     def _says(self) -> str:
         row = self.position.rows[-1] if self.position.rows else {}
@@ -183,12 +203,6 @@ class _Run:
             if self.checkpoint.due():
                 self._save()
         self.model.eval()
-        silent = [name for name, reached in self.reached.items() if not reached]
-        if first == 0 and silent:
-            raise PromptError(
-                f"Prompt parameter {silent[0]} got no gradient in a whole epoch: it reaches nothing that the model reads (audio "
-                "spectrogram transformers skip the last bins and frames that fill no patch), or is bounded flat. Move or widen it."
-            )
 
     def _mine(self, batch: list[int]) -> list[list[int]]:
         accelerator = self.accelerator
@@ -270,9 +284,6 @@ class _Run:
         for part, values in self.parts.items():
             for parameter, gradient in zip(values, combined[part].split([p.numel() for p in values]), strict=True):
                 parameter.grad = (gradient * scale).view_as(parameter).to(parameter.dtype)
-        for name, parameter in self.model.prompt.named_parameters():
-            if not self.reached.get(name, True):
-                self.reached[name] = bool((parameter.grad != 0).any())
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * factor
         self.optimizer.step()

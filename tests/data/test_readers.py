@@ -117,7 +117,7 @@ def test_palette_with_transparency_is_read_without_a_warning(tmp_path):
 
 @pytest.mark.parametrize(("mode", "value"), [("I", 70000), ("F", 0.5)])
 def test_32_bit_pictures_are_refused(tmp_path, mode, value):
-    with pytest.raises(DataError, match="32 bits.*8 or 16 bits"):
+    with pytest.raises(DataError, match=r"32 bits.*8 or 16 bits"):
         reader(INPUTS)(save(tmp_path / "a.tif", Image.new(mode, (16, 16), value)))
 
 
@@ -160,7 +160,7 @@ def test_cut_pictures_are_refused(tmp_path, ending, share):
 
 def test_what_is_no_picture_is_refused(tmp_path):
     (tmp_path / "a.png").write_text("not a picture at all")
-    with pytest.raises(DataError, match="^not an image$"):
+    with pytest.raises(DataError, match=r"^not an image$"):
         open_image(tmp_path / "a.png")
     with pytest.raises(DataError, match="directory"):
         open_image(tmp_path)
@@ -178,8 +178,9 @@ def test_decompression_bombs_are_refused(tmp_path, monkeypatch):
 # --- sound ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("ending", "subtype", "tolerance"), [("wav", "FLOAT", 0), ("wav", "PCM_16", 2e-4), ("wav", "PCM_U8", 1e-2),
-                                                              ("flac", "PCM_16", 2e-4), ("ogg", "VORBIS", 0.1)])  # fmt: skip
+@pytest.mark.parametrize(("ending", "subtype", "tolerance"), [
+    ("wav", "FLOAT", 0), ("wav", "PCM_16", 2e-4), ("wav", "PCM_U8", 1e-2), ("flac", "PCM_16", 2e-4), ("ogg", "VORBIS", 0.1),
+])  # fmt: skip
 def test_sound_is_read_as_it_was_written(tmp_path, ending, subtype, tolerance):
     clip = tone(0.5, RATE)
     soundfile.write(tmp_path / f"a.{ending}", clip, RATE, subtype=subtype)
@@ -247,7 +248,7 @@ def test_useless_sound_is_refused(tmp_path, values, message):
 def test_broken_sound_files_are_refused(tmp_path, ending):
     path = tmp_path / f"a.{ending}"
     path.write_bytes(b"")
-    with pytest.raises(DataError, match="^empty file$"):
+    with pytest.raises(DataError, match=r"^empty file$"):
         read_sound(path, RATE, 100)
     path.write_bytes(b"this is no sound " * 20)
     with pytest.raises(DataError, match="not readable sound"):

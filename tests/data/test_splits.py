@@ -73,7 +73,9 @@ def test_equal_classes_each_give_at_least_one(classes, each, share):
     assert len(rest) + len(held) == classes * each
 
 
-@pytest.mark.xfail(strict=True, reason="sklearn rounds a small class's share down to nothing; the docstring promises at least one")
+@pytest.mark.xfail(
+    strict=True, reason="sklearn rounds a small class's share down to nothing; the docstring promises at least one"
+)
 @pytest.mark.parametrize(("counts", "share"), [((100, 2), 0.2), ((500, 30, 3), 0.1)])
 def test_small_classes_give_at_least_one_too(counts, share):
     rest, held = hold_out(made(*counts), share)

@@ -39,9 +39,7 @@ class Attachment:
             if isinstance(site, KeyValues):
                 by_block.setdefault(site.block, []).append(site)
         self._interceptions = [Interception(group) for group in by_block.values()]
-        self._actors: list[Insertion | Interception] = [
-            Insertion(site, blocks) for site in sorted(spans, key=_by_span)
-        ]
+        self._actors: list[Insertion | Interception] = [Insertion(site, blocks) for site in sorted(spans, key=_by_span)]
         self._actors += self._interceptions
         self._readers: list[RemovableHandle] = [
             layer.register_forward_pre_hook(self._read_classifier) for layer in backbone.classifiers

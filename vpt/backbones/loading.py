@@ -136,7 +136,7 @@ def _open(source: str, weights: str, seed: int, options: dict[str, Any]) -> tupl
     elif source.count("/") == 1 and not source.startswith(("/", ".", "~")):
         kind, opener = "hub", _open_transformers
     else:
-        near = ", ".join(timm.list_models(f"*{source.split('.')[0][:12]}*")[:4])
+        near = ", ".join(timm.list_models(f"{source.split('.')[0][:14]}*")[:4])
         raise BackboneError(f"Found no model called {source!r}: not a folder, a timm name, a Hugging Face id (owner/name) or a "
                             f"bundled name ({', '.join(bundled())}).{f' Near: {near}.' if near else ''}")  # fmt: skip
     identity: dict[str, Any] = {

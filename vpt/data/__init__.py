@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from rich.progress import track
 
 from vpt.data.augment import AUGMENTS, augment
 from vpt.data.examples import Examples, Files, wrap
@@ -16,6 +15,7 @@ from vpt.data.readers import fit_image, read_sound, reader, suffixes
 from vpt.data.sources import Item, list_folder, list_manifest
 from vpt.data.splits import few_shot, hold_out
 from vpt.errors import BadFilesError, DataError
+from vpt.progress import progress_bar
 
 __all__ = ["AUGMENTS", "Data", "Examples", "augment", "few_shot", "hold_out", "load_data", "read_parts", "read_sound", "reader"]
 
@@ -128,11 +128,12 @@ def _examples(items: list[Item], files: Files, inputs: Any, good: list[int]) -> 
 def _scan(items: list[Item], files: Files, kind: str, progress: bool) -> dict[int, str]:
     """Number → reason of every file that cannot be used. What is read here is kept for training."""
     bad: dict[int, str] = {}
-    for i in track(range(len(items)), "reading files", transient=True, disable=not progress):
-        if items[i].path.suffix.lower() not in suffixes(kind):
-            bad[i] = f"not {kind} ({items[i].path.suffix or 'no ending'}; read are {', '.join(suffixes(kind))})"
-        elif reason := files.reason(i):
-            bad[i] = reason
+    with progress_bar(progress) as bar:
+        for i in bar.track(range(len(items)), description="reading files"):
+            if items[i].path.suffix.lower() not in suffixes(kind):
+                bad[i] = f"not {kind} ({items[i].path.suffix or 'no ending'}; read are {', '.join(suffixes(kind))})"
+            elif reason := files.reason(i):
+                bad[i] = reason
     return bad
 
 

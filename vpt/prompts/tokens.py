@@ -69,7 +69,9 @@ class DeepTokens(Prompt):
         positive(count=count, blocks=len(blocks), **{f"width_{i}": w for i, w in enumerate(widths)})
         share(dropout=dropout)
         if len(widths) != len(set(blocks)):
-            raise PromptError(f"Found {len(widths)} widths for blocks {blocks}; needed is one width for each of different blocks.")
+            raise PromptError(
+                f"Found {len(widths)} widths for blocks {blocks}; needed is one width for each of different blocks."
+            )
         self.count, self.widths, self.blocks = count, widths, choose_blocks(blocks, max(blocks) + 1)
         self.dropout = nn.Dropout(dropout)
         rows = [torch.empty(count, w).uniform_(-vpt_bound(w, w), vpt_bound(w, w)) for w in widths]

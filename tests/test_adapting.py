@@ -1,0 +1,197 @@
+"""The short form, end to end on tiny models: folders of images and sounds, own modules, bad input, resuming."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+import transformers
+from families import HF_AST, SOUND, KeywordTransformer, make, open_tiny
+from PIL import Image
+from tasks import colours
+
+import vpt
+from vpt.errors import DataError, PromptFileError, TrainingError
+from vpt.evaluation import scores
+
+FAST = {"epochs": 2, "batch_size": 8, "progress": False}
+
+
+def write_images(root: Path, per_class: int = 10, size: int = 40) -> Path:
+    data = colours(3 * per_class, size=size)
+    for i in range(len(data)):
+        x, y = data[i]
+        path = root / data.classes[y] / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((x.clamp(0, 1) * 255).byte().permute(1, 2, 0).numpy()).save(path)
+    return root
+
+
+def write_sounds(root: Path, per_class: int = 8, rate: int = 8000) -> Path:
+    draw = np.random.default_rng(0)
+    for name, hertz in (("low", 300), ("high", 1500)):
+        for i in range(per_class):
+            t = np.arange(int(rate * draw.uniform(0.1, 0.4))) / rate
+            path = root / name / f"{i}.flac"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            soundfile.write(path, 0.3 * np.sin(2 * np.pi * hertz * t) + 0.02 * draw.standard_normal(len(t)), rate)
+    return root
+
+
+@pytest.mark.parametrize("prompt", ["deep:2", "shallow:2", "prefix:2", "border:3", "patch:5", "border:3+deep:2"])
+def test_image_folder_end_to_end(tmp_path: Path, prompt: str) -> None:
+    data, out = write_images(tmp_path / "data"), tmp_path / "run"
+    backbone = open_tiny("timm ViT")
+    result = vpt.adapt(data, backbone, prompt, out=out, **FAST)
+    report = json.loads((out / "metrics.json").read_text())
+    assert report["test_n"] == 6
+    assert report["train_n"] == 19
+    assert 0 <= report["test_accuracy"] <= 1
+    assert set(report["baselines"]) == {"nearest_mean", "linear_probe"}
+    assert report["classes"] == ["blue", "green", "red"]
+    assert report["seed"] == 0
+    assert report["seconds"] > 0
+    assert report["parameters_trained"]["prompt"] == sum(p.numel() for p in result.model.prompt.parameters())
+    pictures = {"curves.png"} | ({"border.png", "reprogrammed.png"} if "border" in prompt else set())
+    assert pictures <= {p.name for p in out.iterdir()}
+    assert not (out / "checkpoint.safetensors").exists()
+    x = backbone.inputs.example(4)
+    expected = result.model(x)
+    result.model.close()
+    assert torch.equal(vpt.load(out / "prompt.vpt", backbone)(x), expected)
+
+
+def test_sound_folder_with_an_ast(tmp_path: Path) -> None:
+    transformers.ASTForAudioClassification(transformers.ASTConfig(**HF_AST)).save_pretrained(tmp_path / "ast")
+    backbone = vpt.load_backbone(tmp_path / "ast", seconds=0.4)
+    result = vpt.adapt(write_sounds(tmp_path / "data", per_class=16), backbone, "border:2+deep:2", out=tmp_path / "run", **FAST)
+    assert result.metrics["baselines"]["linear_probe"]["test"] >= 0.75  # a low tone and a high one
+    assert (tmp_path / "run" / "border.png").exists()
+
+
+def test_own_module_in_a_new_process_predicts_the_same_bits(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    module = KeywordTransformer()
+    torch.save(module.state_dict(), tmp_path / "own.pt")
+    backbone = vpt.load_backbone(module, inputs=SOUND)
+    result = vpt.adapt(write_sounds(tmp_path / "data"), backbone, "deep:2", out=tmp_path / "run", **FAST)
+    data = vpt.load_data(tmp_path / "data", SOUND, progress=False)
+    torch.save(scores(result.model, data.test)[0], tmp_path / "expected.pt")
+    program = f"""
+import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})
+import torch, vpt
+from families import SOUND, KeywordTransformer
+from vpt.evaluation import scores
+torch.set_num_threads({torch.get_num_threads()})
+module = KeywordTransformer()
+module.load_state_dict(torch.load({str(tmp_path / "own.pt")!r}))
+model = vpt.load({str(tmp_path / "run" / "prompt.vpt")!r}, vpt.load_backbone(module, inputs=SOUND))
+data = vpt.load_data({str(tmp_path / "data")!r}, SOUND, progress=False)
+assert torch.equal(scores(model, data.test)[0], torch.load({str(tmp_path / "expected.pt")!r}))
+"""
+    subprocess.run([sys.executable, "-W", "ignore", "-c", program], check=True)
+
+
+def test_it_starts_from_the_probe_of_prompted_features() -> None:
+    backbone = open_tiny("timm ViT")
+    data = {"train": colours(60), "val": colours(30, 1), "test": colours(30, 2)}
+    result = vpt.adapt(data, backbone, "deep:2", augment="none", **FAST)
+    assert result.history.rows[0]["val_accuracy"] > 0.9
+    assert "linear probe" in result.metrics["verdict"]
+    assert result.file is None
+
+
+def test_digits_like_data_is_not_mirrored() -> None:
+    """Left and right halves: mirrored images change their class, and the probe notices."""
+    x = torch.rand(80, 3, 32, 32) * 0.3
+    y = torch.arange(80) % 2
+    x[y == 0, :, :, :16] += 0.6
+    x[y == 1, :, :, 16:] += 0.6
+    sided = vpt.data.Examples(list(x).__getitem__, y.tolist(), ["left", "right"])
+    backbone = open_tiny("timm ViT mean-pooled")
+    assert vpt.adapt(sided, backbone, "deep:1", **FAST).metrics["recipe"]["augment"] == "crop"
+    other = vpt.load_backbone(make("timm ViT"))
+    assert vpt.adapt(colours(90), other, "deep:1", **FAST).metrics["recipe"]["augment"] == "flip-crop"
+
+
+def test_identity_by_name(tmp_path: Path) -> None:
+    backbone = vpt.load_backbone(make("timm ViT"), classes=["green", "x", "red", "blue", "y"])
+    result = vpt.adapt(write_images(tmp_path / "data"), backbone, "border:3", readout="identity", **FAST)
+    assert result.model.readout.index == [3, 0, 2]
+    result.model.close()
+    stranger = vpt.load_backbone(make("timm ViT"), classes=list("abcde"))
+    with pytest.raises(vpt.errors.PromptError, match=r"3 of 3 classes are not among the model's own: blue, green, red"):
+        vpt.adapt(tmp_path / "data", stranger, "border:3", readout="identity", **FAST)
+
+
+def test_bad_files_are_listed_before_training_or_left_out(tmp_path: Path) -> None:
+    data = write_images(tmp_path / "data")
+    (data / "red" / "broken.png").write_bytes((data / "red" / "0.png").read_bytes()[:80])
+    (data / "red" / "empty.jpg").write_bytes(b"")
+    (data / "blue" / "notes.txt").write_text("hello")
+    with pytest.raises(vpt.errors.BadFilesError, match=r"3 of 33 files cannot be used(.|\n)*--skip-bad") as caught:
+        vpt.adapt(data, open_tiny("timm ViT"), "deep:1", out=tmp_path / "run", **FAST)
+    assert len(caught.value.bad) == 3
+    result = vpt.adapt(data, open_tiny("timm ViT"), "deep:1", out=tmp_path / "run", skip_bad=True, **FAST)
+    assert len(result.metrics["skipped"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"prompt": "lora:4"}, vpt.errors.PromptError, "needed is one of"),
+        ({"readout": "svm"}, TrainingError, "'linear', 'identity'"),
+        ({"lr": -1.0}, TrainingError, "lr=-1"),
+        ({"momentum": 0.9}, TrainingError, "known are epochs"),
+        ({"shots": 99}, DataError, "99"),
+        ({"data": "nowhere"}, DataError, "Found nothing at"),
+        ({"augment": "mixup"}, TrainingError, "augment"),
+        ({"prompt": "border:99"}, vpt.errors.PromptError, "leaves nothing"),
+    ],
+)
+def test_mistakes_are_said_before_training(tmp_path: Path, change: dict, error: type, message: str) -> None:
+    call = {"data": colours(30), "backbone": open_tiny("timm ViT"), "prompt": "deep:1", "out": tmp_path / "run"} | FAST | change
+    with pytest.raises(error, match=message):
+        vpt.adapt(**call)
+    assert call["backbone"].attachment is None
+    assert not (tmp_path / "run" / "history.jsonl").exists()
+
+
+def test_places_that_cannot_be_written_or_are_taken(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    backbone = open_tiny("timm ViT")
+    for out in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(PromptFileError, match=r"is a file|cannot be written"):
+            vpt.adapt(colours(30), backbone, "deep:1", out=out, **FAST)
+    vpt.adapt(colours(30), backbone, "deep:1", out=tmp_path / "run", **FAST).model.close()
+    before = (tmp_path / "run" / "prompt.vpt").read_bytes()
+    with pytest.raises(TrainingError, match="finished run"):
+        vpt.adapt(colours(30), backbone, "deep:1", out=tmp_path / "run", **FAST)
+    vpt.adapt(colours(30), backbone, "deep:1", out=tmp_path / "run", overwrite=True, **FAST)
+    assert (tmp_path / "run" / "prompt.vpt").read_bytes() == before  # the same seed, the same bytes
+
+
+def test_a_stopped_run_resumes_to_the_same_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from vpt import training
+
+    call = {"data": colours(40), "prompt": "deep:1"} | FAST
+    vpt.adapt(backbone=open_tiny("timm ViT"), out=tmp_path / "whole", **call)
+    real, count = training._Run._finish_epoch, [0]
+
+    def stop(self, *args):
+        count[0] += 1
+        if count[0] == 3:
+            raise KeyboardInterrupt
+        real(self, *args)
+
+    monkeypatch.setattr(training._Run, "_finish_epoch", stop)
+    with pytest.raises(KeyboardInterrupt):
+        vpt.adapt(backbone=open_tiny("timm ViT"), out=tmp_path / "cut", **call)
+    vpt.adapt(backbone=open_tiny("timm ViT"), out=tmp_path / "cut", resume=True, **call)
+    assert (tmp_path / "cut" / "prompt.vpt").read_bytes() == (tmp_path / "whole" / "prompt.vpt").read_bytes()

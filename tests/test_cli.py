@@ -1,0 +1,112 @@
+"""The commands, as a person types them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from test_adapting import write_images
+from typer.testing import CliRunner
+
+import vpt
+from vpt import cli
+
+
+def run(*words: str | Path) -> str:
+    result = CliRunner().invoke(cli.app, [str(w) for w in words], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+@pytest.fixture(scope="module")
+def adapted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    root = tmp_path_factory.mktemp("cli")
+    data = write_images(root / "data", per_class=8)
+    text = run("adapt", data, "--out", root / "run", "--prompt", "border:8+deep:1", "--epochs", 1, "--seed", 3)
+    assert "linear probe" in text
+    assert "prompt.vpt" not in text
+    return data, root / "run"
+
+
+def test_adapt_leaves_a_whole_run(adapted: tuple[Path, Path]) -> None:
+    report = json.loads((adapted[1] / "metrics.json").read_text())
+    assert report["seed"] == 3
+    assert report["command"].startswith("vpt")
+    assert {p.name for p in adapted[1].iterdir()} >= {"prompt.vpt", "metrics.json", "curves.png", "history.jsonl", "border.png"}
+
+
+def test_evaluate(adapted: tuple[Path, Path]) -> None:
+    data, folder = adapted
+    found = json.loads(run("evaluate", folder, data, "--json").splitlines()[-1])
+    assert found["n"] == 24
+    assert set(found["per_class"]) == {"red", "green", "blue"}
+    assert "24 examples" in run("evaluate", folder / "prompt.vpt", data)
+
+
+def test_predict(adapted: tuple[Path, Path]) -> None:
+    data, folder = adapted
+    files = sorted((data / "red").iterdir())[:2]
+    rows = json.loads(run("predict", folder, *files, "--json").splitlines()[-1])
+    assert [row["file"] for row in rows] == [str(f) for f in files]
+    assert all(row["class"] in ("red", "green", "blue") and 0 < row["probability"] <= 1 for row in rows)
+    assert sum(p for _, p in rows[0]["top"]) == pytest.approx(1.0)
+    assert "probability" in run("predict", folder, files[0])
+
+
+def test_inspect(adapted: tuple[Path, Path]) -> None:
+    text = run("inspect", adapted[1])
+    assert "8 pixels wide" in " ".join(text.replace("│", " ").split())
+    assert "vpt:vit-p8-64" in text
+    found = json.loads(run("inspect", adapted[1] / "prompt.vpt", "--json"))
+    assert found["parameters"]["prompt"] == 3 * (64 * 64 - 48 * 48) + 8 * 192
+    assert Path(found["pictures"][0]).stat().st_size > 1000
+
+
+def test_backbones() -> None:
+    assert "vpt:vit-p8-64" in run("backbones")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["inspect", "nowhere"], "Found no prompt file"),
+        (["evaluate", "nowhere", "x"], "Found no prompt file"),
+        (["predict", "{run}", "nowhere.png"], "no such file"),
+        (["adapt", "nowhere", "--out", "x"], "Found nothing at nowhere"),
+        (["adapt", "{data}", "--out", "{run}"], "finished run"),
+        (["adapt", "{data}", "--out", "x", "--prompt", "lora:1"], "needed is one of"),
+        (["adapt", "{data}", "--out", "x", "--backbone", "nonsense"], "Found no model"),
+    ],
+)
+def test_a_mistake_is_a_message_not_a_traceback(
+    adapted: tuple[Path, Path],
+    words: list[str],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = [w.format(data=adapted[0], run=adapted[1]) for w in words]
+    monkeypatch.setattr("sys.argv", ["vpt", *words])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    assert stopped.value.code == 1
+    error = capsys.readouterr().err
+    assert message in " ".join(error.split())
+    assert "Traceback" not in error
+
+
+def test_importing_vpt_is_light() -> None:
+    import subprocess
+    import sys
+
+    heavy = "{'torch', 'timm', 'transformers', 'torchaudio', 'sklearn', 'matplotlib'}"
+    program = f"import sys, vpt, vpt.cli; found = {heavy} & set(sys.modules); assert not found, found"
+    subprocess.run([sys.executable, "-c", program], check=True)
+    program = "import sys, vpt; vpt.load_backbone('vpt:vit-p8-64'); assert 'torchaudio' not in sys.modules"
+    subprocess.run([sys.executable, "-W", "ignore", "-c", program], check=True)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = vpt.nothing
+    assert "load_backbone" in dir(vpt)
