@@ -17,7 +17,8 @@ import vpt
 def untrained(hidden: int) -> Any:
     """An AST of random weights: what it learns comes from the prompt and the readout alone."""
     transformers.set_seed(0)
-    config = transformers.ASTConfig(hidden_size=hidden, num_hidden_layers=4, num_attention_heads=4, intermediate_size=2 * hidden)
+    sizes = {"num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 2 * hidden}
+    config = transformers.ASTConfig(hidden_size=hidden, **sizes)
     return transformers.ASTModel(config)
 
 
@@ -38,9 +39,7 @@ def main(argv: list[str] | None = None) -> None:
 
     source = untrained(options.hidden) if options.random else options.ast
     backbone = vpt.load_backbone(source, seconds=options.seconds)
-    print(
-        f"{backbone.depth} blocks of width {backbone.widths[0]}, {backbone.inputs.frames} frames of {backbone.inputs.bins} mel bands"
-    )
+    print(backbone.depth, "blocks,", backbone.inputs.frames, "frames of", backbone.inputs.bins, "mel bands")
     result = vpt.adapt(
         options.data, backbone, options.prompt, out=options.out, shots=options.shots, epochs=options.epochs, overwrite=True
     )

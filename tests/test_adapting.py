@@ -51,7 +51,7 @@ def test_image_folder_end_to_end(tmp_path: Path, prompt: str) -> None:
     result = vpt.adapt(data, backbone, prompt, out=out, **FAST)
     report = json.loads((out / "metrics.json").read_text())
     assert report["test_n"] == 6
-    assert report["train_n"] == 19
+    assert report["train_n"] == 18
     assert 0 <= report["test_accuracy"] <= 1
     assert set(report["baselines"]) == {"nearest_mean", "linear_probe"}
     assert report["classes"] == ["blue", "green", "red"]

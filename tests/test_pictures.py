@@ -87,7 +87,6 @@ def test_titles_are_only_text(title):
     assert share(opened(pictures.reprogrammed([plain(RED)], [plain(RED)], [title])), RED) > 0.1
 
 
-@pytest.mark.xfail(strict=True, raises=UserWarning, reason="matplotlib's own font has no such glyphs: a warning each, and boxes")
 def test_class_names_in_any_script():
     pictures.reprogrammed([plain(RED)], [plain(RED)], ["猫"])
 
@@ -120,7 +119,6 @@ def test_curves_show_what_was_measured_and_the_epoch_that_was_kept():
     assert (opened(pictures.curves(bare, -1, {"probe": 0.1}, "t")) != without).any()
 
 
-@pytest.mark.xfail(strict=True, reason="baselines are zipped with three line styles: a fourth one is dropped")
 def test_every_baseline_is_drawn():
     three = {"a": 0.1, "b": 0.2, "c": 0.3}
     drawn = [opened(pictures.curves(ROWS, 2, lines, "t")) for lines in (three, {**three, "d": 0.9})]

@@ -226,7 +226,7 @@ def test_stopped_and_resumed_in_process_is_bit_equal(tmp_path: Path, monkeypatch
         vpt.fit(tiny_model(dropout=0.2), colours(), val, out=tmp_path / "cut", **settings)
     with pytest.raises(TrainingError, match=r"stopped in epoch 2.*resume=True"):
         vpt.fit(tiny_model(), colours(), val, out=tmp_path / "cut", **settings)
-    with pytest.raises(TrainingError, match="lr: was 0.05, is 0.5"):
+    with pytest.raises(TrainingError, match=r"lr: was 0\.05, is 0\.5"):
         vpt.fit(tiny_model(dropout=0.2), colours(), val, out=tmp_path / "cut", resume=True, **(settings | {"lr": 0.5}))
     again = tiny_model(dropout=0.2)
     assert vpt.fit(again, colours(), val, out=tmp_path / "cut", resume=True, **settings).rows == rows

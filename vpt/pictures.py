@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from io import BytesIO
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -22,7 +24,9 @@ def _figure(width: float, height: float) -> Figure:
 
 def _png(figure: Figure) -> bytes:
     buffer = BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # names in scripts that matplotlib's font lacks
+        figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()
 
 
@@ -70,7 +74,7 @@ def curves(rows: Sequence[dict[str, Any]], best: int, baselines: dict[str, float
         points = [(row["epoch"], row[name]) for row in rows if name in row]
         if points:
             left.plot(*zip(*points, strict=True), color=colour, marker="o", ms=3, label=name.replace("_", " "))
-    for (name, value), style in zip(baselines.items(), ("--", ":", "-."), strict=False):
+    for (name, value), style in zip(baselines.items(), cycle(("--", ":", "-.")), strict=False):
         left.axhline(value, color=INK, lw=1, ls=style, label=f"{name} (validation)")
     if best in epochs:
         left.axvline(best, color=GOOD, lw=6, alpha=0.15)

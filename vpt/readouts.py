@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Any, Literal
 
 import torch
@@ -43,13 +44,13 @@ class Readout(nn.Module):
 def _count_and_names(classes: int | Sequence[str] | None) -> tuple[int | None, list[str] | None]:
     if classes is None:
         return None, None
-    if isinstance(classes, int):
+    if isinstance(classes, Integral):
         if classes < 1:
             raise PromptError(f"Found classes={classes}; needed is a number of at least 1, or a list of names.")
-        return classes, None
-    names = [str(name) for name in classes]
+        return int(classes), None
+    names = [] if isinstance(classes, str) else [str(name) for name in classes]  # type: ignore[union-attr]
     if not names or len(set(names)) != len(names):
-        raise PromptError(f"Found classes={names}; needed are one or more names, all different.")
+        raise PromptError(f"Found classes={classes!r}; needed is a list of one or more names, all different, or their number.")
     return len(names), names
 
 
@@ -66,38 +67,54 @@ class Identity(Readout):
         super().__init__(classes)
         if index is not None and classes is not None and len(index) != len(classes):
             raise PromptError(f"Found {len(index)} indices for {len(classes)} classes; needed is one index per class.")
-        self.index = [int(i) for i in index] if index is not None else None
-        self._given = index is not None
+        if index is not None and not len(index):
+            raise PromptError("Found an empty index; needed is the number of a logit for each class.")
+        self._given = (self.classes, [int(i) for i in index] if index is not None else None)
+        self.index = self._given[1]
 
     def bind(self, backbone: Any) -> None:
         """Find each class among the model's own by name. Raises `PromptError` naming those that are not there."""
-        own = backbone.class_names
         if not backbone.classes:
             raise PromptError("Identity reads the model's own classifier, and this model has none. Use vpt.Linear.")
-        if self.index is None and self.classes is not None:
-            if own is None:
-                raise PromptError("This model does not name its classes; say which logit is which: Identity(classes, index=[…]).")
-            missing = [name for name in self.classes if name not in own]
-            if missing:
-                raise PromptError(
-                    f"{len(missing)} of {len(self.classes)} classes are not among the model's own: {', '.join(missing[:5])}. The "
-                    f"model's are {', '.join(own[:5])}, … ({len(own)} in all). Rename them, pass index=[…], or use vpt.Linear."
-                )
-            self.index = [own.index(name) for name in self.classes]
-        if self.index is None:
-            self.count, self.classes = backbone.classes, list(own) if own is not None else None
-        elif self.index and not (min(self.index) >= 0 and max(self.index) < backbone.classes):
-            raise PromptError(f"Found index={self.index}; the model has logits 0 to {backbone.classes - 1}.")
-        elif self.count is None:
-            self.count = len(self.index)
+        own = backbone.class_names
+        (names, index), count = self._given, backbone.classes
+        if index is None and names is not None:
+            index = [_only_place(name, own) for name in _known(names, own)]
+        if index is not None and not (min(index) >= 0 and max(index) < count):
+            raise PromptError(f"Found index={index}; the model has logits 0 to {count - 1}.")
+        self.index = index
+        self.classes = names if index is not None else (own if own is None or len(set(own)) == len(own) else None)
+        self.count = len(index) if index is not None else count
 
     def forward(self, out: Tensor) -> Tensor:
         """Logits `[B,K]` → `[B,C]`."""
         return out if self.index is None else out[:, self.index]
 
     def config(self) -> dict[str, Any]:
-        """Names and index."""
-        return {"classes": self.classes, "index": self.index if self._given else None}
+        """Names and index, as they were given."""
+        return {"classes": self._given[0], "index": self._given[1]}
+
+
+def _known(names: list[str], own: list[str] | None) -> list[str]:
+    """`names`, all of which the model knows. Raises `PromptError`."""
+    if own is None:
+        raise PromptError("This model does not name its classes; say which logit is which: Identity(classes, index=[…]).")
+    missing = [name for name in names if name not in own]
+    if missing:
+        raise PromptError(
+            f"{len(missing)} of {len(names)} classes are not among the model's own: {', '.join(missing[:5])}. The model's are "
+            f"{', '.join(own[:5])}, … ({len(own)} in all). Rename them, pass index=[…], or use vpt.Linear."
+        )
+    return names
+
+
+def _only_place(name: str, own: list[str]) -> int:
+    """Where the model has a class. Raises `PromptError` for a name that it has twice."""
+    if own.count(name) > 1:
+        raise PromptError(
+            f"The model has {own.count(name)} classes called {name!r}; say which by number: Identity(classes, index=[…])."
+        )
+    return own.index(name)
 
 
 class _OnFeatures(Readout):
@@ -176,7 +193,7 @@ class NearestMean(_OnFeatures):
         if not bool((self.counts > 0).any()):
             raise PromptError("NearestMean has seen no examples. Call readout.update(features, labels), or vpt.fit.")
         means = self.sums / self.counts.clamp(min=1).unsqueeze(1)
-        scores = -torch.cdist(out.float(), means).square()
+        scores = -torch.cdist(out.float(), means, compute_mode="donot_use_mm_for_euclid_dist").square()
         return scores.masked_fill(self.counts == 0, float("-inf"))
 
 

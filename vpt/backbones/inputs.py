@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -37,13 +38,15 @@ def _check_range(x: Tensor, low: float, high: float, what: str, hint: str) -> No
         )
 
 
-def _channels(values: float | Sequence[float], channels: int, what: str) -> tuple[float, ...]:
-    given = tuple(float(v) for v in values) if isinstance(values, Sequence) else (float(values),)
+def _channels(values: Any, channels: int, what: str) -> tuple[float, ...]:
+    try:
+        given = tuple(float(v) for v in (values if isinstance(values, Iterable) else (values,)))
+    except (TypeError, ValueError):
+        given = ()
     given = given * channels if len(given) == 1 else given
-    if len(given) != channels or (what == "std" and not all(v > 0 for v in given)):
-        raise InputError(
-            f"Found {what}={values!r}; needed is one {'positive ' * (what == 'std')}number per channel ({channels})."
-        )
+    if len(given) != channels or not all(math.isfinite(v) for v in given) or (what == "std" and min(given) <= 0):
+        sign = "positive " if what == "std" else ""
+        raise InputError(f"Found {what}={values!r}; needed is one {sign}number per channel ({channels}).")
     return given
 
 
@@ -56,8 +59,8 @@ class Images:
     """
 
     size: tuple[int, int]
-    mean: tuple[float, ...] = (0.0, 0.0, 0.0)
-    std: tuple[float, ...] = (1.0, 1.0, 1.0)
+    mean: tuple[float, ...] | float = 0.0
+    std: tuple[float, ...] | float = 1.0
     channels: int = 3
     crop_pct: float = 1.0
     interpolation: str = "bicubic"
@@ -68,6 +71,8 @@ class Images:
 
     def __post_init__(self) -> None:
         size = (self.size, self.size) if isinstance(self.size, int) else tuple(int(s) for s in self.size)
+        if len(size) != 2 or min(size) < 1:
+            raise InputError(f"Found size={self.size!r}; needed is (height, width) in pixels.")
         object.__setattr__(self, "size", size)
         object.__setattr__(self, "mean", _channels(self.mean, self.channels, "mean"))
         object.__setattr__(self, "std", _channels(self.std, self.channels, "std"))
@@ -106,8 +111,9 @@ class Images:
 
     def describe(self) -> dict[str, Any]:
         """Plain values for a file's header."""
-        return {"kind": "image", "size": list(self.size), "channels": self.channels, "mean": list(self.mean),
-                "std": list(self.std), "crop_pct": self.crop_pct, "interpolation": self.interpolation}  # fmt: skip
+        names = ("channels", "mean", "std", "crop_pct", "interpolation")
+        values = {name: getattr(self, name) for name in names}
+        return {"kind": "image", "size": list(self.size), **values, "mean": list(values["mean"]), "std": list(values["std"])}
 
 
 @dataclass(frozen=True)
@@ -165,20 +171,18 @@ class Sound:
         if not torch.compiler.is_compiling() and not bool(torch.isfinite(x).all()):
             raise InputError("Found NaN or infinite values in a spectrogram; needed are finite ones.")
         whole = torch.full((len(x),), x.shape[1], device=x.device)
-        lengths = whole if lengths is None else lengths.to(x.device)
+        lengths = whole if lengths is None else _check_lengths(lengths, x, expected)
         return _fit_time(x, self.frames), lengths.clamp(1, self.frames)
 
     def _from_waveform(self, x: Tensor, lengths: Tensor | None, expected: str) -> tuple[Tensor, Tensor]:
         if self.front_end is None:
             raise InputError("Found a waveform, but this backbone has no front end; needed is a spectrogram "
                              f"[B,{self.frames},{self.bins}], or vpt.Sound(..., front_end=...).")  # fmt: skip
-        if lengths is None or not isinstance(lengths, Tensor) or lengths.shape != (len(x),):
-            raise InputError(f"Found a waveform {list(x.shape)} without one length per clip; needed is {expected}.")
-        if int(lengths.min()) < 1 or int(lengths.max()) > x.shape[1]:
-            raise InputError(f"Found clip lengths from {int(lengths.min())} to {int(lengths.max())}; needed are 1 to "
-                             f"{x.shape[1]} samples.")  # fmt: skip
+        lengths = _check_lengths(lengths, x, expected)
+        if not len(x):
+            return x.new_zeros(0, self.frames, self.bins), lengths
         _check_range(x, -1.0, 1.0, "a waveform", "Divide 16-bit integers by 32768.")
-        lengths = lengths.to(x.device).clamp(max=self.samples)
+        lengths = lengths.clamp(max=self.samples)
         with torch.no_grad():
             spectrogram = self.front_end(_fit_time(x, self.samples), lengths)
         if tuple(spectrogram.shape[1:]) != self.shape:
@@ -205,6 +209,19 @@ class Sound:
 
 
 InputSpec = Images | Sound
+
+
+def _check_lengths(lengths: object, x: Tensor, expected: str) -> Tensor:
+    """Valid lengths `[B]`, on the device of `x` `[B,T,…]`. Raises `InputError`."""
+    if not isinstance(lengths, Tensor) or lengths.shape != (len(x),) or lengths.is_floating_point():
+        kind = "a waveform" if x.ndim == 2 else "a spectrogram"
+        raise InputError(f"Found {kind} {list(x.shape)} without one length per clip (a whole number); needed is {expected}.")
+    if len(x) and (int(lengths.min()) < 1 or int(lengths.max()) > x.shape[1]):
+        raise InputError(
+            f"Found clip lengths from {int(lengths.min())} to {int(lengths.max())}; needed are 1 to "
+            f"{x.shape[1]} {'samples' if x.ndim == 2 else 'frames'}."
+        )
+    return lengths.to(x.device)
 
 
 def _fit_time(x: Tensor, size: int) -> Tensor:

@@ -48,6 +48,7 @@ def load_data(
 ) -> Data:
     """Open labelled data for a backbone's `inputs`, split it, and read every file once, before any training.
 
+    classes: names of a Dataset's labels (folders and manifests name their own).
     source: a folder (`class/file` or `split/class/file`), a CSV manifest (path,label[,group][,split]), a torch Dataset of
     (input, label[, group]), or a mapping of "train" (and "val", "test") to Datasets. Splits that are not given are held
     out of the training examples, stratified and seeded: `test_share` only where there is neither validation nor test
@@ -60,11 +61,12 @@ def load_data(
     if isinstance(source, (str, Path)):
         parts, skipped = _from_files(Path(source), inputs, skip_bad, progress)
     else:
-        given = dict(source) if isinstance(source, Mapping) else {"train": source}
-        unknown = set(given) - {"train", "val", "test"}
-        if unknown or "train" not in given:
-            raise DataError(f"Found data with parts {sorted(given)}; needed is 'train', and if wanted 'val' and 'test'.")
-        parts = {name: wrap(value, classes, lambda x: _convert(x, inputs)) for name, value in given.items() if value is not None}
+        given = {k: v for k, v in (source.items() if isinstance(source, Mapping) else [("train", source)]) if v is not None}
+        if "train" not in given or set(given) - {"train", "val", "test"}:
+            raise DataError(
+                f"Found data with parts {sorted(map(str, given))}; needed is 'train', and if wanted 'val' and 'test'."
+            )
+        parts = _same_numbering({k: wrap(v, classes, lambda x: _convert(x, inputs)) for k, v in given.items()})
     train = parts["train"]
     _check_classes(parts)
     if "val" not in parts and "test" not in parts and test_share:
@@ -79,7 +81,20 @@ def load_data(
 def read_parts(path: Path, inputs: Any, part: str = "test", progress: bool = True) -> Examples:
     """The examples of one split of a folder or manifest, or all of them where it has no splits. Raises `DataError`."""
     parts, _ = _from_files(path, inputs, skip_bad=False, progress=progress, needed=None)
-    return parts[part] if part in parts else next(iter(parts.values()))
+    if part in parts:
+        return parts[part]
+    if set(parts) != {"train"} or (path.is_dir() and (path / "train").is_dir()):
+        raise DataError(f"{path} has no {part} split (found {', '.join(parts)}); name the folder that you mean.")
+    return parts["train"]
+
+
+def _same_numbering(parts: dict[str, Examples]) -> dict[str, Examples]:
+    """Classes that are only numbered are counted over all parts."""
+    if not any(part.named for part in parts.values()):
+        longest = max((part.classes for part in parts.values()), key=len)
+        for part in parts.values():
+            part.classes = list(longest)
+    return parts
 
 
 def _convert(x: Any, inputs: Any) -> Any:

@@ -103,22 +103,39 @@ class Examples(Dataset):
 
 
 def wrap(dataset: Any, classes: Sequence[str] | None, convert: Callable[[Any], Any]) -> Examples:
-    """Any Dataset of (input, label[, group]) as `Examples`. Raises `DataError` if an item is something else."""
+    """Any Dataset of (input, label[, group]) as `Examples`. Raises `DataError` if it is, or holds, something else."""
     if isinstance(dataset, Examples):
         return dataset
-    known = getattr(dataset, "targets", None)
-    items = None if known is not None else [dataset[i] for i in range(len(dataset))]
-    first = dataset[0] if len(dataset) else None
-    if first is None or not isinstance(first, (tuple, list)) or len(first) not in (2, 3):
+    if not hasattr(type(dataset), "__len__") or not hasattr(type(dataset), "__getitem__"):
         raise DataError(
-            f"Found a data set whose items are {type(first).__name__}; needed is (input, label) or (input, label, group)."
+            f"Found {type(dataset).__name__}; needed is a folder, a CSV, or a Dataset with a length and items by number."
         )
-    labels = [int(y) for y in known] if items is None else [int(item[1]) for item in items]  # type: ignore[union-attr]
-    groups = None
-    if len(first) == 3:
-        groups = [int(item[2]) for item in (items or (dataset[i] for i in range(len(dataset))))]
+    if len(dataset) == 0:
+        raise DataError("Found a data set without examples.")
+    first, known = dataset[0], getattr(dataset, "targets", None)
+    items = [first] if known is not None and len(first) == 2 else [dataset[i] for i in range(len(dataset))]
+    odd = next((i for i in items if not isinstance(i, (tuple, list)) or len(i) not in (2, 3) or len(i) != len(first)), None)
+    if odd is not None:
+        raise DataError(
+            f"Found a data set whose items are {type(odd).__name__}; needed is (input, label) or (input, label, group)."
+        )
+    if known is not None and len(known) != len(dataset):
+        raise DataError(f"Found {len(known)} targets for {len(dataset)} examples.")
+    labels = _numbers(known if known is not None else [item[1] for item in items], "labels")
+    groups = _numbers([item[2] for item in items], "groups") if len(first) == 3 else None
     known_names = classes or getattr(dataset, "classes", None)
     names = known_names or [str(c) for c in range(max(labels) + 1)]
     group_names = [str(g) for g in range(max(groups) + 1)] if groups else None
     return Examples(lambda i: convert(dataset[i][0]), labels, names, groups=groups, group_names=group_names,
                     sample_rate=getattr(dataset, "sample_rate", None), named=known_names is not None)  # fmt: skip
+
+
+def _numbers(values: Any, what: str) -> list[int]:
+    """Whole numbers, one per example. Raises `DataError` for text, fractions and the like."""
+    try:
+        numbers = [float(value) for value in values]
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise DataError(f"Found {what} that are not numbers ({error}); needed are whole numbers from 0.") from error
+    if not all(number.is_integer() for number in numbers):
+        raise DataError(f"Found {what} that are not whole numbers; needed are whole numbers from 0.")
+    return [int(number) for number in numbers]

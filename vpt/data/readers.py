@@ -49,6 +49,8 @@ def fit_image(image: Image.Image, inputs: Any) -> Tensor:
         raise DataError(f"a picture of mode {image.mode} (32 bits); save it with 8 or 16 bits per channel")
     if image.mode.startswith("I;16"):
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if "transparency" in image.info:
+        image = image.convert("RGBA")
     image = image.convert("RGB" if inputs.channels == 3 else "L")
     height, width = inputs.size
     scale = max(height / image.height, width / image.width) / inputs.crop_pct
@@ -64,17 +66,19 @@ def read_sound(path: Path, sample_rate: int, samples: int) -> tuple[Tensor, int]
     try:
         data, rate = soundfile.read(str(path), dtype="float32", always_2d=True)
     except (soundfile.LibsndfileError, OSError, TypeError) as error:
-        raise DataError("empty file" if path.stat().st_size == 0 else f"not readable sound ({error})") from error
+        empty = path.is_file() and path.stat().st_size == 0
+        raise DataError("empty file" if empty else f"not readable sound ({error})") from error
     waveform = torch.from_numpy(np.ascontiguousarray(data.mean(axis=1)))
     if waveform.numel() == 0:
         raise DataError("no samples")
     if not bool(torch.isfinite(waveform).all()):
         raise DataError("NaN or infinite samples")
-    if not bool(waveform.abs().max() > 1e-6):
-        raise DataError("silent")
     if rate != sample_rate:
         from torchaudio.functional import resample
 
         waveform = resample(waveform, rate, sample_rate)
     waveform = waveform.clamp(-1, 1)[:samples]
+    if not bool(waveform.abs().max() > 1e-6):
+        whole = not bool(np.abs(data.mean(axis=1)).max() > 1e-6)
+        raise DataError("silent" if whole else f"silent in its first {samples / sample_rate:g} s, which is all that is used")
     return torch.nn.functional.pad(waveform, (0, samples - len(waveform))), len(waveform)

@@ -25,7 +25,13 @@ class Item:
 def list_folder(root: Path) -> list[Item]:
     """`class/file` or `split/class/file` (splits: train, val, test). Raises `DataError` for an empty folder."""
     folders = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
-    if folders and all(p.name.lower() in SPLITS for p in folders):
+    splits = [p for p in folders if p.name.lower() in SPLITS]
+    if splits and len(splits) < len(folders) and any(q.is_dir() for p in splits for q in p.iterdir()):
+        odd = ", ".join(p.name for p in folders if p not in splits)
+        raise DataError(
+            f"{root} holds splits ({', '.join(p.name for p in splits)}) and other folders ({odd}). Move the others away."
+        )
+    if folders and len(splits) == len(folders):
         items = [item for p in folders for item in _classes(p, SPLITS[p.name.lower()])]
     else:
         items = _classes(root, None)
@@ -39,17 +45,23 @@ def list_folder(root: Path) -> list[Item]:
 def _classes(root: Path, split: str | None) -> list[Item]:
     found = []
     for folder in sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith(".")):
-        files = sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith(".") and p.name != "Thumbs.db")
+        files = sorted(p for p in folder.rglob("*") if p.is_file() and not _hidden(p.relative_to(folder)))
         found += [Item(path, folder.name, split=split) for path in files]
     return found
+
+
+def _hidden(path: Path) -> bool:
+    """Whether a path, or a folder on it, is one that people do not see (such as .ipynb_checkpoints)."""
+    return path.name == "Thumbs.db" or any(part.startswith(".") for part in path.parts)
 
 
 def list_manifest(path: Path) -> list[Item]:
     """A CSV with columns path, label and, if wanted, group and split; paths are relative to the CSV. Raises `DataError`."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
-            columns = list(rows[0]) if rows else []
+            reader = csv.DictReader(file)
+            rows = [(reader.line_num, row) for row in reader]
+            columns = list(reader.fieldnames or [])
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} is not a CSV in UTF-8: {error}") from error
     if not rows:
@@ -60,17 +72,24 @@ def list_manifest(path: Path) -> list[Item]:
             f"{path} has no column {' or '.join(missing)} (found {', '.join(map(str, columns))}); "
             "needed are path,label[,group][,split]."
         )
-    items = [_item(path, number, row) for number, row in enumerate(rows, 2)]
-    lost = [str(item.path) for item in items if not item.path.is_file()]
+    items = [_item(path, number, row) for number, row in rows]
+    lost = [str(item.path) for item in items if not _is_file(item.path)]
     if lost:
         raise DataError(f"{path}: {len(lost)} of {len(items)} files are not there: {', '.join(lost[:5])}.")
     return items
 
 
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
+
+
 def _item(manifest: Path, number: int, row: dict[str, str | None]) -> Item:
-    if not row["path"] or not row["label"]:
+    path, label, group, split = ((row.get(name) or "").strip() for name in ("path", "label", "group", "split"))
+    if not path or not label:
         raise DataError(f"{manifest}, line {number}: empty path or label.")
-    split = (row.get("split") or "").strip().lower() or None
-    if split is not None and split not in SPLITS:
+    if split and split.lower() not in SPLITS:
         raise DataError(f"{manifest}, line {number}: found split {split!r}; needed is train, val or test.")
-    return Item(manifest.parent / row["path"], row["label"], row.get("group") or None, SPLITS[split] if split else None)
+    return Item(manifest.parent / path, label, group or None, SPLITS[split.lower()] if split else None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from sklearn.model_selection import train_test_split
 
 from vpt.data.examples import Examples
 from vpt.errors import DataError
@@ -24,7 +23,7 @@ def few_shot(examples: Examples, shots: int, seed: int = 0) -> Examples:
 
 
 def hold_out(examples: Examples, share: float, seed: int = 0, what: str = "validation") -> tuple[Examples, Examples]:
-    """(the rest, a stratified share with at least one example per class). Raises `DataError` for classes too small."""
+    """(the rest, a stratified share; both keep at least one example of each class). Raises `DataError` for classes too small."""
     if not 0 < share < 1:
         raise DataError(f"Found a {what} share of {share}; needed is a number between 0 and 1.")
     targets = examples.targets
@@ -33,8 +32,9 @@ def hold_out(examples: Examples, share: float, seed: int = 0, what: str = "valid
     if small:
         raise DataError(f"Classes with fewer than 2 examples cannot be split into training and {what}: {', '.join(small[:10])}. "
                         "Add examples or remove the class.")  # fmt: skip
-    size = max(round(share * len(targets)), len(counts))
-    if len(targets) - size < len(counts):
-        raise DataError(f"{len(targets)} examples of {len(counts)} classes are too few to hold out {what} data.")
-    rest, held = train_test_split(np.arange(len(targets)), test_size=size, stratify=targets, random_state=seed)
-    return examples.subset(sorted(rest.tolist())), examples.subset(sorted(held.tolist()))
+    generator, held = np.random.default_rng(seed), []
+    for label in range(len(counts)):
+        own = np.flatnonzero(np.array(targets) == label)
+        held += generator.permutation(own)[: min(max(round(share * len(own)), 1), len(own) - 1)].tolist()
+    rest = sorted(set(range(len(targets))) - set(held))
+    return examples.subset(rest), examples.subset(sorted(held))
