@@ -73,6 +73,7 @@ def adapt(
     overwrite: bool = False,
     progress: bool = True,
     command: str | None = None,
+    baselines: Baselines | None = None,
     **settings: Any,
 ) -> Result:
     """Fit a prompt to labelled data, starting from a linear probe, and say whether it was worth it.
@@ -81,7 +82,7 @@ def adapt(
     "prefix:N", "border:WIDTH", "patch:SIZE", several joined with +; a prompt; or a function of the backbone. readout:
     "linear" (a new classifier that starts from the probe), "identity" (the model's own classes, by name), or a readout.
     out: a folder for prompt.vpt, metrics.json and pictures. augment: "auto" shifts images, and mirrors them if the probe
-    knows mirrored validation images as well as plain ones. settings: fields of `Recipe`. Raises a `VptError` that says
+    knows mirrored validation images as well as plain ones. baselines: of `measure_baselines` on the same data, if at hand. settings: fields of `Recipe`. Raises a `VptError` that says
     what to do, before training wherever that can be known.
     """
     started = time.monotonic()
@@ -100,13 +101,15 @@ def adapt(
         test_share=test_share,
     )
     joined = _make_readout(readout, backbone, wanted)
-    baselines = measure_baselines(backbone, wanted, seed, progress)
+    baselines = baselines or measure_baselines(backbone, wanted, seed, progress)
     recipe = updated(recipe, augment=_choose_augment(backbone, wanted, baselines) if augment == "auto" else augment)
     model = PromptedModel(backbone, made, joined)
     try:
         if readout == "linear":
             _start_from_probe(model, wanted, baselines.strength * SOFTER, recipe, progress)
         history = fit(model, wanted.train, wanted.val, recipe=recipe, out=folder, resume=resume, progress=progress)
+        if readout == "linear":
+            _refit(model, wanted, seed, progress)
         report = _report(model, wanted, baselines, history, recipe)
         report |= {"seconds": round(time.monotonic() - started, 1), "command": command}
         result = Result(model, report, history, folder)
@@ -145,6 +148,16 @@ def _start_from_probe(model: PromptedModel, data: Data, strength: float, recipe:
     features, y = (torch.cat(parts) for parts in zip(*found, strict=True))
     probe, _ = fit_probe(features, y, data.classes, strength=strength / len(views))
     model.readout.load_state_dict(probe.state_dict())
+
+
+def _refit(model: PromptedModel, data: Data, seed: int, progress: bool) -> None:
+    """Keep a new cross-validated probe of the trained prompt's features as readout, if it has less loss on validation."""
+    trained = {name: value.clone() for name, value in model.readout.state_dict().items()}
+    before = evaluate(model, data.val)["loss"]
+    found = scores(model, data.train, outputs=True, progress=progress, what="features under the trained prompt")
+    model.readout.load_state_dict(fit_probe(*found, classes=data.classes, seed=seed)[0].state_dict())
+    if evaluate(model, data.val)["loss"] >= before:
+        model.readout.load_state_dict(trained)
 
 
 def _view(examples: Examples, recipe: Recipe, number: int) -> Examples:

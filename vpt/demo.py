@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from vpt.adapting import Result, adapt
+from vpt.adapting import Result, adapt, measure_baselines
 from vpt.backbones import Backbone, load_backbone
 from vpt.data import Data, Examples, few_shot, hold_out
 from vpt.data.readers import fit_image
@@ -21,8 +21,8 @@ from vpt.metrics import mean_std
 LABELLED, TESTED = 300, 500
 # prompt, and what differs from the default recipe: digits are far from what the backbone knows, so the head moves too
 FORMS: dict[str, tuple[str, dict[str, Any]]] = {
-    "deep tokens": ("deep:5", {"epochs": 10, "lr": 2e-2}),
-    "border": ("border:8", {"epochs": 10, "lr": 5e-2}),
+    "deep tokens": ("deep:5", {"epochs": 8, "lr": 2e-2, "augment": "none"}),
+    "border": ("border:8", {"epochs": 8, "lr": 2e-2, "augment": "none"}),
 }
 
 
@@ -62,13 +62,14 @@ def demo(out: Path, seeds: int = 1, progress: bool = True, say: Callable[[str], 
     for seed in range(seeds):
         backbone = load_backbone("vpt:vit-p8-64")
         data = digits(backbone, seed)
+        say(f"baselines, seed {seed}")
+        baselines = measure_baselines(backbone, data, seed, progress)
         for name, (prompt, settings) in FORMS.items():
             say(f"{name}, seed {seed}")
             start = time.monotonic()
             folder = out / f"{name.replace(' ', '-')}-seed{seed}"
-            result = adapt(
-                data, backbone, prompt, out=folder, seed=seed, augment="crop", overwrite=True, progress=progress, **settings
-            )
+            common = {"out": folder, "seed": seed, "overwrite": True, "progress": progress, "baselines": baselines}
+            result = adapt(data, backbone, prompt, **(common | settings))
             result.model.close()
             _add(rows, result, name, time.monotonic() - start)
     return list(rows.values())
@@ -80,7 +81,7 @@ def _add(rows: dict[str, Row], result: Result, name: str, seconds: float) -> Non
         row = rows.setdefault(baseline, Row(baseline.replace("_", " "), [], 0, 0.0))
         row.accuracies.append(report["baselines"][baseline]["test"])
         row.parameters = result.model.backbone.out_features * 10 + 10 * (baseline == "linear_probe")
-    row = rows.setdefault(name, Row(f"{name} ({report['prompt']})", [], 0, 0.0))
+    row = rows.setdefault(name, Row(f"{name} ({FORMS[name][0]})", [], 0, 0.0))
     row.accuracies.append(report["test_accuracy"])
     row.parameters = sum(report["parameters_trained"].values())
     row.seconds += seconds

@@ -88,7 +88,7 @@ def fit(
     progress: bool = True,
     **settings: Any,
 ) -> History:
-    """Train a model's prompt and readout; afterwards it holds the state that was best on `val` (the last one without).
+    """Train a model's prompt and readout; afterwards it holds the state of least loss on `val` (the last one without).
 
     train, val: datasets of (input, label[, group]). objective: `Classification()` by default. recipe, or its fields as
     settings (epochs=…, lr=…). out: a folder for history.jsonl and checkpoints. resume: go on from there after a kill;
@@ -319,6 +319,6 @@ class _Run:
             restore_optimizer(self.optimizer, tensors)
 
 
-def _rank(row: dict[str, Any]) -> tuple[float, float]:
-    """Higher is better: validation accuracy, then the smaller loss."""
-    return row["val_accuracy"], -row["val_loss"]
+def _rank(row: dict[str, Any]) -> float:
+    """Higher is better: minus the validation loss. The accuracy of a few hundred examples is too coarse to choose by."""
+    return -row["val_loss"]
