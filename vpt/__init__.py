@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from vpt.objectives import Classification
     from vpt.prompts import Border, DeepTokens, Patch, Prefix, Prompt, ShallowTokens, Stack
     from vpt.readouts import Identity, Linear, NearestMean, Readout
-    from vpt.training import Recipe, fit
+    from vpt.recipes import Recipe
+    from vpt.training import fit
 
 __version__ = "0.1.0"
 
@@ -34,7 +35,8 @@ _HOMES = {
     "prompts": ("Border", "DeepTokens", "Patch", "Prefix", "Prompt", "ShallowTokens", "Stack"),
     "readouts": ("Identity", "Linear", "NearestMean", "Readout"),
     "evaluation": ("evaluate",),
-    "training": ("Recipe", "fit"),
+    "recipes": ("Recipe",),
+    "training": ("fit",),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 

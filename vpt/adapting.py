@@ -13,8 +13,9 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from vpt import metrics, pictures
+from vpt import pictures
 from vpt.backbones import Backbone, load_backbone
+from vpt.baselines import Baselines, measure_baselines
 from vpt.checkpoints import NAME
 from vpt.data import Data, Examples, load_data
 from vpt.data import augment as augment_batch
@@ -25,9 +26,10 @@ from vpt.model import PromptedModel
 from vpt.plan import seed_for
 from vpt.probe import fit_probe
 from vpt.prompts import Prompt, parse
-from vpt.readouts import Identity, Linear, NearestMean, Readout
+from vpt.readouts import Identity, Linear, Readout
+from vpt.recipes import Recipe, updated
 from vpt.runs import CURVES, METRICS, PROMPT, count, pixel_prompts
-from vpt.training import History, Recipe, fit, updated
+from vpt.training import History, fit
 
 SOFTER = 0.3  # the readout starts from a probe this much more strongly regularised, which leaves the prompt something to do
 VIEWS = 3  # augmented views of each training image that this probe sees besides the plain one
@@ -43,16 +45,6 @@ class Result:
     history: History
     folder: Path | None = None
     file: Path | None = None
-
-
-@dataclass
-class Baselines:
-    """The same split without a prompt: accuracies on validation and test, the probe, and C, its strength."""
-
-    nearest_mean: dict[str, float]
-    linear_probe: dict[str, float]
-    probe: Linear
-    strength: float
 
 
 def adapt(
@@ -82,7 +74,8 @@ def adapt(
     "prefix:N", "border:WIDTH", "patch:SIZE", several joined with +; a prompt; or a function of the backbone. readout:
     "linear" (a new classifier that starts from the probe), "identity" (the model's own classes, by name), or a readout.
     out: a folder for prompt.vpt, metrics.json and pictures. augment: "auto" shifts images, and mirrors them if the probe
-    knows mirrored validation images as well as plain ones. baselines: of `measure_baselines` on the same data, if at hand. settings: fields of `Recipe`. Raises a `VptError` that says
+    knows mirrored validation images as well as plain ones. baselines: of
+    `measure_baselines` on the same data, if at hand. settings: fields of `Recipe`. Raises a `VptError` that says
     what to do, before training wherever that can be known.
     """
     started = time.monotonic()
@@ -119,23 +112,6 @@ def adapt(
         model.close()
         raise
     return result
-
-
-def measure_baselines(backbone: Backbone, data: Data, seed: int = 0, progress: bool = False) -> Baselines:
-    """Nearest class mean and a cross-validated linear probe on the bare backbone's features, on the same split."""
-    parts = {name: part for name, part in (("train", data.train), ("val", data.val), ("test", data.test)) if part is not None}
-    means = NearestMean(backbone.out_features, data.classes)
-    with PromptedModel(backbone, None, means) as model:
-        found = {k: scores(model, part, outputs=True, progress=progress, what=f"features ({k})") for k, part in parts.items()}
-    means.cpu().update(*found["train"])
-    probe, strength = fit_probe(*found["train"], classes=data.classes, seed=seed)
-    held = {name: value for name, value in found.items() if name != "train"}
-    return Baselines(_accuracies(means, held), _accuracies(probe, held), probe, strength)
-
-
-@torch.no_grad()
-def _accuracies(readout: Readout, found: dict[str, tuple[Tensor, Tensor]]) -> dict[str, float]:
-    return {name: metrics.classification(readout(features), y)["accuracy"] for name, (features, y) in found.items()}
 
 
 def _start_from_probe(model: PromptedModel, data: Data, strength: float, recipe: Recipe, progress: bool) -> None:

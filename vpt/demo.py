@@ -12,8 +12,9 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from vpt.adapting import Result, adapt, measure_baselines
+from vpt.adapting import Result, adapt
 from vpt.backbones import Backbone, load_backbone
+from vpt.baselines import measure_baselines
 from vpt.data import Data, Examples, few_shot, hold_out
 from vpt.data.readers import fit_image
 from vpt.metrics import mean_std
@@ -21,8 +22,8 @@ from vpt.metrics import mean_std
 LABELLED, TESTED = 300, 500
 # prompt, and what differs from the default recipe: digits are far from what the backbone knows, so the head moves too
 FORMS: dict[str, tuple[str, dict[str, Any]]] = {
-    "deep tokens": ("deep:5", {"epochs": 8, "lr": 2e-2, "augment": "none"}),
-    "border": ("border:8", {"epochs": 8, "lr": 2e-2, "augment": "none"}),
+    "deep tokens": ("deep:5", {"epochs": 8, "lr": 2e-2, "readout_lr": 0.1, "augment": "none"}),
+    "border": ("border:8", {"epochs": 8, "lr": 1e-2, "augment": "none"}),
 }
 
 
@@ -68,8 +69,8 @@ def demo(out: Path, seeds: int = 1, progress: bool = True, say: Callable[[str], 
             say(f"{name}, seed {seed}")
             start = time.monotonic()
             folder = out / f"{name.replace(' ', '-')}-seed{seed}"
-            common = {"out": folder, "seed": seed, "overwrite": True, "progress": progress, "baselines": baselines}
-            result = adapt(data, backbone, prompt, **(common | settings))
+            common: dict[str, Any] = {"out": folder, "seed": seed, "overwrite": True, "baselines": baselines}
+            result = adapt(data, backbone, prompt, progress=progress, **(common | settings))
             result.model.close()
             _add(rows, result, name, time.monotonic() - start)
     return list(rows.values())

@@ -6,6 +6,9 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from vpt.backbones import Raw
+from vpt.errors import PromptError
+from vpt.model import PromptedModel
 from vpt.objectives import Gradients
 
 Parts = dict[str, list[nn.Parameter]]
@@ -37,3 +40,19 @@ def reduce_gradients(gradients: Gradients, accelerator: Accelerator) -> Gradient
     return {
         name: {part: accelerator.reduce(g, "sum") for part, g in sorted(own.items())} for name, own in sorted(gradients.items())
     }
+
+
+def check_reach(model: PromptedModel, x: Raw) -> None:
+    """Raise `PromptError` if a parameter of the prompt has no influence at all on what the readout reads of `x`."""
+    named = {name: p for name, p in model.prompt.named_parameters() if p.requires_grad}
+    if not named:
+        return
+    out = model.eval().outputs(x)
+    slope = torch.linspace(-1, 1, out.shape[1], device=out.device)
+    found = torch.autograd.grad((out * slope).sum(), list(named.values()), allow_unused=True)
+    for name, gradient in zip(named, found, strict=True):
+        if gradient is None or not gradient.count_nonzero():
+            raise PromptError(
+                f"Prompt parameter {name!r} has no influence on the model's output: it reaches nothing that the model reads "
+                "(audio spectrogram transformers skip the last bins and frames that fill no patch). Move or widen it."
+            )

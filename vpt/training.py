@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,56 +15,16 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from vpt.checkpoints import Checkpoint, Position, digest, optimizer_tensors, restore_optimizer
-from vpt.data import AUGMENTS, Examples, augment
-from vpt.errors import DivergedError, PromptError, TrainingError
+from vpt.data import Examples, augment
+from vpt.errors import DivergedError
 from vpt.evaluation import evaluate, matched
 from vpt.files import learned, restore, write_atomically
-from vpt.gradients import add_gradients, no_gradients, reduce_gradients
+from vpt.gradients import add_gradients, check_reach, no_gradients, reduce_gradients
 from vpt.model import PromptedModel
 from vpt.objectives import Classification, Gradients, Objective
 from vpt.plan import batches, chunks, schedule, seed_for
 from vpt.progress import progress_bar
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How to train. lr: of the prompt, at its peak; the readout learns at readout_lr · lr.
-
-    batch_size: examples per update over all processes and accumulation steps. warmup: share of the updates in which the
-    rate rises; then it falls as a cosine, per update. augment: "none", "crop" or "flip-crop" (images). precision: "no"
-    (fp32), "bf16" or "fp16". accumulate: micro-batches per update.
-    """
-
-    epochs: int = 15
-    batch_size: int = 32
-    lr: float = 2e-2
-    readout_lr: float = 0.02
-    weight_decay: float = 1e-4
-    warmup: float = 0.1
-    augment: str = "none"
-    seed: int = 0
-    precision: str = "no"
-    accumulate: int = 1
-
-    def __post_init__(self) -> None:
-        for name, low in (("epochs", 1), ("batch_size", 1), ("accumulate", 1)):
-            if getattr(self, name) < low:
-                raise TrainingError(f"Found {name}={getattr(self, name)}; needed is at least {low}.")
-        if not self.lr > 0 or self.readout_lr < 0 or not 0 <= self.warmup < 1:
-            raise TrainingError(f"Found lr={self.lr}, readout_lr={self.readout_lr}, warmup={self.warmup}; needed are lr > 0, "
-                                "readout_lr of at least 0 and a warmup in [0, 1).")  # fmt: skip
-        if self.augment not in AUGMENTS:
-            raise TrainingError(f"Found augment={self.augment!r}; needed is one of {', '.join(AUGMENTS)}.")
-        if self.precision not in ("no", "bf16", "fp16"):
-            raise TrainingError(f"Found precision={self.precision!r}; needed is 'no' (fp32), 'bf16' or 'fp16'.")
-
-
-def updated(recipe: Recipe, **settings: Any) -> Recipe:
-    """A recipe with some fields changed. Raises `TrainingError` for an unknown field or a bad value."""
-    unknown = sorted(set(settings) - set(Recipe.__dataclass_fields__))
-    if unknown:
-        raise TrainingError(f"Found settings {', '.join(unknown)}; known are {', '.join(Recipe.__dataclass_fields__)}.")
-    return replace(recipe, **settings)
+from vpt.recipes import Recipe, updated
 
 
 @dataclass
@@ -144,7 +104,8 @@ class _Run:
     # the whole run -------------------------------------------------------------------------------------------------
     def go(self, resume: bool, progress: bool) -> History:
         """From the start or the checkpoint to the end, then back to the best state."""
-        self._check_reach()
+        batch = next(iter(DataLoader(self.train, batch_size=min(4, len(self.train)))))
+        check_reach(self.model, batch[0])
         found = self.checkpoint.load(resume)
         if found is not None:
             self._restore(*found)
@@ -163,22 +124,6 @@ class _Run:
         restore(self.model, self.best)
         self.model.eval()
         return History(self.position.rows, self.position.best)
-
-    def _check_reach(self) -> None:
-        """Raise `PromptError` if a prompt's parameter has no influence at all on what the readout reads."""
-        named = {name: p for name, p in self.model.prompt.named_parameters() if p.requires_grad}
-        if not named:
-            return
-        batch = next(iter(DataLoader(self.train, batch_size=min(4, len(self.train)))))
-        out = self.model.eval().outputs(batch[0])
-        slope = torch.linspace(-1, 1, out.shape[1], device=out.device)
-        found = torch.autograd.grad((out * slope).sum(), list(named.values()), allow_unused=True)
-        for name, gradient in zip(named, found, strict=True):
-            if gradient is None or not gradient.count_nonzero():
-                raise PromptError(
-                    f"Prompt parameter {name!r} has no influence on the model's output: it reaches nothing that the model reads "
-                    "(audio spectrogram transformers skip the last bins and frames that fill no patch). Move or widen it."
-                )
 
     def _says(self) -> str:
         row = self.position.rows[-1] if self.position.rows else {}

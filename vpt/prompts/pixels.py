@@ -55,10 +55,12 @@ class PixelPrompt(Prompt):
         return x, lengths
 
     def space(self) -> dict[str, Any]:
+        """What rebuilds the space the prompt acts in."""
         return {"shape": list(self.shape), "bound": self.bound, "base": self.base, "unit": self.unit}
 
 
 def space_of(backbone: Any, bound: float | str | None) -> dict[str, Any]:
+    """The space of a backbone\'s input. bound "default": 1 on images, 3 σ on sound."""
     inputs = backbone.inputs
     limit = BOUNDS[inputs.kind] if bound == "default" else bound
     return {"shape": list(inputs.shape), "bound": limit, "base": inputs.base, "unit": inputs.unit}
@@ -66,6 +68,7 @@ def space_of(backbone: Any, bound: float | str | None) -> dict[str, Any]:
 
 @torch.no_grad()
 def start(pixels: Tensor, init: str, seed: int) -> None:
+    """Initialise in place: "zeros", or "uniform" U(−1,1) as FairReprogram does. Raises `PromptError` for anything else."""
     if init == "uniform":
         pixels.copy_(torch.rand(pixels.shape, generator=torch.Generator().manual_seed(seed)) * 2 - 1)
     elif init != "zeros":

@@ -1,0 +1,50 @@
+"""How to train: the settings of a run, checked before it starts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from vpt.data import AUGMENTS
+from vpt.errors import TrainingError
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train. lr: of the prompt, at its peak; the readout learns at readout_lr · lr.
+
+    batch_size: examples per update over all processes and accumulation steps. warmup: share of the updates in which the
+    rate rises; then it falls as a cosine, per update. augment: "none", "crop" or "flip-crop" (images). precision: "no"
+    (fp32), "bf16" or "fp16". accumulate: micro-batches per update.
+    """
+
+    epochs: int = 15
+    batch_size: int = 32
+    lr: float = 2e-2
+    readout_lr: float = 0.02
+    weight_decay: float = 1e-4
+    warmup: float = 0.1
+    augment: str = "none"
+    seed: int = 0
+    precision: str = "no"
+    accumulate: int = 1
+
+    def __post_init__(self) -> None:
+        for name, low in (("epochs", 1), ("batch_size", 1), ("accumulate", 1)):
+            if getattr(self, name) < low:
+                raise TrainingError(f"Found {name}={getattr(self, name)}; needed is at least {low}.")
+        if not self.lr > 0 or self.readout_lr < 0 or not 0 <= self.warmup < 1:
+            raise TrainingError(f"Found lr={self.lr}, readout_lr={self.readout_lr}, warmup={self.warmup}; needed are lr > 0, "
+                                "readout_lr of at least 0 and a warmup in [0, 1).")  # fmt: skip
+        if self.augment not in AUGMENTS:
+            raise TrainingError(f"Found augment={self.augment!r}; needed is one of {', '.join(AUGMENTS)}.")
+        if self.precision not in ("no", "bf16", "fp16"):
+            raise TrainingError(f"Found precision={self.precision!r}; needed is 'no' (fp32), 'bf16' or 'fp16'.")
+
+
+def updated(recipe: Recipe, **settings: Any) -> Recipe:
+    """A recipe with some fields changed. Raises `TrainingError` for an unknown field or a bad value."""
+    unknown = sorted(set(settings) - set(Recipe.__dataclass_fields__))
+    if unknown:
+        raise TrainingError(f"Found settings {', '.join(unknown)}; known are {', '.join(Recipe.__dataclass_fields__)}.")
+    return replace(recipe, **settings)
