@@ -186,7 +186,7 @@ def _prepare(folder: Path, resume: bool, overwrite: bool) -> Path:
         (folder / NAME).unlink(missing_ok=True)
     trial = folder / ".writable"
     write_atomically(trial, b"")
-    trial.unlink()
+    trial.unlink(missing_ok=True)  # another process may have been here too
     return folder
 
 
