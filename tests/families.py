@@ -6,16 +6,37 @@ from collections.abc import Callable
 
 import torch
 import transformers
+from timm.models.beit import Beit
+from timm.models.cait import Cait
 from timm.models.deit import VisionTransformerDistilled
+from timm.models.eva import Eva
+from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torchvision.models import VisionTransformer as TorchvisionViT
+from torchvision.models.swin_transformer import SwinTransformer as TorchvisionSwin
 
 import vpt
 
 VIT = {"img_size": 32, "patch_size": 8, "embed_dim": 32, "depth": 3, "num_heads": 2, "num_classes": 5}
 HF = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 48}
 HF_VIT = HF | {"image_size": 32, "patch_size": 8, "num_labels": 5}
+HF_VISION = HF | {"image_size": 32, "patch_size": 8}
+SWIN = {"embed_dim": 16, "depths": [2, 2], "num_heads": [2, 4], "window_size": 4}
+HF_SPEECH = HF | {"conv_dim": [16, 16], "conv_kernel": [10, 4], "conv_stride": [5, 4], "num_feat_extract_layers": 2,
+                  "num_conv_pos_embeddings": 8, "num_conv_pos_embedding_groups": 2, "classifier_proj_size": 16, "num_labels": 4,
+                  "apply_spec_augment": False}  # fmt: skip
+HF_WHISPER = {"d_model": 32, "encoder_layers": 3, "decoder_layers": 1, "encoder_attention_heads": 2, "num_labels": 4,
+              "decoder_attention_heads": 2, "encoder_ffn_dim": 48, "decoder_ffn_dim": 48, "num_mel_bins": 16,
+              "max_source_positions": 25, "vocab_size": 64, "classifier_proj_size": 16, "pad_token_id": 0,
+              "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1, "num_hidden_layers": 3}  # fmt: skip
+LAYER_NORM = {"feat_extract_norm": "layer", "do_stable_layer_norm": True}
+VIDEO = {"num_frames": 4, "tubelet_size": 2}
+DINOV3 = {"use_abs_pos_emb": False, "use_rot_pos_emb": True, "rope_type": "dinov3", "num_reg_tokens": 4,
+          "rope_rotate_half": True, "init_values": 1e-5}  # fmt: skip
+HF_CLAP = {"window_size": 4, "num_mel_bins": 16, "spec_size": 64, "patch_size": 4, "patch_embeds_hidden_size": 16,
+           "hidden_size": 32, "depths": [2, 2], "num_attention_heads": [2, 4]}  # fmt: skip
 HF_AST = HF | {"num_mel_bins": 36, "max_length": 66, "num_labels": 4}
 
 
@@ -87,6 +108,30 @@ class TinyCNN(nn.Module):
         return self.head(self.body(x).flatten(1))
 
 
+# what cannot act there, and the words of the refusal; everything else must work
+NO_SDPA, WINDOWS, NO_BLOCKS = "never called torch's scaled_dot_product_attention", "into windows", "has no transformer blocks"
+REFUSED: dict[str, dict[str, str]] = {
+    "timm CaiT": {"prefix": NO_SDPA, "stack": NO_SDPA},
+    "timm Swin": {"shallow": WINDOWS, "stack": WINDOWS},
+    "transformers Swin": {"shallow": WINDOWS, "stack": WINDOWS},
+    "transformers CLAP audio": {"shallow": WINDOWS, "prefix": NO_SDPA, "stack": NO_SDPA, "deep": NO_SDPA},
+    "torchvision Swin": {"shallow": WINDOWS, "prefix": NO_SDPA, "stack": NO_SDPA, "deep": WINDOWS},
+    "CNN": dict.fromkeys(("shallow", "deep", "prefix", "stack"), NO_BLOCKS),
+    "transformers wav2vec2": {"patch": "hides the whole"},  # a waveform is one bin wide
+    "transformers HuBERT": {"patch": "hides the whole"},
+}
+
+
+def refusal(name: str, form: str) -> str | None:
+    """The words with which a model refuses a form, or None where it works."""
+    return REFUSED.get(name, {}).get(form.split(",")[0] if "border" not in form else form)
+
+
+def hf(model: str, config: str, sizes: dict) -> nn.Module:
+    """A transformers model of this class."""
+    return getattr(transformers, model)(getattr(transformers, config)(**sizes))
+
+
 def plain_front_end(waveform: Tensor, lengths: Tensor) -> Tensor:
     """20 frames of 8 log band energies from 0.2 s at 8 kHz."""
     frames = waveform.unfold(1, 80, 80)
@@ -109,11 +154,43 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     "transformers AST": lambda: transformers.ASTForAudioClassification(transformers.ASTConfig(**HF_AST)),
     "transformers AST base": lambda: transformers.ASTModel(transformers.ASTConfig(**HF_AST)),
     "user's keyword transformer": KeywordTransformer,
+    "timm BEiT": lambda: Beit(**VIT, use_rel_pos_bias=True, use_abs_pos_emb=False, init_values=1e-5),
+    "timm BEiT, shared bias": lambda: Beit(**VIT, use_shared_rel_pos_bias=True),
+    "timm EVA": lambda: Eva(**VIT, qkv_fused=False),
+    "timm EVA-02": lambda: Eva(**VIT, use_rot_pos_emb=True, ref_feat_shape=(4, 4), swiglu_mlp=True, scale_mlp=True),
+    "timm DINOv3": lambda: Eva(**VIT, **DINOV3),
+    "timm rotary ViT, mixed": lambda: Eva(**VIT, use_rot_pos_emb=True, rope_type="mixed", class_token=False, global_pool="avg"),
+    "timm DeiT3": lambda: VisionTransformer(**VIT, no_embed_class=True, init_values=1e-6),
+    "timm CaiT": lambda: Cait(**VIT),
+    "timm Swin": lambda: SwinTransformer(img_size=64, patch_size=4, num_classes=5, **SWIN),
+    "transformers DeiT": lambda: hf("DeiTForImageClassificationWithTeacher", "DeiTConfig", HF_VIT),
+    "transformers DINOv2": lambda: hf("Dinov2ForImageClassification", "Dinov2Config", HF_VIT),
+    "transformers DINOv2, registers": lambda: hf("Dinov2WithRegistersModel", "Dinov2WithRegistersConfig", HF_VISION),
+    "transformers DINOv3": lambda: hf("DINOv3ViTModel", "DINOv3ViTConfig", HF_VISION | {"num_register_tokens": 2}),
+    "transformers CLIP vision": lambda: hf("CLIPVisionModel", "CLIPVisionConfig", HF_VISION),
+    "transformers SigLIP vision": lambda: hf("SiglipVisionModel", "SiglipVisionConfig", HF_VISION),
+    "transformers BEiT": lambda: hf("BeitForImageClassification", "BeitConfig", HF_VIT | {"use_relative_position_bias": True}),
+    "transformers BEiT, shared bias": lambda: hf(
+        "BeitForImageClassification", "BeitConfig", HF_VIT | {"use_shared_relative_position_bias": True}
+    ),
+    "transformers Swin": lambda: hf("SwinForImageClassification", "SwinConfig", SWIN | {"image_size": 64, "num_labels": 5}),
+    "transformers wav2vec2": lambda: hf("Wav2Vec2ForSequenceClassification", "Wav2Vec2Config", HF_SPEECH | LAYER_NORM),
+    "transformers HuBERT": lambda: hf("HubertModel", "HubertConfig", HF_SPEECH | {"feat_extract_norm": "group"}),
+    "transformers Whisper encoder": lambda: hf("WhisperModel", "WhisperConfig", HF_WHISPER),
+    "transformers VideoMAE": lambda: hf("VideoMAEForVideoClassification", "VideoMAEConfig", HF_VIT | VIDEO),
+    "torchvision ViT": lambda: TorchvisionViT(32, 8, 3, 2, 32, 48, num_classes=5),
 }
-EXTRA: dict[str, Callable[[], nn.Module]] = {"torch encoder [N,B,D]": TorchEncoder, "CNN": TinyCNN}
+EXTRA: dict[str, Callable[[], nn.Module]] = {
+    "torch encoder [N,B,D]": TorchEncoder,
+    "CNN": TinyCNN,
+    "transformers CLAP audio": lambda: hf("ClapAudioModel", "ClapAudioConfig", HF_CLAP),
+    "torchvision Swin": lambda: TorchvisionSwin([4, 4], 16, [2, 2], [2, 4], [4, 4], num_classes=5),
+}
 INPUTS = {
     "user's keyword transformer": SOUND,
     "torch encoder [N,B,D]": SOUND,
+    "torchvision Swin": vpt.Images(size=(64, 64)),
+    "torchvision ViT": vpt.Images(size=(32, 32), mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25)),
     "CNN": vpt.Images(size=(32, 32), mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25)),
 }
 TOKEN_FORMS: dict[str, Callable[[vpt.Backbone], vpt.Prompt]] = {
@@ -136,17 +213,21 @@ STACK = {
 FORMS = TOKEN_FORMS | PIXEL_FORMS | STACK
 
 
+WORDS = ("gamma", "lambda", "layer_scale", "token", "pos", "head", "classifier", "norm", "probe", "latent", "bias_table", "class")
+
+
 def make(name: str, seed: int = 0) -> nn.Module:
     """A tiny random model; layer scale, norms, class tokens and heads are drawn anew, or the checks would see nothing."""
     torch.manual_seed(seed)
     model = (MODELS | EXTRA)[name]().eval()
     with torch.no_grad():
         for key, parameter in model.named_parameters():
-            if any(word in key for word in ("gamma", "token", "pos", "head", "classifier", "norm", "probe", "latent")):
+            if any(word in key for word in WORDS):
                 parameter.add_(torch.randn_like(parameter) * 0.3)
     return model
 
 
 def open_tiny(name: str, seed: int = 0) -> vpt.Backbone:
     """A backbone on `make(name)`."""
-    return vpt.load_backbone(make(name, seed), inputs=INPUTS.get(name))
+    seconds = 0.1 if "wav2vec2" in name or "HuBERT" in name else None
+    return vpt.load_backbone(make(name, seed), inputs=INPUTS.get(name), seconds=seconds)

@@ -116,7 +116,7 @@ def test_a_second_prompt_is_refused_and_swap_exchanges() -> None:
 @pytest.mark.parametrize("name", MODELS)
 def test_frozen_and_in_eval_whatever_the_caller_does(name: str) -> None:
     backbone = open_tiny(name)
-    model = vpt.PromptedModel(backbone, FORMS["shallow"](backbone), vpt.Linear(backbone.out_features, 2))
+    model = vpt.PromptedModel(backbone, FORMS["deep"](backbone), vpt.Linear(backbone.out_features, 2))
     x = backbone.inputs.example(2)
     out = model(x)
     model.train()

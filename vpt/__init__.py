@@ -12,7 +12,7 @@ from vpt import errors
 
 if TYPE_CHECKING:
     from vpt.adapting import Result, adapt
-    from vpt.backbones import Backbone, Images, Sound, check, load_backbone
+    from vpt.backbones import Backbone, Images, Sound, Waveform, check, load_backbone
     from vpt.data import load_data
     from vpt.evaluation import evaluate
     from vpt.files import load, save
@@ -27,7 +27,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "adapting": ("Result", "adapt"),
-    "backbones": ("Backbone", "Images", "Sound", "check", "load_backbone"),
+    "backbones": ("Backbone", "Images", "Sound", "Waveform", "check", "load_backbone"),
     "data": ("load_data",),
     "files": ("load", "save"),
     "model": ("PromptedModel",),
@@ -41,8 +41,8 @@ _HOMES = {
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = ["Backbone", "Border", "Classification", "DeepTokens", "Identity", "Images", "Linear", "NearestMean", "Patch",
-           "Prefix", "Prompt", "PromptedModel", "Readout", "Recipe", "Result", "ShallowTokens", "Sound", "Stack", "adapt",
-           "check", "errors", "evaluate", "fit", "load", "load_backbone", "load_data", "save"]  # fmt: skip
+           "Prefix", "Prompt", "PromptedModel", "Readout", "Recipe", "Result", "ShallowTokens", "Sound", "Stack", "Waveform",
+           "adapt", "check", "errors", "evaluate", "fit", "load", "load_backbone", "load_data", "save"]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

@@ -16,15 +16,17 @@ from vpt.readouts import Readout
 class PromptedModel(nn.Module):
     """Raw input → class scores `[B,C]`, with the prompt acting on a frozen backbone.
 
-    backbone: from `vpt.load_backbone`, or an `nn.Module` that can be opened without more. prompt: None for a bare readout.
+    backbone: from `vpt.load_backbone`. prompt: None for a bare readout. exact: how deep tokens act, "insert" (through the
+    blocks, as in VPT's equation 6) or "record" (as the keys and values that they are to a frozen block: the same function).
     Raises `PromptError` when prompt or readout do not fit, or another prompt is attached already.
     """
 
-    def __init__(self, backbone: Backbone, prompt: Prompt | None, readout: Readout) -> None:
+    def __init__(self, backbone: Backbone, prompt: Prompt | None, readout: Readout, *, exact: str = "insert") -> None:
         super().__init__()
         if not isinstance(backbone, Backbone):
             raise BackboneError(f"Found {type(backbone).__name__} as backbone; needed is vpt.load_backbone(model).")
         self.backbone = backbone
+        self.exact = exact
         self.prompt: Prompt
         self.readout: Readout
         self._join(prompt, readout)
@@ -36,7 +38,7 @@ class PromptedModel(nn.Module):
                               "vpt.DeepTokens.like(backbone) and vpt.Linear(backbone.out_features, classes).")  # fmt: skip
         readout.bind(self.backbone)
         prompt, readout = prompt.to(self.backbone.device), readout.to(self.backbone.device)
-        self.attachment = self.backbone.insert(prompt.sites())
+        self.attachment = self.backbone.insert(prompt.sites(), self.exact)
         self.prompt, self.readout = prompt, readout
 
     @property
@@ -73,7 +75,7 @@ class PromptedModel(nn.Module):
         try:
             self._join(prompt, readout if readout is not None else self.readout)
         except (PromptError, BackboneError):
-            self.attachment = self.backbone.insert(self.prompt.sites())
+            self.attachment = self.backbone.insert(self.prompt.sites(), self.exact)
             raise
         return self
 

@@ -15,7 +15,8 @@ from vpt.errors import BackboneError, InputError
 def test_bare_outputs_are_the_models_own(name: str) -> None:
     backbone = open_tiny(name)
     x = backbone.inputs.example(3)
-    answer = backbone.model(backbone.inputs.normalize(x))
+    given, extra = backbone.inputs.arguments(*backbone.inputs.prepare(x))
+    answer = backbone.model(given, **extra)
     logits = answer if isinstance(answer, torch.Tensor) else getattr(answer, "logits", None)
     if backbone.classes:
         assert torch.equal(backbone.logits(x), logits)

@@ -6,30 +6,33 @@ import copy
 
 import pytest
 import torch
-from families import EXTRA, FORMS, MODELS, make, open_tiny
+from families import EXTRA, FORMS, MODELS, make, open_tiny, refusal
 
 import vpt
-from vpt.backbones import count_hooks
+from vpt.backbones import Raw, count_hooks
 
 
 @pytest.mark.parametrize("name", [*MODELS, *EXTRA])
 def test_report_on_raw_sites(name: str) -> None:
     report = vpt.check(open_tiny(name))
     assert report.ok, str(report)
-    forms = {row[1] for row in report.rows}
-    assert "pixels" in forms
-    if name in MODELS:
-        assert {"shallow", "deep", "prefix"} <= forms
+    forms = {row[1] for row in report.rows} - {"bare"}
+    assert forms == {"pixels"} | {form for form in ("shallow", "deep", "prefix") if refusal(name, form) is None}
 
 
-def outputs(backbone: vpt.Backbone, x: torch.Tensor) -> torch.Tensor:
+def outputs(backbone: vpt.Backbone, x: Raw) -> torch.Tensor:
     return torch.cat([part for part in backbone.run(x) if part is not None], dim=1)
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", [*MODELS, *EXTRA])
 def test_six_properties_of_prompts(name: str, form: str) -> None:
     backbone = open_tiny(name)
+    if refusal(name, form) is not None:
+        with pytest.raises(vpt.errors.VptError, match=refusal(name, form)):
+            vpt.PromptedModel(backbone, FORMS[form](backbone), vpt.Linear(backbone.out_features, 3))
+        assert backbone.attachment is None
+        return
     model, x = backbone.model, backbone.inputs.example(2)
     before, hooks, state = outputs(backbone, x), count_hooks(model), copy.deepcopy(model.state_dict())
     fingerprint = backbone.fingerprint()

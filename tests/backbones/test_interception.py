@@ -9,7 +9,6 @@ import torch
 import transformers
 from families import HF_VIT, make, open_tiny
 from torch import Tensor
-from torch.nn import functional as F
 
 import vpt
 from vpt.backbones.interception import Interception
@@ -30,9 +29,9 @@ def test_rewritten_arguments_equal_attention_by_hand(mask: str | None, bias: boo
     given = {None: None, "bool": torch.rand(1, 1, 5, 5) > 0.3, "float": torch.randn(2, 1, 5, 5)}[mask]
     if mask == "bool":
         given[..., 0] = True
-    interception = Interception([KeyValues(0, 3, lambda k, v: (keys, values, extra))])
-    call = {"query": q, "key": k, "value": v} | ({} if given is None else {"attn_mask": given})
-    ours = F.scaled_dot_product_attention(**interception.rewrite(call))
+    interception = Interception(open_tiny("timm ViT").blocks[0])
+    interception.sites.append(KeyValues(0, 3, lambda k, v: (keys, values, extra)))
+    ours = interception.attend({"query": q, "key": k, "value": v} | ({} if given is None else {"attn_mask": given}))
     own = torch.zeros(2, 1, 5, 5) if given is None else given
     own = torch.zeros(own.shape).masked_fill(~own, -math.inf) if own.dtype == torch.bool else own
     rows = torch.zeros(2, 1, 5, 3) if extra is None else extra.expand(2, 1, 5, 3)
@@ -63,9 +62,9 @@ def test_prefix_equals_the_model_written_out() -> None:
 
 def test_causal_attention_is_refused() -> None:
     q = torch.randn(1, 1, 2, 4)
-    interception = Interception([KeyValues(0, 1, lambda k, v: (k[..., :1, :], v[..., :1, :], None))])
+    interception = Interception(open_tiny("timm ViT").blocks[0])
     with pytest.raises(vpt.errors.PromptError, match="causal"):
-        interception.rewrite({"query": q, "key": q, "value": q, "is_causal": True})
+        interception.attend({"query": q, "key": q, "value": q, "is_causal": True})
 
 
 def test_eager_attention_says_so_before_training() -> None:
@@ -78,21 +77,25 @@ def test_eager_attention_says_so_before_training() -> None:
         backbone.insert([site])
 
 
-def test_attention_switched_to_eager_after_attachment_is_not_silent() -> None:
+def test_timm_attention_that_is_not_fused_is_fused_while_prompts_act_and_left_as_it_was() -> None:
     backbone = open_tiny("timm ViT")
     model = vpt.PromptedModel(backbone, vpt.Prefix.like(backbone, count=2), vpt.Identity())
     x = backbone.inputs.example(2)
-    model(x)
+    out = model(x)
     for block in backbone.model.blocks:
         block.attn.fused_attn = False
-    with pytest.raises(vpt.errors.PromptError, match="reaches nothing"):
+    assert torch.equal(model(x), out)
+    assert not any(block.attn.fused_attn for block in backbone.model.blocks)
+
+
+def test_attention_switched_to_eager_after_attachment_is_not_silent() -> None:
+    backbone = open_tiny("transformers ViT")
+    model = vpt.PromptedModel(backbone, vpt.Prefix.like(backbone, count=2), vpt.Identity())
+    x = backbone.inputs.example(2)
+    model(x)
+    backbone.model.set_attn_implementation("eager")
+    with pytest.raises(vpt.errors.PromptError, match="reach nothing"):
         model(x)
-
-
-def test_torch_attention_module_never_shows_sdpa_and_is_refused() -> None:
-    backbone = open_tiny("torch encoder [N,B,D]")
-    with pytest.raises(vpt.errors.PromptError, match="scaled_dot_product_attention"):
-        vpt.Prefix.like(backbone, count=2)
 
 
 def test_no_mode_is_left_after_an_exception_in_attention() -> None:

@@ -131,7 +131,7 @@ def test_modules_in_hand() -> None:
         vpt.load_backbone(KeywordTransformer())
     with pytest.raises(BackboneError, match="load them into your module first"):
         vpt.load_backbone(make("timm ViT"), weights="random")
-    with pytest.raises(BackboneError, match="seconds= is for audio"):
+    with pytest.raises(BackboneError, match="seconds= is for models of sound"):
         vpt.load_backbone(make("timm ViT"), seconds=1.0)
     with pytest.raises(BackboneError, match="2 class names for a model with 5"):
         vpt.load_backbone(make("timm ViT"), classes=["a", "b"])

@@ -36,7 +36,7 @@ def test_the_models_own_pooling_comes_first_where_it_is_allowed():
 
 @pytest.mark.parametrize("pool", ["first", "mean"])
 def test_features_stay_as_they_are(pool):
-    assert torch.equal(pooled(READY, pool, True, torch.tensor([0.5, 0.5])), READY)
+    assert torch.equal(pooled(READY, pool, True, lambda n: torch.tensor([0.5, 0.5]) * n), READY)
     assert torch.equal(pooled(answer(last_hidden_state=READY), pool, False, None), READY)
 
 
@@ -44,20 +44,20 @@ def test_features_stay_as_they_are(pool):
     ("valid", "counts"), [((1.0, 1.0), (4, 4)), ((0.5, 0.25), (2, 1)), ((0.01, 0.51), (1, 3)), ((0.75, 1.0), (3, 4))]
 )
 def test_only_valid_positions_are_averaged(valid, counts):
-    found = pooled(TOKENS, "mean", True, torch.tensor(valid))
+    found = pooled(TOKENS, "mean", True, lambda n: (torch.tensor(valid) * n).ceil())
     torch.testing.assert_close(found, torch.stack([TOKENS[i, :n].mean(0) for i, n in enumerate(counts)]))
 
 
 def test_what_stands_at_invalid_positions_does_not_matter_nor_gets_gradient():
     tokens = TOKENS.clone().requires_grad_()
-    pooled(tokens, "mean", True, torch.tensor([0.5, 1.0])).sum().backward()
+    pooled(tokens, "mean", True, lambda n: torch.tensor([0.5, 1.0]) * n).sum().backward()
     assert not tokens.grad[0, 2:].any()
     torch.testing.assert_close(tokens.grad[0, :2], torch.full((2, 3), 0.5))
     torch.testing.assert_close(tokens.grad[1], torch.full((4, 3), 0.25))
 
 
 def test_the_first_token_needs_no_valid_share():
-    assert torch.equal(pooled(TOKENS, "first", True, torch.tensor([0.25, 0.25])), TOKENS[:, 0])
+    assert torch.equal(pooled(TOKENS, "first", True, lambda n: torch.tensor([0.25, 0.25]) * n), TOKENS[:, 0])
 
 
 @pytest.mark.parametrize(

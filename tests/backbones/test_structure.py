@@ -10,16 +10,27 @@ from torch import nn
 
 import vpt
 
+ROTARY = ("timm EVA-02", "timm DINOv3", "timm rotary ViT, mixed")
+
 
 @pytest.mark.parametrize("name", MODELS)
 def test_blocks_heads_and_features(name: str) -> None:
     backbone = open_tiny(name)
     width = 24 if "user" in name else 32
+    if "Swin" in name:
+        assert backbone.depth == 4
+        assert backbone.widths == [16, 16, 32, 32]
+        assert backbone.heads == [(2, 8), (2, 8), (4, 8), (4, 8)]
+        assert all(block.windowed and block.masked for block in backbone.blocks)
+        return
     assert backbone.depth == 3
     assert backbone.widths == [width] * 3
-    assert all(heads is not None and heads[0] * heads[1] == width for heads in backbone.heads)
-    assert backbone.out_features == width
-    assert not any(block.masked or block.seq_first for block in backbone.blocks)
+    if "CaiT" not in name:
+        assert all(heads is not None and heads[0] * heads[1] == width for heads in backbone.heads)
+    assert backbone.out_features == {"transformers DINOv2": 2 * width, "transformers wav2vec2": 16}.get(name, width)
+    assert [block.masked for block in backbone.blocks] == ["BEiT" in name or name == "transformers wav2vec2"] * 3
+    assert [block.rotary for block in backbone.blocks] == ["rope" if name in ROTARY else None] * 3
+    assert not any(block.seq_first or block.grid or block.unknown for block in backbone.blocks)
 
 
 def test_logits_are_the_classifier_of_the_features() -> None:
@@ -93,12 +104,14 @@ def test_blocks_may_be_named() -> None:
 @pytest.mark.parametrize("name", [*MODELS, *EXTRA])
 def test_watching_leaves_no_trace(name: str) -> None:
     model = make(name)
+    inputs = open_tiny(name).inputs
+    tower = model.encoder if "Whisper" in name else model
+    with torch.no_grad():
+        x, extra = inputs.arguments(*inputs.prepare(inputs.example(2)))
+        tower(x, **extra)  # transformers itself leaves hooks in some models when they first run
     hooks = vpt.backbones.count_hooks(model)
     training = [m.training for m in model.modules()]
-    open_tiny(name)
-    from families import INPUTS
-
-    vpt.load_backbone(model, inputs=INPUTS.get(name))
+    vpt.load_backbone(model, inputs=inputs)
     assert vpt.backbones.count_hooks(model) == hooks
     assert [m.training for m in model.modules()] == training
 

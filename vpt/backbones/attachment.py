@@ -7,11 +7,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
+from accelerate.utils import send_to_device
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from vpt.backbones.insertion import Insertion
 from vpt.backbones.interception import Interception
+from vpt.backbones.recording import Recording
 from vpt.errors import PromptError
 from vpt.sites import KeyValues, Pixels, Site, Tokens
 
@@ -22,30 +24,46 @@ if TYPE_CHECKING:
 class Attachment:
     """The sites of one prompt at work on one backbone. Bound methods only, so that deepcopy and pickle follow it.
 
+    exact: how deep tokens act, "insert" (put in and cut off) or "record" (as keys and values: the same function, faster).
     classifier_inputs: what the final linear layers read in the forward that is running. Raises `PromptError` when a site
     does not fit, and at the end of a forward in which a site did not act.
     """
 
-    def __init__(self, backbone: Backbone, sites: Sequence[Site]) -> None:
+    def __init__(self, backbone: Backbone, sites: Sequence[Site], exact: str = "insert") -> None:
+        if exact not in ("insert", "record"):
+            raise PromptError(f"Found exact={exact!r}; needed is 'insert' (tokens go through the blocks) or 'record'.")
         self.backbone = backbone
         self.sites = tuple(sites)
+        self.exact = exact
         self.classifier_inputs: list[Tensor] = []
         self.enabled = True
         self._check_fit()
-        blocks = backbone.blocks
-        spans = [site for site in self.sites if isinstance(site, Tokens)]  # the outer enters first and leaves last
-        by_block: dict[int, list[KeyValues]] = {}
-        for site in self.sites:
-            if isinstance(site, KeyValues):
-                by_block.setdefault(site.block, []).append(site)
-        self._interceptions = [Interception(group) for group in by_block.values()]
-        self._actors: list[Insertion | Interception] = [Insertion(site, blocks) for site in sorted(spans, key=_by_span)]
-        self._actors += self._interceptions
+        self._interceptions: dict[int, Interception] = {}
+        self._actors: list[Insertion | Recording | Interception] = []
+        for site in sorted(self.sites, key=_by_span):  # the outer of two spans enters first and leaves last
+            if isinstance(site, Tokens):
+                self._actors.append(self._tokens(site))
+            elif isinstance(site, KeyValues):
+                self._interception(site.block).sites.append(site)
+        self._actors += self._interceptions.values()
         self._readers: list[RemovableHandle] = [
             layer.register_forward_pre_hook(self._read_classifier) for layer in backbone.classifiers
         ]
         self._handles: list[RemovableHandle] = []
         self._install()
+
+    def _interception(self, block: int) -> Interception:
+        return self._interceptions.setdefault(block, Interception(self.backbone.blocks[block]))
+
+    def _tokens(self, site: Tokens) -> Insertion | Recording:
+        """The actor for a span: recorded where windows or the caller want it, inserted elsewhere."""
+        blocks = self.backbone.blocks
+        if blocks[site.first].windowed or (self.exact == "record" and site.first == site.last):
+            return Recording(site, self._interception(site.first))
+        for i in range(site.first, site.last + 1):
+            if blocks[i].masked:
+                self._interception(i).inserted = True
+        return Insertion(site, blocks)
 
     # fit -----------------------------------------------------------------------------------------------------------
     def _check_fit(self) -> None:
@@ -64,7 +82,7 @@ class Attachment:
                     self._check_key_values(site)
 
     def _check_pixels(self, site: Pixels) -> None:
-        example, lengths = self.backbone.inputs.prepare(self.backbone.inputs.example(1).to(self.backbone.device))
+        example, lengths = self.backbone.inputs.prepare(send_to_device(self.backbone.inputs.example(1), self.backbone.device))
         try:
             shape = site.apply(example, lengths)[0].shape
         except RuntimeError as error:
@@ -73,13 +91,9 @@ class Attachment:
             raise PromptError(f"A pixel prompt gave {list(shape)} for inputs of shape {list(example.shape)}.")
 
     def _check_tokens(self, site: Tokens) -> None:
-        self.backbone.require_blocks(site.first, site.last)
-        for block in self.backbone.blocks[site.first : site.last + 1]:
-            if block.masked:
-                raise PromptError(
-                    f"Block {block.name} of {type(self.backbone.model).__name__} gets a tensor with one entry per token "
-                    f"({block.masked}); inserted tokens would not be in it. Use Prefix or a pixel prompt."
-                )
+        self.backbone.require_tokens(site.first, site.last)
+        if self.exact == "record" and site.first == site.last:
+            self.backbone.require_attention([site.first])
         block = self.backbone.blocks[site.first]
         found = site.make(torch.zeros(1, 1, block.width, device=self.backbone.device)).shape
         if tuple(found) != (1, site.count, block.width):
@@ -102,10 +116,10 @@ class Attachment:
     # at work -------------------------------------------------------------------------------------------------------
     def _install(self) -> None:
         for actor in self._actors:
-            self._handles += actor.install(self.backbone.blocks)
+            self._handles += actor.install()
 
     def _uninstall(self) -> None:
-        for interception in self._interceptions:
+        for interception in self._interceptions.values():
             interception.release()
         while self._handles:
             self._handles.pop().remove()
@@ -128,12 +142,12 @@ class Attachment:
             actor.acted = 0
         try:
             yield
-            silent = [actor for actor in self._actors if self.enabled and actor.acted == 0]
+            silent = [actor for actor in self._actors if self.enabled and actor.silent]
             if silent:
                 raise PromptError(_silence(self.backbone, silent[0]))
         finally:
             self.classifier_inputs = []
-            for interception in self._interceptions:
+            for interception in self._interceptions.values():
                 interception.release()
 
     @contextmanager
@@ -156,8 +170,8 @@ class Attachment:
             self.backbone.attachment = None
 
 
-def _by_span(site: Tokens) -> tuple[int, int]:
-    return site.first, -site.last
+def _by_span(site: Site) -> tuple[int, int]:
+    return (site.first, -site.last) if isinstance(site, Tokens) else (0, 0)
 
 
 def _cross(a: Tokens, b: Tokens) -> bool:
@@ -165,9 +179,9 @@ def _cross(a: Tokens, b: Tokens) -> bool:
     return b.first <= a.last < b.last
 
 
-def _silence(backbone: Backbone, actor: Insertion | Interception) -> str:
+def _silence(backbone: Backbone, actor: Insertion | Recording | Interception) -> str:
     if isinstance(actor, Interception):
-        return backbone.no_attention(actor.sites[0].block)
+        return backbone.no_attention(backbone.blocks.index(actor.block))
     span = f"blocks {actor.site.first} to {actor.site.last}"
     name = type(backbone.model).__name__
     return f"Prompt tokens at {span} of {name} reached nothing: the blocks were not called (compiled, or skipped)."

@@ -13,11 +13,15 @@ from torch.func import functional_call
 
 from vpt.backbones.attachment import Attachment
 from vpt.backbones.fingerprints import fingerprint
-from vpt.backbones.inputs import InputSpec, Raw
+from vpt.backbones.inputs import Images, Raw
 from vpt.backbones.pooling import class_token_named, pooled
-from vpt.backbones.structure import Block, Structure, logits_of, refuse_compiled, watch
+from vpt.backbones.structure import Block, Structure, logits_of, refuse_compiled
+from vpt.backbones.watching import watch
+from vpt.backbones.waveform import InputSpec
 from vpt.errors import BackboneError, PromptError
 from vpt.sites import KeyValues, Site, Tokens
+
+WATCHED = 3  # the batch of the forward that is watched; 3 heads or windows are rare, so that a dimension of 3 is the batch
 
 
 class Output(NamedTuple):
@@ -68,8 +72,8 @@ class Backbone(nn.Module):
         self.out_features = self.run(self.inputs.example(1)).features.shape[1]
 
     def _observe(self, blocks: str | None) -> Structure:
-        example = self.inputs.standardize(self.inputs.example(2)).to(self._like())
-        return watch(self.model, example, blocks, self._call)
+        x, lengths = self.inputs.prepare(send_to_device(self.inputs.example(WATCHED), self.device))
+        return watch(self.model, WATCHED, blocks, lambda: self._call(x, lengths))
 
     # what is known of the model ------------------------------------------------------------------------------------
     @property
@@ -129,6 +133,26 @@ class Backbone(nn.Module):
             if not 0 <= index < self.depth:
                 raise PromptError(f"Found a prompt for block {index}; {name} has blocks 0 to {self.depth - 1}.")
 
+    def require_tokens(self, first: int, last: int) -> None:
+        """Raise `PromptError` where tokens cannot be put in front before block `first` and cut off after block `last`."""
+        self.require_blocks(first, last)
+        name = type(self.model).__name__
+        for index in range(first, last + 1):
+            block = self.blocks[index]
+            if block.unknown:
+                raise PromptError(
+                    f"Block {block.name} of {name} gets a tensor with one entry per token ({block.unknown}); inserted tokens "
+                    "would not be in it. Use the model's SDPA attention (transformers: attn_implementation='sdpa'), or a pixel "
+                    "prompt."
+                )
+            if (block.grid or block.windowed) and (first != last or not block.windowed):
+                raise PromptError(
+                    f"{name} cuts its tokens into windows, through which no token can be carried from block {first} to {last}. "
+                    "Use DeepTokens or Prefix, which act at each window's attention, or a pixel prompt."
+                )
+        if self.blocks[first].windowed:
+            self.require_attention([first])
+
     def require_attention(self, indices: Sequence[int]) -> None:
         """Raise `PromptError` for a block whose attention never called `scaled_dot_product_attention`."""
         for index in indices:
@@ -137,11 +161,12 @@ class Backbone(nn.Module):
 
     def no_attention(self, index: int) -> str:
         """Why a key/value prefix at block `index` reaches nothing, and what to do."""
-        attention = type(self.blocks[index].attention).__name__
+        block = self.blocks[index]
+        instead = "a pixel prompt" if block.windowed or block.grid else "DeepTokens"
         return (
-            f"Block {index} of {type(self.model).__name__} ({attention}) never called torch's scaled_dot_product_attention, so "
-            "a key/value prefix reaches nothing. Use the model's SDPA attention (transformers: attn_implementation='sdpa', "
-            "timm: fused_attn=True), or DeepTokens, which need no seam."
+            f"Block {index} of {type(self.model).__name__} ({type(block.attention).__name__}) never called torch's "
+            "scaled_dot_product_attention, so keys and values put beside its own reach nothing. Use the model's SDPA attention "
+            f"(transformers: attn_implementation='sdpa'), or {instead}."
         )
 
     # running it ----------------------------------------------------------------------------------------------------
@@ -153,7 +178,7 @@ class Backbone(nn.Module):
             prepared, lengths = self.inputs.prepare(send_to_device(x, self.device))
             with attachment.watching():
                 prepared, lengths = attachment.pixels(prepared, lengths)
-                answer = self._call(self.inputs.standardize(prepared).to(self._like()))
+                answer = self._call(prepared, lengths)
                 return self._read(answer, attachment.classifier_inputs, lengths)
         finally:
             if attachment is not self.attachment:
@@ -162,7 +187,7 @@ class Backbone(nn.Module):
     def straight(self, x: Raw) -> Tensor:
         """What the model itself answers, with no hook of ours at work: the reference that `check` compares with."""
         prepared, lengths = self.inputs.prepare(send_to_device(x, self.device))
-        answer = self._call(self.inputs.standardize(prepared).to(self._like()))
+        answer = self._call(prepared, lengths)
         return (logits_of(answer) if self.classifiers else self._pooled(answer, lengths)).float()  # type: ignore[union-attr]
 
     def forward(self, x: Raw) -> Output:
@@ -181,8 +206,10 @@ class Backbone(nn.Module):
             raise BackboneError(f"{name} has no classifier, so it has no logits. Read its features instead: vpt.Linear.")
         return logits
 
-    def _call(self, x: Tensor) -> Any:
-        return functional_call(self.model, self._overrides, (x,)) if self._overrides else self.model(x)
+    def _call(self, x: Tensor, lengths: Tensor | None) -> Any:
+        x, extra = self.inputs.arguments(x, lengths)
+        x = x.to(self._like())
+        return functional_call(self.model, self._overrides, (x,), extra) if self._overrides else self.model(x, **extra)
 
     def _read(self, answer: Any, classifier_inputs: list[Tensor], lengths: Tensor | None) -> Output:
         if classifier_inputs:
@@ -190,16 +217,20 @@ class Backbone(nn.Module):
         return Output(self._pooled(answer, lengths).float(), None)
 
     def _pooled(self, answer: Any, lengths: Tensor | None) -> Tensor:
-        return pooled(answer, self.pool, self._own_pooling, None if lengths is None else lengths / self.inputs.shape[0])
+        valid = None if lengths is None or isinstance(self.inputs, Images) else partial(self.inputs.token_lengths, lengths)
+        return pooled(answer, self.pool, self._own_pooling, valid)
 
     # prompts -------------------------------------------------------------------------------------------------------
-    def insert(self, sites: Sequence[Site]) -> Attachment:
-        """Attach sites; they act on every forward until the attachment is removed. Raises `PromptError`."""
+    def insert(self, sites: Sequence[Site], exact: str = "insert") -> Attachment:
+        """Attach sites; they act on every forward until the attachment is removed. Raises `PromptError`.
+
+        exact: "insert" or "record", how deep tokens act: through the blocks, or as keys and values (the same function).
+        """
         if self.attachment is not None:
             raise PromptError("This backbone already has a prompt attached. Use model.swap(prompt) to exchange it, or "
                               "model.close() to take it off first.")  # fmt: skip
         self._hold()
-        self.attachment = Attachment(self, tuple(sites))
+        self.attachment = Attachment(self, tuple(sites), exact)
         return self.attachment
 
     def record(self, x: Raw) -> list[dict[str, Tensor]]:

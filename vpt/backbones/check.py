@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import torch
+from accelerate.utils import send_to_device
 from torch import Tensor, nn
 
 from vpt.backbones.base import Backbone, Output
+from vpt.backbones.inputs import Raw
 from vpt.backbones.structure import first_sequence
-from vpt.errors import BackboneError
+from vpt.errors import BackboneError, VptError
 from vpt.sites import KeyValues, Pixels, Site, Tokens
 
 COUNT = 3
@@ -51,19 +53,19 @@ def check(backbone: Backbone) -> Report:
     step leaves the fingerprint unchanged.
     """
     report = Report(type(backbone.model).__name__)
-    x = backbone.inputs.example(2).to(backbone.device)
+    x = send_to_device(backbone.inputs.example(2), backbone.device)
     with torch.no_grad():
         bare = backbone.run(x)
         straight = backbone.straight(x)
     report.rows.append(
         ("1 no sites: output bit-equal", "bare", torch.equal(bare.features if bare.logits is None else bare.logits, straight), "")
     )
-    for name, (parameters, sites) in _forms(backbone, x).items():
+    for name, (parameters, sites) in _forms(backbone).items():
         _check_form(report, name, backbone, x, bare, parameters, sites)
     return report
 
 
-def _forms(backbone: Backbone, x: Tensor) -> dict[str, Learned]:
+def _forms(backbone: Backbone) -> dict[str, Learned]:
     """Raw sites to try, each with its parameters; `sites(True)` puts the rows in reverse order."""
     generator = torch.Generator().manual_seed(0)
 
@@ -72,9 +74,10 @@ def _forms(backbone: Backbone, x: Tensor) -> dict[str, Learned]:
 
     pixels = draw(*backbone.inputs.shape)
     forms: dict[str, Learned] = {"pixels": ([pixels], lambda reverse: [Pixels(lambda x, n: (x + pixels, n))])}
-    if backbone.depth:
+    if _allows(backbone, [(0, backbone.depth - 1)]):
         shallow = draw(COUNT, backbone.widths[0])
         forms["shallow"] = ([shallow], lambda reverse: [Tokens(0, backbone.depth - 1, COUNT, partial(_rows, shallow, reverse))])
+    if _allows(backbone, [(i, i) for i in range(backbone.depth)]):
         deep = [draw(COUNT, width) for width in backbone.widths]
         forms["deep"] = (deep, lambda reverse: [Tokens(i, i, COUNT, partial(_rows, t, reverse)) for i, t in enumerate(deep)])
     with_attention = [(i, h) for i, h in enumerate(backbone.heads) if h is not None]
@@ -84,9 +87,17 @@ def _forms(backbone: Backbone, x: Tensor) -> dict[str, Learned]:
             prefix,
             lambda reverse: [KeyValues(i, COUNT, partial(_key_values, t, reverse)) for i, t in enumerate(prefix)],
         )
-    if any(block.masked for block in backbone.blocks):
-        forms = {name: form for name, form in forms.items() if name not in ("shallow", "deep")}
     return forms
+
+
+def _allows(backbone: Backbone, spans: list[tuple[int, int]]) -> bool:
+    """Whether tokens can act over these spans."""
+    try:
+        for first, last in spans:
+            backbone.require_tokens(first, last)
+    except VptError:
+        return False
+    return bool(spans)
 
 
 def _rows(tokens: Tensor, reverse: bool, x: Tensor) -> Tensor:
@@ -99,7 +110,7 @@ def _key_values(tensor: Tensor, reverse: bool, keys: Tensor, values: Tensor) -> 
 
 
 def _check_form(
-    report: Report, name: str, backbone: Backbone, x: Tensor, bare: Output, parameters: list[nn.Parameter], sites: Callable
+    report: Report, name: str, backbone: Backbone, x: Raw, bare: Output, parameters: list[nn.Parameter], sites: Callable
 ) -> None:
     """Properties 2 to 6 for one form."""
 
@@ -131,10 +142,26 @@ def _check_form(
     reached = all(bool((row > 0).any() if name == "pixels" else (row > 0).all()) for row in rows)
     say("5 every row gets gradient, no frozen weight does", reached and all(p.grad is None for p in backbone.model.parameters()))
     torch.optim.SGD(parameters, lr=0.1).step()
+    if name == "deep" and all(backbone.heads) and not any(block.windowed for block in backbone.blocks):
+        _check_recorded(say, backbone, x, sites(False))
     say("6 an optimizer step leaves the fingerprint unchanged", backbone.fingerprint() == fingerprint)
     with torch.no_grad():
         same = _equal(backbone.run(x), bare)
     say("2 after removal: output bit-equal, same hooks", same and count_hooks(backbone.model) == hooks)
+
+
+def _check_recorded(say: Callable, backbone: Backbone, x: Raw, sites: list[Site]) -> None:
+    """Deep tokens as keys and values must be the same function as deep tokens that go through the blocks."""
+    found = []
+    for exact in ("insert", "record"):
+        attachment = backbone.insert(sites, exact)
+        try:
+            with torch.no_grad():
+                found.append(_flat(backbone.run(x)))
+        finally:
+            attachment.remove()
+    error = _relative(found[1], found[0])
+    say("recorded keys and values equal inserted tokens", error < 1e-4, f"relative difference {error:.1e}")
 
 
 def count_hooks(model: nn.Module) -> dict[str, int]:
@@ -144,13 +171,13 @@ def count_hooks(model: nn.Module) -> dict[str, int]:
     return {name: count for name, count in counts.items() if count}
 
 
-def _token_counts(backbone: Backbone, x: Tensor) -> list[int]:
+def _token_counts(backbone: Backbone, x: Raw) -> list[int]:
     """The sequence length that every block hands on, prompts acting."""
     counts: list[int] = []
 
     def see(tokens: Tensor | None) -> None:
         if tokens is not None:
-            counts.append(tokens.numel() // (tokens.shape[-1] * len(x)))
+            counts.append(tokens.numel() // (tokens.shape[-1] * 2))
 
     def before(module: nn.Module, args: tuple, kwargs: dict) -> None:
         see(first_sequence(args, kwargs))

@@ -16,7 +16,7 @@ Raw = Tensor | tuple[Tensor, Tensor]
 FrontEnd = Callable[[Tensor, Tensor], Tensor]
 
 
-def _floats(x: object, what: str, expected: str) -> Tensor:
+def floats(x: object, what: str, expected: str) -> Tensor:
     """The tensor itself as floats; half precision and float64 become float32, integers are refused."""
     if not isinstance(x, Tensor):
         raise InputError(f"Found {type(x).__name__} where {what} should be; needed is {expected}.")
@@ -26,7 +26,7 @@ def _floats(x: object, what: str, expected: str) -> Tensor:
     return x.float()
 
 
-def _check_range(x: Tensor, low: float, high: float, what: str, hint: str) -> None:
+def check_range(x: Tensor, low: float, high: float, what: str, hint: str) -> None:
     """Refuse values outside `[low, high]`, NaN included (skipped inside torch.compile, where it would break the graph)."""
     if torch.compiler.is_compiling() or x.numel() == 0:
         return
@@ -52,7 +52,7 @@ def _channels(values: Any, channels: int, what: str) -> tuple[float, ...]:
 
 @dataclass(frozen=True)
 class Images:
-    """Images `[B,C,H,W]` with values in [0,1].
+    """Images `[B,C,H,W]` with values in [0,1], or videos `[B,frames,C,H,W]` where frames is given.
 
     size: (height, width) in pixels. mean, std: per channel, in units of [0,1]. crop_pct: the share of the resized image
     that the centre crop keeps when a file is read. interpolation: "bicubic" or "bilinear". Raises `InputError` on use.
@@ -64,6 +64,7 @@ class Images:
     channels: int = 3
     crop_pct: float = 1.0
     interpolation: str = "bicubic"
+    frames: int | None = None
     kind: Literal["image"] = field(default="image", init=False)
     # what a pixel prompt needs to know: the level of "nothing there", and the unit of its bound
     base: float = field(default=0.0, init=False)
@@ -79,27 +80,31 @@ class Images:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of one prepared input: `(C, H, W)`."""
-        return (self.channels, *self.size)
+        """Shape of one prepared input: `(C, H, W)`, or `(frames, C, H, W)`."""
+        return (*((self.frames,) if self.frames else ()), self.channels, *self.size)
 
     def prepare(self, x: Raw) -> tuple[Tensor, None]:
         """Check raw images `[B,C,H,W]`; half and double precision become float32. Raises `InputError`."""
-        expected = f"images [B,{self.channels},{self.size[0]},{self.size[1]}] in [0,1]"
-        x = _floats(x, "images", expected)
-        if x.ndim != 4 or tuple(x.shape[1:]) != self.shape:
+        expected = f"{'videos' if self.frames else 'images'} [B,{','.join(map(str, self.shape))}] in [0,1]"
+        x = floats(x, "images", expected)
+        if tuple(x.shape[1:]) != self.shape:
             hint = (
                 "Add a batch dimension: x[None]."
-                if x.ndim == 3
+                if tuple(x.shape) == self.shape or (x.ndim == 3 and not self.frames)
                 else ("Resize them (torchvision.transforms.v2.functional.resize), and repeat a grey channel three times.")
             )
             raise InputError(f"Found images of shape {list(x.shape)}; needed are {expected}. {hint}")
-        _check_range(x, 0.0, 1.0, "images", "Divide 0–255 images by 255; do not subtract mean and std: the backbone does.")
+        check_range(x, 0.0, 1.0, "images", "Divide 0–255 images by 255; do not subtract mean and std: the backbone does.")
         return x, None
 
     def standardize(self, x: Tensor) -> Tensor:
         """(x − mean) / std per channel, `[B,C,H,W]`; differentiable, and defined outside [0,1] too."""
         mean, std = (torch.tensor(v, dtype=x.dtype, device=x.device).view(-1, 1, 1) for v in (self.mean, self.std))
         return (x - mean) / std
+
+    def arguments(self, x: Tensor, lengths: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
+        """Prepared input → the model's first argument and its named ones."""
+        return self.standardize(x), {}
 
     def normalize(self, x: Raw) -> Tensor:
         """Raw input → what the model itself wants. Raises `InputError`."""
@@ -111,7 +116,7 @@ class Images:
 
     def describe(self) -> dict[str, Any]:
         """Plain values for a file's header."""
-        names = ("channels", "mean", "std", "crop_pct", "interpolation")
+        names = ("channels", "mean", "std", "crop_pct", "interpolation", *(("frames",) if self.frames else ()))
         values = {name: getattr(self, name) for name in names}
         return {"kind": "image", "size": list(self.size), **values, "mean": list(values["mean"]), "std": list(values["std"])}
 
@@ -123,7 +128,9 @@ class Sound:
     sample_rate: Hz. samples: length of a full clip; shorter ones are padded, longer ones cut, as the models' own feature
     extractors do. frames, bins: shape of the spectrogram. front_end: (waveform `[B,samples]`, lengths `[B]`) →
     spectrogram `[B,frames,bins]` in its own units. window, hop: of a frame, in samples. mean, std: of the spectrogram;
-    scale: the model divides by scale · std (2 for AST). Raises `InputError` on use.
+    scale: the model divides by scale · std (2 for AST). layout: what the model is given, "frames-bins" `[B,frames,bins]`,
+    "bins-frames" (Whisper), "channel" `[B,1,frames,bins]` (CLAP), or "fusion" (CLAP with fusion: four times the same).
+    Raises `InputError` on use.
     """
 
     sample_rate: int
@@ -136,6 +143,7 @@ class Sound:
     mean: float = 0.0
     std: float = 1.0
     scale: float = 1.0
+    layout: str = "frames-bins"
     kind: Literal["sound"] = field(default="sound", init=False)
 
     @property
@@ -163,7 +171,7 @@ class Sound:
         x, lengths = x if isinstance(x, (tuple, list)) and len(x) == 2 else (x, None)
         expected = (f"(waveform [B,T] in [-1,1] at {self.sample_rate} Hz, lengths [B]) or a spectrogram "
                     f"[B,{self.frames},{self.bins}]")  # fmt: skip
-        x = _floats(x, "sound", expected)
+        x = floats(x, "sound", expected)
         if x.ndim == 2:
             return self._from_waveform(x, lengths, expected)
         if x.ndim != 3 or x.shape[2] != self.bins:
@@ -171,20 +179,20 @@ class Sound:
         if not torch.compiler.is_compiling() and not bool(torch.isfinite(x).all()):
             raise InputError("Found NaN or infinite values in a spectrogram; needed are finite ones.")
         whole = torch.full((len(x),), x.shape[1], device=x.device)
-        lengths = whole if lengths is None else _check_lengths(lengths, x, expected)
-        return _fit_time(x, self.frames), lengths.clamp(1, self.frames)
+        lengths = whole if lengths is None else check_lengths(lengths, x, expected)
+        return fit_time(x, self.frames), lengths.clamp(1, self.frames)
 
     def _from_waveform(self, x: Tensor, lengths: Tensor | None, expected: str) -> tuple[Tensor, Tensor]:
         if self.front_end is None:
             raise InputError("Found a waveform, but this backbone has no front end; needed is a spectrogram "
                              f"[B,{self.frames},{self.bins}], or vpt.Sound(..., front_end=...).")  # fmt: skip
-        lengths = _check_lengths(lengths, x, expected)
+        lengths = check_lengths(lengths, x, expected)
         if not len(x):
             return x.new_zeros(0, self.frames, self.bins), lengths
-        _check_range(x, -1.0, 1.0, "a waveform", "Divide 16-bit integers by 32768.")
+        check_range(x, -1.0, 1.0, "a waveform", "Divide 16-bit integers by 32768.")
         lengths = lengths.clamp(max=self.samples)
         with torch.no_grad():
-            spectrogram = self.front_end(_fit_time(x, self.samples), lengths)
+            spectrogram = self.front_end(fit_time(x, self.samples), lengths)
         if tuple(spectrogram.shape[1:]) != self.shape:
             raise InputError(f"The front end gave {list(spectrogram.shape)}; needed is [B,{self.frames},{self.bins}].")
         return spectrogram, self.frame_lengths(lengths)
@@ -192,6 +200,17 @@ class Sound:
     def standardize(self, x: Tensor) -> Tensor:
         """(x − mean) / (scale · std), `[B,frames,bins]`."""
         return (x - self.mean) / (self.scale * self.std)
+
+    def arguments(self, x: Tensor, lengths: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
+        """Prepared spectrograms `[B,frames,bins]` → the model's first argument in its layout, and its named ones."""
+        x = self.standardize(x)
+        if self.layout == "fusion":
+            return x.unsqueeze(1).expand(-1, 4, -1, -1), {"is_longer": x.new_zeros(len(x), 1, dtype=torch.bool)}
+        return {"bins-frames": x.mT, "channel": x.unsqueeze(1)}.get(self.layout, x), {}
+
+    def token_lengths(self, lengths: Tensor, count: int) -> Tensor:
+        """How many of `count` tokens `[B]` see valid frames, of clips with `lengths` frames `[B]`."""
+        return (lengths / self.frames * count).ceil()
 
     def normalize(self, x: Raw) -> Tensor:
         """Raw input → what the model itself wants. Raises `InputError`."""
@@ -205,13 +224,11 @@ class Sound:
     def describe(self) -> dict[str, Any]:
         """Plain values for a file's header."""
         names = ("sample_rate", "samples", "frames", "bins", "window", "hop", "mean", "std", "scale")
-        return {"kind": "sound", **{name: getattr(self, name) for name in names}}
+        layout = {} if self.layout == "frames-bins" else {"layout": self.layout}
+        return {"kind": "sound", **{name: getattr(self, name) for name in names}, **layout}
 
 
-InputSpec = Images | Sound
-
-
-def _check_lengths(lengths: object, x: Tensor, expected: str) -> Tensor:
+def check_lengths(lengths: object, x: Tensor, expected: str) -> Tensor:
     """Valid lengths `[B]`, on the device of `x` `[B,T,…]`. Raises `InputError`."""
     if not isinstance(lengths, Tensor) or lengths.shape != (len(x),) or lengths.is_floating_point():
         kind = "a waveform" if x.ndim == 2 else "a spectrogram"
@@ -224,7 +241,7 @@ def _check_lengths(lengths: object, x: Tensor, expected: str) -> Tensor:
     return lengths.to(x.device)
 
 
-def _fit_time(x: Tensor, size: int) -> Tensor:
+def fit_time(x: Tensor, size: int) -> Tensor:
     """Pad dimension 1 with zeros at its end, or cut it, to `size`."""
     if x.shape[1] >= size:
         return x[:, :size]

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from vpt.backbones.rotary import unrotated
 from vpt.backbones.structure import Block, first_sequence, replace_sequence
 from vpt.errors import PromptError
 from vpt.sites import Tokens
@@ -18,15 +19,21 @@ class Insertion:
 
     def __init__(self, site: Tokens, blocks: list[Block]) -> None:
         self.site = site
-        self.seq_first = blocks[site.first].seq_first
+        self.span = blocks[site.first : site.last + 1]
+        self.seq_first = self.span[0].seq_first
         self.acted = 0
 
-    def install(self, blocks: list[Block]) -> list[RemovableHandle]:
+    @property
+    def silent(self) -> bool:
+        """Whether the tokens never came out again."""
+        return self.acted == 0
+
+    def install(self) -> list[RemovableHandle]:
         """Hook the span's first and last block. A later span leaves before an earlier one, as brackets do."""
-        first, last = blocks[self.site.first].module, blocks[self.site.last].module
         return [
-            first.register_forward_pre_hook(self.enter, with_kwargs=True),
-            last.register_forward_hook(self.leave, prepend=True),
+            self.span[0].module.register_forward_pre_hook(self.enter, with_kwargs=True),
+            *(b.module.register_forward_pre_hook(self.keep_angles, with_kwargs=True) for b in self.span if b.rotary),
+            self.span[-1].module.register_forward_hook(self.leave, prepend=True),
         ]
 
     def enter(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
@@ -37,6 +44,10 @@ class Insertion:
         batch_first = x.transpose(0, 1) if self.seq_first else x
         joined = torch.cat([self.site.make(batch_first).to(x.dtype), batch_first], dim=1)
         return replace_sequence(args, kwargs, joined.transpose(0, 1) if self.seq_first else joined)
+
+    def keep_angles(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
+        """Before a block with rotary angles: none for the tokens in front."""
+        return args, unrotated(kwargs, self.site.count)
 
     def leave(self, module: nn.Module, args: tuple, output: Any) -> Any:
         """After block `last`: `[B,count+N,D]` → `[B,N,D]`; further outputs of the block pass unchanged."""

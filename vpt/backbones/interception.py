@@ -1,7 +1,11 @@
-"""Keys and values beside a block's own: `scaled_dot_product_attention` is intercepted while the block's attention runs."""
+"""What changes inside a block's attention: `scaled_dot_product_attention` is intercepted while the attention runs.
+
+Learned rows come beside the keys and values; masks and biases grow with tokens that were inserted.
+"""
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -10,15 +14,17 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
-from vpt.backbones.structure import Block
+from vpt.backbones.multihead import multi_head_attention
+from vpt.backbones.structure import Block, fused
+from vpt.backbones.watching import SDPA_NAMES
 from vpt.errors import PromptError
 from vpt.sites import KeyValues
 
-SDPA_NAMES = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
+Rows = tuple[Tensor, Tensor, Tensor | None]
 
 
 class AttentionMode(TorchFunctionMode):
-    """While active, hands every call of `scaled_dot_product_attention` to `rewrite(arguments)` first."""
+    """While active, every scaled dot-product attention goes through `interception.attend`, torch's own module included."""
 
     def __init__(self, interception: Interception) -> None:
         super().__init__()
@@ -26,23 +32,38 @@ class AttentionMode(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         kwargs = kwargs or {}
-        if func is not F.scaled_dot_product_attention:
-            return func(*args, **kwargs)
-        call = dict(zip(SDPA_NAMES, args, strict=False)) | kwargs
-        return func(**self.interception.rewrite(call))
+        if func is F.scaled_dot_product_attention:
+            return self.interception.attend(dict(zip(SDPA_NAMES, args, strict=False)) | kwargs)
+        if func is F.multi_head_attention_forward:
+            return multi_head_attention(self.interception.attend, *args, **kwargs)
+        return func(*args, **kwargs)
 
 
 class Interception:
-    """The `KeyValues` sites of one block at work; `acted` counts the attention calls that were given their rows."""
+    """All that acts inside one block's attention; `acted` counts the attention calls that were seen.
 
-    def __init__(self, sites: list[KeyValues]) -> None:
-        self.sites = sites
+    sites: `KeyValues` of this block. recorded: rows that deep tokens left there for this forward. inserted: whether tokens
+    were put in front, so that masks are too small.
+    """
+
+    def __init__(self, block: Block) -> None:
+        self.block = block
+        self.sites: list[KeyValues] = []
+        self.recorded: list[Rows] = []
+        self.inserted = False
         self.acted = 0
-        self._active: list[AttentionMode] = []
+        self._capturing = False
+        self._captured: tuple[Tensor, Tensor] | None = None
+        self._active: list[ExitStack] = []
 
-    def install(self, blocks: list[Block]) -> list[RemovableHandle]:
+    @property
+    def silent(self) -> bool:
+        """Whether something here should have acted and did not."""
+        return self.acted == 0
+
+    def install(self) -> list[RemovableHandle]:
         """Hook the attention module only: a torch-function mode costs a little on every call inside it."""
-        attention = blocks[self.sites[0].block].attention
+        attention = self.block.attention
         return [
             attention.register_forward_pre_hook(self.enter),
             attention.register_forward_hook(self.leave, always_call=True),
@@ -50,36 +71,66 @@ class Interception:
 
     def enter(self, module: nn.Module, args: tuple) -> None:
         """Before the attention module."""
-        mode = AttentionMode(self)
-        mode.__enter__()
-        self._active.append(mode)
+        stack = ExitStack()
+        stack.enter_context(fused(module))
+        stack.enter_context(AttentionMode(self))
+        self._active.append(stack)
 
     def leave(self, module: nn.Module, args: tuple, output: Any) -> None:
         """After the attention module, also when it raised."""
-        self.release()
+        if self._active:
+            self._active.pop().close()
 
     def release(self) -> None:
-        """Leave every mode that is still active."""
+        """Leave every mode that is still active, and let go of recorded rows."""
         while self._active:
-            self._active.pop().__exit__(None, None, None)
+            self._active.pop().close()
+        self.recorded, self._captured, self._capturing = [], None, False
 
-    def rewrite(self, call: dict[str, Any]) -> dict[str, Any]:
-        """SDPA's arguments with each site's rows in front of the keys and values, and its mask padded to match."""
-        for site in self.sites:
-            key, value = call["key"], call["value"]
-            if call.get("is_causal"):
-                raise PromptError("This attention is causal: a key/value prefix has no place in it.")
-            keys, values, bias = site.make(key, value)
-            call["key"] = _in_front(keys, key)
-            call["value"] = _in_front(values, value)
-            call["attn_mask"] = _pad_mask(call.get("attn_mask"), bias, call["query"], key, site.count)
+    def capture(self, run: Any) -> tuple[Tensor, Tensor]:
+        """The keys and values `[B,heads,P,d]` that the attention makes while `run()` sends rows through it."""
+        self._capturing, self._captured = True, None
+        try:
+            run()
+        finally:
+            self._capturing = False
+        if self._captured is None:
+            raise PromptError(f"Block {self.block.name} never called torch's scaled_dot_product_attention on prompt rows.")
+        captured, self._captured = self._captured, None
+        return captured
+
+    def attend(self, call: dict[str, Any]) -> Tensor:
+        """SDPA with each site's rows in front of the keys and values, and its mask grown to match."""
+        if self._capturing:
+            self._captured = self._captured or (call["key"], call["value"])
+            return torch.zeros_like(call["query"])
+        if call.get("is_causal"):
+            raise PromptError("This attention is causal: prompts have no place in it that every token sees.")
+        if self.inserted and call.get("attn_mask") is not None:
+            call["attn_mask"] = _grown(call["attn_mask"], call["query"], call["key"])
+        key, value = call["key"], call["value"]
+        rows = [(site.make(key, value), site.count) for site in self.sites] + [(r, r[0].shape[-2]) for r in self.recorded]
+        for (keys, values, bias), count in rows:
+            mask = _pad_mask(call.get("attn_mask"), bias, call["query"], call["key"], count)
+            call |= {"key": _in_front(keys, call["key"]), "value": _in_front(values, call["value"]), "attn_mask": mask}
         self.acted += 1
-        return call
+        return F.scaled_dot_product_attention(**call)
 
 
 def _in_front(rows: Tensor, own: Tensor) -> Tensor:
-    rows = rows.to(own.dtype).expand(len(own), *rows.shape[1:])
-    return torch.cat([rows, own], dim=-2)
+    return torch.cat([_per_window(rows, len(own)).to(own.dtype).expand(len(own), *rows.shape[1:]), own], dim=-2)
+
+
+def _per_window(rows: Tensor, batch: int) -> Tensor:
+    """Rows of B samples for `batch` = B · windows attentions, which lie sample by sample."""
+    return rows if len(rows) in (1, batch) else rows.repeat_interleave(batch // len(rows), dim=0)
+
+
+def _grown(mask: Tensor, query: Tensor, key: Tensor) -> Tensor:
+    """A mask or bias for tokens that were put in front: they see every token and every token sees them, with no bias."""
+    columns = key.shape[-2] - mask.shape[-1] if mask.shape[-1] > 1 else 0
+    rows = query.shape[-2] - mask.shape[-2] if mask.shape[-2] > 1 else 0
+    return F.pad(mask, (columns, 0, rows, 0), value=1.0 if mask.dtype == torch.bool else 0.0)
 
 
 def _pad_mask(mask: Tensor | None, bias: Tensor | None, query: Tensor, key: Tensor, count: int) -> Tensor | None:
@@ -91,9 +142,10 @@ def _pad_mask(mask: Tensor | None, bias: Tensor | None, query: Tensor, key: Tens
     elif mask.dtype == torch.bool and bias is not None:
         mask = torch.zeros_like(mask, dtype=query.dtype).masked_fill(~mask, float("-inf"))
     seen = mask.new_ones if mask.dtype == torch.bool else mask.new_zeros
+    mask = mask.expand(*mask.shape[:-1], key.shape[-2])
     rows = seen(*mask.shape[:-1], count)
     if bias is None:
         return torch.cat([rows, mask], dim=-1)
-    rows = rows + bias.to(rows.dtype)
+    rows = rows + _per_window(bias, len(query)).to(rows.dtype)
     batch = [max(a, b) for a, b in zip(rows.shape[:-1], mask.shape[:-1], strict=True)]
     return torch.cat([rows.expand(*batch, count), mask.expand(*batch, mask.shape[-1])], dim=-1)

@@ -11,10 +11,13 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from vpt.backbones.ast import ast_sound, is_ast, resized_positions
+from vpt.backbones.ast import is_ast, resized_positions
 from vpt.backbones.base import Backbone
 from vpt.backbones.check import check
-from vpt.backbones.inputs import Images, InputSpec, Sound
+from vpt.backbones.describing import class_names, describe_inputs
+from vpt.backbones.inputs import Images, Sound
+from vpt.backbones.towers import open_tower
+from vpt.backbones.waveform import InputSpec
 from vpt.errors import BackboneError
 
 ASSETS = next(
@@ -23,13 +26,25 @@ ASSETS = next(
 
 # classes that the project's own tests put through `check`; any other is checked when it is opened
 SEEN = {
-    "timm.models.vision_transformer.VisionTransformer",
-    "timm.models.deit.VisionTransformerDistilled",
-    "transformers.models.vit.modeling_vit.ViTModel",
-    "transformers.models.vit.modeling_vit.ViTForImageClassification",
-    "transformers.models.audio_spectrogram_transformer.modeling_audio_spectrogram_transformer.ASTModel",
-    "transformers.models.audio_spectrogram_transformer.modeling_audio_spectrogram_transformer.ASTForAudioClassification",
-}
+    "timm.models": {
+        "vision_transformer.VisionTransformer", "deit.VisionTransformerDistilled", "beit.Beit", "eva.Eva", "cait.Cait",
+        "swin_transformer.SwinTransformer",
+    },
+    "transformers.models": {
+        "vit.modeling_vit.ViTModel", "vit.modeling_vit.ViTForImageClassification",
+        "audio_spectrogram_transformer.modeling_audio_spectrogram_transformer.ASTModel",
+        "audio_spectrogram_transformer.modeling_audio_spectrogram_transformer.ASTForAudioClassification",
+        "deit.modeling_deit.DeiTForImageClassificationWithTeacher", "dinov2.modeling_dinov2.Dinov2ForImageClassification",
+        "dinov2_with_registers.modeling_dinov2_with_registers.Dinov2WithRegistersModel",
+        "dinov3_vit.modeling_dinov3_vit.DINOv3ViTModel", "clip.modeling_clip.CLIPVisionModel",
+        "siglip.modeling_siglip.SiglipVisionModel", "beit.modeling_beit.BeitForImageClassification",
+        "swin.modeling_swin.SwinForImageClassification", "wav2vec2.modeling_wav2vec2.Wav2Vec2ForSequenceClassification",
+        "hubert.modeling_hubert.HubertModel", "whisper.modeling_whisper.WhisperEncoder",
+        "videomae.modeling_videomae.VideoMAEForVideoClassification", "clap.modeling_clap.ClapAudioModel",
+    },
+    "torchvision.models": {"vision_transformer.VisionTransformer", "swin_transformer.SwinTransformer"},
+}  # fmt: skip
+SEEN_NAMES = {f"{package}.{name}" for package, names in SEEN.items() for name in names}
 
 
 def load_backbone(
@@ -49,7 +64,8 @@ def load_backbone(
     source: a timm name with its tag ("vit_base_patch16_224.augreg_in21k"), a Hugging Face id ("google/vit-base-patch16-224")
     or local folder, a bundled name ("vpt:vit-p8-64"), or an `nn.Module`. weights: "pretrained", "random" (drawn from
     `seed`), or a file (safetensors, or a torch checkpoint read with weights_only). inputs: `vpt.Images` or `vpt.Sound`
-    where the model does not say, or to override it. seconds: clip length of an AST; its position grid is interpolated.
+    where the model does not say, or to override it. seconds: clip length of an AST, whose position grid is interpolated, or of
+    a wav2vec2. Of a model with several towers (CLIP, CLAP, Whisper), the one that fits the input is opened, and is named.
     blocks: path of the list of blocks where structure does not show it. pool: "first" or "mean" for models that return
     tokens. classes: names of the logits. options: passed to the library that builds the model (num_classes=…,
     img_size=…, attn_implementation=…). Raises `BackboneError`.
@@ -62,8 +78,8 @@ def load_backbone(
         model, identity = source, {"kind": "module", "source": f"{type(source).__module__}.{type(source).__qualname__}"}
     else:
         model, identity, facts = _open(str(source), str(weights), seed, options)
-    if seconds is not None:
-        identity["seconds"] = seconds
+    model, tower = open_tower(model, inputs.kind if inputs is not None else None)
+    identity |= ({"tower": tower} if tower else {}) | ({"seconds": seconds} if seconds is not None else {})
     inputs = inputs or facts.get("inputs") or describe_inputs(model, facts, seconds)
     overrides: dict[str, Tensor] = {}
     if is_ast(model) and isinstance(inputs, Sound):
@@ -72,45 +88,14 @@ def load_backbone(
         model,
         inputs,
         identity=identity,
-        class_names=classes or facts.get("class_names") or _class_names(model),
+        class_names=classes or facts.get("class_names") or class_names(model),
         blocks=blocks,
         pool=pool or facts.get("pool"),
         overrides=overrides,
     )
-    if f"{type(model).__module__}.{type(model).__name__}" not in SEEN:
+    if f"{type(model).__module__}.{type(model).__name__}" not in SEEN_NAMES:
         check(backbone).raise_if_failed()
     return backbone
-
-
-def describe_inputs(model: nn.Module, facts: dict[str, Any], seconds: float | None = None) -> InputSpec:
-    """What a model says of its own input: timm's and transformers' configs. Raises `BackboneError` if it says nothing."""
-    config = getattr(model, "config", None)
-    if is_ast(model):
-        return ast_sound(config, facts, seconds)
-    if seconds is not None:
-        raise BackboneError(f"seconds= is for audio spectrogram transformers; {type(model).__name__} says nothing of sound.")
-    size = getattr(getattr(model, "patch_embed", None), "img_size", None)
-    cfg = getattr(model, "pretrained_cfg", None) or {}
-    if size or cfg:
-        names = ("mean", "std", "crop_pct", "interpolation")
-        channels = next((m.in_channels for m in model.modules() if isinstance(m, nn.Conv2d)), 3)
-        known = {name: cfg[name] for name in names if cfg.get(name) is not None}
-        for name in ("mean", "std"):
-            if name in known and len(known[name]) != channels:
-                known[name] = (sum(known[name]) / len(known[name]),)
-        known = {"mean": (0.0,), "std": (1.0,)} | known if channels != 3 else known
-        return Images(size=tuple(size or cfg["input_size"][1:]), channels=channels, **known)
-    size = getattr(config, "image_size", None)
-    if size is not None:
-        mean, std = facts.get("image_mean", (0.5, 0.5, 0.5)), facts.get("image_std", (0.5, 0.5, 0.5))
-        channels = getattr(config, "num_channels", 3)
-        return Images(
-            size=size, mean=tuple(mean[:channels]), std=tuple(std[:channels]), channels=channels, interpolation="bilinear"
-        )
-    raise BackboneError(
-        f"{type(model).__name__} does not say what its input looks like. Say it: load_backbone(model, "
-        "inputs=vpt.Images(size=(H, W), mean=…, std=…)) or inputs=vpt.Sound(sample_rate=…, samples=…, frames=…, bins=…)."
-    )
 
 
 def bundled() -> dict[str, dict[str, Any]]:
@@ -184,8 +169,9 @@ def _open_transformers(source: str, pretrained: bool, options: dict[str, Any]) -
     config = transformers.AutoConfig.from_pretrained(source, trust_remote_code=False)
     architecture = (getattr(config, "architectures", None) or ["AutoModel"])[0]
     auto = transformers.AutoModel
-    if architecture.endswith(("ForImageClassification", "ForAudioClassification")):
-        auto = getattr(transformers, "AutoModel" + architecture[architecture.index("For") :])
+    if architecture.endswith("Classification"):
+        kind = architecture[architecture.index("For") :]
+        auto = getattr(transformers, "AutoModel" + {"ForSequenceClassification": "ForAudioClassification"}.get(kind, kind), auto)
     facts = _preprocessor(source)
     if architecture == "ViTModel":
         options = options | {"add_pooling_layer": False}
@@ -217,21 +203,3 @@ def _load_weights(model: nn.Module, path: Path) -> None:
         raise BackboneError(f"Found no weights at {path}.") from error
     except (RuntimeError, SafetensorError, pickle.UnpicklingError, KeyError, ValueError, OSError) as error:
         raise BackboneError(f"{path} does not hold the weights of {type(model).__name__}: {error}") from error
-
-
-def _class_names(model: nn.Module) -> list[str] | None:
-    """Names of the logits, where the model's library knows them."""
-    names = getattr(getattr(model, "config", None), "id2label", None)
-    if names:
-        found = [str(names[i]) for i in sorted(names)]
-        generic = all(name == f"LABEL_{i}" for i, name in enumerate(found))
-        has_head = type(model).__name__.endswith("Classification")
-        return found if has_head and not generic else None
-    if getattr(model, "pretrained_cfg", None) and getattr(model, "num_classes", 0) in (1000, 11821, 21841, 21843):
-        from timm.data import ImageNetInfo, infer_imagenet_subset
-
-        subset = infer_imagenet_subset(model)
-        if subset:
-            info = ImageNetInfo(subset)
-            return [info.index_to_description(i) for i in range(info.num_classes())]
-    return None

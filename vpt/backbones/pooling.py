@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -17,11 +18,11 @@ def class_token_named(model: nn.Module) -> bool:
     return any(name.rsplit(".", 1)[-1] in CLASS_TOKENS for name, _ in model.named_parameters())
 
 
-def pooled(answer: Any, pool: str, own: bool, valid: Tensor | None) -> Tensor:
+def pooled(answer: Any, pool: str, own: bool, valid: Callable[[int], Tensor] | None) -> Tensor:
     """A model's answer → features `[B,D]`.
 
     Its own pooled output if `own` allows and it has one; features `[B,D]` as they are; else tokens `[B,N,D]` pooled as `pool`
-    says: "first", or "mean" over the valid share `[B]` of positions (sound), or over all. Raises `BackboneError` for another
+    says: "first", or "mean" over `valid(N)` `[B]` positions of each clip (sound), or over all. Raises `BackboneError` for another
     answer.
     """
     tokens = answer if isinstance(answer, Tensor) else getattr(answer, "last_hidden_state", None)
@@ -38,5 +39,5 @@ def pooled(answer: Any, pool: str, own: bool, valid: Tensor | None) -> Tensor:
     if valid is None:
         return tokens.mean(1)
     count = tokens.shape[1]
-    mask = torch.arange(count, device=tokens.device) < (valid * count).ceil().view(-1, 1)
+    mask = torch.arange(count, device=tokens.device) < valid(count).view(-1, 1)
     return (tokens * mask.unsqueeze(2)).sum(1) / mask.sum(1, keepdim=True)

@@ -1,17 +1,15 @@
-"""Find a transformer's blocks, attention and classifier by structure and by watching one forward. No table of paths."""
+"""Find a transformer's blocks and their attention by structure. No table of paths."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch._dynamo.eval_frame import OptimizedModule
-from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
-from torch.utils.hooks import RemovableHandle
 
 from vpt.errors import BackboneError
 
@@ -21,7 +19,9 @@ class Block:
     """One transformer block: its module, the attention inside it, and what one forward showed of them.
 
     width: D of its tokens `[B,N,D]`. heads, head_dim: of the keys that `scaled_dot_product_attention` was given, None
-    where it was never called. seq_first: tokens are `[N,B,D]`. masked: it gets token-sized tensors besides the tokens.
+    where it was never called. seq_first: tokens are `[N,B,D]`. masked: that attention was given a mask or bias. rotary: the
+    argument that holds rotary angles. unknown: an argument with one entry per token of which nothing else is known. grid:
+    the block gets maps `[B,H,W,D]`. windowed: its attention sees windows `[B·windows,n,D]`, and norm comes before them.
     """
 
     name: str
@@ -31,7 +31,12 @@ class Block:
     heads: int | None = None
     head_dim: int | None = None
     seq_first: bool = False
-    masked: str | None = None
+    masked: bool = False
+    rotary: str | None = None
+    unknown: str | None = None
+    grid: bool = False
+    windowed: bool = False
+    norm: nn.Module | None = None
 
 
 @dataclass
@@ -51,6 +56,14 @@ def first_sequence(args: tuple, kwargs: dict[str, Any]) -> Tensor | None:
     return None
 
 
+def tokens_among(args: tuple, kwargs: dict[str, Any]) -> Tensor | None:
+    """A block's tokens: its sequence `[B,N,D]`, or else its first tensor of four dimensions, a map `[B,H,W,D]`."""
+    sequence = first_sequence(args, kwargs)
+    if sequence is not None:
+        return sequence
+    return next((v for v in (*args, *kwargs.values()) if isinstance(v, Tensor) and v.ndim == 4 and v.is_floating_point()), None)
+
+
 def replace_sequence(args: tuple, kwargs: dict[str, Any], new: Tensor) -> tuple[tuple, dict[str, Any]]:
     """The same arguments with the token sequence replaced."""
     old = first_sequence(args, kwargs)
@@ -68,100 +81,50 @@ def _holds_attention(module: nn.Module) -> Iterator[nn.Module]:
 
 
 def block_lists(model: nn.Module) -> list[tuple[str, nn.Module]]:
-    """Every list of two or more modules of one class whose first holds an attention module, longest first."""
+    """Every list of modules of one class whose first holds an attention module, and which holds no such list itself."""
     found = []
     for name, module in model.named_modules():
-        if not isinstance(module, (nn.ModuleList, nn.Sequential)) or len(module) < 2:
+        if not isinstance(module, (nn.ModuleList, nn.Sequential)) or not len(module):
             continue
         if len({type(child) for child in module}) == 1 and next(_holds_attention(module[0]), None) is not None:
             found.append((name, module))
-    outermost = [(n, m) for n, m in found if not any(n.startswith(f"{o}.") for o, _ in found if o)]
-    return sorted(outermost, key=lambda item: -len(item[1]))  # type: ignore[arg-type]
+    return [(n, m) for n, m in found if not any(o.startswith(f"{n}.") if n else o for o, _ in found)]
 
 
 def candidates(model: nn.Module, path: str | None) -> list[list[Block]]:
-    """Lists of blocks to watch: the one at `path`, or those found by structure. Raises `BackboneError` for a bad path."""
-    if path is None:
-        lists = block_lists(model)
-    else:
+    """Lists of blocks to watch, longest first: the one at `path`, or those found by structure.
+
+    The lists of a model with stages (Swin) hold blocks of one class and are tried as one. Raises `BackboneError` for a bad path.
+    """
+    lists = block_lists(model)
+    if path is not None:
         try:
             lists = [(path, model.get_submodule(path))]
         except AttributeError as error:
-            near = ", ".join(name for name, _ in block_lists(model)) or "none found by structure"
+            near = ", ".join(name for name, _ in lists) or "none found by structure"
             raise BackboneError(f"{type(model).__name__} has no module {path!r} (blocks=…). Lists of blocks: {near}.") from error
-    return [
+    single = [
         [Block(f"{name}.{i}", child, next(_holds_attention(child), child)) for i, child in child_list.named_children()]
         for name, child_list in lists
     ]
+    stages: dict[type, list[Block]] = {}
+    for blocks in single:
+        stages.setdefault(type(blocks[0].module), []).extend(blocks)
+    found = [*stages.values(), *single] if len(stages) < len(single) else single
+    return sorted((blocks for blocks in found if len(blocks) > 1 or path is not None), key=lambda blocks: -len(blocks))
 
 
-class _Watcher(TorchFunctionMode):
-    """Hooks for one forward: blocks' inputs, SDPA's keys, linear layers' 2-D outputs. Removed by `close`."""
-
-    def __init__(self, model: nn.Module, lists: list[list[Block]], batch: int) -> None:
-        super().__init__()
-        self.batch = batch
-        self.inside: Block | None = None
-        self.calls: list[Block] = []
-        self.linears: list[tuple[nn.Linear, Tensor, Tensor]] = []
-        self.embedding = 0
-        self.handles: list[RemovableHandle] = []
-        for block in (b for blocks in lists for b in blocks):
-            self.handles.append(block.module.register_forward_pre_hook(self._bind(block), with_kwargs=True))
-        for module in model.modules():
-            if isinstance(module, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)):
-                self.handles.append(module.register_forward_hook(self._layer))
-
-    def _bind(self, block: Block) -> Any:
-        def before(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
-            x = first_sequence(args, kwargs)
-            if x is None:
-                return
-            self.inside = block
-            self.calls.append(block)
-            block.width = x.shape[-1]
-            block.seq_first = x.shape[0] != self.batch and x.shape[1] == self.batch
-            count = x.shape[0] if block.seq_first else x.shape[1]
-            extra = {f"argument {i}": value for i, value in enumerate(args)} | kwargs
-            for name, value in extra.items():
-                if isinstance(value, Tensor) and value is not x and count in value.shape:
-                    block.masked = name
-
-        return before
-
-    def _layer(self, module: nn.Module, args: tuple, output: Tensor) -> None:
-        if not self.embedding:
-            self.embedding = module.weight[0].numel()  # type: ignore[index]
-        if isinstance(module, nn.Linear) and output.ndim == 2:
-            self.linears.append((module, args[0], output))
-
-    def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
-        kwargs = kwargs or {}
-        if func is F.scaled_dot_product_attention and self.inside is not None:
-            key = kwargs.get("key", args[1] if len(args) > 1 else None)
-            if key is not None and key.ndim == 4 and self.inside.heads is None:
-                self.inside.heads, self.inside.head_dim = key.shape[1], key.shape[3]
-        return func(*args, **kwargs)
-
-    def close(self) -> None:
-        for handle in self.handles:
-            handle.remove()
-
-
-def watch(model: nn.Module, x: Tensor, path: str | None, run: Callable[[Tensor], Any]) -> Structure:
-    """Run one forward on `x` and say what it showed. Raises `BackboneError` if the blocks named by `path` were not used."""
-    lists = candidates(model, path)
-    watcher = _Watcher(model, lists, len(x))
+@contextmanager
+def fused(attention: nn.Module) -> Iterator[None]:
+    """Inside, an attention of timm that can call `scaled_dot_product_attention` does so (Swin does not by default)."""
+    switched = [m for m in attention.modules() if getattr(m, "fused_attn", None) is False]
+    for module in switched:
+        module.fused_attn = True  # type: ignore[assignment]
     try:
-        with torch.no_grad(), watcher:
-            answer = logits_of(run(x))
+        yield
     finally:
-        watcher.close()
-    used = [blocks for blocks in lists if [b for b in watcher.calls if any(b is c for c in blocks)] == blocks]
-    if path is not None and not used:
-        raise BackboneError(f"The modules in blocks={path!r} were not called once each, in order, with tokens [B,N,D].")
-    classifiers = _classifiers(watcher.linears, answer) if answer is not None and answer.ndim == 2 else []
-    return Structure(used[0] if used else [], classifiers, watcher.embedding)
+        for module in switched:
+            module.fused_attn = False  # type: ignore[assignment]
 
 
 def logits_of(output: Any) -> Tensor | None:
@@ -169,16 +132,6 @@ def logits_of(output: Any) -> Tensor | None:
     if isinstance(output, Tensor):
         return output
     return getattr(output, "logits", None)
-
-
-def _classifiers(linears: list[tuple[nn.Linear, Tensor, Tensor]], answer: Tensor) -> list[nn.Linear]:
-    """The linear layers whose outputs, averaged, are the model's answer: one, or two in a distilled model."""
-    same = [(layer, out) for layer, _, out in linears if out.shape == answer.shape]
-    for count in (1, 2):
-        tail = same[-count:]
-        if len(tail) == count and torch.allclose(sum(out for _, out in tail) / count, answer, atol=1e-5, rtol=1e-4):  # type: ignore[arg-type]
-            return [layer for layer, _ in tail]
-    return []
 
 
 def refuse_compiled(model: nn.Module) -> None:

@@ -46,9 +46,15 @@ class PixelPrompt(Prompt):
         return (Pixels(self.apply_to),)
 
     def apply_to(self, x: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """(input, valid frames) → the same with the prompt in it, as new tensors. Raises `PromptError` on another shape."""
-        if tuple(x.shape[1:]) != self.shape:
+        """(input, valid frames) → the same with the prompt in it, as new tensors; in a video `[B,frames,C,H,W]` in every picture.
+
+        Raises `PromptError` on another shape.
+        """
+        video = self.is_image and x.ndim == 5
+        if tuple(x.shape[1 + video :]) != self.shape:
             raise PromptError(f"Found inputs {list(x.shape)} under a prompt made for [B,{','.join(map(str, self.shape))}].")
+        if video:
+            return self._act(x.flatten(0, 1), None)[0].unflatten(0, x.shape[:2]), lengths
         return self._act(x, lengths)
 
     def _act(self, x: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
@@ -60,10 +66,10 @@ class PixelPrompt(Prompt):
 
 
 def space_of(backbone: Any, bound: float | str | None) -> dict[str, Any]:
-    """The space of a backbone\'s input. bound "default": 1 on images, 3 σ on sound."""
+    """The space of a backbone's input. bound "default": 1 on images, 3 σ on sound."""
     inputs = backbone.inputs
     limit = BOUNDS[inputs.kind] if bound == "default" else bound
-    return {"shape": list(inputs.shape), "bound": limit, "base": inputs.base, "unit": inputs.unit}
+    return {"shape": list(inputs.shape[-3:]), "bound": limit, "base": inputs.base, "unit": inputs.unit}
 
 
 @torch.no_grad()

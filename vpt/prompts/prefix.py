@@ -17,21 +17,39 @@ from vpt.sites import KeyValues
 class Prefix(Prompt):
     """attn(x) = softmax(Q [P_K; K]ᵀ/√d) [P_V; V], with P_K and P_V learned, put in after the block's own projections.
 
-    keys, values: parameters `[blocks, heads, count, head_dim]`. dropout: on both, per sample. Raises `PromptError` for
-    sizes below 1 or a dropout outside [0, 1).
+    keys, values: parameters `[blocks, heads, count, head_dim]`; a list of `[heads, count, head_dim]` where heads differ between
+    blocks (Swin), then `heads` and `head_dim` are given as lists. dropout: on both, per sample (with windows: per window).
+    Raises `PromptError` for sizes below 1 or a dropout outside [0, 1).
     """
 
-    def __init__(self, count: int, heads: int, head_dim: int, blocks: Sequence[int], dropout: float = 0.0) -> None:
+    def __init__(
+        self, count: int, heads: int | Sequence[int], head_dim: int | Sequence[int], blocks: Sequence[int], dropout: float = 0.0
+    ) -> None:
         super().__init__()
         blocks = list(blocks)
-        positive(count=count, heads=heads, head_dim=head_dim, blocks=len(blocks))
+        positive(count=count, blocks=len(blocks))
+        sizes = [[size] * len(blocks) if isinstance(size, int) else list(size) for size in (heads, head_dim)]
+        if any(len(size) != len(blocks) for size in sizes):
+            raise PromptError(
+                f"Found heads={heads}, head_dim={head_dim} for {len(blocks)} blocks; needed is one of each per block."
+            )
+        self.sizes = list(zip(*sizes, strict=True))
+        for number, size in self.sizes:
+            positive(heads=number, head_dim=size)
         share(dropout=dropout)
         self.count, self.heads, self.head_dim = count, heads, head_dim
         self.blocks = choose_blocks(blocks, max(blocks) + 1)
         self.dropout = nn.Dropout(dropout)
-        shape, bound = (len(blocks), heads, count, head_dim), vpt_bound(heads * head_dim, heads * head_dim)
-        self.keys = nn.Parameter(torch.empty(shape).uniform_(-bound, bound))
-        self.values = nn.Parameter(torch.empty(shape).uniform_(-bound, bound))
+        self.keys, self.values = self._rows(), self._rows()
+
+    def _rows(self) -> nn.Parameter | nn.ParameterList:
+        rows = [torch.empty(heads, self.count, size) for heads, size in self.sizes]
+        for (heads, size), block in zip(self.sizes, rows, strict=True):
+            bound = vpt_bound(heads * size, heads * size)
+            block.uniform_(-bound, bound)
+        if len(set(self.sizes)) == 1:
+            return nn.Parameter(torch.stack(rows))
+        return nn.ParameterList([nn.Parameter(block) for block in rows])
 
     @classmethod
     def like(
@@ -50,10 +68,9 @@ class Prefix(Prompt):
         check_init(init, examples)
         chosen = choose_blocks(blocks, backbone.depth)
         backbone.require_attention(chosen)
-        sizes = {backbone.heads[i] for i in chosen}
-        if len(sizes) > 1:
-            raise PromptError(f"Found blocks of different head sizes {sorted(sizes)}; name blocks of one size: blocks=[…].")
-        heads, head_dim = sizes.pop()
+        sizes = [backbone.heads[i] for i in chosen]
+        one = len(set(sizes)) == 1
+        heads, head_dim = sizes[0] if one else tuple(list(parts) for parts in zip(*sizes, strict=True))
         prompt = cls(count, heads, head_dim, chosen, dropout)
         prompt._fill(backbone, init, examples, seed)
         return prompt
@@ -61,17 +78,17 @@ class Prefix(Prompt):
     @torch.no_grad()
     def _fill(self, backbone: Any, init: Init, examples: Any, seed: int) -> None:
         generator = torch.Generator().manual_seed(seed)
-        bound = vpt_bound(backbone.patch_dim, self.heads * self.head_dim)
-        for name, rows in (("keys", self.keys), ("values", self.values)):
-            if init == "zeros":
-                rows.zero_()
-            elif init == "uniform":
-                rows.copy_((torch.rand(rows.shape, generator=generator) * 2 - 1) * bound)
-            else:
-                recorded = backbone.record(examples)
-                for i, block in enumerate(self.blocks):  # the same tokens' keys and values: the same seed for both
+        recorded = backbone.record(examples) if init == "data" else None
+        for name, parameter in (("keys", self.keys), ("values", self.values)):
+            for i, (block, rows) in enumerate(zip(self.blocks, parameter, strict=True)):
+                if init == "zeros":
+                    rows.zero_()
+                elif recorded is None:
+                    bound = vpt_bound(backbone.patch_dim, self.sizes[i][0] * self.sizes[i][1])
+                    rows.copy_((torch.rand(rows.shape, generator=generator) * 2 - 1) * bound)
+                else:  # the same tokens' keys and values: the same seed for both
                     own = recorded[block][name].transpose(1, 2).flatten(0, 1)
-                    rows[i] = draw_rows(own, self.count, seed + i).transpose(0, 1)
+                    rows.copy_(draw_rows(own, self.count, seed + i).transpose(0, 1))
 
     def sites(self) -> tuple[KeyValues, ...]:
         """One site per block."""

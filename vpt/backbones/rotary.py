@@ -1,0 +1,23 @@
+"""Rotary positions (timm's EVA, DINOv3, Perception Encoder, rope ViTs): tokens in front are not rotated.
+
+timm rotates all but the first `num_prefix_tokens` of a sequence by the rows of `rope`. With P tokens in front, the P rows
+more that this leaves to be rotated get the angle zero, so that every other token keeps its own.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+ARGUMENT = "rope"
+
+
+def unrotated(kwargs: dict[str, Any], count: int) -> dict[str, Any]:
+    """The same arguments with `count` rows of angle zero in front of `rope` `[…,N,2·d]`, whose halves are sine and cosine."""
+    rope = kwargs.get(ARGUMENT)
+    if rope is None:
+        return kwargs
+    sine, cosine = rope[..., :1, :].expand(*rope.shape[:-2], count, -1).chunk(2, dim=-1)
+    zero = torch.cat([torch.zeros_like(sine), torch.ones_like(cosine)], dim=-1)
+    return kwargs | {ARGUMENT: torch.cat([zero, rope], dim=-2)}
