@@ -36,7 +36,9 @@ def test_class_lists_must_have_different_names(make, classes):
 
 
 def test_readouts_are_found_by_name():
-    assert {name: cls.__name__ for name, cls in READOUTS.items()} == {n: n for n in ("Identity", "Linear", "NearestMean")}
+    assert {name: cls.__name__ for name, cls in READOUTS.items()} == {
+        n: n for n in ("Identity", "Linear", "NearestMean", "LabelMap")
+    }
 
 
 # --- Identity ---------------------------------------------------------------------------------------------------------
@@ -60,9 +62,11 @@ def test_identity_finds_classes_by_name_in_the_order_wanted():
 
 
 def test_identity_by_index():
-    readout = Identity(["x", "y", "z"], index=[2, 2, 0])
+    readout = Identity(["x", "y", "z"], index=[2, 3, 0])
     readout.bind(backbone(None, 4))
-    assert readout(LOGITS).tolist() == [[2, 2, 0], [6, 6, 4]]
+    assert readout(LOGITS).tolist() == [[2, 3, 0], [6, 7, 4]]
+    with pytest.raises(PromptError, match="two classes one logit"):
+        Identity(["x", "y"], index=[1, 1])
     bare = Identity(index=[3])
     bare.bind(ANIMALS)
     assert (bare.count, bare(LOGITS).tolist()) == (1, [[3], [7]])
@@ -223,7 +227,7 @@ def test_nearest_mean_before_updates_after_reset_and_with_wrong_labels():
 
 def test_nearest_mean_learns_without_gradients():
     readout = NearestMean(2, 2)
-    assert (readout.trainable, readout.learns_statistics, list(readout.parameters())) == (False, True, [])
+    assert (readout.trainable, readout.refresh, list(readout.parameters())) == (False, "epoch", [])
     readout.update(torch.ones(1, 2, requires_grad=True), torch.tensor([1]))
     assert not readout.sums.requires_grad
     assert set(readout.state_dict()) == {"sums", "counts"}

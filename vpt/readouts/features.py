@@ -1,0 +1,92 @@
+"""Readouts of features: a linear classifier, and nearest class means."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from vpt.errors import DataError, PromptError
+from vpt.readouts.base import Readout
+
+
+class _OnFeatures(Readout):
+    """What readouts of features `[B,D]` share: the width D and its check."""
+
+    def __init__(self, features: int, classes: int | Sequence[str]) -> None:
+        super().__init__(classes)
+        if self.count is None or features < 1:
+            raise PromptError(
+                f"Found features={features}, classes={classes}; needed are a width and the classes' number or names."
+            )
+        self.features = features
+        self.size = (self.count, features)
+
+    def bind(self, backbone: Any) -> None:
+        """Raise `PromptError` if the backbone's features have another width."""
+        if backbone.out_features != self.features:
+            name = type(self).__name__
+            raise PromptError(
+                f"Found {name}({self.features}, …) for features of width {backbone.out_features}; use "
+                f"vpt.{name}(backbone.out_features, classes)."
+            )
+
+    def config(self) -> dict[str, Any]:
+        """Width and classes."""
+        return {"features": self.features, **super().config()}
+
+
+class Linear(_OnFeatures):
+    """A new linear classifier on the features.
+
+    features: D. classes: how many, or their names. Starts at zero, so that the first prediction favours no class.
+    """
+
+    def __init__(self, features: int, classes: int | Sequence[str]) -> None:
+        super().__init__(features, classes)
+        self.weight = nn.Parameter(torch.zeros(self.size))
+        self.bias = nn.Parameter(torch.zeros(self.size[0]))
+
+    def forward(self, out: Tensor) -> Tensor:
+        """Features `[B,D]` → `[B,C]`."""
+        return nn.functional.linear(out, self.weight, self.bias)
+
+
+class NearestMean(_OnFeatures):
+    """Scores a class by minus the squared distance to the mean of its features: −‖x − μ_c‖² (nearest class mean).
+
+    Learns by `update` only. A class that was never seen scores −inf.
+    """
+
+    trainable = False
+    refresh: Literal["never", "once", "epoch", "reuse"] = "epoch"
+    sums: Tensor
+    counts: Tensor
+
+    def __init__(self, features: int, classes: int | Sequence[str]) -> None:
+        super().__init__(features, classes)
+        self.register_buffer("sums", torch.zeros(self.size))
+        self.register_buffer("counts", torch.zeros(self.size[0]))
+
+    def reset(self) -> None:
+        """Forget all examples."""
+        self.sums.zero_()
+        self.counts.zero_()
+
+    @torch.no_grad()
+    def update(self, out: Tensor, y: Tensor) -> None:
+        """Add features `[B,D]` of classes `[B]` to the running means. Raises `DataError` for a label out of range."""
+        if len(y) and not (int(y.min()) >= 0 and int(y.max()) < len(self.counts)):
+            raise DataError(f"Found labels from {int(y.min())} to {int(y.max())}; there are {len(self.counts)} classes.")
+        self.sums.index_add_(0, y, out.detach().to(self.sums.dtype))
+        self.counts.index_add_(0, y, torch.ones_like(y, dtype=self.counts.dtype))
+
+    def forward(self, out: Tensor) -> Tensor:
+        """Features `[B,D]` → `[B,C]`. Raises `PromptError` before any update."""
+        if not bool((self.counts > 0).any()):
+            raise PromptError("NearestMean has seen no examples. Call readout.update(features, labels), or vpt.fit.")
+        means = self.sums / self.counts.clamp(min=1).unsqueeze(1)
+        scores = -torch.cdist(out.float(), means, compute_mode="donot_use_mm_for_euclid_dist").square()
+        return scores.masked_fill(self.counts == 0, float("-inf"))
