@@ -92,7 +92,7 @@ def test_shots_thin_out_only_training(tmp_path):
 
 
 def test_a_class_with_one_example_cannot_be_split(tmp_path):
-    with pytest.raises(DataError, match=r"fewer than 2 examples.*test: 'dog' \(1\)"):
+    with pytest.raises(DataError, match=r"fewer than 3 examples, one each for training, validation, test: 'dog' \(1\)"):
         load(folder(tmp_path, cat=9, dog=1))
 
 
@@ -117,7 +117,7 @@ def test_paths_that_hold_no_data(tmp_path):
     with pytest.raises(DataError, match=r"Found nothing at .*nowhere"):
         load(tmp_path / "nowhere")
     (tmp_path / "photos.zip").write_bytes(b"PK")
-    with pytest.raises(DataError, match=r"photos\.zip is a file; needed is a folder.*Unpack an archive"):
+    with pytest.raises(DataError, match=r"photos\.zip is not a sound zip archive"):
         load(str(tmp_path / "photos.zip"))
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="holds no labelled files"):
@@ -133,6 +133,8 @@ def with_bad_files(root):
     (root / "cat/notes.txt").write_text("hello")
     (root / "dog/song.wav").write_bytes(b"RIFF")
     (root / "dog/noending").write_bytes(b"x")
+    (root / "dog/gone.png").symlink_to(root / "nowhere.png")
+    (root / "loose.jpg").write_bytes(b"x")
     whole = (root / "dog/00.png").read_bytes()
     (root / "dog/cut.png").write_bytes(whole[: len(whole) // 2])
     return root
@@ -142,11 +144,13 @@ def test_every_bad_file_is_listed_with_its_reason(tmp_path):
     with pytest.raises(BadFilesError) as error:
         load(with_bad_files(tmp_path))
     found = {path.rsplit("/", 1)[1]: reason for path, reason in error.value.bad}
-    assert set(found) == {"empty.png", "notes.txt", "song.wav", "noending", "cut.png"}
+    assert set(found) == {"empty.png", "notes.txt", "song.wav", "noending", "cut.png", "gone.png", "loose.jpg"}
+    assert found["gone.png"] == "a link to nothing"
+    assert found["loose.jpg"] == "it lies beside the class folders, so it has no label"
     assert found["empty.png"] == "empty file"
     assert found["notes.txt"].startswith("not image (.txt; read are .jpg")
     assert found["noending"].startswith("not image (no ending;")
-    assert "5 of 17 files cannot be used" in str(error.value)
+    assert "7 of 19 files cannot be used" in str(error.value)
     assert all(name in str(error.value) for name in found)
     assert "skip_bad=True (--skip-bad)" in str(error.value)
 
@@ -164,7 +168,7 @@ def test_long_lists_of_bad_files_are_cut_in_the_message(tmp_path):
 def test_skip_bad_goes_on_with_the_rest(tmp_path):
     data = load(with_bad_files(tmp_path), skip_bad=True)
     assert sum(sizes(data), Counter()) == {"cat": 6, "dog": 6}
-    assert len(data.skipped) == 5
+    assert len(data.skipped) == 7
     assert ("empty file") in {reason for _, reason in data.skipped}
     for part in (data.train, data.val, data.test):
         for i in range(len(part)):
@@ -285,7 +289,7 @@ def test_a_mapping_of_data_sets():
     assert isinstance(data, Data)
 
 
-@pytest.mark.parametrize("source", [{"training": []}, {"val": tensors(0, 1)}, {"train": tensors(0, 1), "extra": []}, {}])
+@pytest.mark.parametrize("source", [{"holdout": []}, {"val": tensors(0, 1)}, {"train": tensors(0, 1), "extra": []}, {}])
 def test_mappings_need_train_and_know_no_more_than_three_parts(source):
     with pytest.raises(DataError, match="needed is 'train', and if wanted 'val' and 'test'"):
         load(source)
@@ -343,7 +347,7 @@ def test_read_parts_gives_everything_where_there_are_no_splits(tmp_path):
 
 
 def test_read_parts_refuses_bad_files(tmp_path):
-    with pytest.raises(BadFilesError, match="5 of 17"):
+    with pytest.raises(BadFilesError, match="7 of 19"):
         parts(with_bad_files(tmp_path))
     with pytest.raises(DataError, match="Found nothing at"):
         parts(tmp_path / "nowhere")

@@ -9,15 +9,19 @@ from typing import Any
 
 from PIL import Image
 
+from vpt.data.archives import Archive
 from vpt.data.augment import AUGMENTS, augment
 from vpt.data.examples import Examples, Files, wrap
+from vpt.data.hub import from_hub, is_hub_dataset
 from vpt.data.readers import fit_image, read_sound, reader, suffixes
-from vpt.data.sources import Item, list_folder, list_manifest
-from vpt.data.splits import few_shot, hold_out
+from vpt.data.sources import SPLITS, Item, list_folder, list_manifest
+from vpt.data.splits import few_shot, hold_out, whole_number
 from vpt.errors import BadFilesError, DataError
 from vpt.progress import progress_bar
 
 __all__ = ["AUGMENTS", "Data", "Examples", "augment", "few_shot", "hold_out", "load_data", "read_parts", "read_sound", "reader"]
+
+SKIP = ", or go on without them: skip_bad=True (--skip-bad)"
 
 
 @dataclass
@@ -49,26 +53,33 @@ def load_data(
     """Open labelled data for a backbone's `inputs`, split it, and read every file once, before any training.
 
     classes: names of a Dataset's labels (folders and manifests name their own).
-    source: a folder (`class/file` or `split/class/file`), a CSV manifest (path,label[,group][,split]), a torch Dataset of
-    (input, label[, group]), or a mapping of "train" (and "val", "test") to Datasets. Splits that are not given are held
+    source: a folder (`class/file` or `split/class/file`) or a zip archive of one, a CSV manifest (path,label[,group][,split]), a
+    torch Dataset of (input, label[, group]), a `datasets.Dataset`, or a mapping of "train" (and "val", "test") to these. A group
+    is handed to objectives and metrics; it does not keep examples together when they are split. Sound is mixed to mono,
+    resampled, and cut to the backbone's length. Splits that are not given are held
     out of the training examples, stratified and seeded: `test_share` only where there is neither validation nor test
     data, `val_share` where there is no validation data. shots: keep k training examples of each class. Raises `DataError`;
     `BadFilesError` listing every file that cannot be used, unless `skip_bad`.
     """
     if isinstance(source, Data):
         return source
+    if not hasattr(inputs, "kind"):
+        raise DataError(f"Found inputs={type(inputs).__name__}; needed is what a backbone takes: load_data(…, backbone.inputs).")
+    whole_number(seed=seed, **({} if shots is None else {"shots": shots}))
     skipped: list[tuple[str, str]] = []
     if isinstance(source, (str, Path)):
         parts, skipped = _from_files(Path(source), inputs, skip_bad, progress)
     else:
-        given = {k: v for k, v in (source.items() if isinstance(source, Mapping) else [("train", source)]) if v is not None}
+        given = {SPLITS.get(str(k), k): v for k, v in _named(source) if v is not None}
         if "train" not in given or set(given) - {"train", "val", "test"}:
             raise DataError(
                 f"Found data with parts {sorted(map(str, given))}; needed is 'train', and if wanted 'val' and 'test'."
             )
-        parts = _same_numbering({k: wrap(v, classes, lambda x: _convert(x, inputs)) for k, v in given.items()})
+        parts = _same_numbering({k: _wrapped(v, inputs, classes) for k, v in given.items()})
+        parts, skipped = _without_bad(parts, skip_bad, progress)
     train = parts["train"]
     _check_classes(parts)
+    _check_sizes(train, 1 + ("val" not in parts) + ("val" not in parts and "test" not in parts and test_share > 0))
     if "val" not in parts and "test" not in parts and test_share:
         train, parts["test"] = hold_out(train, test_share, seed, "test")
     if "val" not in parts:
@@ -97,6 +108,36 @@ def _same_numbering(parts: dict[str, Examples]) -> dict[str, Examples]:
     return parts
 
 
+def _named(source: Any) -> list[tuple[Any, Any]]:
+    return list(source.items()) if isinstance(source, Mapping) else [("train", source)]
+
+
+def _wrapped(source: Any, inputs: Any, classes: Sequence[str] | None) -> Examples:
+    if is_hub_dataset(source):
+        return from_hub(source, inputs, classes)
+    return wrap(source, classes, lambda x: _convert(x, inputs))
+
+
+def _without_bad(parts: dict[str, Examples], skip_bad: bool, progress: bool) -> tuple[dict[str, Examples], list[tuple[str, str]]]:
+    """Read every row that is decoded here, and leave out or list those that cannot be used."""
+    skipped: list[tuple[str, str]] = []
+    total = 0
+    for name, part in parts.items():
+        if not isinstance(part.get, Files):
+            continue
+        bad = {}
+        with progress_bar(progress) as bar:
+            for i in bar.track(range(len(part)), description=f"reading {name}"):
+                if reason := part.get.reason(part.indices[i]):
+                    bad[i] = reason
+        total += len(part)
+        skipped += [(f"{name}, {part.name(i)}", reason) for i, reason in bad.items()]
+        parts[name] = part.subset([i for i in range(len(part)) if i not in bad])
+    if skipped and not skip_bad:
+        raise BadFilesError(skipped, total, SKIP)
+    return parts, skipped
+
+
 def _convert(x: Any, inputs: Any) -> Any:
     """A PIL picture of a torchvision data set → tensor `[C,H,W]` in [0,1]; anything else as it is."""
     return fit_image(x, inputs).float() / 255 if isinstance(x, Image.Image) else x
@@ -106,14 +147,19 @@ def _from_files(
     path: Path, inputs: Any, skip_bad: bool, progress: bool, needed: str | None = "train"
 ) -> tuple[dict[str, Examples], list[tuple[str, str]]]:
     if not path.exists():
-        raise DataError(f"Found nothing at {path}; needed is a folder of classes or a CSV manifest.")
-    if path.is_file() and path.suffix.lower() != ".csv":
-        raise DataError(f"{path} is a file; needed is a folder of classes or a CSV manifest (.csv). Unpack an archive first.")
-    items = list_folder(path) if path.is_dir() else list_manifest(path)
-    files = Files([item.path for item in items], reader(inputs))
+        raise DataError(f"Found nothing at {path}; needed is a folder of classes, a zip archive of one, or a CSV manifest.")
+    if getattr(inputs, "frames", None) and inputs.kind == "image":
+        raise DataError("Video files are not read; pass a torch Dataset of (video [frames,C,H,W] in [0,1], label).")
+    if path.is_file() and path.suffix.lower() not in (".csv", ".zip"):
+        raise DataError(f"{path} is a file; needed is a folder of classes, a zip archive of one, or a CSV manifest (.csv).")
+    archive = Archive(path) if path.suffix.lower() == ".zip" and path.is_file() else None
+    root = archive.root if archive is not None else path
+    shown = archive.shown if archive is not None else str
+    items = list_folder(root) if root.is_dir() else list_manifest(path)
+    files = Files([item.path for item in items], reader(inputs), archive)
     bad = _scan(items, files, inputs.kind, progress)
     if bad and not skip_bad:
-        raise BadFilesError([(str(items[i].path), reason) for i, reason in bad.items()], len(items))
+        raise BadFilesError([(shown(items[i].path), reason) for i, reason in bad.items()], len(items), SKIP if needed else "")
     good = [i for i in range(len(items)) if i not in bad]
     if not good:
         raise DataError(f"None of the {len(items)} files in {path} can be used; the first: {next(iter(bad.values()))}.")
@@ -122,7 +168,7 @@ def _from_files(
     parts = {name: examples.subset([n for n, i in enumerate(good) if (items[i].split or "train") == name]) for name in names}
     if needed is not None and needed not in parts:
         raise DataError(f"{path} has no training examples (found only {', '.join(names)}).")
-    return parts, [(str(items[i].path), reason) for i, reason in bad.items()]
+    return parts, [(shown(items[i].path), reason) for i, reason in bad.items()]
 
 
 def _examples(items: list[Item], files: Files, inputs: Any, good: list[int]) -> Examples:
@@ -145,11 +191,22 @@ def _scan(items: list[Item], files: Files, kind: str, progress: bool) -> dict[in
     bad: dict[int, str] = {}
     with progress_bar(progress) as bar:
         for i in bar.track(range(len(items)), description="reading files"):
-            if items[i].path.suffix.lower() not in suffixes(kind):
-                bad[i] = f"not {kind} ({items[i].path.suffix or 'no ending'}; read are {', '.join(suffixes(kind))})"
-            elif reason := files.reason(i):
+            reason = items[i].misplaced
+            if reason is None and items[i].path.suffix.lower() not in suffixes(kind):
+                reason = f"not {kind} ({items[i].path.suffix or 'no ending'}; read are {', '.join(suffixes(kind))})"
+            if reason := reason or files.reason(i):
                 bad[i] = reason
     return bad
+
+
+def _check_sizes(train: Examples, needed: int) -> None:
+    """Each class must be in each part that is made of the training data: raise `DataError` for one that is too small."""
+    small = [f"{name!r} ({n})" for label, name in enumerate(train.classes) if (n := train.targets.count(label)) < needed]
+    if small:
+        raise DataError(
+            f"Classes with fewer than {needed} examples, one each for {', '.join(('training', 'validation', 'test')[:needed])}: "
+            f"{', '.join(small[:10])}. Add examples, remove the class, or give the splits yourself (split/class/file)."
+        )
 
 
 def _check_classes(parts: dict[str, Examples]) -> None:

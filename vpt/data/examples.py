@@ -18,8 +18,8 @@ CACHE_BYTES = 2 << 30
 class Files:
     """index → raw input of one file, read once and kept while all that is kept stays under 2 GiB."""
 
-    def __init__(self, paths: Sequence[Path], read: Callable[[Path], Any]) -> None:
-        self.paths, self.read = list(paths), read
+    def __init__(self, paths: Sequence[Path], read: Callable[[Path], Any], keep: Any = None) -> None:
+        self.paths, self.read, self.keep = list(paths), read, keep  # keep: what must live as long as the files (an archive)
         self._kept: dict[int, Any] = {}
         self._bytes = 0
 

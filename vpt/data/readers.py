@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -16,7 +16,8 @@ from torchvision.transforms.v2 import functional as tvf
 from vpt.errors import DataError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
-AUDIO_SUFFIXES = (".wav", ".flac", ".ogg")
+AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
+SILENT = 1e-4  # the peak, −80 dB of full scale: what 16 bits leave of two channels that cancel
 
 
 def suffixes(kind: str) -> tuple[str, ...]:
@@ -31,14 +32,14 @@ def reader(inputs: Any) -> Callable[[Path], Any]:
     return lambda path: read_sound(path, inputs.sample_rate, inputs.samples)
 
 
-def open_image(path: Path) -> Image.Image:
-    """A decoded picture, turned upright. Raises `DataError` with the reason."""
+def open_image(path: Path | BinaryIO) -> Image.Image:
+    """A decoded picture of a path or open file, turned upright. Raises `DataError` with the reason."""
     try:
         with Image.open(path) as image:
             image.load()
             return ImageOps.exif_transpose(image)
     except UnidentifiedImageError as error:
-        raise DataError("empty file" if path.stat().st_size == 0 else "not an image") from error
+        raise DataError("empty file" if _size(path) == 0 else "not an image") from error
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(str(error) or type(error).__name__) from error
 
@@ -59,15 +60,25 @@ def fit_image(image: Image.Image, inputs: Any) -> Tensor:
     return tvf.pil_to_tensor(tvf.center_crop(tvf.resize(image, size, mode, antialias=True), [height, width]))
 
 
+def _size(file: Path | BinaryIO) -> int:
+    return (file.stat().st_size if file.is_file() else -1) if isinstance(file, Path) else file.seek(0, 2)
+
+
 def read_sound(path: Path, sample_rate: int, samples: int) -> tuple[Tensor, int]:
+    """`decode_sound` of a file."""
+    if path.is_dir():
+        raise DataError("a folder")
+    return decode_sound(path, sample_rate, samples)
+
+
+def decode_sound(file: Path | BinaryIO, sample_rate: int, samples: int) -> tuple[Tensor, int]:
     """(waveform `[samples]` in [-1,1], mono, at `sample_rate` Hz, cut or padded with zeros; valid length). Raises `DataError`."""
     import soundfile
 
     try:
-        data, rate = soundfile.read(str(path), dtype="float32", always_2d=True)
+        data, rate = soundfile.read(str(file) if isinstance(file, Path) else file, dtype="float32", always_2d=True)
     except (soundfile.LibsndfileError, OSError, TypeError) as error:
-        empty = path.is_file() and path.stat().st_size == 0
-        raise DataError("empty file" if empty else f"not readable sound ({error})") from error
+        raise DataError("empty file" if _size(file) == 0 else f"not readable sound ({error})") from error
     waveform = torch.from_numpy(np.ascontiguousarray(data.mean(axis=1)))
     if waveform.numel() == 0:
         raise DataError("no samples")
@@ -78,7 +89,7 @@ def read_sound(path: Path, sample_rate: int, samples: int) -> tuple[Tensor, int]
 
         waveform = resample(waveform, rate, sample_rate)
     waveform = waveform.clamp(-1, 1)[:samples]
-    if not bool(waveform.abs().max() > 1e-6):
-        whole = not bool(np.abs(data.mean(axis=1)).max() > 1e-6)
+    if not bool(waveform.abs().max() > SILENT):
+        whole = not bool(np.abs(data.mean(axis=1)).max() > SILENT)
         raise DataError("silent" if whole else f"silent in its first {samples / sample_rate:g} s, which is all that is used")
     return torch.nn.functional.pad(waveform, (0, samples - len(waveform))), len(waveform)

@@ -6,6 +6,7 @@ import csv
 from dataclasses import dataclass
 from pathlib import Path
 
+from vpt.data.readers import AUDIO_SUFFIXES, IMAGE_SUFFIXES
 from vpt.errors import DataError
 
 SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val", "test": "test"}
@@ -14,12 +15,13 @@ REQUIRED = ("path", "label")
 
 @dataclass(frozen=True)
 class Item:
-    """One file: its label, and its group and split where they are given."""
+    """One file: its label, and its group and split where they are given; misplaced says why it belongs to no class."""
 
     path: Path
     label: str
     group: str | None = None
     split: str | None = None
+    misplaced: str | None = None
 
 
 def list_folder(root: Path) -> list[Item]:
@@ -45,9 +47,17 @@ def list_folder(root: Path) -> list[Item]:
 def _classes(root: Path, split: str | None) -> list[Item]:
     found = []
     for folder in sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith(".")):
-        files = sorted(p for p in folder.rglob("*") if p.is_file() and not _hidden(p.relative_to(folder)))
-        found += [Item(path, folder.name, split=split) for path in files]
-    return found
+        files = sorted(p for p in folder.rglob("*") if not p.is_dir() and not _hidden(p.relative_to(folder)))
+        found += [Item(path, folder.name, split=split, misplaced=_broken(path)) for path in files]
+    loose = (p for p in root.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES + AUDIO_SUFFIXES and not p.is_dir())
+    beside = "it lies beside the class folders, so it has no label"
+    return found + [
+        Item(p, "", split=split, misplaced=beside) for p in sorted(loose) if found and not _hidden(p.relative_to(root))
+    ]
+
+
+def _broken(path: Path) -> str | None:
+    return None if path.exists() else "a link to nothing"
 
 
 def _hidden(path: Path) -> bool:
@@ -76,6 +86,13 @@ def list_manifest(path: Path) -> list[Item]:
     lost = [str(item.path) for item in items if not _is_file(item.path)]
     if lost:
         raise DataError(f"{path}: {len(lost)} of {len(items)} files are not there: {', '.join(lost[:5])}.")
+    first: dict[Path, int] = {}
+    twice = [item.path for i, item in enumerate(items) if first.setdefault(item.path.resolve(), i) != i]
+    if twice:
+        raise DataError(
+            f"{path} lists {len(twice)} files more than once: {', '.join(map(str, twice[:5]))}. A file has one label and is in "
+            "one split; remove the other rows."
+        )
     return items
 
 

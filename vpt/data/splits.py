@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from numbers import Integral
+
 import numpy as np
 
 from vpt.data.examples import Examples
 from vpt.errors import DataError
+
+
+def whole_number(**values: int) -> None:
+    """Raise `DataError` unless every value is a whole number from 0 to 2^32 − 1."""
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, Integral) or not 0 <= int(value) < 1 << 32:
+            raise DataError(f"Found {name}={value!r}; needed is a whole number from 0 to {(1 << 32) - 1}.")
 
 
 def few_shot(examples: Examples, shots: int, seed: int = 0) -> Examples:

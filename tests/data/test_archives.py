@@ -1,0 +1,70 @@
+"""Zip archives of a folder."""
+
+from __future__ import annotations
+
+import gc
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import vpt
+from vpt.data import read_parts
+from vpt.data.archives import Archive
+from vpt.errors import BadFilesError, DataError
+
+INPUTS = vpt.Images(size=(8, 8))
+
+
+def pack(path: Path, inside: str = "", bad: bool = False) -> Path:
+    """Four pictures of each of two classes, under `inside`."""
+    picture = path.with_suffix(".png")
+    with zipfile.ZipFile(path, "w") as archive:
+        for number, label in enumerate(("cat", "dog")):
+            for k in range(4):
+                Image.fromarray(np.full((8, 8, 3), 20 * k + number, np.uint8)).save(picture)
+                archive.write(picture, f"{inside}{label}/{k}.png")
+        if bad:
+            archive.writestr(f"{inside}dog/bad.png", b"")
+        archive.writestr("__MACOSX/._x", b"x")
+    return path
+
+
+@pytest.mark.parametrize("inside", ["", "photos/", "a/b/", "train/"])
+def test_a_zipped_folder_is_that_folder(tmp_path: Path, inside: str) -> None:
+    data = vpt.load_data(pack(tmp_path / "d.zip", inside), INPUTS, val_share=0.25, test_share=0.25, progress=False)
+    assert data.classes == ["cat", "dog"]
+    whole = [part for part in (data.train, data.val, data.test) if part is not None]
+    seen = sorted(round(float(part[i][0][0, 0, 0]) * 255) for part in whole for i in range(len(part)))
+    assert seen == sorted(20 * k + number for k in range(4) for number in range(2))
+
+
+def test_bad_files_are_named_as_they_are_called_in_the_archive(tmp_path: Path) -> None:
+    path = pack(tmp_path / "d.zip", "photos/", bad=True)
+    with pytest.raises(BadFilesError, match=r"d\.zip/photos/dog/bad\.png: empty file"):
+        vpt.load_data(path, INPUTS, progress=False)
+    assert len(read_parts(pack(tmp_path / "e.zip"), INPUTS, progress=False)) == 8
+
+
+def test_it_is_gone_with_the_data(tmp_path: Path) -> None:
+    data = vpt.load_data(pack(tmp_path / "d.zip"), INPUTS, progress=False)
+    folder = data.train.get.keep._place
+    assert folder.is_dir()
+    del data
+    gc.collect()
+    assert not folder.exists()
+
+
+def test_upward_names_stay_inside_and_damaged_archives_are_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "up.zip", "w") as archive:
+        archive.writestr("../../evil/a.png", b"x")
+    archive = Archive(tmp_path / "up.zip")
+    assert not (tmp_path.parent / "evil").exists()
+    assert archive.root.is_dir()
+    whole = pack(tmp_path / "d.zip").read_bytes()
+    for data in (b"", b"PK", whole[: len(whole) // 2]):
+        (tmp_path / "cut.zip").write_bytes(data)
+        with pytest.raises(DataError, match="not a sound zip archive"):
+            vpt.load_data(tmp_path / "cut.zip", INPUTS, progress=False)
