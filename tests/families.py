@@ -110,6 +110,7 @@ class TinyCNN(nn.Module):
 
 # what cannot act there, and the words of the refusal; everything else must work
 NO_SDPA, WINDOWS, NO_BLOCKS = "never called torch's scaled_dot_product_attention", "into windows", "has no transformer blocks"
+ONE_BIN = "hides the whole"  # a waveform is one bin wide
 REFUSED: dict[str, dict[str, str]] = {
     "timm CaiT": {"prefix": NO_SDPA, "stack": NO_SDPA},
     "timm Swin": {"shallow": WINDOWS, "stack": WINDOWS},
@@ -117,8 +118,8 @@ REFUSED: dict[str, dict[str, str]] = {
     "transformers CLAP audio": {"shallow": WINDOWS, "prefix": NO_SDPA, "stack": NO_SDPA, "deep": NO_SDPA},
     "torchvision Swin": {"shallow": WINDOWS, "prefix": NO_SDPA, "stack": NO_SDPA, "deep": WINDOWS},
     "CNN": dict.fromkeys(("shallow", "deep", "prefix", "stack"), NO_BLOCKS),
-    "transformers wav2vec2": {"patch": "hides the whole"},  # a waveform is one bin wide
-    "transformers HuBERT": {"patch": "hides the whole"},
+    "transformers wav2vec2": {"patch": ONE_BIN, "smm": "in both directions"},
+    "transformers HuBERT": {"patch": ONE_BIN, "smm": "in both directions"},
 }
 
 
@@ -204,6 +205,8 @@ PIXEL_FORMS: dict[str, Callable[[vpt.Backbone], vpt.Prompt]] = {
     "border, cover": lambda b: vpt.Border.like(b, width=3, fit="cover", init="uniform"),
     "border, free": lambda b: vpt.Border.like(b, width=2, bound=None, init="uniform"),
     "patch": lambda b: vpt.Patch.like(b, size=5, corner="bottom_right", init="uniform"),
+    "full": lambda b: vpt.Full.like(b, init="uniform"),
+    "smm": lambda b: vpt.SampleMask.like(b, pools=2, init="uniform"),
 }
 STACK = {
     "stack": lambda b: vpt.Stack(

@@ -38,7 +38,7 @@ def test_round_trip_is_exact(backbone: vpt.Backbone, tmp_path: Path, form: str) 
         assert model.classes == ["ä cat", "dög", "☂"]
         vpt.save(tmp_path / "b.vpt", model, trained_on={"n": 3}, scores={"accuracy": 0.5})
     assert path.read_bytes() == (tmp_path / "b.vpt").read_bytes()
-    assert path.stat().st_size < 60_000
+    assert path.stat().st_size < (130_000 if form == "smm" else 60_000)
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
 
 
@@ -100,7 +100,7 @@ def rewritten(path: Path, change) -> Path:
         (lambda h, t: h.update(format="other"), "needed is a prompt file"),
         (lambda h, t: h["prompt"].update(name="os.system"), "known are"),
         (lambda h, t: h["readout"].update(name="eval"), "fit together"),
-        (lambda h, t: h["prompt"]["config"]["prompts"][1]["config"].update(count=10**12), "do not match its header"),
+        (lambda h, t: h["prompt"]["config"]["prompts"][1]["config"].update(count=4000), "do not match its header"),
         (lambda h, t: h["prompt"]["config"]["prompts"][0]["config"].update(shape=[3, 10**6, 10**6]), "do not match its header"),
         (lambda h, t: h["readout"]["config"].update(features=10**12), "do not match its header"),
         (lambda h, t: h["prompt"]["config"]["prompts"][1]["config"].update(count="3"), "whole number"),

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from vpt.files import load, save
     from vpt.model import PromptedModel
     from vpt.objectives import Classification
-    from vpt.prompts import Border, DeepTokens, Patch, Prefix, Prompt, ShallowTokens, Stack
-    from vpt.readouts import Identity, Linear, NearestMean, Readout
+    from vpt.prompts import Border, DeepTokens, Full, Patch, Prefix, Prompt, SampleMask, ShallowTokens, Stack
+    from vpt.readouts import Identity, LabelMap, Linear, NearestMean, Readout
     from vpt.recipes import Recipe
     from vpt.training import fit
 
@@ -32,17 +32,18 @@ _HOMES = {
     "files": ("load", "save"),
     "model": ("PromptedModel",),
     "objectives": ("Classification",),
-    "prompts": ("Border", "DeepTokens", "Patch", "Prefix", "Prompt", "ShallowTokens", "Stack"),
-    "readouts": ("Identity", "Linear", "NearestMean", "Readout"),
+    "prompts": ("Border", "DeepTokens", "Full", "Patch", "Prefix", "Prompt", "SampleMask", "ShallowTokens", "Stack"),
+    "readouts": ("Identity", "LabelMap", "Linear", "NearestMean", "Readout"),
     "evaluation": ("evaluate",),
     "recipes": ("Recipe",),
     "training": ("fit",),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
-__all__ = ["Backbone", "Border", "Classification", "DeepTokens", "Identity", "Images", "Linear", "NearestMean", "Patch",
-           "Prefix", "Prompt", "PromptedModel", "Readout", "Recipe", "Result", "ShallowTokens", "Sound", "Stack", "Waveform",
-           "adapt", "check", "errors", "evaluate", "fit", "load", "load_backbone", "load_data", "save"]  # fmt: skip
+__all__ = ["Backbone", "Border", "Classification", "DeepTokens", "Full", "Identity", "Images", "LabelMap", "Linear",
+           "NearestMean", "Patch", "Prefix", "Prompt", "PromptedModel", "Readout", "Recipe", "Result", "SampleMask",
+           "ShallowTokens", "Sound", "Stack", "Waveform", "adapt", "check", "errors", "evaluate", "fit", "load",
+           "load_backbone", "load_data", "save"]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

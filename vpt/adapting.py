@@ -26,7 +26,7 @@ from vpt.model import PromptedModel
 from vpt.plan import seed_for
 from vpt.probe import fit_probe
 from vpt.prompts import Prompt, parse
-from vpt.readouts import Identity, Linear, Readout
+from vpt.readouts import Identity, LabelMap, Linear, Readout
 from vpt.recipes import Recipe, updated
 from vpt.runs import CURVES, METRICS, PROMPT, count, pixel_prompts
 from vpt.training import History, fit
@@ -71,8 +71,9 @@ def adapt(
     """Fit a prompt to labelled data, starting from a linear probe, and say whether it was worth it.
 
     data: as for `vpt.load_data`. backbone: as for `vpt.load_backbone`, or an open one. prompt: "shallow:N", "deep:N",
-    "prefix:N", "border:WIDTH", "patch:SIZE", several joined with +; a prompt; or a function of the backbone. readout:
-    "linear" (a new classifier that starts from the probe), "identity" (the model's own classes, by name), or a readout.
+    "prefix:N", "border:WIDTH", "patch:SIZE", "full", "smm", several joined with +; a prompt; or a function of the backbone.
+    readout: "linear" (a new classifier that starts from the probe), "identity" (the model's own classes, by name), "map:HOW"
+    (a `LabelMap` from the model's own classes: random, frequency, iterative, bayes or bayes+), or a readout.
     out: a folder for prompt.vpt, metrics.json and pictures. augment: "auto" shifts images, and mirrors them if the probe
     knows mirrored validation images as well as plain ones. baselines: of
     `measure_baselines` on the same data, if at hand. settings: fields of `Recipe`. Raises a `VptError` that says
@@ -80,6 +81,10 @@ def adapt(
     """
     started = time.monotonic()
     recipe = updated(recipe or Recipe(), seed=seed, **settings)
+    if out is not None and isinstance(data, (str, Path)) and Path(out).resolve().is_relative_to(Path(data).resolve()):
+        raise TrainingError(
+            f"{out} lies inside the data, {data}: the run's own files would be read as examples. Choose another out=…."
+        )
     folder = _prepare(Path(out), resume, overwrite) if out is not None else None
     backbone = backbone if isinstance(backbone, Backbone) else load_backbone(backbone)
     made = _make_prompt(prompt, backbone, seed)
@@ -93,7 +98,7 @@ def adapt(
         val_share=val_share,
         test_share=test_share,
     )
-    joined = _make_readout(readout, backbone, wanted)
+    joined = _make_readout(readout, backbone, wanted, seed)
     baselines = baselines or measure_baselines(backbone, wanted, seed, progress)
     recipe = updated(recipe, augment=_choose_augment(backbone, wanted, baselines) if augment == "auto" else augment)
     model = PromptedModel(backbone, made, joined)
@@ -163,13 +168,17 @@ def _make_prompt(prompt: str | Prompt | Callable[[Backbone], Prompt], backbone: 
     return prompt if isinstance(prompt, Prompt) else prompt(backbone)
 
 
-def _make_readout(readout: str | Readout, backbone: Backbone, data: Data) -> Readout:
-    if readout not in ("linear", "identity") and not isinstance(readout, Readout):
-        raise TrainingError(f"Found readout={readout!r}; needed is 'linear', 'identity' or a readout.")
-    if readout == "identity":
-        readout = Identity(data.classes)
-    elif not isinstance(readout, Readout):
-        readout = Linear(backbone.out_features, data.classes)
+def _make_readout(readout: str | Readout, backbone: Backbone, data: Data, seed: int) -> Readout:
+    if isinstance(readout, str):
+        kind, _, how = readout.partition(":")
+        if kind == "map":
+            readout = LabelMap(data.classes, how or "bayes", seed=seed)
+        elif readout == "identity":
+            readout = Identity(data.classes)
+        elif readout == "linear":
+            readout = Linear(backbone.out_features, data.classes)
+    if not isinstance(readout, Readout):
+        raise TrainingError(f"Found readout={readout!r}; needed is 'linear', 'identity', 'map:HOW' or a readout.")
     readout.bind(backbone)  # so that a misfit is said before the features are computed
     return readout
 
@@ -178,9 +187,10 @@ def _prepare(folder: Path, resume: bool, overwrite: bool) -> Path:
     """Make the folder and try to write in it, before hours are spent. Raises `TrainingError` or `PromptFileError`."""
     if folder.exists() and not folder.is_dir():
         raise PromptFileError(f"{folder} is a file; needed is a folder to write the run to (out=…).")
-    if (folder / PROMPT).exists() and not (resume or overwrite):
+    if (folder / PROMPT).exists() and not overwrite:
+        nothing = "; nothing is left to resume" if resume else ""
         raise TrainingError(
-            f"{folder} already holds a finished run. Choose another folder (out=…), or overwrite=True (--overwrite)."
+            f"{folder} already holds a finished run{nothing}. Choose another folder (out=…), or overwrite=True (--overwrite)."
         )
     if overwrite and not resume:
         (folder / NAME).unlink(missing_ok=True)
@@ -196,7 +206,7 @@ def _report(model: PromptedModel, data: Data, baselines: Baselines, history: His
     probe = baselines.linear_probe
     worth = "the prompt is better than the linear probe on validation"
     if probe["val"] >= val["accuracy"]:
-        worth = "the linear probe alone was as good on validation"
+        worth = f"the linear probe alone was {'as good' if probe['val'] == val['accuracy'] else 'better'} on validation"
     return {
         "test_accuracy": test["accuracy"] if test else None,
         "test_n": test["n"] if test else 0,
@@ -210,6 +220,7 @@ def _report(model: PromptedModel, data: Data, baselines: Baselines, history: His
         "parameters_trained": {"prompt": count(model.prompt), "readout": count(model.readout) if model.readout.trainable else 0},
         "backbone": model.backbone.identity,
         "classes": model.classes,
+        "label_map": model.readout.mapping() if isinstance(model.readout, LabelMap) else None,
         "seed": recipe.seed,
         "recipe": asdict(recipe),
         "best_epoch": history.best,

@@ -68,9 +68,12 @@ def adapt(
     ],
     out: Annotated[Path, typer.Option(help="folder for the prompt file, metrics and pictures")],
     backbone: Annotated[str, typer.Option(help="a bundled, timm or Hugging Face name, or a local folder")] = "vpt:vit-p8-64",
-    prompt: Annotated[str, typer.Option(help="shallow:N, deep:N, prefix:N, border:WIDTH, patch:SIZE; joined with +")] = "deep:10",
+    prompt: Annotated[
+        str, typer.Option(help="shallow:N, deep:N, prefix:N, border:WIDTH, patch:SIZE, full, smm; joined with +")
+    ] = "deep:10",
     readout: Annotated[
-        str, typer.Option(help="linear (new classifier) or identity (the model's own classes, by name)")
+        str,
+        typer.Option(help="linear (a new classifier), identity (the model's own classes, by name), or map:bayes (map:random, …)"),
     ] = "linear",
     weights: Annotated[str, typer.Option(help="pretrained, random, or a file")] = "pretrained",
     seconds: Seconds = None,
@@ -91,12 +94,18 @@ def adapt(
     settings: dict[str, Any] = {
         k: v for k, v in {"epochs": epochs, "lr": lr, "batch_size": batch_size, "precision": precision}.items() if v is not None
     }
-    result = run_adapt(
-        data, _open(backbone, weights=weights, seconds=seconds), prompt, out=out, readout=readout, shots=shots, seed=seed,
-        skip_bad=skip_bad, augment=augment, resume=resume, overwrite=overwrite,
-        command=shlex.join(["vpt", *sys.argv[1:]]), **settings,
-    )  # fmt: skip
+    try:
+        result = run_adapt(
+            data, _open(backbone, weights=weights, seconds=seconds), prompt, out=out, readout=readout, shots=shots, seed=seed,
+            skip_bad=skip_bad, augment=augment, resume=resume, overwrite=overwrite,
+            command=shlex.join(["vpt", *sys.argv[1:]]), **settings,
+        )  # fmt: skip
+    except KeyboardInterrupt:
+        console.print("Stopped. The same command with --resume goes on from the last checkpoint.")
+        raise typer.Exit(130) from None
     console.print(_report_table(result.metrics))
+    if result.metrics["label_map"]:
+        console.print(escape(_map_text(result.metrics["label_map"])), highlight=False)
     for path, reason in result.metrics["skipped"][:10]:
         console.print(f"[yellow]left out[/] {escape(path)}: {escape(reason)}", highlight=False)
     console.print(
@@ -166,6 +175,7 @@ def inspect(run: Run, as_json: AsJson = False) -> None:
         "backbone": f"{header['backbone']['identity']['source']} ({header['backbone']['model']})",
         "weights": f"SHA-256 {header['backbone']['fingerprint'][:16]}…",
         "classes": ", ".join((header["classes"] or ["not named"])[:12]),
+        "label map": _map_text(found["label_map"]) if found["label_map"] else "none (not made from the model's own classes)",
         "scores": json.dumps(header["scores"], indent=1),
         "pictures": "\n".join(found["pictures"]) or "none (nothing in pixel space)",
     }
@@ -193,6 +203,12 @@ def _open(source: str | None, **options: Any) -> Any:
     from vpt.backbones import load_backbone
 
     return load_backbone(source, **options) if source is not None else None
+
+
+def _map_text(mapping: dict[str, list[tuple[str, float]]]) -> str:
+    """Each class with the source classes that stand for it."""
+    rows = [f"{name}: {', '.join(f'{source} {weight:.0%}' for source, weight in found)}" for name, found in mapping.items()]
+    return "\n".join([*rows[:20], *([f"and {len(rows) - 20} more"] if len(rows) > 20 else [])])
 
 
 def _report_table(report: dict[str, Any]) -> Table:

@@ -27,16 +27,13 @@ class DataError(VptError):
 
 
 class BadFilesError(DataError):
-    """Some files of a data set cannot be used; `.bad` lists them as (path, reason)."""
+    """Some files of a data set cannot be used; `.bad` lists them as (path, reason). instead: what else can be done."""
 
-    def __init__(self, bad: list[tuple[str, str]], total: int) -> None:
+    def __init__(self, bad: list[tuple[str, str]], total: int, instead: str = "") -> None:
         self.bad = bad
         shown = "\n".join(f"  {path}: {reason}" for path, reason in bad[:20])
         more = f"\n  (+{len(bad) - 20} more)" if len(bad) > 20 else ""
-        super().__init__(
-            f"{len(bad)} of {total} files cannot be used:\n{shown}{more}\n"
-            "Repair or remove them, or go on without them: skip_bad=True (--skip-bad)."
-        )
+        super().__init__(f"{len(bad)} of {total} files cannot be used:\n{shown}{more}\nRepair or remove them{instead}.")
 
 
 class TrainingError(VptError):

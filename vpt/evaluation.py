@@ -37,6 +37,8 @@ def scores(
     what: str = "evaluating",
 ) -> tuple[Tensor, Tensor]:
     """(class scores `[n,C]`, labels `[n]`) in order, on the CPU. outputs: what the readout reads, instead of its scores."""
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+        raise DataError(f"Found batch_size={batch_size!r}; needed is a whole number of at least 1.")
     accelerator = accelerator or Accelerator()
     model.to(accelerator.device)
     order = list(range(accelerator.process_index, len(examples), accelerator.num_processes))  # type: ignore[arg-type]

@@ -107,7 +107,13 @@ def save(
         "trained_on": trained_on or {},
         "scores": scores or {},
     }
-    write_atomically(path, pack(learned(model), header))
+    try:
+        data = pack(learned(model), header)
+    except TypeError as error:
+        raise PromptFileError(
+            f"trained_on and scores hold something that a header cannot ({error}); needed are plain values."
+        ) from error
+    write_atomically(path, data)
     return path
 
 
@@ -131,6 +137,8 @@ def restore(model: PromptedModel, tensors: Mapping[str, Tensor]) -> None:
 
 def read(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """A prompt file's (header, tensors), checked for soundness and version. Raises `PromptFileError`."""
+    if not isinstance(path, (str, Path)):
+        raise PromptFileError(f"Found {type(path).__name__} where the path of a prompt file should be.")
     path = Path(path)
     try:
         data = path.read_bytes()
@@ -207,7 +215,7 @@ def reopen(header: dict[str, Any]) -> Backbone:
     if not known or not plain or (kind == "hub" and Path(source).exists()):
         raise PromptFileError(
             f"This prompt was made for {source} ({kind}, weights: {weights}), which cannot be opened by name alone. "
-            "Open it and pass it: vpt.load(path, backbone=vpt.load_backbone(…))."
+            "Open it and pass it: vpt.load(path, backbone=vpt.load_backbone(…)), or --backbone on the command line."
         )
     return load_backbone(source, weights=weights, seed=identity.get("seed", 0), seconds=identity.get("seconds"), **options)
 
@@ -223,4 +231,7 @@ def _check_backbone(header: dict[str, Any], backbone: Backbone, path: str) -> No
             f"({type(backbone.model).__name__}, weights {own[:12]}…)."
         )
     if header["inputs"] != backbone.inputs.describe():
-        raise PromptFileError(f"{path} was made for inputs {header['inputs']}; this backbone takes {backbone.inputs.describe()}.")
+        hint = " Say the same length: seconds=… (--seconds)." if header["inputs"].get("kind") == "sound" else ""
+        raise PromptFileError(
+            f"{path} was made for inputs {header['inputs']}; this backbone takes {backbone.inputs.describe()}.{hint}"
+        )

@@ -47,9 +47,19 @@ def check_reach(model: PromptedModel, x: Raw) -> None:
     named = {name: p for name, p in model.prompt.named_parameters() if p.requires_grad}
     if not named:
         return
-    out = model.eval().outputs(x)
-    slope = torch.linspace(-1, 1, out.shape[1], device=out.device)
-    found = torch.autograd.grad((out * slope).sum(), list(named.values()), allow_unused=True)
+    start = [p.detach().clone() for p in named.values()]
+    generator = torch.Generator().manual_seed(0)
+    try:  # a little off its start, where products of parameters may be zero
+        with torch.no_grad():
+            for p in named.values():
+                p.add_(0.1 * torch.randn(p.shape, generator=generator).to(p))
+        out = model.eval().outputs(x)
+        slope = torch.linspace(-1, 1, out.shape[1], device=out.device)
+        found = torch.autograd.grad((out * slope).sum(), list(named.values()), allow_unused=True)
+    finally:
+        with torch.no_grad():
+            for p, value in zip(named.values(), start, strict=True):
+                p.copy_(value)
     for name, gradient in zip(named, found, strict=True):
         if gradient is None or not gradient.count_nonzero():
             raise PromptError(

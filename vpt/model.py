@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from torch import Tensor, nn
 
-from vpt.backbones import Backbone, Raw
+from vpt.backbones import Attachment, Backbone, Raw
 from vpt.errors import BackboneError, PromptError
 from vpt.prompts import Prompt
 from vpt.readouts import Readout
@@ -38,8 +38,17 @@ class PromptedModel(nn.Module):
                               "vpt.DeepTokens.like(backbone) and vpt.Linear(backbone.out_features, classes).")  # fmt: skip
         readout.bind(self.backbone)
         prompt, readout = prompt.to(self.backbone.device), readout.to(self.backbone.device)
-        self.attachment = self.backbone.insert(prompt.sites(), self.exact)
+        self.attachment = self._attach(prompt)
         self.prompt, self.readout = prompt, readout
+
+    def _attach(self, prompt: Prompt) -> Attachment:
+        """Attach in eval mode: what an attachment tries out must not move running statistics."""
+        training = prompt.training
+        prompt.eval()
+        try:
+            return self.backbone.insert(prompt.sites(), self.exact)
+        finally:
+            prompt.train(training)
 
     @property
     def classes(self) -> list[str] | None:
@@ -75,7 +84,7 @@ class PromptedModel(nn.Module):
         try:
             self._join(prompt, readout if readout is not None else self.readout)
         except (PromptError, BackboneError):
-            self.attachment = self.backbone.insert(self.prompt.sites(), self.exact)
+            self.attachment = self._attach(self.prompt)
             raise
         return self
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
+from numbers import Integral, Real
 from typing import Any
 
 from vpt.data import AUGMENTS
 from vpt.errors import TrainingError
+
+MOST = 1e6  # of a rate; beyond it fp32 overflows within a step
 
 
 @dataclass(frozen=True)
@@ -30,12 +34,16 @@ class Recipe:
     accumulate: int = 1
 
     def __post_init__(self) -> None:
-        for name, low in (("epochs", 1), ("batch_size", 1), ("accumulate", 1)):
-            if getattr(self, name) < low:
-                raise TrainingError(f"Found {name}={getattr(self, name)}; needed is at least {low}.")
-        if not self.lr > 0 or self.readout_lr < 0 or not 0 <= self.warmup < 1:
-            raise TrainingError(f"Found lr={self.lr}, readout_lr={self.readout_lr}, warmup={self.warmup}; needed are lr > 0, "
-                                "readout_lr of at least 0 and a warmup in [0, 1).")  # fmt: skip
+        for name, low in (("epochs", 1), ("batch_size", 1), ("accumulate", 1), ("seed", 0)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, Integral) or not low <= int(value) < 1 << 32:
+                raise TrainingError(f"Found {name}={value!r}; needed is a whole number of at least {low}.")
+        rates = (self.lr, self.readout_lr, self.weight_decay, self.warmup)
+        numbers = all(isinstance(value, Real) and math.isfinite(value) for value in rates)
+        if not numbers or not 0 < self.lr <= MOST or not 0 <= self.readout_lr <= MOST or min(rates) < 0 or self.warmup >= 1:
+            raise TrainingError(f"Found lr={self.lr}, readout_lr={self.readout_lr}, weight_decay={self.weight_decay}, "
+                                f"warmup={self.warmup}; needed are 0 < lr ≤ {MOST:g}, 0 ≤ readout_lr ≤ {MOST:g}, a "
+                                "weight_decay of at least 0 and a warmup in [0, 1).")  # fmt: skip
         if self.augment not in AUGMENTS:
             raise TrainingError(f"Found augment={self.augment!r}; needed is one of {', '.join(AUGMENTS)}.")
         if self.precision not in ("no", "bf16", "fp16"):

@@ -16,7 +16,8 @@ from vpt.errors import BadFilesError, DataError, PromptFileError
 from vpt.evaluation import evaluate, scores
 from vpt.files import load, read, rebuild, write_atomically
 from vpt.model import PromptedModel
-from vpt.prompts import Border, Patch, Prompt, Stack
+from vpt.prompts import PixelPrompt, Prompt, Stack
+from vpt.readouts import LabelMap
 
 PROMPT, METRICS, CURVES = "prompt.vpt", "metrics.json", "curves.png"
 
@@ -41,7 +42,7 @@ def predict(model: PromptedModel, paths: list[str | Path], top: int = 3) -> list
     Raises `BadFilesError` naming every file that cannot be read, before the model runs.
     """
     files = Files([Path(p) for p in paths], reader(model.backbone.inputs))
-    bad = [(str(p), reason) for i, p in enumerate(paths) if (reason := files.reason(i) if Path(p).is_file() else "no such file")]
+    bad = [(str(p), reason) for i, p in enumerate(paths) if (reason := _missing(Path(p)) or files.reason(i))]
     if bad:
         raise BadFilesError(bad, len(paths))
     if not paths:
@@ -56,13 +57,19 @@ def predict(model: PromptedModel, paths: list[str | Path], top: int = 3) -> list
     ]
 
 
+def _missing(path: Path) -> str | None:
+    if path.is_dir():
+        return "a folder; name the files in it"
+    return None if path.is_file() else "no such file"
+
+
 def evaluate_on(model: PromptedModel, source: str | Path) -> dict[str, Any]:
     """`evaluate` on the test split of a folder or manifest; on all of it where it has no test split. Raises `DataError`."""
     return evaluate(model, read_parts(Path(source), model.backbone.inputs, part="test"), progress=True)
 
 
 def inspect(place: str | Path, draw_to: Path | None = None) -> dict[str, Any]:
-    """What a prompt file is, without its backbone: {"file", "bytes", "acts", "parameters", "header", "pictures"}.
+    """What a prompt file is, without its backbone: {"file", "bytes", "acts", "parameters", "label_map", "header", "pictures"}.
 
     Pixel prompts are drawn as PNG into `draw_to` (by default beside the file). Raises `PromptFileError`.
     """
@@ -80,15 +87,16 @@ def inspect(place: str | Path, draw_to: Path | None = None) -> dict[str, Any]:
         "bytes": path.stat().st_size,
         "acts": prompt.describe(),
         "parameters": {"prompt": count(prompt), "readout": count(readout)},
+        "label_map": readout.mapping() if isinstance(readout, LabelMap) else None,
         "header": header,
         "pictures": drawn,
     }
 
 
-def pixel_prompts(prompt: Prompt) -> list[Border | Patch]:
-    """The borders and patches in a prompt."""
+def pixel_prompts(prompt: Prompt) -> list[PixelPrompt]:
+    """The borders, patches and patterns in a prompt."""
     parts = list(prompt.prompts) if isinstance(prompt, Stack) else [prompt]
-    return [part for part in parts if isinstance(part, (Border, Patch))]
+    return [part for part in parts if isinstance(part, PixelPrompt)]
 
 
 def count(module: torch.nn.Module) -> int:

@@ -15,8 +15,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from vpt.checkpoints import Checkpoint, Position, digest, optimizer_tensors, restore_optimizer
+from vpt.counting import adding_up, learn_statistics
 from vpt.data import Examples, augment
-from vpt.errors import DivergedError
+from vpt.errors import DivergedError, TrainingError
 from vpt.evaluation import evaluate, matched
 from vpt.files import learned, restore, write_atomically
 from vpt.gradients import add_gradients, check_reach, no_gradients, reduce_gradients
@@ -56,6 +57,8 @@ def fit(
     good prompt in the model; `DataError` for data that does not fit.
     """
     recipe = updated(recipe or Recipe(), **settings)
+    if isinstance(workers, bool) or not isinstance(workers, int) or workers < 0:
+        raise TrainingError(f"Found workers={workers!r}; needed is a whole number of at least 0.")
     if AcceleratorState._shared_state and AcceleratorState().mixed_precision != recipe.precision:
         AcceleratorState._reset_state()  # or accelerate refuses a second precision in one process; the process group stays
     accelerator = Accelerator(mixed_precision=recipe.precision)
@@ -110,7 +113,7 @@ class _Run:
         if found is not None:
             self._restore(*found)
         else:
-            self._learn_statistics()
+            learn_statistics(self.model, self.train, first=True)
             self._finish_epoch(0, [])
         with progress_bar(progress and self.accelerator.is_main_process) as bar:
             total = self.recipe.epochs * self.per_epoch
@@ -118,7 +121,7 @@ class _Run:
             task = bar.add_task(self._says(), total=total, completed=done)
             while not self.position.finished:
                 self._epoch(bar, task)
-                self._learn_statistics()
+                learn_statistics(self.model, self.train)
                 self._finish_epoch(self.position.epoch, self.position.sums)
                 bar.update(task, description=self._says())
         restore(self.model, self.best)
@@ -178,10 +181,12 @@ class _Run:
         """One step of the optimizer on an update of `size` examples over all processes."""
         gradients: Gradients = {}
         sums = torch.zeros(3, dtype=torch.float64)
-        for batch in micro_batches:
-            losses, right = self._losses(batch)
-            add_gradients(gradients, losses, self.parts, len(batch[1]) / size * self._scale())
-            sums += torch.tensor([float(sum(loss.detach() for loss in losses.values())) * len(batch[1]), right, len(batch[1])])
+        with adding_up(self.model.readout, self.accelerator):
+            for batch in micro_batches:
+                losses, right = self._losses(batch)
+                add_gradients(gradients, losses, self.parts, len(batch[1]) / size * self._scale())
+                total = float(sum(loss.detach() for loss in losses.values()))
+                sums += torch.tensor([total * len(batch[1]), right, len(batch[1])])
         gradients, totals = self._reduce(gradients, sums)
         self.position.sums = [a + b for a, b in zip(self.position.sums or [0.0] * 3, totals, strict=True)]
         combined = self.objective.combine(gradients)
@@ -201,7 +206,10 @@ class _Run:
         generator = torch.Generator().manual_seed(torch.initial_seed() % (1 << 63))
         x = augment(x, self.recipe.augment, generator)
         with self.accelerator.autocast():
-            logits = self.model(x)
+            outputs = self.model.outputs(x)
+            logits = self.model.readout(outputs)
+        if self.model.readout.refresh == "reuse":
+            self.model.readout.update(outputs.detach(), y)
         losses = self.objective.losses(logits.float(), y, group)
         return losses, float((logits.detach().argmax(1) == y).sum())
 
@@ -235,15 +243,6 @@ class _Run:
         self.optimizer.zero_grad()
 
     # state ---------------------------------------------------------------------------------------------------------
-    def _learn_statistics(self) -> None:
-        """Give a readout that learns from statistics one pass over the training data."""
-        readout = self.model.readout
-        if readout.learns_statistics:
-            readout.reset()
-            with torch.no_grad():
-                for batch in DataLoader(self.train, batch_size=64):
-                    readout.update(self.model.outputs(batch[0]), torch.as_tensor(batch[1]).to(self.accelerator.device))
-
     def _copy(self) -> dict[str, Tensor]:
         return {name: value.detach().cpu().clone() for name, value in learned(self.model).items()}
 

@@ -75,8 +75,8 @@ def test_only_tensors_are_images(x):
 
 @pytest.mark.parametrize(
     ("shape", "hint"),
-    [((3, 4, 6), r"Add a batch dimension: x\[None\]"), ((2, 1, 4, 6), "repeat a grey channel"), ((2, 4, 4, 6), "Resize"),
-     ((2, 3, 6, 4), "Resize"), ((2, 3, 8, 12), "Resize"), ((2, 4, 6, 3), "Resize"), ((6,), "Resize"),
+    [((3, 4, 6), r"Add a batch dimension: x\[None\]"), ((2, 1, 4, 6), "repeat a grey channel"), ((2, 4, 4, 6), "alpha"),
+     ((2, 3, 6, 4), "Resize"), ((2, 3, 8, 12), "Resize"), ((2, 4, 6, 3), "permute"), ((6,), "Resize"),
      ((1, 2, 3, 4, 6), "Resize")],
 )  # fmt: skip
 def test_other_shapes_are_refused(shape, hint):

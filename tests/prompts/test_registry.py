@@ -34,10 +34,10 @@ def test_parse(backbone: vpt.Backbone) -> None:
     assert parse("border", backbone).width == 8
     both = parse("border:4 + prefix:2", backbone)
     assert [type(p).__name__ for p in both.prompts] == ["Border", "Prefix"]
-    assert set(PROMPTS) == {"shallow", "deep", "prefix", "border", "patch"}
+    assert set(PROMPTS) == {"shallow", "deep", "prefix", "border", "patch", "full", "smm"}
 
 
-@pytest.mark.parametrize("text", ["", "deep:", "deep:x", "deep:-1", "lora:4", "deep:1:2", "deep:10+"])
+@pytest.mark.parametrize("text", ["", "deep:", "deep:x", "deep:-1", "lora:4", "deep:1:2", "deep:10+", "full:3"])
 def test_texts_that_mean_nothing(backbone: vpt.Backbone, text: str) -> None:
     if text == "deep:":
         assert parse(text, backbone).count == 10

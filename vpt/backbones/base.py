@@ -18,7 +18,7 @@ from vpt.backbones.pooling import class_token_named, pooled
 from vpt.backbones.structure import Block, Structure, logits_of, refuse_compiled
 from vpt.backbones.watching import watch
 from vpt.backbones.waveform import InputSpec
-from vpt.errors import BackboneError, PromptError
+from vpt.errors import BackboneError, PromptError, VptError
 from vpt.sites import KeyValues, Site, Tokens
 
 WATCHED = 3  # the batch of the forward that is watched; 3 heads or windows are rare, so that a dimension of 3 is the batch
@@ -65,7 +65,15 @@ class Backbone(nn.Module):
         self.attachment: Attachment | None = None
         self._as_found = [(p, p.requires_grad) for p in model.parameters()], [(m, m.training) for m in model.modules()]
         self._hold()
-        self._structure = self._observe(blocks)
+        try:
+            self._structure = self._observe(blocks)
+        except VptError:
+            raise
+        except Exception as error:
+            raise BackboneError(
+                f"{type(model).__name__} could not run on inputs of shape [B,{','.join(map(str, inputs.shape))}]: "
+                f"{type(error).__name__}: {error}. Check inputs=…."
+            ) from error
         self.class_names = list(class_names) if class_names is not None else None
         if self.class_names is not None and len(self.class_names) != self.classes:
             raise BackboneError(f"Found {len(self.class_names)} class names for a model with {self.classes} classes.")
@@ -176,6 +184,8 @@ class Backbone(nn.Module):
         attachment = self.attachment or Attachment(self, ())
         try:
             prepared, lengths = self.inputs.prepare(send_to_device(x, self.device))
+            if not len(prepared):  # some front ends and models cannot
+                return Output(*(prepared.new_zeros(0, n) if n else None for n in (self.out_features, self.classes)))  # type: ignore[arg-type]
             with attachment.watching():
                 prepared, lengths = attachment.pixels(prepared, lengths)
                 answer = self._call(prepared, lengths)

@@ -26,6 +26,15 @@ def floats(x: object, what: str, expected: str) -> Tensor:
     return x.float()
 
 
+def _shape_hint(x: Tensor, channels: int) -> str:
+    """What to do with images in another common shape."""
+    if x.ndim == 4 and x.shape[-1] == channels and x.shape[1] != channels:
+        return "Put the channels first: x.permute(0, 3, 1, 2)."
+    if x.ndim == 4 and x.shape[1] == 4 and channels == 3:
+        return "Leave the alpha channel out: x[:, :3]."
+    return ""
+
+
 def check_range(x: Tensor, low: float, high: float, what: str, hint: str) -> None:
     """Refuse values outside `[low, high]`, NaN included (skipped inside torch.compile, where it would break the graph)."""
     if torch.compiler.is_compiling() or x.numel() == 0:
@@ -74,6 +83,9 @@ class Images:
         size = (self.size, self.size) if isinstance(self.size, int) else tuple(int(s) for s in self.size)
         if len(size) != 2 or min(size) < 1:
             raise InputError(f"Found size={self.size!r}; needed is (height, width) in pixels.")
+        if self.interpolation not in ("bicubic", "bilinear") or not 0 < self.crop_pct <= 1:
+            raise InputError(f"Found interpolation={self.interpolation!r}, crop_pct={self.crop_pct}; needed are 'bicubic' or "
+                             "'bilinear', and a share above 0 and up to 1.")  # fmt: skip
         object.__setattr__(self, "size", size)
         object.__setattr__(self, "mean", _channels(self.mean, self.channels, "mean"))
         object.__setattr__(self, "std", _channels(self.std, self.channels, "std"))
@@ -88,7 +100,7 @@ class Images:
         expected = f"{'videos' if self.frames else 'images'} [B,{','.join(map(str, self.shape))}] in [0,1]"
         x = floats(x, "images", expected)
         if tuple(x.shape[1:]) != self.shape:
-            hint = (
+            hint = _shape_hint(x, self.channels) or (
                 "Add a batch dimension: x[None]."
                 if tuple(x.shape) == self.shape or (x.ndim == 3 and not self.frames)
                 else ("Resize them (torchvision.transforms.v2.functional.resize), and repeat a grey channel three times.")
@@ -145,6 +157,11 @@ class Sound:
     scale: float = 1.0
     layout: str = "frames-bins"
     kind: Literal["sound"] = field(default="sound", init=False)
+
+    def __post_init__(self) -> None:
+        sizes = {n: getattr(self, n) for n in ("sample_rate", "samples", "frames", "bins", "window", "hop")}
+        if min(sizes.values()) < 1 or not self.std > 0:
+            raise InputError(f"Found {sizes}, std={self.std}; needed are numbers of at least 1, and a positive std.")
 
     @property
     def shape(self) -> tuple[int, ...]:

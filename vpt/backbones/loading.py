@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,8 @@ def load_backbone(
     img_size=…, attn_implementation=…). Raises `BackboneError`.
     """
     facts: dict[str, Any] = {}
+    if seconds is not None and not (isinstance(seconds, (int, float)) and math.isfinite(seconds) and seconds > 0):
+        raise BackboneError(f"Found seconds={seconds!r}; needed is a positive number.")
     if isinstance(source, nn.Module):
         if options or str(weights) != "pretrained":
             raise BackboneError("weights and library options are for models opened by name; load them into your module first.")
@@ -81,6 +84,8 @@ def load_backbone(
     model, tower = open_tower(model, inputs.kind if inputs is not None else None)
     identity |= ({"tower": tower} if tower else {}) | ({"seconds": seconds} if seconds is not None else {})
     inputs = inputs or facts.get("inputs") or describe_inputs(model, facts, seconds)
+    if seconds is not None and inputs.kind == "image":
+        raise BackboneError(f"seconds= is for models of sound; {type(model).__name__} takes pictures.")
     overrides: dict[str, Tensor] = {}
     if is_ast(model) and isinstance(inputs, Sound):
         overrides = resized_positions(model, inputs.frames)
@@ -202,4 +207,5 @@ def _load_weights(model: nn.Module, path: Path) -> None:
     except FileNotFoundError as error:
         raise BackboneError(f"Found no weights at {path}.") from error
     except (RuntimeError, SafetensorError, pickle.UnpicklingError, KeyError, ValueError, OSError) as error:
-        raise BackboneError(f"{path} does not hold the weights of {type(model).__name__}: {error}") from error
+        reason = "it is no safetensors file, and it holds more than tensors" if "weights_only" in str(error) else error
+        raise BackboneError(f"{path} does not hold the weights of {type(model).__name__}: {reason}") from error

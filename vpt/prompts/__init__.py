@@ -8,20 +8,26 @@ from typing import Any
 from vpt.errors import PromptError
 from vpt.prompts.base import Prompt, Stack
 from vpt.prompts.border import Border
+from vpt.prompts.full import Full
 from vpt.prompts.patch import Patch
+from vpt.prompts.pixels import PixelPrompt
 from vpt.prompts.prefix import Prefix
+from vpt.prompts.sample_mask import SampleMask
 from vpt.prompts.tokens import DeepTokens, ShallowTokens
 
-# the short name on the command line → (the class, what the number after the colon means)
+# the short name on the command line → (the class, what the number after the colon means, if there is one)
 PROMPTS: dict[str, tuple[type[Prompt], str]] = {
     "shallow": (ShallowTokens, "count"),
     "deep": (DeepTokens, "count"),
     "prefix": (Prefix, "count"),
     "border": (Border, "width"),
     "patch": (Patch, "size"),
+    "full": (Full, ""),
+    "smm": (SampleMask, "pools"),
 }
 
-__all__ = ["PROMPTS", "Border", "DeepTokens", "Patch", "Prefix", "Prompt", "ShallowTokens", "Stack", "build", "parse"]
+__all__ = ["PROMPTS", "Border", "DeepTokens", "Full", "Patch", "PixelPrompt", "Prefix", "Prompt", "SampleMask", "ShallowTokens",
+           "Stack", "build", "parse"]  # fmt: skip
 
 
 def build(name: str, config: dict[str, Any]) -> Prompt:
@@ -42,11 +48,11 @@ def parse(text: str, backbone: Any, **options: Any) -> Prompt:
 
 def _parse_one(text: str, backbone: Any, options: dict[str, Any]) -> Prompt:
     name, _, number = text.partition(":")
-    if name not in PROMPTS or (number and not number.isdecimal()):
-        forms = ", ".join(f"{key}:{word.upper()}" for key, (_, word) in PROMPTS.items())
+    cls, word = PROMPTS.get(name, (Prompt, ""))
+    if cls is Prompt or (number and not (number.isdecimal() and word)):
+        forms = ", ".join(f"{key}:{word.upper()}" if word else key for key, (_, word) in PROMPTS.items())
         raise PromptError(f"Found prompt {text!r}; needed is one of {forms}, or several joined with +.")
-    cls, word = PROMPTS[name]
     given = {word: int(number)} if number else {}
-    if word != "count":  # pixel prompts start from nothing: they have no init to choose
+    if issubclass(cls, PixelPrompt):  # they start from nothing: they have no init to choose
         options = {key: value for key, value in options.items() if key not in ("init", "examples", "seed", "dropout")}
     return cls.like(backbone, **given, **options)  # type: ignore[attr-defined]

@@ -13,6 +13,7 @@ from vpt.errors import PromptError
 from vpt.sites import Site
 
 Init = Literal["uniform", "zeros", "data"]
+MOST = 4096  # tokens of a prompt: attention over more would exhaust the memory before it says so
 
 
 class Prompt(nn.Module):
@@ -36,6 +37,8 @@ def positive(**values: int) -> None:
     for name, value in values.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise PromptError(f"Found {name}={value!r}; needed is a whole number of at least 1.")
+        if name == "count" and value > MOST:
+            raise PromptError(f"Found count={value}; needed are at most {MOST} tokens, which is far more than a prompt can use.")
 
 
 def share(**values: float) -> None:
@@ -52,9 +55,9 @@ def vpt_bound(patch_dim: int, width: int) -> float:
 
 def choose_blocks(blocks: Sequence[int] | Literal["all"], depth: int) -> list[int]:
     """The block numbers meant by `blocks`, in order, checked against `depth`. Raises `PromptError`."""
-    chosen = list(range(depth)) if blocks == "all" else sorted({int(b) for b in blocks})
-    if not chosen or chosen[0] < 0 or chosen[-1] >= depth:
-        raise PromptError(f"Found blocks={blocks!r}; needed are numbers from 0 to {depth - 1}, or 'all'.")
+    chosen = list(range(depth)) if blocks == "all" else sorted(int(b) for b in blocks)
+    if not chosen or len(set(chosen)) < len(chosen) or chosen[0] < 0 or chosen[-1] >= depth:
+        raise PromptError(f"Found blocks={blocks!r}; needed are different numbers from 0 to {depth - 1}, or 'all'.")
     return chosen
 
 

@@ -60,6 +60,10 @@ class PixelPrompt(Prompt):
     def _act(self, x: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
         return x, lengths
 
+    def canvas(self) -> Tensor:
+        """The prompt alone, in input units."""
+        raise NotImplementedError
+
     def space(self) -> dict[str, Any]:
         """What rebuilds the space the prompt acts in."""
         return {"shape": list(self.shape), "bound": self.bound, "base": self.base, "unit": self.unit}

@@ -1,0 +1,39 @@
+"""What a readout that learns from statistics is given during a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from accelerate import Accelerator
+from torch.utils.data import DataLoader
+
+from vpt.data import Examples
+from vpt.model import PromptedModel
+from vpt.readouts import Readout
+
+
+@torch.no_grad()
+def learn_statistics(model: PromptedModel, train: Examples, first: bool = False) -> None:
+    """Before training (`first`) or after an epoch: a pass over the training data where the readout wants one, then `settle`."""
+    readout = model.readout
+    if readout.refresh == "never" or (readout.refresh == "once" and not first):
+        return
+    if first or readout.refresh == "epoch":
+        readout.reset()
+        for batch in DataLoader(train, batch_size=64):
+            readout.update(model.outputs(batch[0]), torch.as_tensor(batch[1]).to(model.backbone.device))
+    readout.settle()
+    if readout.refresh == "reuse":
+        readout.reset()
+
+
+@contextmanager
+def adding_up(readout: Readout, accelerator: Accelerator) -> Iterator[None]:
+    """Around an update: what each process counts in it is added up, so that every process holds the counts of all."""
+    statistics = readout.statistics() if readout.refresh == "reuse" and accelerator.num_processes > 1 else []
+    before = [value.clone() for value in statistics]
+    yield
+    for value, old in zip(statistics, before, strict=True):
+        value.copy_(old + accelerator.reduce(value - old, "sum"))
