@@ -152,22 +152,24 @@ class Attachment:
 
     @contextmanager
     def off(self) -> Iterator[None]:
-        """Run the bare model inside this context."""
-        self._uninstall()
-        self.enabled = False
-        try:
-            yield
-        finally:
-            self.enabled = True
-            self._install()
+        """Run the bare model inside this context; other threads wait for its end."""
+        with self.backbone.guard:
+            self._uninstall()
+            self.enabled = False
+            try:
+                yield
+            finally:
+                self.enabled = True
+                self._install()
 
     def remove(self) -> None:
         """Take every hook off again; the model is as it was. Calling it twice does no harm."""
-        self._uninstall()
-        while self._readers:
-            self._readers.pop().remove()
-        if self.backbone.attachment is self:
-            self.backbone.attachment = None
+        with self.backbone.guard:
+            self._uninstall()
+            while self._readers:
+                self._readers.pop().remove()
+            if self.backbone.attachment is self:
+                self.backbone.attachment = None
 
 
 def _by_span(site: Site) -> tuple[int, int]:

@@ -13,9 +13,10 @@ from torch.func import functional_call
 
 from vpt.backbones.attachment import Attachment
 from vpt.backbones.fingerprints import fingerprint
+from vpt.backbones.guard import Guard
 from vpt.backbones.inputs import Images, Raw
 from vpt.backbones.pooling import class_token_named, pooled
-from vpt.backbones.structure import Block, Structure, logits_of, refuse_compiled
+from vpt.backbones.structure import Block, Structure, logits_of, refuse_checkpointing, refuse_compiled
 from vpt.backbones.watching import watch
 from vpt.backbones.waveform import InputSpec
 from vpt.errors import BackboneError, PromptError, VptError
@@ -54,6 +55,7 @@ class Backbone(nn.Module):
     ) -> None:
         super().__init__()
         refuse_compiled(model)
+        refuse_checkpointing(model)
         if pool not in (None, "first", "mean"):
             raise BackboneError(f"Found pool={pool!r}; needed is 'first', 'mean', or None for the model's own pooling.")
         self.model = model
@@ -63,6 +65,7 @@ class Backbone(nn.Module):
         self._own_pooling = pool is None
         self._overrides = overrides or {}
         self.attachment: Attachment | None = None
+        self.guard = Guard()
         self._as_found = [(p, p.requires_grad) for p in model.parameters()], [(m, m.training) for m in model.modules()]
         self._hold()
         try:
@@ -179,7 +182,14 @@ class Backbone(nn.Module):
 
     # running it ----------------------------------------------------------------------------------------------------
     def run(self, x: Raw) -> Output:
-        """Raw input → `Output`; attached prompts act. Raises `InputError`, and `PromptError` for a site that did not act."""
+        """Raw input → `Output`; attached prompts act. Raises `InputError`, and `PromptError` for a site that did not act.
+
+        Threads may share a backbone; their forwards follow one another.
+        """
+        with self.guard:
+            return self._run(x)
+
+    def _run(self, x: Raw) -> Output:
         self._hold()
         attachment = self.attachment or Attachment(self, ())
         try:
@@ -236,12 +246,14 @@ class Backbone(nn.Module):
 
         exact: "insert" or "record", how deep tokens act: through the blocks, or as keys and values (the same function).
         """
+        refuse_checkpointing(self.model)
         if self.attachment is not None:
             raise PromptError("This backbone already has a prompt attached. Use model.swap(prompt) to exchange it, or "
                               "model.close() to take it off first.")  # fmt: skip
-        self._hold()
-        self.attachment = Attachment(self, tuple(sites), exact)
-        return self.attachment
+        with self.guard:
+            self._hold()
+            self.attachment = Attachment(self, tuple(sites), exact)
+            return self.attachment
 
     def record(self, x: Raw) -> list[dict[str, Tensor]]:
         """What each block sees on raw input, prompts off: `tokens` `[B,N,D]`, and `keys`, `values` `[B,heads,N,d]`."""

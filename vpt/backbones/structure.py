@@ -142,3 +142,16 @@ def refuse_compiled(model: nn.Module) -> None:
                 f"{name or type(module).__name__} is compiled: it would ignore prompts without a word. Pass the module as it was "
                 "before torch.compile (or torch.jit), attach the prompt, and compile the PromptedModel afterwards."
             )
+
+
+def refuse_checkpointing(model: nn.Module) -> None:
+    """Raise `BackboneError` for activation checkpointing of transformers, which does nothing in eval mode.
+
+    timm's (`model.set_grad_checkpointing()`) works: it runs a block and its hooks again in the backward pass.
+    """
+    if any(getattr(module, "gradient_checkpointing", False) for module in model.modules()):
+        raise BackboneError(
+            f"{type(model).__name__} has activation checkpointing on. transformers checkpoints in training mode only, and a "
+            "backbone stays in eval mode (dropout would change what prompts learn), so it would save nothing. Switch it off: "
+            "model.activation_checkpointing_disable(). timm models do checkpoint: model.set_grad_checkpointing()."
+        )
