@@ -21,27 +21,30 @@ def colours(count: int = 48, seed: int = 0, size: int = 32) -> Examples:
     return Examples(list(x).__getitem__, y.tolist(), ["red", "green", "blue"])
 
 
-def tiny_model(form: str = "deep", dropout: float = 0.0) -> vpt.PromptedModel:
-    """A prompted tiny ViT with a fresh linear readout that already leans a little."""
+def tiny_model(form: str = "deep", dropout: float = 0.0, readout: str = "linear") -> vpt.PromptedModel:
+    """A prompted tiny ViT with a fresh linear readout that already leans a little, or a label map that counts as it trains."""
     backbone = open_tiny("timm ViT")
     prompt = {
         "deep": lambda: vpt.DeepTokens.like(backbone, 3, dropout=dropout),
         "stack": lambda: vpt.Stack([vpt.Border.like(backbone, 3, init="uniform"), vpt.Prefix.like(backbone, 2, dropout=dropout)]),
     }[form]()
+    names = ["red", "green", "blue"]
+    if readout == "map":
+        return vpt.PromptedModel(backbone, prompt, vpt.LabelMap(names, "bayes+", refresh="reuse"))
     torch.manual_seed(1)
-    readout = vpt.Linear(backbone.out_features, ["red", "green", "blue"])
-    torch.nn.init.normal_(readout.weight, std=0.1)
-    return vpt.PromptedModel(backbone, prompt, readout)
+    linear = vpt.Linear(backbone.out_features, names)
+    torch.nn.init.normal_(linear.weight, std=0.1)
+    return vpt.PromptedModel(backbone, prompt, linear)
 
 
 AUGMENT = "none"  # drawn per process, so it is off where two processes are compared with one
 SETTINGS = {"epochs": 3, "batch_size": 10, "lr": 0.05, "readout_lr": 0.5, "progress": False}
 
 
-def main(out: str, epochs: str, dropout: str) -> None:
+def main(out: str, epochs: str, dropout: str, readout: str = "linear") -> None:
     """Train, resuming if there is something to resume, and save the prompt file."""
     torch.set_num_threads(1)
-    model = tiny_model("stack", float(dropout))
+    model = tiny_model("stack", float(dropout), readout)
     folder = Path(out)
     vpt.fit(
         model, colours(), colours(24, seed=1), out=folder, resume=True, **(SETTINGS | {"epochs": int(epochs), "augment": AUGMENT})

@@ -154,10 +154,11 @@ def mutations(data: bytes, count: int, seed: int) -> list[bytes]:
     return out
 
 
-def test_two_thousand_mutations_give_only_prompt_file_errors(backbone: vpt.Backbone, tmp_path: Path) -> None:
+@pytest.mark.parametrize("count", [2000, pytest.param(10_000, marks=pytest.mark.long)])
+def test_mutated_files_give_only_prompt_file_errors(backbone: vpt.Backbone, tmp_path: Path, count: int) -> None:
     path, _ = saved(backbone, tmp_path / "a.vpt")
     data, altered = path.read_bytes(), tmp_path / "b.vpt"
-    for new in mutations(data, 2000, seed=0):
+    for new in mutations(data, count, seed=count):
         altered.write_bytes(new)
         with pytest.raises(PromptFileError):
             vpt.load(altered, backbone)

@@ -202,8 +202,8 @@ def test_sound_at_another_rate_is_refused() -> None:
 
 
 # resuming ----------------------------------------------------------------------------------------------------------
-def script(out: Path, epochs: int = 3, dropout: float = 0.2) -> list[str]:
-    return [sys.executable, str(HERE / "tasks.py"), str(out), str(epochs), str(dropout)]
+def script(out: Path, epochs: int = 3, dropout: float = 0.2, readout: str = "linear") -> list[str]:
+    return [sys.executable, str(HERE / "tasks.py"), str(out), str(epochs), str(dropout), readout]
 
 
 def test_stopped_and_resumed_in_process_is_bit_equal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -241,33 +241,39 @@ def test_a_damaged_checkpoint_is_said(tmp_path: Path) -> None:
         vpt.fit(tiny_model(), colours(), out=tmp_path, resume=True, **SETTINGS)
 
 
-def kill_and_resume(tmp_path: Path, kills: int) -> None:
+def kill_and_resume(tmp_path: Path, runs: int, kills: int, readout: str = "linear") -> None:
+    """`runs` runs, each killed `kills` times at random moments before it may end, must all end with the undisturbed bytes."""
     start = time.monotonic()
-    subprocess.run(script(tmp_path / "whole", 6), env=ENVIRONMENT, check=True, capture_output=True)
+    subprocess.run(script(tmp_path / "whole", 6, readout=readout), env=ENVIRONMENT, check=True, capture_output=True)
     length, draw = time.monotonic() - start, random.Random(0)
     expected = (tmp_path / "whole" / "final.vpt").read_bytes()
-    for number in range(kills):
+    for number in range(runs):
         out = tmp_path / f"cut{number}"
-        process = subprocess.Popen(script(out, 6), env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        time.sleep(length * draw.uniform(0.5, 1.0))  # the first half is importing
-        process.kill()
-        process.wait()
-        subprocess.run(script(out, 6), env=ENVIRONMENT, check=True, capture_output=True)
+        for _ in range(kills):
+            process = subprocess.Popen(
+                script(out, 6, readout=readout), env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
+            time.sleep(length * draw.uniform(0.5, 1.0))  # the first half is importing
+            process.kill()
+            process.wait()
+        subprocess.run(script(out, 6, readout=readout), env=ENVIRONMENT, check=True, capture_output=True)
         assert (out / "final.vpt").read_bytes() == expected
         assert not [p for p in out.iterdir() if p.suffix == ".tmp"]
 
 
-def test_kill_9_then_resume(tmp_path: Path) -> None:
-    kill_and_resume(tmp_path, 2)
+@pytest.mark.parametrize("readout", ["linear", "map"])
+def test_kill_9_then_resume(tmp_path: Path, readout: str) -> None:
+    kill_and_resume(tmp_path, 1, 2, readout)
 
 
 @pytest.mark.long
-def test_kill_9_at_ten_random_moments(tmp_path: Path) -> None:
-    kill_and_resume(tmp_path, 10)
+def test_kill_9_at_a_hundred_random_moments(tmp_path: Path) -> None:
+    kill_and_resume(tmp_path, 20, 5)
 
 
-def test_two_processes_equal_one(tmp_path: Path) -> None:
-    subprocess.run(script(tmp_path / "one", 2, 0.0), env=ENVIRONMENT, check=True, capture_output=True)
+@pytest.mark.parametrize("readout", ["linear", "map"])
+def test_two_processes_equal_one(tmp_path: Path, readout: str) -> None:
+    subprocess.run(script(tmp_path / "one", 2, 0.0, readout), env=ENVIRONMENT, check=True, capture_output=True)
     command = [
         "-m",
         "accelerate.commands.launch",
@@ -288,7 +294,7 @@ def test_two_processes_equal_one(tmp_path: Path) -> None:
         str(20000 + os.getpid() % 20000),
     ]
     done = subprocess.run(
-        [sys.executable, *command, *script(tmp_path / "two", 2, 0.0)[1:]],
+        [sys.executable, *command, *script(tmp_path / "two", 2, 0.0, readout)[1:]],
         env=ENVIRONMENT,
         capture_output=True,
         text=True,

@@ -1,4 +1,4 @@
-"""What a readout that learns from statistics is given during a run."""
+"""What is counted during a run rather than learned by gradient: label maps, class means, running statistics."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 
 from vpt.data import Examples
 from vpt.model import PromptedModel
+from vpt.prompts import Prompt
 from vpt.readouts import Readout
 
 
@@ -27,6 +28,14 @@ def learn_statistics(model: PromptedModel, train: Examples, first: bool = False)
     readout.settle()
     if readout.refresh == "reuse":
         readout.reset()
+
+
+@torch.no_grad()
+def average_buffers(prompt: Prompt, accelerator: Accelerator) -> None:
+    """Running statistics of a prompt's own network (SMM): each process saw other examples, so they are averaged."""
+    for buffer in prompt.buffers() if accelerator.num_processes > 1 else []:
+        if buffer.is_floating_point():
+            buffer.copy_(accelerator.reduce(buffer, "mean"))
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from vpt.checkpoints import Checkpoint, Position, digest, optimizer_tensors, restore_optimizer
-from vpt.counting import adding_up, learn_statistics
+from vpt.counting import adding_up, average_buffers, learn_statistics
 from vpt.data import Examples, augment
 from vpt.errors import DivergedError, TrainingError
 from vpt.evaluation import evaluate, matched
@@ -121,6 +121,7 @@ class _Run:
             task = bar.add_task(self._says(), total=total, completed=done)
             while not self.position.finished:
                 self._epoch(bar, task)
+                average_buffers(self.model.prompt, self.accelerator)
                 learn_statistics(self.model, self.train)
                 self._finish_epoch(self.position.epoch, self.position.sums)
                 bar.update(task, description=self._says())
