@@ -111,6 +111,7 @@ class TinyCNN(nn.Module):
 # what cannot act there, and the words of the refusal; everything else must work
 NO_SDPA, WINDOWS, NO_BLOCKS = "never called torch's scaled_dot_product_attention", "into windows", "has no transformer blocks"
 ONE_BIN = "hides the whole"  # a waveform is one bin wide
+SMALL = "in both directions"
 REFUSED: dict[str, dict[str, str]] = {
     "timm CaiT": {"prefix": NO_SDPA, "stack": NO_SDPA},
     "timm Swin": {"shallow": WINDOWS, "stack": WINDOWS},
@@ -118,9 +119,13 @@ REFUSED: dict[str, dict[str, str]] = {
     "transformers CLAP audio": {"shallow": WINDOWS, "prefix": NO_SDPA, "stack": NO_SDPA, "deep": NO_SDPA},
     "torchvision Swin": {"shallow": WINDOWS, "prefix": NO_SDPA, "stack": NO_SDPA, "deep": WINDOWS},
     "CNN": dict.fromkeys(("shallow", "deep", "prefix", "stack"), NO_BLOCKS),
-    "transformers wav2vec2": {"patch": ONE_BIN, "smm": "in both directions"},
-    "transformers HuBERT": {"patch": ONE_BIN, "smm": "in both directions"},
+    "transformers wav2vec2": {"patch": ONE_BIN, "smm": SMALL},
+    "transformers HuBERT": {"patch": ONE_BIN, "smm": SMALL},
 }
+
+
+# the same in a word, for the README
+REASONS = {NO_SDPA: "no SDPA", WINDOWS: "windows", NO_BLOCKS: "no blocks", ONE_BIN: "one bin", SMALL: "one bin"}
 
 
 def refusal(name: str, form: str) -> str | None:
