@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -13,7 +12,6 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from vpt import pictures
 from vpt.backbones import Backbone, load_backbone
 from vpt.baselines import Baselines, measure_baselines
 from vpt.checkpoints import NAME
@@ -21,14 +19,14 @@ from vpt.data import Data, Examples, load_data
 from vpt.data import augment as augment_batch
 from vpt.errors import PromptFileError, TrainingError, VptError
 from vpt.evaluation import evaluate, scores
-from vpt.files import save, write_atomically
+from vpt.files import write_atomically
 from vpt.model import PromptedModel
 from vpt.plan import seed_for
 from vpt.probe import fit_probe
 from vpt.prompts import Prompt, parse
 from vpt.readouts import Identity, LabelMap, Linear, Readout
 from vpt.recipes import Recipe, updated
-from vpt.runs import CURVES, METRICS, PROMPT, count, pixel_prompts
+from vpt.runs import PROMPT, count, write_run
 from vpt.training import History, fit
 
 SOFTER = 0.3  # the readout starts from a probe this much more strongly regularised, which leaves the prompt something to do
@@ -112,7 +110,7 @@ def adapt(
         report |= {"seconds": round(time.monotonic() - started, 1), "command": command}
         result = Result(model, report, history, folder)
         if folder is not None and Accelerator().is_main_process:
-            result.file = _write(result, wanted, folder)
+            result.file = write_run(folder, model, report, history.rows, wanted.val)
     except VptError:
         model.close()
         raise
@@ -226,33 +224,3 @@ def _report(model: PromptedModel, data: Data, baselines: Baselines, history: His
         "best_epoch": history.best,
         "skipped": data.skipped,
     }
-
-
-def _write(result: Result, data: Data, folder: Path) -> Path:
-    """The run's folder: pictures first, then metrics, then the prompt file; the checkpoint goes last."""
-    report, model = result.metrics, result.model
-    baselines = {name.replace("_", " "): values["val"] for name, values in report["baselines"].items()}
-    write_atomically(folder / CURVES, pictures.curves(result.history.rows, result.history.best, baselines, report["prompt"]))
-    _draw_pixels(model, data.val, folder)
-    write_atomically(folder / METRICS, json.dumps(report, indent=2).encode())
-    kept = {name: report[name] for name in ("test_accuracy", "test_n", "val_accuracy", "val_n", "baselines", "verdict")}
-    trained_on = {"examples": report["train_n"], "seed": report["seed"], "recipe": report["recipe"]}
-    file = save(folder / PROMPT, model, trained_on=trained_on, scores=kept)
-    (folder / NAME).unlink(missing_ok=True)
-    return file
-
-
-def _draw_pixels(model: PromptedModel, val: Examples, folder: Path) -> None:
-    """Each border or patch alone, and, for images, six validation images with all of them."""
-    found = pixel_prompts(model.prompt)
-    for part in found:
-        unit = "in [0,1]" if part.is_image else "in the front end's units"
-        name = f"{type(part).__name__.lower()}.png"
-        write_atomically(folder / name, pictures.pixel_prompt(part.canvas().cpu(), part.describe(), unit))
-    if found and model.backbone.inputs.kind == "image":
-        chosen = torch.linspace(0, len(val) - 1, min(6, len(val))).long().tolist()
-        before = torch.stack([val[i][0] for i in chosen])
-        with torch.no_grad():
-            after, _ = model.attachment.pixels(before.to(model.backbone.device), None)
-        titles = [val.classes[val.targets[i]] for i in chosen]
-        write_atomically(folder / "reprogrammed.png", pictures.reprogrammed(list(before), list(after), titles))

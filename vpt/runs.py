@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,17 +10,50 @@ import torch
 
 from vpt import pictures
 from vpt.backbones import Backbone
+from vpt.checkpoints import NAME
 from vpt.data import read_parts
 from vpt.data.examples import Examples, Files
 from vpt.data.readers import reader
 from vpt.errors import BadFilesError, DataError, PromptFileError
 from vpt.evaluation import evaluate, scores
-from vpt.files import load, read, rebuild, write_atomically
+from vpt.files import load, read, rebuild, save, write_atomically
 from vpt.model import PromptedModel
 from vpt.prompts import PixelPrompt, Prompt, Stack
 from vpt.readouts import LabelMap
 
 PROMPT, METRICS, CURVES = "prompt.vpt", "metrics.json", "curves.png"
+
+
+def write_run(folder: Path, model: PromptedModel, report: dict[str, Any], rows: list[dict[str, Any]], val: Examples) -> Path:
+    """A run's folder: pictures first, then metrics, then the prompt file, whose path is returned; the checkpoint goes last.
+
+    rows: of the run's history. val: examples to show under a pixel prompt.
+    """
+    baselines = {name.replace("_", " "): values["val"] for name, values in report["baselines"].items()}
+    write_atomically(folder / CURVES, pictures.curves(rows, report["best_epoch"], baselines, report["prompt"]))
+    _draw_pixels(model, val, folder)
+    write_atomically(folder / METRICS, json.dumps(report, indent=2).encode())
+    kept = {name: report[name] for name in ("test_accuracy", "test_n", "val_accuracy", "val_n", "baselines", "verdict")}
+    trained_on = {"examples": report["train_n"], "seed": report["seed"], "recipe": report["recipe"]}
+    file = save(folder / PROMPT, model, trained_on=trained_on, scores=kept)
+    (folder / NAME).unlink(missing_ok=True)
+    return file
+
+
+def _draw_pixels(model: PromptedModel, val: Examples, folder: Path) -> None:
+    """Each border or patch alone, and, for images, six validation images with all of them."""
+    found = pixel_prompts(model.prompt)
+    for part in found:
+        unit = "in [0,1]" if part.is_image else "in the front end's units"
+        name = f"{type(part).__name__.lower()}.png"
+        write_atomically(folder / name, pictures.pixel_prompt(part.canvas().cpu(), part.describe(), unit))
+    if found and model.backbone.inputs.kind == "image":
+        chosen = torch.linspace(0, len(val) - 1, min(6, len(val))).long().tolist()
+        before = torch.stack([val[i][0] for i in chosen])
+        with torch.no_grad():
+            after, _ = model.attachment.pixels(before.to(model.backbone.device), None)
+        titles = [val.classes[val.targets[i]] for i in chosen]
+        write_atomically(folder / "reprogrammed.png", pictures.reprogrammed(list(before), list(after), titles))
 
 
 def prompt_file(place: str | Path) -> Path:

@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset
 
-from vpt.backbones.inputs import Images, Sound
+from vpt.backbones.inputs import Images
+from vpt.backbones.sound import Sound
 from vpt.data import Data, load_data, read_parts
 from vpt.errors import BadFilesError, DataError
 

@@ -8,7 +8,8 @@ import soundfile
 import torch
 from PIL import Image
 
-from vpt.backbones.inputs import Images, Sound
+from vpt.backbones.inputs import Images
+from vpt.backbones.sound import Sound
 from vpt.data.readers import fit_image, open_image, read_sound, reader, suffixes
 from vpt.errors import DataError
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vpt.backbones.inputs import Sound
+from vpt.backbones.sound import Sound
 from vpt.errors import BackboneError
 
 # of AudioSet, as in the model's own feature extractor; used where a checkpoint says nothing else

@@ -16,7 +16,8 @@ from vpt.backbones.fingerprints import fingerprint
 from vpt.backbones.guard import Guard
 from vpt.backbones.inputs import Images, Raw
 from vpt.backbones.pooling import class_token_named, pooled
-from vpt.backbones.structure import Block, Structure, logits_of, refuse_checkpointing, refuse_compiled
+from vpt.backbones.reach import Reach
+from vpt.backbones.structure import Structure, logits_of, refuse_checkpointing, refuse_compiled
 from vpt.backbones.watching import watch
 from vpt.backbones.waveform import InputSpec
 from vpt.errors import BackboneError, PromptError, VptError
@@ -32,7 +33,7 @@ class Output(NamedTuple):
     logits: Tensor | None
 
 
-class Backbone(nn.Module):
+class Backbone(Reach, nn.Module):
     """A frozen model: always in eval mode, no parameter ever needs a gradient, raw input in, features and logits out.
 
     depth: number of transformer blocks (0 for a CNN). widths: D of each block. heads: (heads, head_dim) of each block's
@@ -88,26 +89,6 @@ class Backbone(nn.Module):
 
     # what is known of the model ------------------------------------------------------------------------------------
     @property
-    def blocks(self) -> list[Block]:
-        """The transformer blocks in order; empty for a model without any."""
-        return self._structure.blocks
-
-    @property
-    def depth(self) -> int:
-        """Number of transformer blocks."""
-        return len(self.blocks)
-
-    @property
-    def widths(self) -> list[int]:
-        """D of each block's tokens."""
-        return [block.width for block in self.blocks]
-
-    @property
-    def heads(self) -> list[tuple[int, int] | None]:
-        """(heads, head_dim) of each block's attention; None where `scaled_dot_product_attention` was never called."""
-        return [(b.heads, b.head_dim) if b.heads and b.head_dim else None for b in self.blocks]
-
-    @property
     def patch_dim(self) -> int:
         """Fan-in of the patch embedding, C · height · width of a patch: half of VPT's initialisation bound."""
         return self._structure.patch_dim
@@ -131,54 +112,6 @@ class Backbone(nn.Module):
     def device(self) -> torch.device:
         """Where the model's weights are."""
         return self._like().device
-
-    def require_blocks(self, *indices: int) -> None:
-        """Raise `BackboneError` for a model without transformer blocks, `PromptError` for a block it does not have."""
-        name = type(self.model).__name__
-        if self.depth == 0:
-            raise BackboneError(
-                f"{name} has no transformer blocks (looked for a list of 2 or more equal modules holding attention). Token "
-                "prompts need blocks; pixel prompts do not: use Border, or name the blocks with blocks='path.to.blocks'."
-            )
-        for index in indices:
-            if not 0 <= index < self.depth:
-                raise PromptError(f"Found a prompt for block {index}; {name} has blocks 0 to {self.depth - 1}.")
-
-    def require_tokens(self, first: int, last: int) -> None:
-        """Raise `PromptError` where tokens cannot be put in front before block `first` and cut off after block `last`."""
-        self.require_blocks(first, last)
-        name = type(self.model).__name__
-        for index in range(first, last + 1):
-            block = self.blocks[index]
-            if block.unknown:
-                raise PromptError(
-                    f"Block {block.name} of {name} gets a tensor with one entry per token ({block.unknown}); inserted tokens "
-                    "would not be in it. Use the model's SDPA attention (transformers: attn_implementation='sdpa'), or a pixel "
-                    "prompt."
-                )
-            if (block.grid or block.windowed) and (first != last or not block.windowed):
-                raise PromptError(
-                    f"{name} cuts its tokens into windows, through which no token can be carried from block {first} to {last}. "
-                    "Use DeepTokens or Prefix, which act at each window's attention, or a pixel prompt."
-                )
-        if self.blocks[first].windowed:
-            self.require_attention([first])
-
-    def require_attention(self, indices: Sequence[int]) -> None:
-        """Raise `PromptError` for a block whose attention never called `scaled_dot_product_attention`."""
-        for index in indices:
-            if self.heads[index] is None:
-                raise PromptError(self.no_attention(index))
-
-    def no_attention(self, index: int) -> str:
-        """Why a key/value prefix at block `index` reaches nothing, and what to do."""
-        block = self.blocks[index]
-        instead = "a pixel prompt" if block.windowed or block.grid else "DeepTokens"
-        return (
-            f"Block {index} of {type(self.model).__name__} ({type(block.attention).__name__}) never called torch's "
-            "scaled_dot_product_attention, so keys and values put beside its own reach nothing. Use the model's SDPA attention "
-            f"(transformers: attn_implementation='sdpa'), or {instead}."
-        )
 
     # running it ----------------------------------------------------------------------------------------------------
     def run(self, x: Raw) -> Output:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vpt.backbones.inputs import Sound
+from vpt.backbones.sound import Sound
 from vpt.errors import BackboneError
 
 

@@ -16,7 +16,8 @@ from vpt.backbones.ast import is_ast, resized_positions
 from vpt.backbones.base import Backbone
 from vpt.backbones.check import check
 from vpt.backbones.describing import class_names, describe_inputs
-from vpt.backbones.inputs import Images, Sound
+from vpt.backbones.inputs import Images
+from vpt.backbones.sound import Sound
 from vpt.backbones.towers import open_tower
 from vpt.backbones.waveform import InputSpec
 from vpt.errors import BackboneError

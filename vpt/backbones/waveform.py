@@ -8,7 +8,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from vpt.backbones.inputs import Images, Raw, Sound, check_lengths, check_range, fit_time, floats
+from vpt.backbones.inputs import Images, Raw, check_range, floats
+from vpt.backbones.sound import Sound, check_lengths, fit_time
 from vpt.errors import InputError
 
 SECONDS = 2.0  # of a clip, where nobody says

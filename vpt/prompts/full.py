@@ -33,10 +33,6 @@ class Full(PixelPrompt):
     def _act(self, x: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
         return x + within(self.delta(self.pixels).to(x.dtype), x, lengths), lengths
 
-    def canvas(self) -> Tensor:
-        """The pattern alone, in input units: `[C,H,W]` or `[frames,bins]`."""
-        return self.delta(self.pixels).detach()
-
     def config(self) -> dict[str, Any]:
         """The space it acts in."""
         return self.space()

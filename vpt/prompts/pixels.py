@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vpt.errors import PromptError
 from vpt.prompts.base import Prompt
@@ -22,6 +22,8 @@ class PixelPrompt(Prompt):
     unit · pixels when None. For images base 0 and unit 1 (tanh of FairReprogram, so values may leave [0,1]); for sound
     base is the mean and unit the standard deviation σ of the spectrogram.
     """
+
+    pixels: nn.Parameter
 
     def __init__(self, shape: Sequence[int], bound: float | None, base: float, unit: float) -> None:
         super().__init__()
@@ -61,8 +63,8 @@ class PixelPrompt(Prompt):
         return x, lengths
 
     def canvas(self) -> Tensor:
-        """The prompt alone, in input units."""
-        raise NotImplementedError
+        """The prompt alone, in input units: `[C,H,W]` or `[frames,bins]`."""
+        return self.delta(self.pixels).detach()
 
     def space(self) -> dict[str, Any]:
         """What rebuilds the space the prompt acts in."""

@@ -65,10 +65,6 @@ class SampleMask(PixelPrompt):
     def _act(self, x: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
         return x + within((self.delta(self.pixels) * self.masks(x)).to(x.dtype), x, lengths), lengths
 
-    def canvas(self) -> Tensor:
-        """The pattern alone, unmasked, in input units: `[C,H,W]` or `[frames,bins]`."""
-        return self.delta(self.pixels).detach()
-
     def config(self) -> dict[str, Any]:
         """Depth of the network, and the space it acts in."""
         return {"pools": self.pools, **self.space()}
