@@ -195,3 +195,54 @@ def test_a_stopped_run_resumes_to_the_same_file(tmp_path: Path, monkeypatch: pyt
         vpt.adapt(backbone=open_tiny("timm ViT"), out=tmp_path / "cut", **call)
     vpt.adapt(backbone=open_tiny("timm ViT"), out=tmp_path / "cut", resume=True, **call)
     assert (tmp_path / "cut" / "prompt.vpt").read_bytes() == (tmp_path / "whole" / "prompt.vpt").read_bytes()
+
+
+def test_videos_as_a_dataset(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    y = torch.arange(24) % 2
+    x = torch.rand(24, 4, 3, 32, 32) * 0.5
+    x[y == 1, :, 0] += 0.5
+    data = torch.utils.data.TensorDataset(x, y)
+    result = vpt.adapt(
+        data, open_tiny("transformers VideoMAE"), "border:3+deep:2", out=tmp_path / "run", epochs=2, progress=False
+    )
+    assert (tmp_path / "run/reprogrammed.png").is_file()
+    scores = result.model(x)
+    result.model.close()
+    assert torch.equal(vpt.load(tmp_path / "run/prompt.vpt", backbone)(x), scores)
+    with pytest.raises(vpt.errors.DataError, match="Video files are not read"):
+        vpt.load_data(tmp_path, backbone.inputs)
+
+
+@pytest.mark.parametrize("name", ["transformers wav2vec2", "transformers Whisper encoder", "transformers CLAP audio"])
+def test_sound_files_for_every_front_end(name: str, tmp_path: Path) -> None:
+    backbone = open_tiny(name)
+    write_sounds(tmp_path / "clips", per_class=6)
+    prompt = "border:8" if "CLAP" in name else "deep:2+border:8"
+    result = vpt.adapt(tmp_path / "clips", backbone, prompt, out=tmp_path / "run", epochs=1, progress=False)
+    assert result.metrics["val_n"] > 0
+    result.model.close()
+
+
+def test_a_label_map_is_kept_and_shown(tmp_path: Path) -> None:
+    write_images(tmp_path / "photos", per_class=6, size=32)
+    call = {"readout": "map:bayes", "out": tmp_path / "run", "epochs": 1, "progress": False}
+    result = vpt.adapt(tmp_path / "photos", open_tiny("timm ViT"), "border:3", **call)
+    assert set(result.metrics["label_map"]) == {"red", "green", "blue"}
+    assert result.metrics["parameters_trained"]["readout"] == 0
+    shown = vpt.runs.inspect(tmp_path / "run")["label_map"]
+    assert shown == {k: [tuple(pair) for pair in v] for k, v in result.metrics["label_map"].items()}
+    with pytest.raises(vpt.errors.PromptError, match="one of random, frequency"):
+        vpt.adapt(tmp_path / "photos", open_tiny("timm ViT"), "border:3", readout="map:best", progress=False)
+
+
+def test_a_finished_run_is_not_resumed_over_and_a_run_lies_outside_its_data(tmp_path: Path) -> None:
+    write_images(tmp_path / "photos", per_class=6, size=32)
+    call = {"epochs": 1, "progress": False}
+    vpt.adapt(tmp_path / "photos", open_tiny("timm ViT"), "border:3", out=tmp_path / "run", **call)
+    kept = (tmp_path / "run/prompt.vpt").read_bytes()
+    with pytest.raises(TrainingError, match="already holds a finished run; nothing is left to resume"):
+        vpt.adapt(tmp_path / "photos", open_tiny("timm ViT"), "deep:2", out=tmp_path / "run", resume=True, **call)
+    assert (tmp_path / "run/prompt.vpt").read_bytes() == kept
+    with pytest.raises(TrainingError, match="lies inside the data"):
+        vpt.adapt(tmp_path / "photos", open_tiny("timm ViT"), "deep:2", out=tmp_path / "photos/run", **call)

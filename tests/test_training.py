@@ -307,3 +307,12 @@ def test_two_processes_equal_one(tmp_path: Path, readout: str) -> None:
     rows = [[json.loads(line) for line in (tmp_path / n / "history.jsonl").read_text().splitlines()] for n in ("one", "two")]
     assert rows[0][-1]["val_loss"] == pytest.approx(rows[1][-1]["val_loss"], abs=1e-5)
     assert rows[0][-1]["loss"] == pytest.approx(rows[1][-1]["loss"], abs=1e-4)
+
+
+@pytest.mark.parametrize("given", [
+    {"epochs": 1.5}, {"epochs": True}, {"epochs": "2"}, {"batch_size": 2.5}, {"seed": -1}, {"lr": 1e39}, {"lr": "0.1"},
+    {"lr": float("nan")}, {"readout_lr": 1e30}, {"weight_decay": -1.0}, {"weight_decay": float("nan")}, {"workers": -1},
+])  # fmt: skip
+def test_settings_that_are_no_such_numbers_are_refused_at_once(given: dict) -> None:
+    with pytest.raises(TrainingError, match=r"needed (is|are)"):
+        vpt.fit(tiny_model(), colours(), **(SETTINGS | given))

@@ -52,6 +52,8 @@ def _draw_pixels(model: PromptedModel, val: Examples, folder: Path) -> None:
         before = torch.stack([val[i][0] for i in chosen])
         with torch.no_grad():
             after, _ = model.attachment.pixels(before.to(model.backbone.device), None)
+        if before.ndim == 5:  # of a video, its first picture
+            before, after = before[:, 0], after[:, 0]
         titles = [val.classes[val.targets[i]] for i in chosen]
         write_atomically(folder / "reprogrammed.png", pictures.reprogrammed(list(before), list(after), titles))
 

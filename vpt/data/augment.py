@@ -13,7 +13,9 @@ SHIFT = 1 / 16  # of the side: 4 pixels of 64, 14 of 224
 
 
 def augment(x: Tensor, how: str, generator: torch.Generator) -> Tensor:
-    """Images `[B,C,H,W]` → shifted by up to 1/16 of a side ("crop", edges mirrored), and mirrored half of the time ("flip-crop").
+    """Images `[B,C,H,W]` or videos `[B,frames,C,H,W]` → the same, randomly changed.
+
+    "crop": shifted by up to 1/16 of a side, edges mirrored. "flip-crop": that, and mirrored half of the time.
 
     The input is not changed. Raises `DataError` for an unknown name, or for anything but images.
     """
@@ -21,6 +23,8 @@ def augment(x: Tensor, how: str, generator: torch.Generator) -> Tensor:
         return x
     if how not in AUGMENTS:
         raise DataError(f"Found augment={how!r}; needed is one of {', '.join(AUGMENTS)}.")
+    if isinstance(x, Tensor) and x.ndim == 5:  # every picture of a video alike
+        return augment(x.flatten(1, 2), how, generator).unflatten(1, x.shape[1:3])
     if not isinstance(x, Tensor) or x.ndim != 4:
         raise DataError(f"augment={how!r} is for images; use augment='none' for sound.")
     batch, _, height, width = x.shape
