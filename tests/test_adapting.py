@@ -207,7 +207,7 @@ def test_videos_as_a_dataset(tmp_path: Path) -> None:
         data, open_tiny("transformers VideoMAE"), "border:3+deep:2", out=tmp_path / "run", epochs=2, progress=False
     )
     assert (tmp_path / "run/reprogrammed.png").is_file()
-    scores = result.model(x)
+    scores, backbone = result.model(x), result.model.backbone
     result.model.close()
     assert torch.equal(vpt.load(tmp_path / "run/prompt.vpt", backbone)(x), scores)
     with pytest.raises(vpt.errors.DataError, match="Video files are not read"):
