@@ -87,3 +87,18 @@ def test_dropout_differs_per_sample_and_only_in_training(backbone: vpt.Backbone)
 def test_wrong_input(backbone: vpt.Backbone, call, message: str) -> None:
     with pytest.raises(PromptError, match=message):
         call(backbone)
+
+
+@pytest.mark.parametrize("name", ["timm ViT", "timm Swin", "transformers Swin", "transformers wav2vec2", "torchvision ViT"])
+def test_rows_drawn_from_data_are_the_backbones_own(name: str) -> None:
+    backbone = open_tiny(name)
+    x = backbone.inputs.example(3)
+    seen = backbone.record(x)
+    deep = vpt.DeepTokens.like(backbone, 2, init="data", examples=x)
+    prefix = vpt.Prefix.like(backbone, 2, init="data", examples=x)
+    for i, rows in enumerate(deep.tokens):
+        own = seen[i]["tokens"].flatten(0, 1)
+        assert ((own[None] - rows[:, None]).abs().amax(-1).amin(1) < 1e-6).all()
+        keys = seen[i]["keys"].transpose(1, 2).flatten(0, 1)
+        assert ((keys[None] - prefix.keys[i].transpose(0, 1)[:, None]).abs().amax((-1, -2)).amin(1) < 1e-6).all()
+    assert backbone.attachment is None

@@ -44,11 +44,13 @@ class Recording:
             raise PromptError(f"{type(module).__name__} was called without tokens [B,N,D].")
         sequence = x.transpose(0, 1) if block.seq_first else x.flatten(1, -2)
         rows = self.site.make(sequence).to(x.dtype)
+        self.acted += 1
+        if not rows.shape[1]:  # a site that only looks on
+            return
         if rows.stride(0) == 0:  # expanded: the same for every sample
             rows = rows[:1]
         keys, values = self.interception.capture(lambda: self._send(rows, args, kwargs))
         self.interception.recorded.append((keys, values, None))
-        self.acted += 1
 
     def leave(self, module: nn.Module, args: tuple, output: Any) -> None:
         """After the block, also when it raised: let go of the rows."""
