@@ -27,7 +27,7 @@ console = Console()
 
 Run = Annotated[Path, typer.Argument(help="a run's folder, or a prompt file")]
 BackboneOption = Annotated[str | None, typer.Option(help="model to use, where the prompt file cannot name it (a local folder)")]
-Seconds = Annotated[float | None, typer.Option(help="clip length, for audio spectrogram transformers")]
+Seconds = Annotated[float | None, typer.Option(help="clip length, for models of sound that take any")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON instead of a table")]
 
 
@@ -64,7 +64,8 @@ def demo(
 @app.command()
 def adapt(
     data: Annotated[
-        Path, typer.Argument(help="a folder (class/file or split/class/file) or a CSV manifest (path,label[,group][,split])")
+        Path,
+        typer.Argument(help="a folder (class/file or split/class/file), a zip of one, or a CSV (path,label[,group][,split])"),
     ],
     out: Annotated[Path, typer.Option(help="folder for the prompt file, metrics and pictures")],
     backbone: Annotated[str, typer.Option(help="a bundled, timm or Hugging Face name, or a local folder")] = "vpt:vit-p8-64",
@@ -194,7 +195,8 @@ def backbones() -> None:
         table.add_row(name, config["summary"], str(len(config["classes"])), f"{config['bytes'] / 1e6:.1f} MB", config["licence"])
     console.print(table)
     console.print(
-        "Others by name: timm ViT and DeiT (vit_base_patch16_224.augreg_in21k), Hugging Face ViT and AST ids, or a local folder."
+        "Others by name: timm (vit_base_patch16_224.augreg_in21k, swin_tiny_patch4_window7_224, …), Hugging "
+        "Face ids (ViT, DINOv2 and v3, CLIP, SigLIP, BEiT, Swin, AST, wav2vec2, HuBERT, Whisper, …), or a local folder."
     )
 
 

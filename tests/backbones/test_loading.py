@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import families
 import pytest
 import timm
 import torch
@@ -162,3 +163,42 @@ def test_recording_sees_every_block_and_leaves_nothing() -> None:
     with pytest.raises(vpt.errors.PromptError, match="Detach"):
         backbone.record(x)
     model.close()
+
+
+FOLDERS = {
+    "ViTForMaskedImageModeling": ("ViTConfig", families.HF_VISION | {"encoder_stride": 8}),
+    "DeiTForImageClassificationWithTeacher": ("DeiTConfig", families.HF_VIT),
+    "VideoMAEForVideoClassification": ("VideoMAEConfig", families.HF_VIT | families.VIDEO),
+    "Wav2Vec2ForSequenceClassification": ("Wav2Vec2Config", families.HF_SPEECH | families.LAYER_NORM),
+    "HubertForCTC": ("HubertConfig", families.HF_SPEECH | {"vocab_size": 8}),
+    "WhisperForConditionalGeneration": ("WhisperConfig", families.HF_WHISPER),
+    "Dinov2Model": ("Dinov2Config", families.HF_VISION),
+    "SwinForImageClassification": ("SwinConfig", families.SWIN | {"image_size": 64, "num_labels": 5}),
+}
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_folders_of_transformers_open_as_what_they_are(name: str, tmp_path: Path) -> None:
+    """Twice the same features, the saved weights, and no part that nobody trained."""
+    config, sizes = FOLDERS[name]
+    torch.manual_seed(0)
+    model = families.hf(name, config, sizes).eval()
+    model.save_pretrained(tmp_path / "m")
+    seconds = 0.1 if "Wav2Vec2" in name or "Hubert" in name else None
+    one, two = (vpt.load_backbone(str(tmp_path / "m"), seconds=seconds) for _ in range(2))
+    x = one.inputs.example(2)
+    assert torch.equal(one.features(x), two.features(x))
+    assert one.fingerprint() == two.fingerprint()
+    given, extra = one.inputs.arguments(*one.inputs.prepare(x))
+    with torch.no_grad():
+        if one.classes:
+            assert torch.equal(one.logits(x), model(given, **extra).logits)
+        elif name == "ViTForMaskedImageModeling":
+            assert torch.equal(one.features(x), model.vit(given).last_hidden_state[:, 0])
+        elif name == "WhisperForConditionalGeneration":
+            assert torch.allclose(one.features(x), model.model.encoder(given).last_hidden_state.mean(1), atol=1e-6)
+    with vpt.PromptedModel(one, vpt.DeepTokens.like(one, 2), vpt.Linear(one.out_features, 2)) as prompted:
+        assert prompted(x).shape == (2, 2)
+    random = vpt.load_backbone(str(tmp_path / "m"), weights="random", seed=3, seconds=seconds)
+    assert type(random.model) is type(one.model)
+    assert random.fingerprint() != one.fingerprint()

@@ -282,3 +282,23 @@ def test_reader_of_sound_uses_the_backbones_rate_and_length(tmp_path):
     soundfile.write(tmp_path / "a.wav", tone(0.5, 8000), 8000)
     waveform, length = reader(Sound(sample_rate=RATE, samples=9000, frames=10, bins=8))(tmp_path / "a.wav")
     assert (len(waveform), length) == (9000, 8000)
+
+
+def test_mp3_is_read(tmp_path):
+    wave = 0.5 * np.sin(np.arange(16000) * 0.1)
+    soundfile.write(tmp_path / "a.mp3", wave, 16000)
+    waveform, length = read_sound(tmp_path / "a.mp3", 16000, 16000)
+    assert length == 16000
+    assert abs(float(waveform.square().mean().sqrt()) - 0.5 / 2**0.5) < 0.02
+
+
+def test_channels_that_cancel_are_silent(tmp_path):
+    wave = 0.5 * np.sin(np.arange(1600) * 0.1)
+    soundfile.write(tmp_path / "a.wav", np.stack([wave, -wave], axis=1), 16000)
+    with pytest.raises(DataError, match="silent"):
+        read_sound(tmp_path / "a.wav", 16000, 1600)
+
+
+def test_a_folder_is_no_sound(tmp_path):
+    with pytest.raises(DataError, match="a folder"):
+        read_sound(tmp_path, 16000, 1600)

@@ -147,3 +147,11 @@ def test_the_line_that_is_named_is_the_line_that_is_wrong(tmp_path):
 def test_a_path_that_cannot_exist_is_not_there(tmp_path):
     with pytest.raises(DataError, match="not there"):
         manifest(tmp_path, "path,label\n" + "x" * 5000 + ",cat\n")
+
+
+def test_a_file_listed_twice_is_refused(tmp_path):
+    for name in "abc":
+        (tmp_path / f"{name}.png").write_bytes(b"x")
+    (tmp_path / "d.csv").write_text("path,label\na.png,one\nb.png,two\nc.png,two\n./a.png,two\n")
+    with pytest.raises(DataError, match=r"lists 1 files more than once: .*a\.png"):
+        list_manifest(tmp_path / "d.csv")

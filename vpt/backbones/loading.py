@@ -174,17 +174,17 @@ def _open_transformers(source: str, pretrained: bool, options: dict[str, Any]) -
 
     config = transformers.AutoConfig.from_pretrained(source, trust_remote_code=False)
     architecture = (getattr(config, "architectures", None) or ["AutoModel"])[0]
-    auto = transformers.AutoModel
-    if architecture.endswith("Classification"):
-        kind = architecture[architecture.index("For") :]
-        auto = getattr(transformers, "AutoModel" + {"ForSequenceClassification": "ForAudioClassification"}.get(kind, kind), auto)
+    named = getattr(transformers, architecture, None) if "Classification" in architecture else None
+    auto: Any = named or transformers.AutoModel
     facts = _preprocessor(source)
-    if architecture == "ViTModel":
-        options = options | {"add_pooling_layer": False}
-        facts["pool"] = "first"
-    if pretrained:
-        return auto.from_pretrained(source, config=config, trust_remote_code=False, **options), facts
-    return auto.from_config(config, trust_remote_code=False, **options), facts
+    if architecture in ("ViTModel", "DeiTModel"):  # their class token says more than their pooler, where that was trained at all
+        options, facts["pool"] = options | {"add_pooling_layer": False}, "first"
+    if not pretrained:
+        return auto._from_config(config, **options) if named else auto.from_config(config, **options), facts
+    model, found = auto.from_pretrained(source, config=config, trust_remote_code=False, output_loading_info=True, **options)
+    if any("pooler" in name for name in found["missing_keys"]):
+        model.pooler = None  # nobody trained it
+    return model, facts
 
 
 def _preprocessor(source: str) -> dict[str, Any]:
