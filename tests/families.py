@@ -23,7 +23,7 @@ VIT = {"img_size": 32, "patch_size": 8, "embed_dim": 32, "depth": 3, "num_heads"
 HF = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 48}
 HF_VIT = HF | {"image_size": 32, "patch_size": 8, "num_labels": 5}
 HF_VISION = HF | {"image_size": 32, "patch_size": 8}
-SWIN = {"embed_dim": 16, "depths": [2, 2], "num_heads": [2, 4], "window_size": 4}
+SWIN = {"embed_dim": 16, "depths": [2, 2, 1], "num_heads": [2, 4, 8], "window_size": 4}  # the last stage is one window
 HF_SPEECH = HF | {"conv_dim": [16, 16], "conv_kernel": [10, 4], "conv_stride": [5, 4], "num_feat_extract_layers": 2,
                   "num_conv_pos_embeddings": 8, "num_conv_pos_embedding_groups": 2, "classifier_proj_size": 16, "num_labels": 4,
                   "apply_spec_augment": False}  # fmt: skip

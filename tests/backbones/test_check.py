@@ -81,8 +81,32 @@ def test_check_fails_on_a_model_that_reads_positions_from_the_end() -> None:
         inner = layer.forward
         steps = torch.linspace(0, 1, 64)[:, None] * (i + 1)
         layer.forward = lambda x, inner=inner, steps=steps: inner(x + steps[: x.shape[1]])
-    with pytest.raises(vpt.errors.BackboneError, match=r"FAIL shallow: 4 order of the prompts"):
-        vpt.load_backbone(model, inputs=open_tiny("user's keyword transformer").inputs)
+    backbone = vpt.load_backbone(model, inputs=open_tiny("user's keyword transformer").inputs)
+    assert set(backbone.refused) == {"shallow", "deep"}
+    assert "FAIL shallow: 4 order of the prompts" in str(vpt.check(backbone))
+    for form in ("shallow", "deep"):
+        with pytest.raises(
+            vpt.errors.PromptError, match=f"{form.capitalize()} prompts do not act as they should on Positional: 4 "
+        ):
+            vpt.PromptedModel(backbone, FORMS[form](backbone), vpt.Identity())
+    for form in ("prefix", "border, shrink"):  # they do not lengthen the sequence
+        with vpt.PromptedModel(backbone, FORMS[form](backbone), vpt.Identity()) as prompted:
+            prompted(backbone.inputs.example(2))
+
+
+def test_a_model_that_cannot_run_with_tokens_still_takes_pixels() -> None:
+    class Fixed(type(make("user's keyword transformer"))):  # type: ignore[misc]
+        """Its blocks know how long their sequence is."""
+
+    model = Fixed()
+    for layer in model.layers:
+        inner = layer.forward
+        layer.forward = lambda x, inner=inner: inner(x.view(-1, 21, 24))
+    backbone = vpt.load_backbone(model, inputs=open_tiny("user's keyword transformer").inputs)
+    with pytest.raises(vpt.errors.PromptError, match=r"it runs \(RuntimeError.*pixel prompts"):
+        vpt.PromptedModel(backbone, vpt.DeepTokens.like(backbone, 2), vpt.Identity())
+    with vpt.PromptedModel(backbone, vpt.Border.like(backbone, 3), vpt.Identity()) as prompted:
+        assert prompted(backbone.inputs.example(2)).shape == (2, 4)
 
 
 def test_a_new_class_is_checked_on_load_and_known_ones_are_not(monkeypatch: pytest.MonkeyPatch) -> None:

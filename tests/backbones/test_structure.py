@@ -18,9 +18,9 @@ def test_blocks_heads_and_features(name: str) -> None:
     backbone = open_tiny(name)
     width = 24 if "user" in name else 32
     if "Swin" in name:
-        assert backbone.depth == 4
-        assert backbone.widths == [16, 16, 32, 32]
-        assert backbone.heads == [(2, 8), (2, 8), (4, 8), (4, 8)]
+        assert backbone.depth == 5
+        assert backbone.widths == [16, 16, 32, 32, 64]
+        assert backbone.heads == [(2, 8), (2, 8), (4, 8), (4, 8), (8, 8)]
         assert all(block.windowed and block.masked for block in backbone.blocks)
         return
     assert backbone.depth == 3

@@ -104,7 +104,7 @@ class Attachment:
 
     def _check_key_values(self, site: KeyValues) -> None:
         self.backbone.require_blocks(site.block)
-        self.backbone.require_attention([site.block])
+        self.backbone.require_prefix([site.block])
         heads = self.backbone.heads[site.block] or (0, 0)
         example = torch.zeros(1, heads[0], 1, heads[1], device=self.backbone.device)
         keys, values, _ = site.make(example, example)

@@ -67,6 +67,7 @@ class Backbone(Reach, nn.Module):
         self._overrides = overrides or {}
         self.attachment: Attachment | None = None
         self.guard = Guard()
+        self.refused: dict[str, str] = {}  # prompt form → what `check` found wrong with it
         self._as_found = [(p, p.requires_grad) for p in model.parameters()], [(m, m.training) for m in model.modules()]
         self._hold()
         try:

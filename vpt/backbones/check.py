@@ -32,10 +32,20 @@ class Report:
         """Whether every property held."""
         return all(row[2] for row in self.rows)
 
-    def raise_if_failed(self) -> None:
-        """Raise `BackboneError` with the report if a property failed."""
-        if not self.ok:
+    def failed(self) -> dict[str, str]:
+        """Prompt form → what failed with it."""
+        found: dict[str, list[str]] = {}
+        for what, form, passed, detail in self.rows:
+            if not passed:
+                found.setdefault(form, []).append(f"{what}{f' ({detail})' if detail else ''}")
+        return {form: "; ".join(reasons) for form, reasons in found.items()}
+
+    def refuse_failed(self, backbone: Backbone) -> None:
+        """Let the backbone refuse the forms that failed. Raises `BackboneError` if pixels or no prompt at all did."""
+        failed = self.failed()
+        if failed.keys() & {"bare", "pixels"}:
             raise BackboneError(f"Prompts would not act as they should on this model.\n{self}")
+        backbone.refused |= failed
 
     def __str__(self) -> str:
         lines = [
@@ -60,8 +70,15 @@ def check(backbone: Backbone) -> Report:
     report.rows.append(
         ("1 no sites: output bit-equal", "bare", torch.equal(bare.features if bare.logits is None else bare.logits, straight), "")
     )
-    for name, (parameters, sites) in _forms(backbone).items():
-        _check_form(report, name, backbone, x, bare, parameters, sites)
+    refused, backbone.refused = backbone.refused, {}  # try again what an earlier check found wrong
+    try:
+        for name, (parameters, sites) in _forms(backbone).items():
+            try:
+                _check_form(report, name, backbone, x, bare, parameters, sites)
+            except Exception as error:  # a model of any kind, which may not run with prompts at all
+                report.rows.append(("it runs", name, False, f"{type(error).__name__}: {error}"))
+    finally:
+        backbone.refused = refused
     return report
 
 

@@ -100,7 +100,7 @@ def load_backbone(
         overrides=overrides,
     )
     if f"{type(model).__module__}.{type(model).__name__}" not in SEEN_NAMES:
-        check(backbone).raise_if_failed()
+        check(backbone).refuse_failed(backbone)
     return backbone
 
 

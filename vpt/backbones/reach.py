@@ -14,6 +14,7 @@ class Reach:
     """What is known of a model's blocks, as a part of `Backbone`."""
 
     model: nn.Module
+    refused: dict[str, str]
     _structure: Structure
 
     @property
@@ -52,6 +53,7 @@ class Reach:
         """Raise `PromptError` where tokens cannot be put in front before block `first` and cut off after block `last`."""
         self.require_blocks(first, last)
         name = type(self.model).__name__
+        self._require_sound("deep" if first == last else "shallow")
         for index in range(first, last + 1):
             block = self.blocks[index]
             if block.unknown:
@@ -73,6 +75,19 @@ class Reach:
         for index in indices:
             if self.heads[index] is None:
                 raise PromptError(self.no_attention(index))
+
+    def require_prefix(self, indices: Sequence[int]) -> None:
+        """Raise `PromptError` where keys and values cannot act beside those of a block."""
+        self._require_sound("prefix")
+        self.require_attention(indices)
+
+    def _require_sound(self, form: str) -> None:
+        """Raise `PromptError` for a form that `check` found wrong when the model was opened."""
+        if form in self.refused:
+            raise PromptError(
+                f"{form.capitalize()} prompts do not act as they should on {type(self.model).__name__}: {self.refused[form]}. "
+                "Use another form: pixel prompts (Border, Patch, Full) need nothing of the model's inside."
+            )
 
     def no_attention(self, index: int) -> str:
         """Why a key/value prefix at block `index` reaches nothing, and what to do."""

@@ -21,7 +21,8 @@ class Block:
     width: D of its tokens `[B,N,D]`. heads, head_dim: of the keys that `scaled_dot_product_attention` was given, None
     where it was never called. seq_first: tokens are `[N,B,D]`. masked: that attention was given a mask or bias. rotary: the
     argument that holds rotary angles. unknown: an argument with one entry per token of which nothing else is known. grid:
-    the block gets maps `[B,H,W,D]`. windowed: its attention sees windows `[B·windows,n,D]`, and norm comes before them.
+    the block gets maps `[B,H,W,D]`. windowed: its attention sees windows `[B·windows,n,D]`, as some in its list do. norm: the
+    child that ran before the attention.
     """
 
     name: str

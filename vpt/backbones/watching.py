@@ -73,9 +73,8 @@ class _Watcher(TorchFunctionMode):
         block, x = self.inside, first_sequence(args, kwargs)
         if block is None or module is not block.attention or self.seen:
             return
-        self.seen = True
-        if x is not None and not block.seq_first and x.shape[0] != self.batch:
-            block.windowed, block.norm = True, self.before
+        self.seen, block.norm = True, self.before
+        block.windowed = x is not None and not block.seq_first and (block.grid or x.shape[0] != self.batch)
 
     def _layer(self, module: nn.Module, args: tuple, output: Tensor) -> None:
         if not self.embedding:
@@ -118,7 +117,9 @@ def watch(model: nn.Module, batch: int, path: str | None, run: Callable[[], Any]
     used = [blocks for blocks in lists if [m for m in watcher.calls if any(m is b.module for b in blocks)] == _modules(blocks)]
     if path is not None and not used:
         raise BackboneError(f"The modules in blocks={path!r} were not called once each, in order, with tokens [B,N,D].")
+    windowed = any(block.windowed for block in used[0]) if used else False
     for block in used[0] if used else []:
+        block.windowed = windowed  # a last stage may be one window, which looks like a sequence
         if block.masked and block.heads:
             block.unknown = None  # it is the mask, and that is padded where attention is intercepted
     classifiers = _classifiers(watcher.linears, answer) if answer is not None and answer.ndim == 2 else []

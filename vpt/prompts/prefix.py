@@ -67,7 +67,7 @@ class Prefix(Prompt):
         backbone.require_blocks()
         check_init(init, examples)
         chosen = choose_blocks(blocks, backbone.depth)
-        backbone.require_attention(chosen)
+        backbone.require_prefix(chosen)
         sizes = [backbone.heads[i] for i in chosen]
         one = len(set(sizes)) == 1
         heads, head_dim = sizes[0] if one else tuple(list(parts) for parts in zip(*sizes, strict=True))
