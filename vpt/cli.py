@@ -168,12 +168,13 @@ def inspect(run: Run, as_json: AsJson = False) -> None:
         typer.echo(json.dumps(found))
         return
     header = found["header"]
+    tower = f", its {name}" if (name := header["backbone"]["identity"].get("tower")) else ""
     table = Table(show_header=False, title=escape(found["file"]))
     rows = {
         "acts": found["acts"],
         "size": f"{found['bytes']:,} bytes; {found['parameters']['prompt']:,} + {found['parameters']['readout']:,} numbers "
         "(prompt + readout)",
-        "backbone": f"{header['backbone']['identity']['source']} ({header['backbone']['model']})",
+        "backbone": f"{header['backbone']['identity']['source']} ({header['backbone']['model']}{tower})",
         "weights": f"SHA-256 {header['backbone']['fingerprint'][:16]}…",
         "classes": ", ".join((header["classes"] or ["not named"])[:12]),
         "label map": _map_text(found["label_map"]) if found["label_map"] else "none (not made from the model's own classes)",
