@@ -5,22 +5,18 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-import torch
-
 
 class Guard:
-    """A lock that its own thread may take again, that copies and pickles to a new one, and that torch.compile does not see."""
+    """A lock that its own thread may take again, and that copies and pickles to a new one."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
 
     def __enter__(self) -> None:
-        if not torch.compiler.is_compiling():
-            self._lock.acquire()
+        self._lock.acquire()
 
     def __exit__(self, *error: object) -> None:
-        if not torch.compiler.is_compiling():
-            self._lock.release()
+        self._lock.release()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Guard:
         return Guard()
