@@ -60,8 +60,9 @@ class Attachment:
         blocks = self.backbone.blocks
         if blocks[site.first].windowed or (self.exact == "record" and site.first == site.last):
             return Recording(site, self._interception(site.first))
+        makes_masks = hasattr(self.backbone.model, "config")  # transformers does when compiled, or when a clip has padding
         for i in range(site.first, site.last + 1):
-            if blocks[i].masked:
+            if blocks[i].masked or (makes_masks and blocks[i].heads):
                 self._interception(i).inserted = True
         return Insertion(site, blocks)
 

@@ -59,7 +59,7 @@ class Interception:
     @property
     def silent(self) -> bool:
         """Whether something here should have acted and did not."""
-        return self.acted == 0
+        return self.acted == 0 and bool(self.sites or (self.inserted and self.block.masked))
 
     def install(self) -> list[RemovableHandle]:
         """Hook the attention module only: a torch-function mode costs a little on every call inside it."""
