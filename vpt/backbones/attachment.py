@@ -11,7 +11,7 @@ from accelerate.utils import send_to_device
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from vpt.backbones.insertion import Insertion
+from vpt.backbones.insertion import Exit, Insertion
 from vpt.backbones.interception import Interception
 from vpt.backbones.recording import Recording
 from vpt.errors import PromptError
@@ -46,6 +46,11 @@ class Attachment:
             elif isinstance(site, KeyValues):
                 self._interception(site.block).sites.append(site)
         self._actors += self._interceptions.values()
+        ends: dict[int, list[Insertion]] = {}
+        for actor in self._actors:
+            if isinstance(actor, Insertion):
+                ends.setdefault(actor.site.last, []).append(actor)
+        self._exits = [Exit(spans) for spans in ends.values()]
         self._readers: list[RemovableHandle] = [
             layer.register_forward_pre_hook(self._read_classifier) for layer in backbone.classifiers
         ]
@@ -116,8 +121,8 @@ class Attachment:
 
     # at work -------------------------------------------------------------------------------------------------------
     def _install(self) -> None:
-        for actor in self._actors:
-            self._handles += actor.install()
+        for part in (*self._actors, *self._exits):
+            self._handles += part.install()
 
     def _uninstall(self) -> None:
         for interception in self._interceptions.values():

@@ -29,11 +29,10 @@ class Insertion:
         return self.acted == 0
 
     def install(self) -> list[RemovableHandle]:
-        """Hook the span's first and last block. A later span leaves before an earlier one, as brackets do."""
+        """Hook the span's first block, and all that rotate; the tokens leave by an `Exit`."""
         return [
             self.span[0].module.register_forward_pre_hook(self.enter, with_kwargs=True),
             *(b.module.register_forward_pre_hook(self.keep_angles, with_kwargs=True) for b in self.span if b.rotary),
-            self.span[-1].module.register_forward_hook(self.leave, prepend=True),
         ]
 
     def enter(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
@@ -49,9 +48,22 @@ class Insertion:
         """Before a block with rotary angles: none for the tokens in front."""
         return args, unrotated(kwargs, self.site.count)
 
+
+class Exit:
+    """Where spans end: after one block, the tokens of all that end there are cut off at once (they nest like brackets)."""
+
+    def __init__(self, spans: list[Insertion]) -> None:
+        self.spans = spans
+        self.count = sum(span.site.count for span in spans)
+
+    def install(self) -> list[RemovableHandle]:
+        """Hook the block before any other hook on it, so that nobody else sees the tokens."""
+        return [self.spans[0].span[-1].module.register_forward_hook(self.leave, prepend=True)]
+
     def leave(self, module: nn.Module, args: tuple, output: Any) -> Any:
-        """After block `last`: `[B,count+N,D]` → `[B,N,D]`; further outputs of the block pass unchanged."""
-        self.acted += 1
+        """After the block: `[B,count+N,D]` → `[B,N,D]`; further outputs of the block pass unchanged."""
+        for span in self.spans:
+            span.acted += 1
         x = output[0] if isinstance(output, tuple) else output
-        cut: Tensor = x[self.site.count :] if self.seq_first else x[:, self.site.count :]
+        cut: Tensor = x[self.count :] if self.spans[0].seq_first else x[:, self.count :]
         return (cut, *output[1:]) if isinstance(output, tuple) else cut
