@@ -111,13 +111,13 @@ class TinyCNN(nn.Module):
 # what cannot act there, and the words of the refusal; everything else must work
 NO_SDPA, WINDOWS, NO_BLOCKS = "never called torch's scaled_dot_product_attention", "into windows", "has no transformer blocks"
 ONE_BIN = "hides the whole"  # a waveform is one bin wide
-SMALL = "in both directions"
+SMALL, MAPS = "in both directions", "take maps"
 REFUSED: dict[str, dict[str, str]] = {
     "timm CaiT": {"prefix": NO_SDPA, "stack": NO_SDPA},
     "timm Swin": {"shallow": WINDOWS, "stack": WINDOWS},
     "transformers Swin": {"shallow": WINDOWS, "stack": WINDOWS},
     "transformers CLAP audio": {"shallow": WINDOWS, "prefix": NO_SDPA, "stack": NO_SDPA, "deep": NO_SDPA},
-    "torchvision Swin": {"shallow": WINDOWS, "prefix": NO_SDPA, "stack": NO_SDPA, "deep": WINDOWS},
+    "torchvision Swin": {"shallow": MAPS, "prefix": NO_SDPA, "stack": NO_SDPA, "deep": MAPS},
     "CNN": dict.fromkeys(("shallow", "deep", "prefix", "stack"), NO_BLOCKS),
     "transformers wav2vec2": {"patch": ONE_BIN, "smm": SMALL},
     "transformers HuBERT": {"patch": ONE_BIN, "smm": SMALL},
@@ -125,7 +125,7 @@ REFUSED: dict[str, dict[str, str]] = {
 
 
 # the same in a word, for the README
-REASONS = {NO_SDPA: "no SDPA", WINDOWS: "windows", NO_BLOCKS: "no blocks", ONE_BIN: "one bin", SMALL: "one bin"}
+REASONS = {NO_SDPA: "no SDPA", WINDOWS: "windows", NO_BLOCKS: "no blocks", ONE_BIN: "one bin", SMALL: "one bin", MAPS: "maps"}
 
 
 def refusal(name: str, form: str) -> str | None:

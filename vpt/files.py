@@ -97,6 +97,7 @@ def save(
         "version": VERSION,
         "prompt": _named(model.prompt),
         "readout": _named(model.readout),
+        "exact": model.exact,
         "classes": model.classes,
         "inputs": backbone.inputs.describe(),
         "backbone": {
@@ -164,7 +165,7 @@ def load(path: str | Path, backbone: Backbone | None = None) -> PromptedModel:
     try:
         backbone = backbone if backbone is not None else reopen(header)
         _check_backbone(header, backbone, str(path))
-        return PromptedModel(backbone, prompt, readout).eval()
+        return PromptedModel(backbone, prompt, readout, exact=header.get("exact", "insert")).eval()
     except UNFIT as error:
         raise PromptFileError(f"{path} does not fit together: {error}") from error
 

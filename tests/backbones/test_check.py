@@ -5,8 +5,10 @@ from __future__ import annotations
 import copy
 
 import pytest
+import timm
 import torch
-from families import EXTRA, FORMS, MODELS, PIXEL_FORMS, make, open_tiny, refusal
+from families import EXTRA, FORMS, HF_SPEECH, LAYER_NORM, MODELS, PIXEL_FORMS, VIT, hf, make, open_tiny, refusal
+from timm.models.vision_transformer import VisionTransformer
 
 import vpt
 from vpt.backbones import Raw, count_hooks
@@ -16,7 +18,7 @@ from vpt.backbones import Raw, count_hooks
 def test_report_on_raw_sites(name: str) -> None:
     report = vpt.check(open_tiny(name))
     assert report.ok, str(report)
-    forms = {row[1] for row in report.rows} - {"bare"}
+    forms = {row[1] for row in report.rows} - {"bare", "recorded"}
     assert forms == {"pixels"} | {form for form in ("shallow", "deep", "prefix") if refusal(name, form) is None}
 
 
@@ -82,7 +84,7 @@ def test_check_fails_on_a_model_that_reads_positions_from_the_end() -> None:
         steps = torch.linspace(0, 1, 64)[:, None] * (i + 1)
         layer.forward = lambda x, inner=inner, steps=steps: inner(x + steps[: x.shape[1]])
     backbone = vpt.load_backbone(model, inputs=open_tiny("user's keyword transformer").inputs)
-    assert set(backbone.refused) == {"shallow", "deep"}
+    assert set(backbone.refused) == {"shallow", "deep", "recorded"}
     assert "FAIL shallow: 4 order of the prompts" in str(vpt.check(backbone))
     for form in ("shallow", "deep"):
         with pytest.raises(
@@ -118,3 +120,53 @@ def test_a_new_class_is_checked_on_load_and_known_ones_are_not(monkeypatch: pyte
     open_tiny("timm ViT")
     open_tiny("user's keyword transformer")
     assert seen == ["KeywordTransformer"]
+
+
+@pytest.mark.parametrize("block", ["ParallelScalingBlock", "ParallelThingsBlock"])
+def test_blocks_with_their_own_attention_or_several(block: str) -> None:
+    torch.manual_seed(0)
+    model = VisionTransformer(**VIT, block_fn=getattr(timm.models.vision_transformer, block)).eval()
+    backbone = vpt.load_backbone(model)
+    assert backbone.depth == 3
+    x = backbone.inputs.example(2)
+    features = []
+    for exact in ("insert", "record"):
+        prompt = vpt.DeepTokens.like(backbone, count=3)
+        if block == "ParallelThingsBlock" and exact == "record":
+            with pytest.raises(vpt.errors.PromptError, match="attends 2 times"):
+                vpt.PromptedModel(backbone, prompt, vpt.Identity(), exact=exact)
+            continue
+        with vpt.PromptedModel(backbone, prompt, vpt.Identity(), exact=exact) as prompted:
+            features.append(prompted(x))
+    assert all(torch.allclose(features[0], other, atol=1e-5) for other in features)
+
+
+def test_an_attention_that_calls_sdpa_twice_takes_inserted_tokens_only() -> None:
+    class Twice(torch.nn.Module):
+        def __init__(self, dim: int, **others: object) -> None:
+            super().__init__()
+            self.qkv = torch.nn.Linear(dim, 3 * dim)
+
+        def forward(self, x: torch.Tensor, attn_mask: object = None, is_causal: bool = False) -> torch.Tensor:
+            q, k, v = self.qkv(x).unflatten(2, (3, 4, 8)).permute(2, 0, 3, 1, 4)
+            attend = torch.nn.functional.scaled_dot_product_attention
+            halves = [attend(q[:, i : i + 2], k[:, i : i + 2], v[:, i : i + 2]) for i in (0, 2)]
+            return torch.cat(halves, 1).transpose(1, 2).flatten(2)
+
+    backbone = vpt.load_backbone(VisionTransformer(**VIT, attn_layer=Twice).eval())
+    for form, exact in ((vpt.Prefix, "insert"), (vpt.DeepTokens, "record")):
+        with pytest.raises(vpt.errors.PromptError, match="attends 2 times"):
+            vpt.PromptedModel(backbone, form.like(backbone, 2), vpt.Identity(), exact=exact)
+    with vpt.PromptedModel(backbone, vpt.DeepTokens.like(backbone, 2), vpt.Identity()) as prompted:
+        prompted(backbone.inputs.example(2))
+
+
+def test_a_model_that_stacks_what_its_blocks_gave_refuses_insertion_and_takes_records() -> None:
+    torch.manual_seed(0)
+    model = hf("Wav2Vec2ForSequenceClassification", "Wav2Vec2Config", HF_SPEECH | LAYER_NORM | {"use_weighted_layer_sum": True})
+    backbone = vpt.load_backbone(model, seconds=0.1)
+    prompt = vpt.DeepTokens.like(backbone, 2)
+    with pytest.raises(vpt.errors.PromptError, match="Deep prompts do not act as they should"):
+        vpt.PromptedModel(backbone, prompt, vpt.Identity())
+    with vpt.PromptedModel(backbone, prompt, vpt.Identity(), exact="record") as prompted:
+        assert prompted(backbone.inputs.example(2)).shape == (2, 4)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import pickle
 import zipfile
 from pathlib import Path
 
@@ -68,3 +69,52 @@ def test_upward_names_stay_inside_and_damaged_archives_are_refused(tmp_path: Pat
         (tmp_path / "cut.zip").write_bytes(data)
         with pytest.raises(DataError, match="not a sound zip archive"):
             vpt.load_data(tmp_path / "cut.zip", INPUTS, progress=False)
+
+
+def test_a_manifest_in_it_says_labels_and_splits(tmp_path: Path) -> None:
+    pack(tmp_path / "d.zip", "photos/all/")
+    with zipfile.ZipFile(tmp_path / "d.zip", "a") as archive:
+        rows = [f"all/{label}/{k}.png,{'xy'[k % 2]},{'test' if k > 1 else 'train'}" for label in ("cat", "dog") for k in range(4)]
+        archive.writestr("photos/labels.csv", "path,label,split\n" + "\n".join(rows) + "\n")
+    data = vpt.load_data(tmp_path / "d.zip", INPUTS, val_share=0.5, progress=False)
+    assert data.classes == ["x", "y"]
+    assert len(data.test) == 4
+    assert data.test.name(0).startswith(f"{tmp_path / 'd.zip'}/photos/all/")
+
+
+def test_what_lies_beside_the_folder_and_names_in_utf_8_without_a_flag(tmp_path: Path) -> None:
+    whole = pack(tmp_path / "d.zip", "photos/")
+    with zipfile.ZipFile(whole) as old, zipfile.ZipFile(tmp_path / "e.zip", "w") as new:
+        new.writestr("README.txt", "hello")
+        for info in old.infolist():
+            name = info.filename.replace("cat", "\u00e9 c").encode().decode("cp437")  # as Info-ZIP writes it
+            written = zipfile.ZipInfo(name)
+            new.writestr(written, old.read(info))
+    raw = (tmp_path / "e.zip").read_bytes()
+    with zipfile.ZipFile(tmp_path / "e.zip") as archive:
+        flags = [info.flag_bits for info in archive.infolist()]
+    if any(flag & 0x800 for flag in flags):  # Python sets the flag: take it off again
+        raw = _without_flag(tmp_path / "d.zip", tmp_path / "f.zip")
+        (tmp_path / "e.zip").write_bytes(raw)
+    data = vpt.load_data(tmp_path / "e.zip", INPUTS, val_share=0.25, test_share=0.25, progress=False)
+    assert data.classes == ["dog", "\u00e9 c"]
+
+
+def _without_flag(source: Path, target: Path) -> bytes:
+    """The archive with its cats called "\u00e9 c" in UTF-8, and no flag that says so."""
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
+        for info in old.infolist():
+            written = zipfile.ZipInfo(info.filename.replace("cat/", "@@@@/"))
+            new.writestr(written, old.read(info))
+    return target.read_bytes().replace(b"@@@@", "\u00e9 c".encode())
+
+
+def test_training_data_alone_are_not_scored_as_test_data(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="has no test split"):
+        read_parts(pack(tmp_path / "d.zip", "train/"), INPUTS, progress=False)
+
+
+def test_examples_of_files_may_be_pickled(tmp_path: Path) -> None:
+    data = vpt.load_data(pack(tmp_path / "d.zip"), INPUTS, progress=False)
+    twin = pickle.loads(pickle.dumps(data.train))
+    assert np.array_equal(twin[0][0], data.train[0][0])

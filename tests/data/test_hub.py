@@ -91,3 +91,34 @@ def test_columns_that_do_not_say_what_they_are() -> None:
     none = pictures(extra=(datasets.Value("string"), [None] + ["a"] * 7)).remove_columns("label").rename_column("extra", "label")
     with pytest.raises(DataError, match="rows without a label"):
         vpt.load_data(none, INPUTS, progress=False)
+
+
+def test_plain_labels_are_numbered_over_all_parts_and_other_views_are_looked_through() -> None:
+    def plain(labels: list) -> object:
+        rows = {"image": [picture(10 * i) for i in range(len(labels))], "label": labels}
+        return datasets.Dataset.from_dict(
+            rows, features=datasets.Features({"image": datasets.Image(), "label": datasets.Value("int64")})
+        )
+
+    train = plain([0, 1, 2, 0, 1, 2]).with_format("torch", columns=["label"])
+    data = vpt.load_data({"train": train, "val": plain([0, 1, 2]), "test": plain([1, 2])}, INPUTS, progress=False)
+    assert data.classes == ["0", "1", "2"]
+    assert data.test.targets == [1, 2]
+    named = datasets.Dataset.from_dict({"image": [picture(i) for i in range(4)], "label": ["x", "y", "x", "y"]}).cast_column(
+        "image", datasets.Image()
+    )
+    data = vpt.load_data({"train": named, "val": named}, INPUTS, classes=["y", "x"], progress=False)
+    assert data.train.targets == [1, 0, 1, 0]
+    with pytest.raises(DataError, match="not among the classes"):
+        vpt.load_data({"train": named, "val": named}, INPUTS, classes=["y", "z"], progress=False)
+
+
+def test_rows_without_a_picture_and_paths_to_nothing_are_bad_rows() -> None:
+    features = datasets.Features({"image": datasets.Image(decode=False), "label": datasets.Value("int64")})
+    cells = [None, {"bytes": None, "path": "/nowhere/x.png"}] + [{"bytes": _png(i), "path": None} for i in range(8)]
+    source = datasets.Dataset.from_dict({"image": cells, "label": [i % 2 for i in range(10)]}, features=features)
+    with pytest.raises(BadFilesError) as caught:
+        vpt.load_data(source, INPUTS, progress=False)
+    assert [reason for _, reason in caught.value.bad] == [
+        "nothing in this row", "/nowhere/x.png cannot be read: No such file or directory"
+    ]  # fmt: skip

@@ -65,7 +65,7 @@ def test_seeds_and_sound_and_small_inputs() -> None:
     out, _ = prompt.apply_to(x, torch.tensor([20, 9]))
     assert torch.equal(out[1, 9:], x[1, 9:])
     assert not torch.allclose(out[0], x[0])
-    with pytest.raises(PromptError, match="at least 16 in both directions"):
+    with pytest.raises(PromptError, match="at least 32 in both directions"):
         vpt.SampleMask.like(sound, pools=4)
     with pytest.raises(PromptError, match="at most 4"):
         vpt.SampleMask.like(image, pools=5)

@@ -97,9 +97,7 @@ class Attachment:
             raise PromptError(f"A pixel prompt gave {list(shape)} for inputs of shape {list(example.shape)}.")
 
     def _check_tokens(self, site: Tokens) -> None:
-        self.backbone.require_tokens(site.first, site.last)
-        if self.exact == "record" and site.first == site.last:
-            self.backbone.require_attention([site.first])
+        self.backbone.require_tokens(site.first, site.last, self.exact == "record" and site.first == site.last)
         block = self.backbone.blocks[site.first]
         found = site.make(torch.zeros(1, 1, block.width, device=self.backbone.device)).shape
         if tuple(found) != (1, site.count, block.width):

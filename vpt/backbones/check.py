@@ -72,8 +72,11 @@ def check(backbone: Backbone) -> Report:
     )
     refused, backbone.refused = backbone.refused, {}  # try again what an earlier check found wrong
     try:
-        for name, (parameters, sites) in _forms(backbone).items():
+        forms = _forms(backbone)
+        for name, (parameters, sites) in forms.items():
             try:
+                if name == "recorded" and "deep" in forms and "deep" not in report.failed():
+                    _check_recorded(report, backbone, x, sites(False))
                 _check_form(report, name, backbone, x, bare, parameters, sites)
             except Exception as error:  # a model of any kind, which may not run with prompts at all
                 report.rows.append(("it runs", name, False, f"{type(error).__name__}: {error}"))
@@ -91,15 +94,18 @@ def _forms(backbone: Backbone) -> dict[str, Learned]:
 
     pixels = draw(*backbone.inputs.shape)
     forms: dict[str, Learned] = {"pixels": ([pixels], lambda reverse: [Pixels(lambda x, n: (x + pixels, n))])}
-    if _allows(backbone, [(0, backbone.depth - 1)]):
+    every = range(backbone.depth)
+    if _allows(backbone.require_tokens, [(0, backbone.depth - 1)]):
         shallow = draw(COUNT, backbone.widths[0])
         forms["shallow"] = ([shallow], lambda reverse: [Tokens(0, backbone.depth - 1, COUNT, partial(_rows, shallow, reverse))])
-    if _allows(backbone, [(i, i) for i in range(backbone.depth)]):
-        deep = [draw(COUNT, width) for width in backbone.widths]
-        forms["deep"] = (deep, lambda reverse: [Tokens(i, i, COUNT, partial(_rows, t, reverse)) for i, t in enumerate(deep)])
-    with_attention = [(i, h) for i, h in enumerate(backbone.heads) if h is not None]
-    if with_attention and len(with_attention) == backbone.depth:
-        prefix = [draw(2, heads, COUNT, size) for _, (heads, size) in with_attention]
+    deep = [draw(COUNT, width) for width in backbone.widths]
+    spans: Learned = (deep, lambda reverse: [Tokens(i, i, COUNT, partial(_rows, t, reverse)) for i, t in enumerate(deep)])
+    if _allows(backbone.require_tokens, [(i, i) for i in every]):
+        forms["deep"] = spans
+    if not any(b.windowed for b in backbone.blocks) and _allows(backbone.require_tokens, [(i, i, True) for i in every]):
+        forms["recorded"] = spans
+    if _allows(backbone.require_prefix, [([i],) for i in every]):
+        prefix = [draw(2, *((heads or (0, 0))[0], COUNT, (heads or (0, 0))[1])) for heads in backbone.heads]
         forms["prefix"] = (
             prefix,
             lambda reverse: [KeyValues(i, COUNT, partial(_key_values, t, reverse)) for i, t in enumerate(prefix)],
@@ -107,14 +113,14 @@ def _forms(backbone: Backbone) -> dict[str, Learned]:
     return forms
 
 
-def _allows(backbone: Backbone, spans: list[tuple[int, int]]) -> bool:
-    """Whether tokens can act over these spans."""
+def _allows(require: Callable, places: list[tuple]) -> bool:
+    """Whether nothing speaks against any of these places, and there is one."""
     try:
-        for first, last in spans:
-            backbone.require_tokens(first, last)
+        for place in places:
+            require(*place)
     except VptError:
         return False
-    return bool(spans)
+    return bool(places)
 
 
 def _rows(tokens: Tensor, reverse: bool, x: Tensor) -> Tensor:
@@ -138,7 +144,8 @@ def _check_form(
     expected = _token_counts(backbone, x)
     if name == "shallow":  # inside its span from block 0 to the last
         expected = [count + COUNT for count in expected[:-1]] + expected[-1:]
-    attachment = backbone.insert(sites(False))
+    exact = "record" if name == "recorded" else "insert"
+    attachment = backbone.insert(sites(False), exact)
     try:
         counts = _token_counts(backbone, x)
         out = _flat(backbone.run(x))
@@ -147,7 +154,7 @@ def _check_form(
         attachment.remove()
     if name != "pixels":
         say("3 token count unchanged outside spans", counts == expected, f"found {counts}, needed {expected}")
-        attachment = backbone.insert(sites(True))
+        attachment = backbone.insert(sites(True), exact)
         try:
             with torch.no_grad():
                 error = _relative(_flat(backbone.run(x)), out.detach())
@@ -159,15 +166,13 @@ def _check_form(
     reached = all(bool((row > 0).any() if name == "pixels" else (row > 0).all()) for row in rows)
     say("5 every row gets gradient, no frozen weight does", reached and all(p.grad is None for p in backbone.model.parameters()))
     torch.optim.SGD(parameters, lr=0.1).step()
-    if name == "deep" and all(backbone.heads) and not any(block.windowed for block in backbone.blocks):
-        _check_recorded(say, backbone, x, sites(False))
     say("6 an optimizer step leaves the fingerprint unchanged", backbone.fingerprint() == fingerprint)
     with torch.no_grad():
         same = _equal(backbone.run(x), bare)
     say("2 after removal: output bit-equal, same hooks", same and count_hooks(backbone.model) == hooks)
 
 
-def _check_recorded(say: Callable, backbone: Backbone, x: Raw, sites: list[Site]) -> None:
+def _check_recorded(report: Report, backbone: Backbone, x: Raw, sites: list[Site]) -> None:
     """Deep tokens as keys and values must be the same function as deep tokens that go through the blocks."""
     found = []
     for exact in ("insert", "record"):
@@ -178,7 +183,7 @@ def _check_recorded(say: Callable, backbone: Backbone, x: Raw, sites: list[Site]
         finally:
             attachment.remove()
     error = _relative(found[1], found[0])
-    say("recorded keys and values equal inserted tokens", error < 1e-4, f"relative difference {error:.1e}")
+    report.rows.append(("equal to inserted tokens", "recorded", error < 1e-4, f"relative difference {error:.1e}"))
 
 
 def count_hooks(model: nn.Module) -> dict[str, int]:

@@ -26,6 +26,7 @@ SOUNDS: dict[str, Callable[[Any, dict[str, Any], float | None], InputSpec]] = {
 def describe_inputs(model: nn.Module, facts: dict[str, Any], seconds: float | None = None) -> InputSpec:
     """What a model says of its own input: timm's and transformers' configs. Raises `BackboneError` if it says nothing."""
     config = getattr(model, "config", None)
+    config = config if hasattr(config, "image_size") else getattr(config, "vision_config", config)
     sound = SOUNDS.get(getattr(config, "model_type", ""))
     if sound is not None:
         return sound(config, facts, seconds)

@@ -58,9 +58,9 @@ class Exit:
 
     def install(self) -> list[RemovableHandle]:
         """Hook the block before any other hook on it, so that nobody else sees the tokens."""
-        return [self.spans[0].span[-1].module.register_forward_hook(self.leave, prepend=True)]
+        return [self.spans[0].span[-1].module.register_forward_hook(self.cut, prepend=True)]
 
-    def leave(self, module: nn.Module, args: tuple, output: Any) -> Any:
+    def cut(self, module: nn.Module, args: tuple, output: Any) -> Any:
         """After the block: `[B,count+N,D]` → `[B,N,D]`; further outputs of the block pass unchanged."""
         for span in self.spans:
             span.acted += 1

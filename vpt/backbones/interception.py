@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
-from vpt.backbones.multihead import multi_head_attention
+from vpt.backbones.multihead import grown, multi_head_attention
 from vpt.backbones.structure import Block, fused
 from vpt.backbones.watching import SDPA_NAMES
 from vpt.errors import PromptError
@@ -91,7 +91,8 @@ class Interception:
         """The keys and values `[B,heads,P,d]` that the attention makes while `run()` sends rows through it."""
         self._capturing, self._captured = True, None
         try:
-            run()
+            with fused(self.block.attention), AttentionMode(self):
+                run()
         finally:
             self._capturing = False
         if self._captured is None:
@@ -103,11 +104,11 @@ class Interception:
         """SDPA with each site's rows in front of the keys and values, and its mask grown to match."""
         if self._capturing:
             self._captured = self._captured or (call["key"], call["value"])
-            return torch.zeros_like(call["query"])
+            return call["query"].new_zeros(*call["query"].shape[:-1], call["value"].shape[-1])
         if call.get("is_causal"):
             raise PromptError("This attention is causal: prompts have no place in it that every token sees.")
         if self.inserted and call.get("attn_mask") is not None:
-            call["attn_mask"] = _grown(call["attn_mask"], call["query"], call["key"])
+            call["attn_mask"] = grown(call["attn_mask"], call["query"], call["key"])
         key, value = call["key"], call["value"]
         rows = [(site.make(key, value), site.count) for site in self.sites] + [(r, r[0].shape[-2]) for r in self.recorded]
         for (keys, values, bias), count in rows:
@@ -124,13 +125,6 @@ def _in_front(rows: Tensor, own: Tensor) -> Tensor:
 def _per_window(rows: Tensor, batch: int) -> Tensor:
     """Rows of B samples for `batch` = B · windows attentions, which lie sample by sample."""
     return rows if len(rows) in (1, batch) else rows.repeat_interleave(batch // len(rows), dim=0)
-
-
-def _grown(mask: Tensor, query: Tensor, key: Tensor) -> Tensor:
-    """A mask or bias for tokens that were put in front: they see every token and every token sees them, with no bias."""
-    columns = key.shape[-2] - mask.shape[-1] if mask.shape[-1] > 1 else 0
-    rows = query.shape[-2] - mask.shape[-2] if mask.shape[-2] > 1 else 0
-    return F.pad(mask, (columns, 0, rows, 0), value=1.0 if mask.dtype == torch.bool else 0.0)
 
 
 def _pad_mask(mask: Tensor | None, bias: Tensor | None, query: Tensor, key: Tensor, count: int) -> Tensor | None:

@@ -46,6 +46,17 @@ SEEN = {
     },
     "torchvision.models": {"vision_transformer.VisionTransformer", "swin_transformer.SwinTransformer"},
 }  # fmt: skip
+SEEN_PARTS = {
+    "Attention", "Block", "LayerScaleBlock", "TalkingHeadAttn", "EvaAttention", "EvaBlock", "SwinTransformerBlock",
+    "WindowAttention", "MultiheadAttention", "ShiftedWindowAttention", "EncoderBlock", "ASTAttention", "ASTLayer",
+    "BeitAttention", "BeitLayer", "ClapAudioAttention", "ClapAudioLayer", "CLIPAttention", "CLIPEncoderLayer",
+    "DeiTAttention", "DeiTLayer", "Dinov2Attention", "Dinov2Layer", "Dinov2WithRegistersAttention",
+    "Dinov2WithRegistersLayer", "DINOv3ViTAttention", "DINOv3ViTLayer", "HubertAttention", "HubertEncoderLayer",
+    "SiglipAttention", "SiglipEncoderLayer", "SwinAttention", "SwinLayer", "VideoMAEAttention", "VideoMAELayer",
+    "ViTAttention", "ViTLayer", "Wav2Vec2Attention", "Wav2Vec2EncoderLayerStableLayerNorm", "WhisperAttention",
+    "WhisperEncoderLayer",
+}  # fmt: skip
+LIBRARIES = ("timm", "transformers", "torchvision")
 SEEN_NAMES = {f"{package}.{name}" for package, names in SEEN.items() for name in names}
 
 
@@ -99,9 +110,17 @@ def load_backbone(
         pool=pool or facts.get("pool"),
         overrides=overrides,
     )
-    if f"{type(model).__module__}.{type(model).__name__}" not in SEEN_NAMES:
+    if not _seen(backbone):
         check(backbone).refuse_failed(backbone)
     return backbone
+
+
+def _seen(backbone: Backbone) -> bool:
+    """Whether the tests check this class, with these blocks and settings."""
+    model, parts = backbone.model, {type(part) for b in backbone.blocks for part in (b.module, b.attention)}
+    known = all(part.__name__ in SEEN_PARTS and part.__module__.split(".")[0] in (*LIBRARIES, "torch") for part in parts)
+    plain = not getattr(getattr(model, "config", None), "use_weighted_layer_sum", False)  # it stacks what every block gave
+    return f"{type(model).__module__}.{type(model).__name__}" in SEEN_NAMES and known and plain
 
 
 def bundled() -> dict[str, dict[str, Any]]:

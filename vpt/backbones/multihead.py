@@ -38,12 +38,12 @@ def multi_head_attention(
     biases: Any = (None,) * 3 if in_proj_bias is None else in_proj_bias.chunk(3)
     parts = [F.linear(x, weight, bias) for x, weight, bias in zip((query, key, value), weights, biases, strict=True)]
     q, k, v = (x.unflatten(2, (num_heads, -1)).permute(1, 2, 0, 3) for x in parts)
-    mask = _mask(attn_mask, key_padding_mask, q)
+    mask = _mask(attn_mask, key_padding_mask, q, k)
     out = attend({"query": q, "key": k, "value": v, "attn_mask": mask, "dropout_p": dropout_p if training else 0.0})
     return F.linear(out.permute(2, 0, 1, 3).flatten(2), out_proj_weight, out_proj_bias), None
 
 
-def _mask(attn_mask: Tensor | None, key_padding_mask: Tensor | None, query: Tensor) -> Tensor | None:
+def _mask(attn_mask: Tensor | None, key_padding_mask: Tensor | None, query: Tensor, key: Tensor) -> Tensor | None:
     """Both of torch's masks (True: hidden) as one that is added to the scores, `[B|1,heads|1,N|1,N]`."""
     parts = []
     if attn_mask is not None:
@@ -51,7 +51,16 @@ def _mask(attn_mask: Tensor | None, key_padding_mask: Tensor | None, query: Tens
         parts.append(_added(own, query))
     if key_padding_mask is not None:
         parts.append(_added(key_padding_mask[:, None, None], query))
+    if len({part.shape[-1] for part in parts}) > 1:  # one of them knows of tokens that were put in front
+        parts = [grown(part, query, key) for part in parts]
     return sum(parts[1:], parts[0]) if parts else None
+
+
+def grown(mask: Tensor, query: Tensor, key: Tensor) -> Tensor:
+    """A mask or bias for tokens that were put in front: they see every token and every token sees them, with no bias."""
+    columns = key.shape[-2] - mask.shape[-1] if mask.shape[-1] > 1 else 0
+    rows = query.shape[-2] - mask.shape[-2] if mask.shape[-2] > 1 else 0
+    return F.pad(mask, (columns, 0, rows, 0), value=1.0 if mask.dtype == torch.bool else 0.0)
 
 
 def _added(mask: Tensor, query: Tensor) -> Tensor:

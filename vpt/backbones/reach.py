@@ -49,30 +49,43 @@ class Reach:
             if not 0 <= index < self.depth:
                 raise PromptError(f"Found a prompt for block {index}; {name} has blocks 0 to {self.depth - 1}.")
 
-    def require_tokens(self, first: int, last: int) -> None:
-        """Raise `PromptError` where tokens cannot be put in front before block `first` and cut off after block `last`."""
+    def require_tokens(self, first: int, last: int, recorded: bool = False) -> None:
+        """Raise `PromptError` where tokens cannot be put in front before block `first` and cut off after block `last`.
+
+        recorded: or, where they are to act as keys and values of one block instead, where that cannot be.
+        """
         self.require_blocks(first, last)
         name = type(self.model).__name__
-        self._require_sound("deep" if first == last else "shallow")
+        self._require_sound("recorded" if recorded else "deep" if first == last else "shallow")
         for index in range(first, last + 1):
             block = self.blocks[index]
-            if block.unknown:
+            if block.unknown and not recorded:
                 raise PromptError(
                     f"Block {block.name} of {name} gets a tensor with one entry per token ({block.unknown}); inserted tokens "
                     "would not be in it. Use the model's SDPA attention (transformers: attn_implementation='sdpa'), or a pixel "
                     "prompt."
                 )
             if (block.grid or block.windowed) and (first != last or not block.windowed):
+                if block.grid and not block.windowed:
+                    raise PromptError(
+                        f"The blocks of {name} take maps, and their attention sees no windows as sequences: there is no place "
+                        "in them for tokens. Use a pixel prompt (Border, Patch, Full)."
+                    )
                 raise PromptError(
                     f"{name} cuts its tokens into windows, through which no token can be carried from block {first} to {last}. "
                     "Use DeepTokens or Prefix, which act at each window's attention, or a pixel prompt."
                 )
-        if self.blocks[first].windowed:
+        if recorded or self.blocks[first].windowed:
             self.require_attention([first])
 
     def require_attention(self, indices: Sequence[int]) -> None:
         """Raise `PromptError` for a block whose attention never called `scaled_dot_product_attention`."""
         for index in indices:
+            if self.blocks[index].calls > 1:
+                raise PromptError(
+                    f"Block {index} of {type(self.model).__name__} attends {self.blocks[index].calls} times; keys and values "
+                    "beside one of them would be another prompt than is meant. Use DeepTokens (inserted), or a pixel prompt."
+                )
             if self.heads[index] is None:
                 raise PromptError(self.no_attention(index))
 

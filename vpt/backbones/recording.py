@@ -34,7 +34,7 @@ class Recording:
         block = self.interception.block.module
         return [
             block.register_forward_pre_hook(self.enter, with_kwargs=True),
-            block.register_forward_hook(self.leave, always_call=True),
+            block.register_forward_hook(self.forget, always_call=True),
         ]
 
     def enter(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
@@ -52,7 +52,7 @@ class Recording:
         keys, values = self.interception.capture(lambda: self._send(rows, args, kwargs))
         self.interception.recorded.append((keys, values, None))
 
-    def leave(self, module: nn.Module, args: tuple, output: Any) -> None:
+    def forget(self, module: nn.Module, args: tuple, output: Any) -> None:
         """After the block, also when it raised: let go of the rows."""
         self.interception.recorded = []
 

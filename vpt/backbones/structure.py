@@ -18,11 +18,11 @@ from vpt.errors import BackboneError
 class Block:
     """One transformer block: its module, the attention inside it, and what one forward showed of them.
 
-    width: D of its tokens `[B,N,D]`. heads, head_dim: of the keys that `scaled_dot_product_attention` was given, None
-    where it was never called. seq_first: tokens are `[N,B,D]`. masked: that attention was given a mask or bias. rotary: the
-    argument that holds rotary angles. unknown: an argument with one entry per token of which nothing else is known. grid:
-    the block gets maps `[B,H,W,D]`. windowed: its attention sees windows `[B·windows,n,D]`, as some in its list do. norm: the
-    child that ran before the attention.
+    width: D of its tokens `[B,N,D]`. heads, head_dim: of the keys that `scaled_dot_product_attention` was given, None where it
+    was never called, or with other layouts. calls: how often it was. seq_first: tokens are `[N,B,D]`. masked: that attention was
+    given a mask or bias. rotary: the argument that holds rotary angles. unknown: an argument with one entry per token of which
+    nothing else is known. grid: the block gets maps `[B,H,W,D]`. windowed: its attention sees windows `[B·windows,n,D]`, as some
+    in its list do. norm: the child that ran before the attention.
     """
 
     name: str
@@ -31,6 +31,7 @@ class Block:
     width: int = 0
     heads: int | None = None
     head_dim: int | None = None
+    calls: int = 0
     seq_first: bool = False
     masked: bool = False
     rotary: str | None = None
@@ -81,6 +82,18 @@ def _holds_attention(module: nn.Module) -> Iterator[nn.Module]:
             yield child
 
 
+def _is_block(module: nn.Module) -> bool:
+    """Whether a module holds attention and, beside it, layers of its own: an MLP."""
+    inside = {id(m) for attention in _holds_attention(module) for m in attention.modules()}
+    layers = [m for m in module.modules() if isinstance(m, (nn.Linear, nn.Conv1d, nn.Conv2d)) and id(m) not in inside]
+    return bool(inside) and len(layers) > 1
+
+
+def _attention_of(module: nn.Module) -> nn.Module:
+    """The outermost attention module with weights in a block; the block itself where it attends by itself."""
+    return next((m for m in _holds_attention(module) if next(m.parameters(), None) is not None), module)
+
+
 def block_lists(model: nn.Module) -> list[tuple[str, nn.Module]]:
     """Every list of modules of one class whose first holds an attention module, and which holds no such list itself."""
     found = []
@@ -89,6 +102,7 @@ def block_lists(model: nn.Module) -> list[tuple[str, nn.Module]]:
             continue
         if len({type(child) for child in module}) == 1 and next(_holds_attention(module[0]), None) is not None:
             found.append((name, module))
+    found = [(n, m) for n, m in found if _is_block(m[0])] or found
     return [(n, m) for n, m in found if not any(o.startswith(f"{n}.") if n else o for o, _ in found)]
 
 
@@ -105,7 +119,7 @@ def candidates(model: nn.Module, path: str | None) -> list[list[Block]]:
             near = ", ".join(name for name, _ in lists) or "none found by structure"
             raise BackboneError(f"{type(model).__name__} has no module {path!r} (blocks=…). Lists of blocks: {near}.") from error
     single = [
-        [Block(f"{name}.{i}", child, next(_holds_attention(child), child)) for i, child in child_list.named_children()]
+        [Block(f"{name}.{i}", child, _attention_of(child)) for i, child in child_list.named_children()]
         for name, child_list in lists
     ]
     stages: dict[type, list[Block]] = {}

@@ -27,7 +27,7 @@ class _Watcher(TorchFunctionMode):
         self.batch = batch
         self.inside: Block | None = None
         self.before: nn.Module | None = None
-        self.seen = False
+        self.seen = self.attending = False
         self.calls: list[nn.Module] = []
         self.linears: list[tuple[nn.Linear, Tensor, Tensor]] = []
         self.embedding = 0
@@ -37,6 +37,7 @@ class _Watcher(TorchFunctionMode):
             self.handles.append(block.module.register_forward_pre_hook(self._block, with_kwargs=True))
             self.handles.append(block.module.register_forward_hook(self._after))
             self.handles.append(block.attention.register_forward_pre_hook(self._attention, with_kwargs=True))
+            self.handles.append(block.attention.register_forward_hook(self._attended))
             for child in block.module.children():
                 self.handles.append(child.register_forward_hook(self._child))
         for module in model.modules():
@@ -70,11 +71,15 @@ class _Watcher(TorchFunctionMode):
             self.before = module
 
     def _attention(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
+        self.attending = True
         block, x = self.inside, first_sequence(args, kwargs)
         if block is None or module is not block.attention or self.seen:
             return
         self.seen, block.norm = True, self.before
         block.windowed = x is not None and not block.seq_first and (block.grid or x.shape[0] != self.batch)
+
+    def _attended(self, module: nn.Module, args: tuple, output: Any) -> None:
+        self.attending = False
 
     def _layer(self, module: nn.Module, args: tuple, output: Tensor) -> None:
         if not self.embedding:
@@ -84,16 +89,20 @@ class _Watcher(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         block, kwargs = self.inside, kwargs or {}
-        if block is not None and block.heads is None:
+        if block is not None and func in (F.scaled_dot_product_attention, F.multi_head_attention_forward):
+            if not self.attending:  # what was taken for the attention is not
+                block.attention = block.module
             if func is F.scaled_dot_product_attention:
+                block.calls += 1
                 call = dict(zip(SDPA_NAMES, args, strict=False)) | kwargs
-                if call["key"].ndim == 4:
+                if call["key"].ndim == 4 and call["key"].shape == call["value"].shape:
                     block.heads, block.head_dim = call["key"].shape[1], call["key"].shape[3]
-                    block.masked = call.get("attn_mask") is not None
+                block.masked |= call.get("attn_mask") is not None
             elif func is F.multi_head_attention_forward:
+                block.calls += 1
                 width, block.heads = args[3], args[4]
                 block.head_dim = width // args[4]
-                block.masked = any(kwargs.get(name) is not None for name in ("key_padding_mask", "attn_mask"))
+                block.masked |= any(kwargs.get(name) is not None for name in ("key_padding_mask", "attn_mask"))
         return func(*args, **kwargs)
 
     def close(self) -> None:
@@ -136,5 +145,6 @@ def _classifiers(linears: list[tuple[nn.Linear, Tensor, Tensor]], answer: Tensor
     for count in (1, 2):
         tail = same[-count:]
         if len(tail) == count and torch.allclose(sum(out for _, out in tail) / count, answer, atol=1e-5, rtol=1e-4):  # type: ignore[arg-type]
-            return [layer for layer, _ in tail]
+            layers = [layer for layer, _ in tail]
+            return layers if len({layer.in_features for layer in layers}) == 1 else []
     return []

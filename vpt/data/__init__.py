@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from PIL import Image
 from vpt.data.archives import Archive
 from vpt.data.augment import AUGMENTS, augment
 from vpt.data.examples import Examples, Files, wrap
-from vpt.data.hub import from_hub, is_hub_dataset
+from vpt.data.hub import from_hub, hub_classes, is_hub_dataset
 from vpt.data.readers import fit_image, read_sound, reader, suffixes
 from vpt.data.sources import SPLITS, Item, list_folder, list_manifest
 from vpt.data.splits import few_shot, hold_out, whole_number
@@ -75,7 +75,8 @@ def load_data(
             raise DataError(
                 f"Found data with parts {sorted(map(str, given))}; needed is 'train', and if wanted 'val' and 'test'."
             )
-        parts = _same_numbering({k: _wrapped(v, inputs, classes) for k, v in given.items()})
+        names = classes or hub_classes([v for v in given.values() if is_hub_dataset(v)])
+        parts = _same_numbering({k: _wrapped(v, inputs, names) for k, v in given.items()})
         parts, skipped = _without_bad(parts, skip_bad, progress)
     train = parts["train"]
     _check_classes(parts)
@@ -94,7 +95,9 @@ def read_parts(path: Path, inputs: Any, part: str = "test", progress: bool = Tru
     parts, _ = _from_files(path, inputs, skip_bad=False, progress=progress, needed=None)
     if part in parts:
         return parts[part]
-    if set(parts) != {"train"} or (path.is_dir() and (path / "train").is_dir()):
+    keep = getattr(parts.get("train", None), "get", None)
+    root = keep.keep.root if isinstance(keep, Files) and keep.keep is not None else path
+    if set(parts) != {"train"} or (root / "train").is_dir():
         raise DataError(f"{path} has no {part} split (found {', '.join(parts)}); name the folder that you mean.")
     return parts["train"]
 
@@ -155,7 +158,14 @@ def _from_files(
     archive = Archive(path) if path.suffix.lower() == ".zip" and path.is_file() else None
     root = archive.root if archive is not None else path
     shown = archive.shown if archive is not None else str
-    items = list_folder(root) if root.is_dir() else list_manifest(path)
+    try:
+        items = list_manifest(manifest) if (manifest := archive.manifest if archive else None) else (
+            list_folder(root) if root.is_dir() else list_manifest(path)
+        )  # fmt: skip
+    except DataError as error:
+        if archive is None:
+            raise
+        raise DataError(str(error).replace(str(archive.root), str(path))) from error
     files = Files([item.path for item in items], reader(inputs), archive)
     bad = _scan(items, files, inputs.kind, progress)
     if bad and not skip_bad:
@@ -163,7 +173,7 @@ def _from_files(
     good = [i for i in range(len(items)) if i not in bad]
     if not good:
         raise DataError(f"None of the {len(items)} files in {path} can be used; the first: {next(iter(bad.values()))}.")
-    examples = _examples(items, files, inputs, good)
+    examples = _examples(items, files, inputs, good, shown)
     names = sorted({items[i].split or "train" for i in good})
     parts = {name: examples.subset([n for n, i in enumerate(good) if (items[i].split or "train") == name]) for name in names}
     if needed is not None and needed not in parts:
@@ -171,7 +181,7 @@ def _from_files(
     return parts, [(shown(items[i].path), reason) for i, reason in bad.items()]
 
 
-def _examples(items: list[Item], files: Files, inputs: Any, good: list[int]) -> Examples:
+def _examples(items: list[Item], files: Files, inputs: Any, good: list[int], shown: Callable[[Path], str]) -> Examples:
     classes = sorted({items[i].label for i in good})
     group_names = sorted({item.group for i in good if (item := items[i]).group is not None})
     return Examples(
@@ -180,7 +190,7 @@ def _examples(items: list[Item], files: Files, inputs: Any, good: list[int]) -> 
         classes,
         groups=[group_names.index(item.group) if item.group in group_names else -1 for item in items] if group_names else None,
         group_names=group_names or None,
-        names=[str(item.path) for item in items],
+        names=[shown(item.path) for item in items],
         sample_rate=getattr(inputs, "sample_rate", None),
         indices=good,
     )

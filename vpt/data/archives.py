@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import lzma
 import shutil
 import tempfile
 import weakref
 import zipfile
+import zlib
+from contextlib import suppress
 from pathlib import Path
 
+from vpt.data.sources import SPLITS
 from vpt.errors import DataError
 
 
 class Archive:
-    """An unpacked zip archive; `root` is the folder in it that holds the classes, splits, or manifest.
+    """An unpacked zip archive; `root` is the folder in it that holds the classes or splits, `manifest` the only CSV there.
 
     The folder lives as long as this object. Raises `DataError` for what is no archive, is damaged, or is larger than the disk.
     """
@@ -26,10 +30,14 @@ class Archive:
                 size, free = sum(info.file_size for info in archive.infolist()), shutil.disk_usage(place).free
                 if size > free:
                     raise DataError(f"{path} unpacks to {size / 1e9:.1f} GB; {place} has {free / 1e9:.1f} GB left.")
-                archive.extractall(place)  # it keeps absolute and upward names inside the folder
-        except (zipfile.BadZipFile, OSError, RuntimeError, EOFError, NotImplementedError) as error:
+                for info in archive.infolist():
+                    if info.filename.startswith("__MACOSX/"):
+                        continue
+                    archive.extract(_named(info), place)  # it keeps absolute and upward names inside the folder
+        except (zipfile.BadZipFile, OSError, RuntimeError, EOFError, NotImplementedError, lzma.LZMAError, zlib.error) as error:
             raise DataError(f"{path} is not a sound zip archive: {error}") from error
         self.root = _inner(place)
+        self.manifest = _manifest(self.root)
 
     def shown(self, path: Path) -> str:
         """What a file in it is called: archive.zip/folder/file."""
@@ -38,7 +46,25 @@ class Archive:
 
 def _inner(folder: Path) -> Path:
     """The folder itself, or the only one in it: people zip a folder more often than what it holds."""
-    seen = [p for p in folder.iterdir() if not p.name.startswith((".", "__MACOSX"))]
-    if len(seen) == 1 and seen[0].is_dir() and any(p.is_dir() for p in seen[0].iterdir()):
-        return _inner(seen[0])
+    if _manifest(folder) is not None:
+        return folder
+    folders = [p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")]
+    if len(folders) == 1 and folders[0].name.lower() not in SPLITS:
+        inside = folders[0]
+        if _manifest(inside) is not None or any(p.is_dir() for p in inside.iterdir()):
+            return _inner(inside)
     return folder
+
+
+def _manifest(folder: Path) -> Path | None:
+    """The only CSV in a folder."""
+    found = [p for p in folder.glob("*.csv") if not p.name.startswith(".")]
+    return found[0] if len(found) == 1 else None
+
+
+def _named(info: zipfile.ZipInfo) -> zipfile.ZipInfo:
+    """Names that a zip tool wrote in UTF-8 without saying so."""
+    if not info.flag_bits & 0x800:
+        with suppress(UnicodeError):
+            info.filename = info.filename.encode("cp437").decode("utf-8")
+    return info

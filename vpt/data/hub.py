@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +28,15 @@ def from_hub(source: Any, inputs: Any, classes: Sequence[str] | None) -> Example
     if not hasattr(source, "__len__"):
         raise DataError("Found a streaming data set; needed is one with a length: load_dataset(…, streaming=False).")
     kinds = {name: type(feature).__name__ for name, feature in source.features.items()}
-    column = _input(kinds, inputs.kind)
+    column, label = _input(kinds, inputs.kind), _label(source)
+    if source.format["type"] is not None or set(source.format["columns"]) != set(source.column_names):
+        source = source.with_format(None)
     plain = source.cast_column(column, type(source.features[column])(decode=False))  # decoded here, so that bad ones are listed
-    label = next((n for n in LABELS if n in kinds and n != column), None)
-    label = label or next((n for n, kind in kinds.items() if kind == "ClassLabel"), None)
-    if label is None:
-        raise DataError(f"Found no column of labels among {', '.join(kinds)}; rename it to 'label'.")
     numbers, names = _numbered(source[label], getattr(source.features[label], "names", None) or classes)
     groups, group_names = None, None
     if "group" in kinds:
         groups, group_names = _numbered(source["group"], getattr(source.features["group"], "names", None))
-    files = Files([Path(str(i)) for i in range(len(source))], lambda path: _read(plain[int(path.name)][column], inputs))
+    files = Files([Path(str(i)) for i in range(len(source))], partial(_read, plain, column, inputs))
     return Examples(
         files, numbers, names, groups=groups, group_names=group_names,
         names=[f"row {i}" for i in range(len(source))], sample_rate=getattr(inputs, "sample_rate", None),
@@ -55,20 +54,54 @@ def _input(kinds: dict[str, str], kind: str) -> str:
     return found[0]
 
 
+def _label(source: Any) -> str:
+    """The column of labels. Raises `DataError` where none says so."""
+    features = source.features
+    found = [n for n in LABELS if n in features] or [n for n, f in features.items() if type(f).__name__ == "ClassLabel"]
+    if not found:
+        raise DataError(f"Found no column of labels among {', '.join(features)}; rename it to 'label'.")
+    return found[0]
+
+
+def hub_classes(sources: Sequence[Any]) -> list[str] | None:
+    """The names of all labels of several data sets that do not name them, sorted; None where one does, or there are none."""
+    columns = [(source.with_format(None), _label(source)) for source in sources]
+    if not columns or any(getattr(source.features[label], "names", None) for source, label in columns):
+        return None
+    return [str(value) for value in _distinct([value for source, label in columns for value in source[label]])]
+
+
+def _distinct(values: Sequence[Any]) -> list[Any]:
+    if any(value is None for value in values):
+        raise DataError("Found rows without a label; remove them: dataset.filter(lambda row: row['label'] is not None).")
+    try:
+        return sorted(set(values))
+    except TypeError as error:
+        raise DataError(f"Found labels that are no names or numbers ({error}); needed is one per row.") from error
+
+
 def _numbered(values: Sequence[Any], names: Sequence[str] | None) -> tuple[list[int], list[str]]:
     """Numbers into names, which are the sorted values where nobody names them."""
     values = list(values)
-    if any(value is None for value in values):
-        raise DataError("Found rows without a label; remove them: dataset.filter(lambda row: row['label'] is not None).")
-    if names is not None:
-        return [int(value) for value in values], list(names)
-    known = sorted(set(values))
-    return [known.index(value) for value in values], [str(name) for name in known]
+    known = _distinct(values)
+    if names is None:
+        return [known.index(value) for value in values], [str(name) for name in known]
+    names = list(names)
+    unknown = [v for v in known if str(v) not in names and not (isinstance(v, int) and 0 <= v < len(names))]
+    if unknown:
+        raise DataError(f"Found labels {unknown[:5]} that are not among the classes {names[:5]}.")
+    return [names.index(str(v)) if str(v) in names else int(v) for v in values], names
 
 
-def _read(cell: Any, inputs: Any) -> Any:
-    """A cell {"bytes", "path"} → raw input. Raises `DataError`."""
-    content = cell["bytes"] if cell["bytes"] is not None else Path(cell["path"]).read_bytes()
+def _read(rows: Any, column: str, inputs: Any, path: Path) -> Any:
+    """The cell {"bytes", "path"} of the row that `path` numbers → raw input. Raises `DataError`."""
+    cell = rows[int(path.name)][column]
+    if cell is None:
+        raise DataError("nothing in this row")
+    try:
+        content = cell["bytes"] if cell["bytes"] is not None else Path(cell["path"]).read_bytes()
+    except OSError as error:
+        raise DataError(f"{cell['path']} cannot be read: {error.strerror or error}") from error
     if inputs.kind == "image":
         return fit_image(open_image(io.BytesIO(content)), inputs)
     return decode_sound(io.BytesIO(content), inputs.sample_rate, inputs.samples)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -27,9 +28,15 @@ def suffixes(kind: str) -> tuple[str, ...]:
 
 def reader(inputs: Any) -> Callable[[Path], Any]:
     """path → raw input as `inputs` (a backbone's) wants it: a uint8 image `[C,H,W]`, or (waveform `[T]`, length)."""
-    if inputs.kind == "image":
-        return lambda path: fit_image(open_image(path), inputs)
-    return lambda path: read_sound(path, inputs.sample_rate, inputs.samples)
+    return partial(_read_image if inputs.kind == "image" else _read_clip, inputs)
+
+
+def _read_image(inputs: Any, path: Path) -> Tensor:
+    return fit_image(open_image(path), inputs)
+
+
+def _read_clip(inputs: Any, path: Path) -> tuple[Tensor, int]:
+    return read_sound(path, inputs.sample_rate, inputs.samples)
 
 
 def open_image(path: Path | BinaryIO) -> Image.Image:

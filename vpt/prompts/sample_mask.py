@@ -30,9 +30,9 @@ class SampleMask(PixelPrompt):
     ) -> None:
         super().__init__(shape, bound, base, unit)
         positive(pools=pools)
-        if pools > len(WIDTHS) or min(self.shape[-2:]) < 2**pools:
+        if pools > len(WIDTHS) or min(self.shape[-2:]) < 2 ** (pools + 1):
             raise PromptError(f"Found pools={pools} for an input of {list(self.shape[-2:])}; needed are at most {len(WIDTHS)}, "
-                              f"and an input of at least {2**pools} in both directions.")  # fmt: skip
+                              f"and an input of at least {2 ** (pools + 1)} in both directions.")  # fmt: skip
         self.pools = pools
         self.pixels = nn.Parameter(torch.zeros(self.shape))
         channels = self.shape[0] if self.is_image else 1

@@ -5,6 +5,7 @@ Random and frequency maps: Tsai et al. 2020, Chen et al. CVPR 2023 (ILM-VP). Bay
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -53,8 +54,11 @@ class LabelMap(Readout):
         super().__init__(classes)
         if self.count is None or how not in HOW:
             raise PromptError(f"Found LabelMap({classes!r}, {how!r}); needed are classes and one of {', '.join(HOW)}.")
-        if sources < 1 or not smoothing >= 0 or not 0 < top <= 1:
-            raise PromptError(f"Found sources={sources}, smoothing={smoothing}, top={top}; needed are ≥ 1, ≥ 0 and in (0, 1].")
+        numbers = all(isinstance(n, int) and not isinstance(n, bool) for n in (sources, seed))
+        if not numbers or sources < 1 or not 0 <= smoothing < math.inf or not 0 < top <= 1:
+            raise PromptError(
+                f"Found sources={sources}, smoothing={smoothing}, top={top}; needed are whole and ≥ 1, ≥ 0, in (0, 1]."
+            )
         counted = {"random": ("never",), "frequency": ("once",)}.get(how, ("epoch", "reuse"))
         if refresh is not None and refresh not in counted:
             raise PromptError(f"Found refresh={refresh!r} for a map that is {how!r}; needed is {' or '.join(counted)}.")
@@ -67,6 +71,8 @@ class LabelMap(Readout):
     def _allocate(self, source_classes: int | list[str]) -> None:
         self.source_classes = source_classes
         number = source_classes if isinstance(source_classes, int) else len(source_classes)
+        if isinstance(source_classes, bool) or number < 1:
+            raise PromptError(f"Found source_classes={source_classes!r}; needed are the model's own classes, or their number.")
         wanted = self.count or 0
         if number < wanted * self.sources and not self.how.startswith("bayes"):
             raise PromptError(
@@ -88,6 +94,10 @@ class LabelMap(Readout):
             self._allocate(own)
         elif len(self.counts) != backbone.classes:
             raise PromptError(f"Found a label map from {len(self.counts)} classes; this model has {backbone.classes}.")
+        elif isinstance(self.source_classes, list) and backbone.class_names and self.source_classes != list(backbone.class_names):
+            raise PromptError(
+                f"Found a label map from {self.source_classes[:3]}, …; this model has {backbone.class_names[:3]}, …"
+            )
 
     def reset(self) -> None:
         """Forget what was counted; the map itself stays in use until `settle`."""
@@ -98,7 +108,11 @@ class LabelMap(Readout):
         """Count logits `[B,K]` of examples of classes `[B]`. Raises `DataError` for a label out of range."""
         if len(y) and not (int(y.min()) >= 0 and int(y.max()) < self.counts.shape[1]):
             raise DataError(f"Found labels from {int(y.min())} to {int(y.max())}; there are {self.counts.shape[1]} classes.")
-        kept = max(1, int(self.top * self.counts.shape[1])) if self.how == "bayes+" else 1
+        if y.dtype != torch.long or out.shape[1] != len(self.counts):
+            raise DataError(
+                f"Found logits {list(out.shape)} and labels of {y.dtype}; needed are [B,{len(self.counts)}] and int64."
+            )
+        kept = max(1, math.floor(self.top * self.counts.shape[1] + 1e-9)) if self.how == "bayes+" else 1
         values, places = torch.softmax(out.detach().float(), dim=1).topk(min(kept, out.shape[1]), dim=1)
         values = values if self.how == "bayes+" else torch.ones_like(values)
         self.counts.index_put_((places, y[:, None].expand_as(places)), values.to(self.counts.dtype), accumulate=True)
@@ -118,12 +132,14 @@ class LabelMap(Readout):
 
     def forward(self, out: Tensor) -> Tensor:
         """Logits `[B,K]` → `[B,C]`. Raises `PromptError` before anything was counted."""
-        if not torch.compiler.is_compiling() and not bool(self.weights.any()):
+        if self.source_classes is None or (not torch.compiler.is_compiling() and not bool(self.weights.any())):
             raise PromptError("This LabelMap has counted no examples. Call update(logits, labels) and settle(), or vpt.fit.")
         return out @ self.weights.to(out.dtype)
 
     def mapping(self, top: int = 3) -> dict[str, list[tuple[str, float]]]:
         """For each class its `top` source classes of largest weight: {class: [(source class, weight), …]}, by name if known."""
+        if self.source_classes is None:
+            raise PromptError("This LabelMap knows no model yet; join it to one: PromptedModel(backbone, prompt, label_map).")
         sources = self.source_classes if isinstance(self.source_classes, list) else [str(s) for s in range(len(self.weights))]
         names = self.classes or [str(c) for c in range(self.weights.shape[1])]
         values, places = self.weights.T.topk(min(top, len(sources)), dim=1)
