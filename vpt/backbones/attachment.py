@@ -119,7 +119,7 @@ class Attachment:
 
     # at work -------------------------------------------------------------------------------------------------------
     def _install(self) -> None:
-        for part in (*self._actors, *self._exits):
+        for part in (*self._exits, *self._actors):  # exits first, so that hooks stand in the order in which they were made
             self._handles += part.install()
 
     def _uninstall(self) -> None:
