@@ -37,7 +37,7 @@ def multi_head_attention(
         weights = in_proj_weight.chunk(3)  # type: ignore[union-attr]
     biases: Any = (None,) * 3 if in_proj_bias is None else in_proj_bias.chunk(3)
     parts = [F.linear(x, weight, bias) for x, weight, bias in zip((query, key, value), weights, biases, strict=True)]
-    q, k, v = (x.unflatten(2, (num_heads, -1)).permute(1, 2, 0, 3) for x in parts)
+    q, k, v = (x.reshape(*x.shape[:2], num_heads, -1).permute(1, 2, 0, 3) for x in parts)
     mask = _mask(attn_mask, key_padding_mask, q, k)
     out = attend({"query": q, "key": k, "value": v, "attn_mask": mask, "dropout_p": dropout_p if training else 0.0})
     return F.linear(out.permute(2, 0, 1, 3).flatten(2), out_proj_weight, out_proj_bias), None
@@ -47,7 +47,7 @@ def _mask(attn_mask: Tensor | None, key_padding_mask: Tensor | None, query: Tens
     """Both of torch's masks (True: hidden) as one that is added to the scores, `[B|1,heads|1,N|1,N]`."""
     parts = []
     if attn_mask is not None:
-        own = attn_mask[None, None] if attn_mask.ndim == 2 else attn_mask.unflatten(0, (len(query), -1))
+        own = attn_mask[None, None] if attn_mask.ndim == 2 else attn_mask.reshape(len(query), -1, *attn_mask.shape[1:])
         parts.append(_added(own, query))
     if key_padding_mask is not None:
         parts.append(_added(key_padding_mask[:, None, None], query))
