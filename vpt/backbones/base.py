@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -23,6 +24,7 @@ from vpt.backbones.waveform import InputSpec
 from vpt.errors import BackboneError, PromptError, VptError
 from vpt.sites import KeyValues, Site, Tokens
 
+LOGGER = logging.getLogger("vpt")
 WATCHED = 3  # the batch of the forward that is watched; 3 heads or windows are rare, so that a dimension of 3 is the batch
 
 
@@ -83,6 +85,9 @@ class Backbone(Reach, nn.Module):
         if self.class_names is not None and len(self.class_names) != self.classes:
             raise BackboneError(f"Found {len(self.class_names)} class names for a model with {self.classes} classes.")
         self.out_features = self.run(self.inputs.example(1)).features.shape[1]
+        if not self.classifiers and self.out_features == getattr(model, "num_classes", None):
+            name = type(model).__name__
+            LOGGER.warning("The classifier of %s was not found: its %d logits are taken for features.", name, self.out_features)
 
     def _observe(self, blocks: str | None) -> Structure:
         x, lengths = self.inputs.prepare(send_to_device(self.inputs.example(WATCHED), self.device))

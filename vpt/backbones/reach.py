@@ -71,9 +71,12 @@ class Reach:
                         f"The blocks of {name} take maps, and their attention sees no windows as sequences: there is no place "
                         "in them for tokens. Use a pixel prompt (Border, Patch, Full)."
                     )
+                instead = (
+                    "Use DeepTokens or Prefix, which act at each window's attention" if block.heads else "Use Border or Full"
+                )
                 raise PromptError(
                     f"{name} cuts its tokens into windows, through which no token can be carried from block {first} to {last}. "
-                    "Use DeepTokens or Prefix, which act at each window's attention, or a pixel prompt."
+                    f"{instead}, or another pixel prompt."
                 )
         if recorded or self.blocks[first].windowed:
             self.require_attention([first])
