@@ -86,8 +86,10 @@ def test_columns_that_do_not_say_what_they_are() -> None:
         vpt.load_data(
             pictures().rename_column("label", "kind").cast_column("kind", datasets.Value("int64")), INPUTS, progress=False
         )
-    with pytest.raises(DataError, match="streaming"):
-        vpt.load_data(pictures().to_iterable_dataset(), INPUTS, progress=False)
+    unnamed = pictures().cast_column("label", datasets.Value("int64"))
+    for source in (pictures(), unnamed):
+        with pytest.raises(DataError, match="streaming"):
+            vpt.load_data(source.to_iterable_dataset(), INPUTS, progress=False)
     none = pictures(extra=(datasets.Value("string"), [None] + ["a"] * 7)).remove_columns("label").rename_column("extra", "label")
     with pytest.raises(DataError, match="rows without a label"):
         vpt.load_data(none, INPUTS, progress=False)

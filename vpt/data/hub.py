@@ -25,12 +25,9 @@ def from_hub(source: Any, inputs: Any, classes: Sequence[str] | None) -> Example
 
     A column called "group" is taken as group. Raises `DataError` where the columns do not say what they are.
     """
-    if not hasattr(source, "__len__"):
-        raise DataError("Found a streaming data set; needed is one with a length: load_dataset(…, streaming=False).")
+    source, label = _plain(source)
     kinds = {name: type(feature).__name__ for name, feature in source.features.items()}
-    column, label = _input(kinds, inputs.kind), _label(source)
-    if source.format["type"] is not None or set(source.format["columns"]) != set(source.column_names):
-        source = source.with_format(None)
+    column = _input(kinds, inputs.kind)
     plain = source.cast_column(column, type(source.features[column])(decode=False))  # decoded here, so that bad ones are listed
     numbers, names = _numbered(source[label], getattr(source.features[label], "names", None) or classes)
     groups, group_names = None, None
@@ -54,18 +51,20 @@ def _input(kinds: dict[str, str], kind: str) -> str:
     return found[0]
 
 
-def _label(source: Any) -> str:
-    """The column of labels. Raises `DataError` where none says so."""
+def _plain(source: Any) -> tuple[Any, str]:
+    """(The data set without a format that hides columns, its column of labels). Raises `DataError` where none says so."""
+    if not hasattr(source, "__len__"):
+        raise DataError("Found a streaming data set; needed is one with a length: load_dataset(…, streaming=False).")
     features = source.features
     found = [n for n in LABELS if n in features] or [n for n, f in features.items() if type(f).__name__ == "ClassLabel"]
     if not found:
         raise DataError(f"Found no column of labels among {', '.join(features)}; rename it to 'label'.")
-    return found[0]
+    return source.with_format(None), found[0]
 
 
 def hub_classes(sources: Sequence[Any]) -> list[str] | None:
     """The names of all labels of several data sets that do not name them, sorted; None where one does, or there are none."""
-    columns = [(source.with_format(None), _label(source)) for source in sources]
+    columns = [_plain(source) for source in sources]
     if not columns or any(getattr(source.features[label], "names", None) for source, label in columns):
         return None
     return [str(value) for value in _distinct([value for source, label in columns for value in source[label]])]
