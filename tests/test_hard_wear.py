@@ -9,6 +9,7 @@ import pickle
 import resource
 import threading
 import warnings
+from typing import Any
 
 import pytest
 import torch
@@ -40,6 +41,14 @@ def gradients(model: vpt.PromptedModel, out: Tensor) -> list[Tensor]:
     return [p.grad.clone() for p in model.prompt.parameters()]
 
 
+def outcome(name: str, exact: str) -> tuple[vpt.PromptedModel, Any, Tensor, list[Tensor]]:
+    """A prompted model, an input, its output, and the gradients of the prompt."""
+    model = prompted(name, exact)
+    x = model.backbone.inputs.example(2)
+    out = model(x)
+    return model, x, out, gradients(model, out)
+
+
 def near(a: Tensor, b: Tensor, tolerance: float) -> bool:
     return float((a.float() - b).detach().norm() / b.detach().norm()) < tolerance
 
@@ -47,10 +56,7 @@ def near(a: Tensor, b: Tensor, tolerance: float) -> bool:
 @pytest.mark.parametrize("exact", WAYS)
 @pytest.mark.parametrize("name", SOME)
 def test_inference_mode_autocast_and_bf16_weights(name: str, exact: str) -> None:
-    model = prompted(name, exact)
-    x = model.backbone.inputs.example(2)
-    out = model(x)
-    needed = gradients(model, out)
+    model, x, out, needed = outcome(name, exact)
     with torch.inference_mode():
         assert torch.equal(model(x), out)
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -68,10 +74,7 @@ def test_inference_mode_autocast_and_bf16_weights(name: str, exact: str) -> None
 @pytest.mark.parametrize("exact", WAYS)
 @pytest.mark.parametrize("name", ["timm ViT", "timm Swin", "transformers ViT", "torchvision ViT"])
 def test_torch_compile_after_attachment_is_exact_without_graph_breaks(name: str, exact: str) -> None:
-    model = prompted(name, exact)
-    x = model.backbone.inputs.example(2)
-    out = model(x)
-    needed = gradients(model, out)
+    model, x, out, needed = outcome(name, exact)
     torch._dynamo.reset()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of dynamo itself
@@ -165,10 +168,7 @@ def test_attach_train_close_a_thousand_times_without_growth() -> None:
 @pytest.mark.parametrize("exact", WAYS)
 @pytest.mark.parametrize("name", ["timm ViT", "timm EVA-02", "timm BEiT", "timm Swin"])
 def test_activation_checkpointing_of_timm_is_exact(name: str, exact: str) -> None:
-    model = prompted(name, exact)
-    x = model.backbone.inputs.example(2)
-    out = model(x)
-    needed = gradients(model, out)
+    model, x, out, needed = outcome(name, exact)
     runs = []
     handle = model.backbone.blocks[1].module.register_forward_pre_hook(lambda *_: runs.append(1))
     model.backbone.model.set_grad_checkpointing(True)

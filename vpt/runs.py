@@ -44,9 +44,7 @@ def _draw_pixels(model: PromptedModel, val: Examples, folder: Path) -> None:
     """Each border or patch alone, and, for images, six validation images with all of them."""
     found = pixel_prompts(model.prompt)
     for part in found:
-        unit = "in [0,1]" if part.is_image else "in the front end's units"
-        name = f"{type(part).__name__.lower()}.png"
-        write_atomically(folder / name, pictures.pixel_prompt(part.canvas().cpu(), part.describe(), unit))
+        _draw(part, folder / f"{type(part).__name__.lower()}.png")
     if found and model.backbone.inputs.kind == "image":
         chosen = torch.linspace(0, len(val) - 1, min(6, len(val))).long().tolist()
         before = torch.stack([val[i][0] for i in chosen])
@@ -56,6 +54,12 @@ def _draw_pixels(model: PromptedModel, val: Examples, folder: Path) -> None:
             before, after = before[:, 0], after[:, 0]
         titles = [val.classes[val.targets[i]] for i in chosen]
         write_atomically(folder / "reprogrammed.png", pictures.reprogrammed(list(before), list(after), titles))
+
+
+def _draw(part: PixelPrompt, path: Path) -> None:
+    """A pixel prompt alone, as PNG."""
+    unit = "in [0,1]" if part.is_image else "in the front end's units"
+    write_atomically(path, pictures.pixel_prompt(part.canvas().cpu(), part.describe(), unit))
 
 
 def prompt_file(place: str | Path) -> Path:
@@ -115,8 +119,7 @@ def inspect(place: str | Path, draw_to: Path | None = None) -> dict[str, Any]:
     drawn = []
     for number, part in enumerate(pixel_prompts(prompt)):
         picture = (draw_to or path.parent) / f"{path.stem}-{type(part).__name__.lower()}{f'-{number}' if number else ''}.png"
-        unit = "in the front end's units" if not part.is_image else "in [0,1]"
-        write_atomically(picture, pictures.pixel_prompt(part.canvas(), part.describe(), unit))
+        _draw(part, picture)
         drawn.append(str(picture))
     return {
         "file": str(path),

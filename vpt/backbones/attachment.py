@@ -60,10 +60,14 @@ class Attachment:
     def _interception(self, block: int) -> Interception:
         return self._interceptions.setdefault(block, Interception(self.backbone.blocks[block]))
 
+    def _recorded(self, site: Tokens) -> bool:
+        """Whether the caller wants this site as keys and values, and it spans one block."""
+        return self.exact == "record" and site.first == site.last
+
     def _tokens(self, site: Tokens) -> Insertion | Recording:
         """The actor for a span: recorded where windows or the caller want it, inserted elsewhere."""
         blocks = self.backbone.blocks
-        if blocks[site.first].windowed or (self.exact == "record" and site.first == site.last):
+        if blocks[site.first].windowed or self._recorded(site):
             return Recording(site, self._interception(site.first))
         makes_masks = hasattr(self.backbone.model, "config")  # transformers does when compiled, or when a clip has padding
         for i in range(site.first, site.last + 1):
@@ -97,7 +101,7 @@ class Attachment:
             raise PromptError(f"A pixel prompt gave {list(shape)} for inputs of shape {list(example.shape)}.")
 
     def _check_tokens(self, site: Tokens) -> None:
-        self.backbone.require_tokens(site.first, site.last, self.exact == "record" and site.first == site.last)
+        self.backbone.require_tokens(site.first, site.last, self._recorded(site))
         block = self.backbone.blocks[site.first]
         found = site.make(torch.zeros(1, 1, block.width, device=self.backbone.device)).shape
         if tuple(found) != (1, site.count, block.width):

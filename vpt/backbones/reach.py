@@ -65,12 +65,12 @@ class Reach:
                     "would not be in it. Use the model's SDPA attention (transformers: attn_implementation='sdpa'), or a pixel "
                     "prompt."
                 )
-            if (block.grid or block.windowed) and (first != last or not block.windowed):
-                if block.grid and not block.windowed:
-                    raise PromptError(
-                        f"The blocks of {name} take maps, and their attention sees no windows as sequences: there is no place "
-                        "in them for tokens. Use a pixel prompt (Border, Patch, Full)."
-                    )
+            if block.grid and not block.windowed:
+                raise PromptError(
+                    f"The blocks of {name} take maps, and their attention sees no windows as sequences: there is no place "
+                    "in them for tokens. Use a pixel prompt (Border, Patch, Full)."
+                )
+            if block.windowed and first != last:
                 instead = (
                     "Use DeepTokens or Prefix, which act at each window's attention" if block.heads else "Use Border or Full"
                 )

@@ -158,10 +158,9 @@ def _from_files(
     archive = Archive(path) if path.suffix.lower() == ".zip" and path.is_file() else None
     root = archive.root if archive is not None else path
     shown = archive.shown if archive is not None else str
+    manifest = archive.manifest if archive is not None else (path if path.is_file() else None)
     try:
-        items = list_manifest(manifest) if (manifest := archive.manifest if archive else None) else (
-            list_folder(root) if root.is_dir() else list_manifest(path)
-        )  # fmt: skip
+        items = list_manifest(manifest) if manifest is not None else list_folder(root)
     except DataError as error:
         if archive is None:
             raise

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from vpt.errors import PromptError
 
+Refresh = Literal["never", "once", "epoch", "reuse"]
+
 
 class Readout(nn.Module):
     """Base of all readouts: `reads` is "features" `[B,D]` or "logits" `[B,K]`; forward gives `[B,C]`.
@@ -22,7 +24,7 @@ class Readout(nn.Module):
 
     reads: Literal["features", "logits"] = "features"
     trainable = True
-    refresh: Literal["never", "once", "epoch", "reuse"] = "never"
+    refresh: Refresh = "never"
 
     def __init__(self, classes: int | Sequence[str] | None) -> None:
         super().__init__()

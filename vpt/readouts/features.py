@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from vpt.errors import DataError, PromptError
-from vpt.readouts.base import Readout
+from vpt.readouts.base import Readout, Refresh
 
 
 class _OnFeatures(Readout):
@@ -61,7 +61,7 @@ class NearestMean(_OnFeatures):
     """
 
     trainable = False
-    refresh: Literal["never", "once", "epoch", "reuse"] = "epoch"
+    refresh: Refresh = "epoch"
     sums: Tensor
     counts: Tensor
 

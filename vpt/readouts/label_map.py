@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from vpt.errors import DataError, PromptError
-from vpt.readouts.base import Readout
+from vpt.readouts.base import Readout, Refresh
 
 HOW = ("random", "frequency", "iterative", "bayes", "bayes+")
-Refresh = Literal["never", "once", "epoch", "reuse"]
 
 
 class LabelMap(Readout):
