@@ -53,6 +53,15 @@ def test_a_prompt_that_is_still_constant_is_drawn_too(canvas):
     assert opened(pictures.pixel_prompt(canvas, "untrained", "σ")).std() > 5
 
 
+def test_only_a_border_has_a_half_before_the_clip_and_a_half_behind_it():
+    canvas = torch.rand(40, 16, generator=torch.Generator().manual_seed(0))
+    border, other, wave = (
+        pictures.pixel_prompt(c, "t", "σ", h) for c, h in ((canvas, True), (canvas, False), (canvas[:, :1], False))
+    )
+    assert len({border, other, wave}) == 3
+    assert pictures.pixel_prompt(canvas, "t", "σ") == other
+
+
 def test_a_sound_prompt_is_drawn_with_time_across_and_low_bands_below():
     canvas = torch.zeros(40, 16)
     canvas[:20, 8:] = 1.0  # early and high

@@ -36,8 +36,11 @@ def shown(x: Tensor) -> np.ndarray:
     return (image.expand(3, -1, -1) if image.shape[0] == 1 else image[:3]).permute(1, 2, 0).numpy()
 
 
-def pixel_prompt(canvas: Tensor, title: str, unit: str) -> bytes:
-    """A border or patch alone: colours for images `[C,H,W]` (the range is stretched to [0,1] and printed), a map for sound."""
+def pixel_prompt(canvas: Tensor, title: str, unit: str, halves: bool = False) -> bytes:
+    """A pixel prompt alone: colours for images `[C,H,W]` (the range is stretched to [0,1] and printed), a map for sound.
+
+    halves: whether the map's first half stands before the clip and its second half behind it (a border).
+    """
     figure = _figure(5, 4.6)
     axes = figure.add_subplot()
     low, high = float(canvas.min()), float(canvas.max())
@@ -47,8 +50,9 @@ def pixel_prompt(canvas: Tensor, title: str, unit: str) -> bytes:
     else:
         drawn = axes.imshow(canvas.detach().cpu().numpy().T, origin="lower", aspect="auto", cmap="magma")
         figure.colorbar(drawn, ax=axes, label=unit)
-        axes.set_xlabel("time frames (first half before the clip, second half behind it)")
-        axes.set_ylabel("mel bands")
+        along = "samples" if canvas.shape[1] == 1 else "time frames"
+        axes.set_xlabel(f"{along} (first half before the clip, second half behind it)" if halves else along)
+        axes.set_ylabel("mel bands" if canvas.shape[1] > 1 else "")
     axes.set_title(title, color=INK, fontsize=9, wrap=True)
     return _png(figure)
 

@@ -18,7 +18,7 @@ from vpt.errors import BadFilesError, DataError, PromptFileError
 from vpt.evaluation import evaluate, scores
 from vpt.files import load, read, rebuild, save, write_atomically
 from vpt.model import PromptedModel
-from vpt.prompts import PixelPrompt, Prompt, Stack
+from vpt.prompts import Border, PixelPrompt, Prompt, Stack
 from vpt.readouts import LabelMap
 
 PROMPT, METRICS, CURVES = "prompt.vpt", "metrics.json", "curves.png"
@@ -59,7 +59,7 @@ def _draw_pixels(model: PromptedModel, val: Examples, folder: Path) -> None:
 def _draw(part: PixelPrompt, path: Path) -> None:
     """A pixel prompt alone, as PNG."""
     unit = "in [0,1]" if part.is_image else "in the front end's units"
-    write_atomically(path, pictures.pixel_prompt(part.canvas().cpu(), part.describe(), unit))
+    write_atomically(path, pictures.pixel_prompt(part.canvas().cpu(), part.describe(), unit, isinstance(part, Border)))
 
 
 def prompt_file(place: str | Path) -> Path:

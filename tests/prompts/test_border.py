@@ -133,3 +133,8 @@ def test_wrong_init_and_wrong_shape() -> None:
         vpt.Border.like(backbone, width=2, init="data")
     with pytest.raises(PromptError, match="made for"):
         border().apply_to(torch.rand(1, 3, 9, 10), None)
+
+
+def test_a_border_on_sound_says_frames_or_samples():
+    assert "of 2 time frames before and behind, 10% of 40 frames" in vpt.Border(2, [40, 8]).describe()
+    assert "of 80 samples before and behind, 10% of 1600 samples" in vpt.Border(80, [1600, 1]).describe()

@@ -132,7 +132,9 @@ class Border(PixelPrompt):
             how = f"the image shrunk to {self.inner[0]}×{self.inner[1]} inside" if self.fit == "shrink" else "added over the edge"
             return f"a border {self.width} pixels wide, {self.covered:.0%} of the {self.shape[1]}×{self.shape[2]} input, {how}"
         how = "put around the clip, in its padding first" if self.fit == "shrink" else "added over the clip's ends"
-        return f"a border of {self.width} time frames before and behind, {self.covered:.0%} of {self.shape[0]} frames, {how}"
+        frames = "samples" if self.shape[1] == 1 else "time frames"  # a waveform is a spectrogram of one bin
+        total = f"{self.shape[0]} {frames.removeprefix('time ')}"
+        return f"a border of {self.width} {frames} before and behind, {self.covered:.0%} of {total}, {how}"
 
 
 def _rows(x: Tensor, index: Tensor) -> Tensor:
