@@ -14,6 +14,10 @@ class BackboneError(VptError):
     """A model cannot be opened, or has no place of the kind that was asked for."""
 
 
+class BundledFileError(VptError):
+    """A file that ships with the package is missing or is not as it was shipped."""
+
+
 class InputError(VptError):
     """A raw input has the wrong shape, type, range or sample rate."""
 

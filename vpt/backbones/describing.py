@@ -63,7 +63,11 @@ def class_names(model: nn.Module) -> list[str] | None:
         generic = all(name == f"LABEL_{i}" for i, name in enumerate(found))
         has_head = type(model).__name__.endswith("Classification")
         return found if has_head and not generic else None
-    if getattr(model, "pretrained_cfg", None) and getattr(model, "num_classes", 0) in (1000, 11821, 21841, 21843):
+    cfg = getattr(model, "pretrained_cfg", None) or {}
+    if cfg.get("label_names") and len(cfg["label_names"]) == getattr(model, "num_classes", 0):
+        said = cfg.get("label_descriptions") or {}
+        return [said.get(name, name) for name in cfg["label_names"]]
+    if cfg and getattr(model, "num_classes", 0) in (1000, 11821, 21841, 21843):
         from timm.data import ImageNetInfo, infer_imagenet_subset
 
         subset = infer_imagenet_subset(model)

@@ -16,15 +16,11 @@ from vpt.backbones.ast import is_ast, resized_positions
 from vpt.backbones.base import Backbone
 from vpt.backbones.check import check
 from vpt.backbones.describing import class_names, describe_inputs
-from vpt.backbones.inputs import Images
 from vpt.backbones.sound import Sound
 from vpt.backbones.towers import open_tower
 from vpt.backbones.waveform import InputSpec
+from vpt.bundled import ASSETS, bundled_file, bundled_folder, recorded
 from vpt.errors import BackboneError
-
-ASSETS = next(
-    (p for p in (Path(__file__).parents[1] / "assets", Path(__file__).parents[2] / "assets") if p.is_dir()), Path("assets")
-)
 
 # classes that the project's own tests put through `check`; any other is checked when it is opened
 SEEN = {
@@ -74,13 +70,13 @@ def load_backbone(
 ) -> Backbone:
     """Open a model as a frozen `Backbone`.
 
-    source: a timm name with its tag ("vit_base_patch16_224.augreg_in21k"), a Hugging Face id ("google/vit-base-patch16-224")
-    or local folder, a bundled name ("vpt:vit-p8-64"), or an `nn.Module`. weights: "pretrained", "random" (drawn from
-    `seed`), or a file (safetensors, or a torch checkpoint read with weights_only). inputs: `vpt.Images` or `vpt.Sound`
-    where the model does not say, or to override it. seconds: clip length of an AST, whose position grid is interpolated, or of
-    a wav2vec2. Of a model with several towers (CLIP, CLAP, Whisper), the one that fits the input is opened, and is named.
-    blocks: path of the list of blocks where structure does not show it. pool: "first" or "mean" for models that return
-    tokens. classes: names of the logits. options: passed to the library that builds the model (num_classes=…,
+    source: a timm name with its tag ("vit_base_patch16_224.augreg_in21k"), a Hugging Face id ("google/vit-base-patch16-224"),
+    a local folder (timm's or transformers' layout), a bundled name ("vpt:vit-p8-64"), or an `nn.Module`. weights: "pretrained",
+    "random" (drawn from `seed`), or a file (safetensors, or a torch checkpoint read with weights_only). inputs: `vpt.Images` or
+    `vpt.Sound` where the model does not say, or to override it. seconds: clip length of an AST, whose position grid is
+    interpolated, or of a wav2vec2. Of a model with several towers (CLIP, CLAP, Whisper), the one that fits the input is opened,
+    and is named. blocks: path of the list of blocks where structure does not show it. pool: "first" or "mean" for models that
+    return tokens. classes: names of the logits. options: passed to the library that builds the model (num_classes=…,
     img_size=…, attn_implementation=…). Raises `BackboneError`.
     """
     facts: dict[str, Any] = {}
@@ -124,8 +120,19 @@ def _seen(backbone: Backbone) -> bool:
 
 
 def bundled() -> dict[str, dict[str, Any]]:
-    """The backbones that ship with the package: name → its description."""
-    return {f"vpt:{p.parent.name}": json.loads(p.read_text()) for p in sorted(ASSETS.glob("*/config.json"))}
+    """The backbones that ship with the package: name → summary, licence, classes (their number), bytes, card (its path).
+
+    Raises `BundledFileError`.
+    """
+    found = {}
+    for file in recorded():
+        name, _, rest = file.partition("/")
+        if rest == "model.safetensors":
+            config = json.loads(bundled_file(f"{name}/config.json").read_text(encoding="utf-8"))
+            classes = len(config.get("label_names") or config.get("id2label"))
+            size = (ASSETS / file).stat().st_size if (ASSETS / file).exists() else 0
+            found[f"vpt:{name}"] = config["vpt"] | {"classes": classes, "bytes": size, "card": ASSETS / name / "README.md"}
+    return found
 
 
 # one function per kind of source -----------------------------------------------------------------------------------
@@ -138,7 +145,7 @@ def _open(source: str, weights: str, seed: int, options: dict[str, Any]) -> tupl
     if source.startswith("vpt:"):
         kind, opener = "bundled", _open_bundled
     elif Path(source).is_dir():
-        kind, opener = "folder", _open_transformers
+        kind, opener = "folder", _open_folder
     elif "/" not in source and timm.is_model(source):
         kind, opener = "timm", _open_timm
     elif source.startswith(("timm/", "hf-hub:", "hf_hub:")):
@@ -167,18 +174,19 @@ def _open(source: str, weights: str, seed: int, options: dict[str, Any]) -> tupl
 
 
 def _open_bundled(source: str, pretrained: bool, options: dict[str, Any]) -> tuple[nn.Module, dict[str, Any]]:
-    from safetensors.torch import load_file
-    from timm.models.vision_transformer import VisionTransformer
+    """A folder in timm's or transformers' own layout, with weights in fp16 that are used in fp32."""
+    if source not in bundled():
+        raise BackboneError(f"Found no bundled backbone {source!r}; there are {', '.join(bundled())}.")
+    model, facts = _open_folder(str(bundled_folder(source[4:])), pretrained, options)
+    return model.float(), facts
 
-    known = bundled()
-    if source not in known:
-        raise BackboneError(f"Found no bundled backbone {source!r}; there are {', '.join(known)}.")
-    config = known[source]
-    model = VisionTransformer(**(config["timm"] | options))
-    if pretrained:
-        model.load_state_dict(load_file(ASSETS / source[4:] / "model.safetensors"))
-    inputs = Images(size=config["timm"]["img_size"], mean=tuple(config["mean"]), std=tuple(config["std"]))
-    return model, {"inputs": inputs, "class_names": [name for _, name in config["classes"]]}
+
+def _open_folder(source: str, pretrained: bool, options: dict[str, Any]) -> tuple[nn.Module, dict[str, Any]]:
+    """A folder as timm writes it (`architecture` in its config.json), or as transformers does."""
+    config = Path(source) / "config.json"
+    if config.exists() and "architecture" in json.loads(config.read_text(encoding="utf-8")):
+        return _open_timm(f"local-dir:{source}", pretrained, options)
+    return _open_transformers(source, pretrained, options)
 
 
 def _open_timm(source: str, pretrained: bool, options: dict[str, Any]) -> tuple[nn.Module, dict[str, Any]]:
