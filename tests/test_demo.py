@@ -1,7 +1,8 @@
-"""The demonstration, on a tiny budget."""
+"""The demonstrations, on a tiny budget."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import vpt
 from vpt import demo as module
 
 
-def test_split_is_disjoint_and_stratified() -> None:
+def test_digits_are_split_apart_and_stratified() -> None:
     data = module.digits(vpt.load_backbone("vpt:vit-p8-64"), seed=1)
     assert (len(data.train), len(data.val), len(data.test)) == (240, 60, 500)
     assert sorted(data.train.targets) == [d for d in range(10) for _ in range(24)]
@@ -22,22 +23,26 @@ def test_split_is_disjoint_and_stratified() -> None:
     assert 0 <= y < 10
 
 
-def test_rows_and_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = module.digits
+def test_commands_are_split_by_voice() -> None:
+    data = module.commands(vpt.load_backbone("vpt:ast-tiny"), seed=1)
+    assert (len(data.train), len(data.val), len(data.test)) == (100, 100, 200)
+    assert sorted(data.test.targets) == [c for c in range(10) for _ in range(20)]
+    assert all("test" in data.test.name(i) for i in range(200))
+    assert not any("test" in part.name(i) for part in (data.train, data.val) for i in range(100))
 
+
+@pytest.mark.parametrize("show", [module.PICTURES, module.SOUNDS], ids=["pictures", "sounds"])
+def test_rows_and_files(tmp_path: Path, show: module.Show) -> None:
     def few(backbone, seed):
-        data = real(backbone, seed)
-        data.train, data.val, data.test = (
-            data.train.subset(range(0, 240, 6)),
-            data.val.subset(range(0, 60, 3)),
-            data.test.subset(range(30)),
-        )
+        data = show.data(backbone, seed)
+        for part, step in (("train", 6), ("val", 3), ("test", 17)):
+            every = getattr(data, part)
+            setattr(data, part, every.subset(range(0, len(every), step)))
         return data
 
-    monkeypatch.setattr(module, "digits", few)
-    monkeypatch.setattr(module, "FORMS", {name: (prompt, {"epochs": 1}) for name, (prompt, _) in module.FORMS.items()})
-    rows = module.demo(tmp_path, seeds=2, progress=False)
+    tiny = replace(show, data=few, forms={name: (prompt, {"epochs": 1}) for name, (prompt, _) in show.forms.items()})
+    rows = module.demo(tmp_path, seeds=2, progress=False, show=tiny)
     assert [row.name.split(" (")[0] for row in rows] == ["nearest mean", "linear probe", "deep tokens", "border"]
     assert all(len(row.accuracies) == 2 and "±" in row.text() for row in rows)
-    assert (tmp_path / "border-seed1" / "reprogrammed.png").exists()
-    assert rows[1].parameters == 1930
+    assert (tmp_path / "border-seed1" / "border.png").exists()
+    assert [row.parameters for row in rows[:2]] == [1920, 1930]

@@ -45,16 +45,16 @@ def main() -> None:
 def demo(
     out: Annotated[Path, typer.Option(help="where pictures and prompt files go")] = Path("vpt-demo"),
     seeds: Annotated[int, typer.Option(min=1, help="how often to repeat, for mean ± standard deviation")] = 1,
+    audio: Annotated[bool, typer.Option("--audio", help="spoken commands instead of handwritten digits")] = False,
 ) -> None:
-    """Adapt the bundled image backbone to real handwritten digits: deep tokens, and a learned border. Offline, about a minute."""
+    """Adapt a bundled backbone: a ViT to handwritten digits, or an AST to spoken commands. Offline, about a minute."""
+    from vpt.demo import PICTURES, SOUNDS
     from vpt.demo import demo as run_demo
 
-    start = time.monotonic()
-    console.print("A frozen ViT that knows 160 kinds of things and animals learns digits from 300 examples.")
-    rows = run_demo(out, seeds, say=lambda text: console.print(f"[dim]{text}[/]"))
-    table = Table(
-        "method", "test accuracy", "parameters", title=f"handwritten digits, 500 tested, {seeds} seed{'s' * (seeds > 1)}"
-    )
+    start, show = time.monotonic(), SOUNDS if audio else PICTURES
+    console.print(show.intro)
+    rows = run_demo(out, seeds, say=lambda text: console.print(f"[dim]{text}[/]"), show=show)
+    table = Table("method", "test accuracy", "parameters", title=f"{show.title}, {seeds} seed{'s' * (seeds > 1)}")
     for row in rows:
         table.add_row(row.name, row.text(), f"{row.parameters:,}")
     console.print(table)
@@ -192,9 +192,11 @@ def backbones() -> None:
     from vpt.backbones import bundled
 
     table = Table("name", "what", "classes", "size", "licence")
-    for name, config in bundled().items():
-        table.add_row(name, config["summary"], str(len(config["classes"])), f"{config['bytes'] / 1e6:.1f} MB", config["licence"])
+    for name, about in bundled().items():
+        table.add_row(name, about["summary"], str(about["classes"]), f"{about['bytes'] / 1e6:.1f} MB", about["licence"])
     console.print(table)
+    for name, about in bundled().items():
+        console.print(f"{name}, its card: {about['card']}", soft_wrap=True, highlight=False, markup=False)
     console.print(
         "Others by name: timm (vit_base_patch16_224.augreg_in21k, swin_tiny_patch4_window7_224, …), Hugging "
         "Face ids (ViT, DINOv2 and v3, CLIP, SigLIP, BEiT, Swin, AST, wav2vec2, HuBERT, Whisper, …), or a local folder."

@@ -1,0 +1,154 @@
+"""Pre-train `vpt:vit-p8-64`: a small ViT, by supervision, on 64-pixel pictures of 160 kinds of things.
+
+python examples/pretrain/image.py tiny-imagenet-160 --out runs/image [--start model.safetensors]
+
+DATA holds `classes.tsv` (id, name; in the order of the head), `train*.zip` and `val.zip` of `id/number.webp`.
+Several processes or a GPU: `accelerate launch examples/pretrain/image.py …`. A run that was stopped goes on when called again.
+The backbone is written to `OUT/model`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import timm
+import torch
+from loop import Schedule, half, train
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+# -- configuration -------------------------------------------------------------------------------------------------------
+ARCHITECTURE = "vit_tiny_patch16_224"  # timm's name of the family; MODEL is what differs
+MODEL = {"img_size": 64, "patch_size": 8, "depth": 8}
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+SCHEDULE = {"steps": 9000, "batch": 384, "lr": 1.5e-3, "weight_decay": 0.05, "warmup": 200, "decay": 0.4}
+LABEL_SMOOTHING = 0.1
+# share of the patches left out, and the share of the steps, the last ones, that see all of them
+PATCH_DROP, WHOLE = 0.62, 0.05
+# random resized crop (area, sides), rotation (degrees), brightness and contrast, saturation, grey, negative
+AREA, ASPECT, ROTATION, LIGHT, COLOUR, GREY, NEGATIVE = (0.4, 1.0), (0.75, 1.33), 8.0, 0.3, 0.4, 0.1, 0.05
+# ------------------------------------------------------------------------------------------------------------------------
+
+
+def pictures(archives: list[Path], classes: list[str], cache: Path) -> tuple[np.ndarray, Tensor]:
+    """Every picture of `archives` as uint8 `[N,3,H,W]` in a memory map that is written once, and its class `[N]`."""
+    names = [(a, n) for a in archives for n in sorted(zipfile.ZipFile(a).namelist()) if not n.endswith("/")]
+    names = [(a, n) for a, n in names if n.split("/")[-2] in classes]
+    targets = torch.tensor([classes.index(n.split("/")[-2]) for _, n in names])
+    shape = (len(names), 3, MODEL["img_size"], MODEL["img_size"])
+    if not cache.exists():
+        part = cache.with_suffix(".part.npy")
+        array = np.lib.format.open_memmap(part, "w+", np.uint8, shape)
+        opened = {a: zipfile.ZipFile(a) for a in archives}
+        for i, (archive, name) in enumerate(names):
+            with Image.open(io.BytesIO(opened[archive].read(name))) as image:
+                array[i] = np.asarray(image.convert("RGB").resize(shape[:1:-1])).transpose(2, 0, 1)
+        array.flush()
+        part.rename(cache)
+    found = np.load(cache, mmap_mode="r")
+    if found.shape != shape:
+        raise SystemExit(f"{cache} holds {found.shape} pictures, the archives {shape}; delete it, or give another --out.")
+    return found, targets
+
+
+def augmented(x: Tensor) -> Tensor:
+    """A random view of every picture: crop, flip, rotation, light, colour. x: `[B,3,H,W]` in [0,1]; each sample has its own."""
+    b, like = len(x), {"device": x.device}
+    uniform = lambda low, high: torch.rand(b, **like) * (high - low) + low  # noqa: E731
+    area, ratio = uniform(*AREA), torch.exp(uniform(*np.log(ASPECT)))
+    width, height = (area * ratio).sqrt().clamp(max=1), (area / ratio).sqrt().clamp(max=1)
+    angle, flip = torch.deg2rad(uniform(-ROTATION, ROTATION)), torch.where(uniform(0, 1) < 0.5, -1.0, 1.0)
+    shift = torch.stack([(1 - width) * uniform(-1, 1), (1 - height) * uniform(-1, 1)], 1)
+    turn = torch.stack([flip * width * angle.cos(), -height * angle.sin(), flip * width * angle.sin(), height * angle.cos()], 1)
+    grid = F.affine_grid(torch.cat([turn.view(b, 2, 2), shift[:, :, None]], 2), list(x.shape), align_corners=False)
+    x = F.grid_sample(x, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+    grey = (x * x.new_tensor([0.299, 0.587, 0.114])[:, None, None]).sum(1, keepdim=True)
+    saturation = torch.where(uniform(0, 1) < GREY, 0.0, uniform(1 - COLOUR, 1 + COLOUR))[:, None, None, None]
+    x = grey + (x - grey) * saturation
+    x = (x - 0.5) * uniform(1 - LIGHT, 1 + LIGHT)[:, None, None, None] + 0.5 + uniform(-LIGHT, LIGHT)[:, None, None, None] / 2
+    return torch.where((uniform(0, 1) < NEGATIVE)[:, None, None, None], 1 - x, x).clamp(0, 1)
+
+
+def normalised(x: Tensor) -> Tensor:
+    """[0,1] → what the model takes."""
+    return (x - x.new_tensor(MEAN)[:, None, None]) / x.new_tensor(STD)[:, None, None]
+
+
+def build(classes: int) -> nn.Module:
+    """The model; attention as two plain matrix products, which on a CPU are faster than the fused kernel at this length."""
+    model = timm.create_model(ARCHITECTURE, **MODEL, num_classes=classes, patch_drop_rate=PATCH_DROP)
+    for block in model.blocks:
+        block.attn.fused_attn = False
+    return model
+
+
+def accuracy(model: nn.Module, images: np.ndarray, targets: Tensor) -> float:
+    """Top-1 accuracy in [0,1] on the pictures as they are."""
+    device, right = next(model.parameters()).device, 0
+    for i in range(0, len(images), 500):
+        x = torch.from_numpy(np.array(images[i : i + 500])).to(device).float() / 255
+        right += (model(normalised(x)).argmax(1).cpu() == targets[i : i + 500]).sum().item()
+    return right / len(images)
+
+
+def export(model: nn.Module, rows: list[list[str]], folder: Path) -> None:
+    """`config.json` and `model.safetensors` (fp16) in timm's layout. rows: (id, name) of the classes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    size = MODEL["img_size"]
+    cfg = {"input_size": [3, size, size], "fixed_input_size": True, "interpolation": "bicubic", "crop_pct": 1.0, "mean": MEAN,
+           "std": STD, "num_classes": len(rows), "first_conv": "patch_embed.proj", "classifier": "head"}  # fmt: skip
+    shape = f"ViT, {size} px, patch {MODEL['patch_size']}, width {model.num_features}, depth {MODEL['depth']}"
+    about = {"summary": f"{shape}, trained on {len(rows)} Tiny-ImageNet classes", "licence": "research only (see its card)"}
+    config = {"architecture": ARCHITECTURE, "num_classes": len(rows), "num_features": model.num_features,
+              "global_pool": "token", "label_names": [row[0] for row in rows], "model_args": MODEL, "pretrained_cfg": cfg,
+              "label_descriptions": {row[0]: row[1] for row in rows}, "vpt": about}  # fmt: skip
+    (folder / "config.json").write_text(json.dumps(config, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    save_file(half(model), folder / "model.safetensors")
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--out", type=Path, default=Path("runs/pretrain-image"))
+    parser.add_argument("--start", type=Path, help="weights to begin from (safetensors); otherwise random")
+    parser.add_argument("--without", type=int, default=0, help="keep the last N classes out, for a trial run judged on them")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--steps", type=int, default=SCHEDULE["steps"])
+    parser.add_argument("--batch", type=int, default=SCHEDULE["batch"])
+    parser.add_argument("--save-every", type=int, default=250)
+    options = parser.parse_args(argv)
+    rows = [line.split("\t") for line in (options.data / "classes.tsv").read_text().splitlines() if line]
+    classes = [row[0] for row in rows[: len(rows) - options.without]]
+    options.out.mkdir(parents=True, exist_ok=True)
+    images, targets = pictures(sorted(options.data.glob("train*.zip")), classes, options.out / "train.npy")
+    held, held_targets = pictures([options.data / "val.zip"], classes, options.out / "val.npy")
+    schedule = Schedule(**(SCHEDULE | {k: getattr(options, k) for k in ("steps", "batch", "seed", "save_every")}))
+    torch.manual_seed(options.seed)
+    model = build(len(classes))
+    if options.start is not None:
+        model.load_state_dict(load_file(options.start))
+    epoch = len(targets) // schedule.batch
+
+    def loss(prepared: nn.Module, step: int, rank: int, processes: int) -> Tensor:
+        order = torch.randperm(len(targets), generator=torch.Generator().manual_seed(options.seed + step // epoch))
+        mine = order[step % epoch * schedule.batch :][: schedule.batch][rank::processes]
+        device = next(prepared.parameters()).device
+        x = torch.from_numpy(images[mine.sort().values.numpy()]).to(device).float() / 255
+        y = targets[mine.sort().values].to(device)
+        model.patch_drop.prob = 0.0 if step >= (1 - WHOLE) * schedule.steps else PATCH_DROP
+        return F.cross_entropy(prepared(normalised(augmented(x))).float(), y, label_smoothing=LABEL_SMOOTHING)
+
+    train(model, loss, schedule, options.out, lambda m: accuracy(m, held[:2000], held_targets[:2000]))
+    export(model, rows[: len(classes)], options.out / "model")
+    print(f"top-1 on {len(held)} held-out pictures: {accuracy(model.eval(), held, held_targets):.1%}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,307 @@
+"""The recipes of the bundled backbones run for a few steps, resume exactly, and judge backbones by transfer."""
+
+from __future__ import annotations
+
+import csv
+import importlib
+import io
+import json
+import re
+import shutil
+import zipfile
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+from PIL import Image
+from test_adapting import write_images, write_sounds
+from torch import nn
+
+import vpt
+
+PRETRAIN = Path(__file__).parents[1] / "examples" / "pretrain"
+
+
+@pytest.fixture
+def recipe(monkeypatch: pytest.MonkeyPatch):
+    """Import a recipe as its command does, from its own folder."""
+    monkeypatch.syspath_prepend(PRETRAIN)
+    for name in (p.stem for p in PRETRAIN.glob("*.py")):
+        monkeypatch.delitem(importlib.sys.modules, name, raising=False)
+    AcceleratorState._reset_state()  # a recipe is a process of its own
+    yield importlib.import_module
+    AcceleratorState._reset_state()
+
+
+def write_pictures(folder: Path, each: int = 8) -> Path:
+    """A data set as the image recipe reads it: two classes of coloured noise, 64 × 64 pixels."""
+    folder.mkdir()
+    (folder / "classes.tsv").write_text("n1\tred things\nn2\tblue things\nn3\tnothing\n")
+    rng = np.random.default_rng(0)
+    for name in ("train-0", "train-1", "val"):
+        with zipfile.ZipFile(folder / f"{name}.zip", "w") as archive:
+            for i in range(each):
+                label = i % 2
+                array = rng.integers(0, 100, (64, 64, 3), np.uint8)
+                array[..., 2 * label] += 100
+                file = io.BytesIO()
+                Image.fromarray(array).save(file, "WEBP", lossless=True)
+                archive.writestr(f"n{label + 1}/{i:05}.webp", file.getvalue())
+    return folder
+
+
+def small_image(module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MODEL", {**module.MODEL, "depth": 1})
+
+
+def test_the_image_recipe_runs_and_makes_a_backbone(recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    image = recipe("image")
+    small_image(image, monkeypatch)
+    data, out = write_pictures(tmp_path / "data"), tmp_path / "run"
+    words = [str(data), "--out", str(out), "--batch", "4", "--save-every", "2", "--without", "1"]
+    image.main([*words, "--steps", "4"])
+    assert "top-1 on 8 held-out pictures" in capsys.readouterr().out
+    rows = list(csv.DictReader((out / "log.csv").read_text().splitlines()))
+    assert [row["step"] for row in rows] == ["2", "4"]
+    model = vpt.load_backbone(out / "model")
+    assert model.class_names == ["red things", "blue things"]
+    assert model.inputs.size == (64, 64)
+    start = str(out / "model" / "model.safetensors")
+    image.main([*words[:2], str(tmp_path / "next"), *words[3:], "--steps", "1", "--start", start])
+    image.main([*words, "--steps", "4"])  # finished: nothing more is trained
+    assert len((out / "log.csv").read_text().splitlines()) == 3
+
+
+def test_views_keep_their_range_and_differ(recipe) -> None:
+    image = recipe("image")
+    x = torch.rand(3, 64, 64).expand(6, 3, 64, 64)
+    y = image.augmented(x)
+    assert y.shape == x.shape
+    assert float(y.min()) >= 0
+    assert float(y.max()) <= 1
+    assert all((y[i] - y[j]).abs().mean() > 0.01 for i in range(6) for j in range(i))
+
+
+def test_a_view_without_chance_is_the_picture(recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = recipe("image")
+    plain = {"AREA": (1, 1), "ASPECT": (1, 1), "ROTATION": 0.0, "LIGHT": 0.0, "COLOUR": 0.0, "GREY": 0.0, "NEGATIVE": 0.0}
+    for name, value in plain.items():
+        monkeypatch.setattr(image, name, value)
+    x = torch.rand(16, 3, 64, 64)
+    y = image.augmented(x)
+    mirrored = [(a - b.flip(2)).abs().max() < 1e-4 for a, b in zip(y, x, strict=True)]
+    assert all(m or (a - b).abs().max() < 1e-4 for m, a, b in zip(mirrored, y, x, strict=True))
+    assert 0 < sum(mirrored) < 16
+
+
+def quiet(model: nn.Module) -> float:
+    return 0.0
+
+
+def squares(model: nn.Module, step: int, rank: int, processes: int) -> torch.Tensor:
+    x = torch.randn(8, 4)
+    return (model(x) - x.sum(1, keepdim=True)).square().mean()
+
+
+class Tiny(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        self.blocks, self.head = nn.ModuleList([nn.Linear(4, 4)]), nn.Linear(4, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.blocks[0](x).relu())
+
+
+def test_a_stopped_run_goes_on_as_if_it_had_not_been(recipe, tmp_path: Path) -> None:
+    loop = recipe("loop")
+    schedule = loop.Schedule(steps=9, batch=8, lr=1e-2, weight_decay=0.1, warmup=2, decay=0.5, seed=3, save_every=3)
+    whole = loop.train(Tiny(), squares, schedule, tmp_path / "whole", quiet, "no")
+    loop.train(Tiny(), squares, schedule, tmp_path / "parts", quiet, "no", until=3)
+    shutil.copytree(tmp_path / "parts" / "state", tmp_path / "parts" / "state.part")  # killed while it saved
+    loop.train(Tiny(), squares, schedule, tmp_path / "parts", quiet, "no", until=6)
+    shutil.rmtree(tmp_path / "parts" / "state.old")
+    (tmp_path / "parts" / "state").rename(tmp_path / "parts" / "state.old")  # killed between the two renames
+    parts = loop.train(Tiny(), squares, schedule, tmp_path / "parts", quiet, "no")
+    for a, b in zip(whole.parameters(), parts.parameters(), strict=True):
+        assert torch.equal(a, b)
+    assert not torch.equal(parts.head.weight, Tiny().head.weight)
+
+
+def test_other_settings_do_not_resume(recipe, tmp_path: Path) -> None:
+    loop = recipe("loop")
+    schedule = loop.Schedule(steps=2, batch=8, lr=1e-2, weight_decay=0.1, warmup=1, decay=0.5, seed=3)
+    loop.train(Tiny(), squares, schedule, tmp_path, quiet, "no")
+    schedule.lr = 1.0
+    with pytest.raises(SystemExit, match=r"'lr': 0\.01"):
+        loop.train(Tiny(), squares, schedule, tmp_path, quiet, "no")
+
+
+def test_a_loss_that_is_not_a_number_stops_and_keeps_the_last_state(recipe, tmp_path: Path) -> None:
+    loop = recipe("loop")
+    schedule = loop.Schedule(steps=4, batch=8, lr=1e-2, weight_decay=0.1, warmup=1, decay=0.5, seed=3, save_every=2)
+    with pytest.raises(SystemExit, match="not a number after step 4"):
+        loop.train(
+            Tiny(), lambda m, s, r, p: squares(m, s, r, p) * (float("nan") if s == 3 else 1), schedule, tmp_path, quiet, "no"
+        )
+    assert json.loads((tmp_path / "state" / "progress.json").read_text())["step"] == 2
+
+
+def test_the_rate_rises_stays_and_falls_to_zero(recipe) -> None:
+    loop = recipe("loop")
+    schedule = loop.Schedule(steps=100, batch=1, lr=1.0, weight_decay=0.0, warmup=10, decay=0.4, seed=0)
+    assert [schedule.rate(step) for step in (0, 4, 9, 30, 59, 60, 80, 99)] == pytest.approx([0.1, 0.5, 1, 1, 1, 1, 0.5, 0.025])
+
+
+# sound ----------------------------------------------------------------------------------------------------------------
+WORDS = [("en", "one"), ("en", "two"), ("de", "drei")]
+
+
+@pytest.fixture
+def audio(recipe, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The audio recipe with a small model, for three words."""
+    module = recipe("audio")
+    monkeypatch.setattr(module, "MODEL", {**module.MODEL, "hidden_size": 24, "num_hidden_layers": 1, "intermediate_size": 24})
+    monkeypatch.setattr(module, "vocabulary", lambda: WORDS)
+    return module
+
+
+def tones(module: ModuleType, each: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Clips `[3·each,T]` whose words are tones, and their lengths."""
+    samples = module.sound().samples
+    lengths = torch.linspace(3000, samples, 3 * each).long()
+    pitch = torch.arange(3 * each).div(each, rounding_mode="floor")[:, None] * 400 + 300
+    time = torch.arange(samples) / 16000
+    return torch.sin(2 * torch.pi * pitch * time) * 0.5 * (torch.arange(samples) < lengths[:, None]), lengths
+
+
+def test_the_audio_recipe_runs_and_makes_a_backbone(audio: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "spoken").mkdir()
+    waves, lengths = tones(audio, 6)
+    np.save(tmp_path / "spoken" / "clips.npy", (waves * 32767).short().numpy())
+    np.save(tmp_path / "spoken" / "lengths.npy", lengths.numpy())
+    audio.main(["--out", str(tmp_path), "--utterances", "6", "--steps", "3", "--batch", "4"])
+    backbone = vpt.load_backbone(tmp_path / "model")
+    assert backbone.class_names == ["one", "two", "drei (de)"]
+    assert (backbone.inputs.mean, backbone.inputs.std, backbone.inputs.samples) == (audio.MEAN, audio.STD, waves.shape[1])
+    assert backbone((waves[:2], lengths[:2])).logits.shape == (2, 3)
+    with pytest.raises(SystemExit, match="delete it"):
+        audio.main(["--out", str(tmp_path), "--utterances", "7", "--steps", "3"])
+
+
+def test_what_a_microphone_hears(audio: ModuleType) -> None:
+    torch.manual_seed(0)
+    waves, lengths = tones(audio, 4)
+    heard, kept = audio.heard(waves, lengths, 16000)
+    assert heard.shape == waves.shape
+    assert float(heard.abs().max()) <= 1
+    assert (kept <= waves.shape[1]).all()
+    assert (kept >= (lengths / audio.SPEED[1]).long().clamp(max=waves.shape[1])).all()
+    silent, _ = audio.heard(torch.zeros_like(waves), lengths, 16000)
+    assert silent.isfinite().all()
+
+
+def test_a_clip_is_moved_and_resampled_by_what_was_drawn(audio: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audio, "SPEED", (1.0, 1.0))
+    waves, lengths = tones(audio, 2)
+    moved, kept = audio.placed(waves, lengths)
+    for wave, length, other, window in zip(waves, lengths, moved, kept, strict=True):
+        spectra = [torch.fft.rfft(x, 1 << 15).abs() for x in (wave[:length], other[:window])]
+        assert (spectra[0] - spectra[1]).norm() < 0.05 * spectra[0].norm()
+
+
+def test_patches_are_dropped_in_training_only(audio: ModuleType) -> None:
+    model = audio.build(audio.names())
+    drop = audio.PatchDrop(model)
+    seen: list[int] = []
+    model.audio_spectrogram_transformer.layers[0].register_forward_pre_hook(lambda m, args: seen.append(args[0].shape[1]))
+    x = torch.randn(2, 104, 128)
+    for share, training in ((0.5, True), (0.0, True), (0.5, False)):
+        drop.share = share
+        model.train(training)(x)
+    assert seen == [50, 98, 98]
+
+
+def test_masks_cover_bands_of_bins_and_frames(audio: ModuleType) -> None:
+    torch.manual_seed(0)
+    masked = audio.masked(torch.ones(20, 104, 128))
+    rows, columns = (masked.sum(2) == 0).sum(1), (masked.sum(1) == 0).sum(1)
+    assert 0 < int(rows.max()) <= audio.MASKS * audio.MASK_FRAMES
+    assert 0 < int(columns.max()) <= audio.MASKS * audio.MASK_BINS
+
+
+def test_words_are_classes_once_and_none_is_judged_on(recipe) -> None:
+    speech, commands = recipe("speech"), recipe("spoken_commands")
+    words = speech.vocabulary()
+    assert len(words) == len(set(words))
+    judged = (
+        "zero one two three four five six seven eight nine bed bird cat dog down go happy house left marvin no off on right "
+        "sheila stop tree up wow yes"
+    )
+    assert not {word for _, word in words} & {*judged.split(), *commands.WORDS}
+    assert not set(speech.VARIANTS) & set(speech.KEPT_APART)
+    assert not set(commands.VOICES["train"]) & set(commands.VOICES["test"])
+
+
+def test_without_espeak_it_is_said(recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    speech = recipe("speech")
+    monkeypatch.setattr(speech.ctypes.util, "find_library", lambda name: None)
+    with pytest.raises(SystemExit, match="apt-get install espeak-ng"):
+        speech.Speaker()
+
+
+def test_espeak_speaks_and_the_examples_are_made(recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    speech = recipe("speech")
+    if speech.ctypes.util.find_library("espeak-ng") is None:
+        pytest.skip("espeak-ng is not installed")
+    speaker = speech.Speaker()
+    clips = [speaker.say(speech.Utterance("library", f"en-us+{v}", 160, p, 50)) for v, p in (("m1", 50), ("m1", 50), ("f2", 80))]
+    assert abs(len(clips[0]) - len(clips[1])) < 100  # its noise is drawn anew
+    assert not torch.equal(clips[0][:3000], clips[2][:3000])
+    assert all(4000 < len(clip) < 20000 and 0.1 < clip.abs().max() <= 1 for clip in clips)
+    with pytest.raises(ValueError, match="no voice 'xx'"):
+        speaker.say(speech.Utterance("a", "xx", 160, 50, 50))
+    recipe("spoken_commands").main([str(tmp_path / "a.zip"), "--each", "2"])
+    assert len(zipfile.ZipFile(tmp_path / "a.zip").namelist()) == 40
+
+
+# transfer -------------------------------------------------------------------------------------------------------------
+def test_transfer_prints_a_table_and_goes_on(recipe, tmp_path: Path, capsys) -> None:
+    transfer = recipe("transfer")
+    write_images(tmp_path / "images", per_class=8)
+    words = [str(tmp_path / "images"), "--shots", "4", "--epochs", "1", "--prompt", "deep:1", "--out", str(tmp_path / "t.jsonl")]
+    transfer.main([*words, "--seeds", "1"])
+    transfer.main([*words, "--seeds", "2"])
+    assert "±" in capsys.readouterr().out
+    rows = [json.loads(line) for line in (tmp_path / "t.jsonl").read_text().splitlines()]
+    assert [row["seed"] for row in rows] == [0, 1]
+    assert all(0 <= row[method] <= 1 for row in rows for method in transfer.METHODS)
+
+
+def test_speakers_stay_on_one_side(recipe, tmp_path: Path) -> None:
+    transfer = recipe("transfer")
+    backbone = transfer.open_backbone("vpt:ast-tiny@random")
+    folder = write_sounds(tmp_path / "sounds", per_class=12)
+    for i, file in enumerate(sorted(folder.rglob("*.flac"))):
+        file.rename(file.with_name(f"{i}_{'abc'[i % 3]}_.flac"))
+    parts = transfer.open_data(str(folder), backbone.inputs)
+    data = transfer.split(parts, 4, 0, r"_([a-z])_", None, 100)
+    speakers = [
+        {re.search(r"_([a-z])_", part.name(i))[1] for i in range(len(part))} for part in (data.train, data.val, data.test)
+    ]
+    assert len(speakers[2]) == 1
+    assert not (speakers[0] | speakers[1]) & speakers[2]
+
+
+def test_the_last_classes_and_the_rest_for_testing(recipe, tmp_path: Path) -> None:
+    transfer = recipe("transfer")
+    backbone = transfer.open_backbone("vpt:vit-p8-64")
+    folder = write_images(tmp_path / "images", per_class=8)
+    data = transfer.split(transfer.open_data(str(folder), backbone.inputs), 5, 0, None, 2, 4)
+    assert data.classes == ["green", "red"]
+    assert (len(data.train), len(data.val), len(data.test)) == (8, 2, 4)
+    every = [part.indices[i] for part in (data.train, data.val, data.test) for i in range(len(part))]
+    assert len(every) == len(set(every)) == 14
