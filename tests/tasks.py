@@ -51,6 +51,7 @@ def main(out: str, epochs: str, dropout: str, readout: str = "linear") -> None:
     )
     from accelerate import PartialState
 
+    print(PartialState().num_processes, "processes")
     if PartialState().is_main_process:
         vpt.save(folder / "final.vpt", model)
 

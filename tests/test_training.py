@@ -274,25 +274,8 @@ def test_kill_9_at_a_hundred_random_moments(tmp_path: Path) -> None:
 @pytest.mark.parametrize("readout", ["linear", "map"])
 def test_two_processes_equal_one(tmp_path: Path, readout: str) -> None:
     subprocess.run(script(tmp_path / "one", 2, 0.0, readout), env=ENVIRONMENT, check=True, capture_output=True)
-    command = [
-        "-m",
-        "accelerate.commands.launch",
-        "--cpu",
-        "--num_processes",
-        "2",
-        "--num_machines",
-        "1",
-        "--mixed_precision",
-        "no",
-    ]
-    command += [
-        "--dynamo_backend",
-        "no",
-        "--num_cpu_threads_per_process",
-        "1",
-        "--main_process_port",
-        str(20000 + os.getpid() % 20000),
-    ]
+    # not `accelerate launch --cpu`, which without MPI starts one process only
+    command = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", str(20000 + os.getpid() % 20000)]
     done = subprocess.run(
         [sys.executable, *command, *script(tmp_path / "two", 2, 0.0, readout)[1:]],
         env=ENVIRONMENT,
@@ -301,6 +284,7 @@ def test_two_processes_equal_one(tmp_path: Path, readout: str) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("2 processes") == 2
     one, two = (vpt.files.read(tmp_path / n / "final.vpt")[1] for n in ("one", "two"))
     assert one.keys() == two.keys()
     assert all(torch.allclose(one[name], two[name], atol=1e-5) for name in one)
