@@ -19,8 +19,7 @@ def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the bundled files, as in an installed package, that a test may spoil."""
     folder = tmp_path / "site-packages" / "vpt" / "assets"
     shutil.copytree(bundled.ASSETS, folder)
-    for module in (bundled, vpt.backbones.loading):
-        monkeypatch.setattr(module, "ASSETS", folder)
+    monkeypatch.setattr(bundled, "ASSETS", folder)
     return folder
 
 
@@ -35,7 +34,10 @@ def test_each_backbone_has_a_card_and_its_limits() -> None:
     found = vpt.backbones.bundled()
     assert set(found) == {"vpt:vit-p8-64", "vpt:ast-tiny"}
     for name, about in found.items():
-        assert about["card"].read_text().startswith(f"# `{name}`")
+        card = about["card"].read_text(encoding="utf-8")
+        assert card.startswith(f"# `{name}`")
+        for section in ("Data", "Recipe", "Accuracy", "Transfer", "Not for", "Licence"):
+            assert f"\n## {section}\n" in card, section
         assert 0 < about["bytes"] <= 12e6
         assert len(vpt.load_backbone(name).class_names) == about["classes"]
 
@@ -55,6 +57,19 @@ def test_a_missing_file_is_named_with_its_hash_and_the_repair(copy: Path, file: 
     (copy / file).unlink()
     with pytest.raises(BundledFileError, match=f"Found no {re.escape(str(copy / file))}.*{bundled.recorded()[file]}.*reinstall"):
         vpt.load_backbone(f"vpt:{file.split('/')[0]}")
+
+
+def test_a_damaged_backbone_does_not_keep_another_from_opening(copy: Path) -> None:
+    (copy / "ast-tiny" / "config.json").unlink()
+    assert vpt.load_backbone("vpt:vit-p8-64").classes == 160
+    with pytest.raises(vpt.errors.BackboneError, match="Found no model called 'nonsense'"):
+        vpt.load_backbone("nonsense")
+
+
+def test_a_list_that_cannot_be_read_is_said(copy: Path) -> None:
+    (copy / bundled.SUMS).write_text("what is this\n\n")
+    with pytest.raises(BundledFileError, match="needed are lines of a SHA-256 and a name"):
+        bundled.recorded()
 
 
 def test_in_a_checkout_the_repair_is_gits(copy: Path) -> None:

@@ -12,7 +12,7 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 TINY = {
     "adapt_folder": ["{images}", "--out", "{out}", "--epochs", "1"],
     "learn_a_border": ["{images}", "--out", "{out}", "--epochs", "1"],
-    "adapt_audio": ["--data", "{sounds}", "--random", "--hidden", "16", "--seconds", "0.4", "--out", "{out}", "--epochs", "1"],
+    "adapt_audio": ["--data", "{sounds}", "--seconds", "0.4", "--out", "{out}", "--epochs", "1"],
     "own_module": ["--epochs", "2"],
     "label_map_table": ["{images}", "--shots", "2", "--seeds", "1", "--epochs", "1", "--prompt", "border:2"],
     "few_shot_table": ["{images}", "--shots", "2", "--seeds", "2", "--epochs", "1", "--prompts", "deep:1", "--out", "{out}"],

@@ -6,8 +6,11 @@ import csv
 import importlib
 import io
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 from types import ModuleType
@@ -15,6 +18,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from PIL import Image
 from test_adapting import write_images, write_sounds
@@ -75,6 +79,36 @@ def test_the_image_recipe_runs_and_makes_a_backbone(recipe, tmp_path: Path, monk
     assert len((out / "log.csv").read_text().splitlines()) == 3
 
 
+def test_two_processes_share_the_work(tmp_path: Path) -> None:
+    data, out = write_pictures(tmp_path / "data"), tmp_path / "run"
+    launch = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", str(20000 + os.getpid() % 20000)]
+    words = [str(data), "--out", str(out), "--steps", "2", "--batch", "4", "--save-every", "1"]
+    command = [sys.executable, *launch, str(PRETRAIN / "image.py"), *words]
+    done = subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("held-out pictures") == 1
+    assert [row["step"] for row in csv.DictReader((out / "log.csv").read_text().splitlines())] == ["1", "2"]
+    assert {p.name for p in out.iterdir()} == {"log.csv", "model", "state", "state.old", "train.npy", "val.npy"}
+    assert {p.name for p in (out / "state").iterdir()} >= {"random_states_0.pkl", "random_states_1.pkl"}
+
+
+def test_too_few_pictures_for_a_batch_are_said(recipe, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="holds 16 training pictures; needed is at least a batch, 256"):
+        recipe("image").main([str(write_pictures(tmp_path / "data")), "--out", str(tmp_path / "run"), "--batch", "256"])
+
+
+def test_a_crop_shows_its_share(recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = recipe("image")
+    plain = {"AREA": (0.25, 0.25), "ASPECT": (1, 1), "ROTATION": 0.0, "LIGHT": 0.0, "COLOUR": 0.0, "GREY": 0.0, "NEGATIVE": 0.0}
+    for name, value in plain.items():
+        monkeypatch.setattr(image, name, value)
+    ramp = torch.linspace(0, 1, 64)
+    x = torch.stack([ramp.expand(64, 64), ramp[:, None].expand(64, 64), torch.zeros(64, 64)]).expand(8, 3, 64, 64)
+    y = image.augmented(x)
+    span = y.amax((2, 3)) - y.amin((2, 3))
+    assert span[:, :2] == pytest.approx(torch.full((8, 2), 0.5), abs=0.02)
+
+
 def test_views_keep_their_range_and_differ(recipe) -> None:
     image = recipe("image")
     x = torch.rand(3, 64, 64).expand(6, 3, 64, 64)
@@ -119,13 +153,13 @@ class Tiny(nn.Module):
 def test_a_stopped_run_goes_on_as_if_it_had_not_been(recipe, tmp_path: Path) -> None:
     loop = recipe("loop")
     schedule = loop.Schedule(steps=9, batch=8, lr=1e-2, weight_decay=0.1, warmup=2, decay=0.5, seed=3, save_every=3)
-    whole = loop.train(Tiny(), squares, schedule, tmp_path / "whole", quiet, "no")
-    loop.train(Tiny(), squares, schedule, tmp_path / "parts", quiet, "no", until=3)
+    whole = loop.train(Accelerator(), Tiny(), squares, schedule, tmp_path / "whole", quiet)
+    loop.train(Accelerator(), Tiny(), squares, schedule, tmp_path / "parts", quiet, until=3)
     shutil.copytree(tmp_path / "parts" / "state", tmp_path / "parts" / "state.part")  # killed while it saved
-    loop.train(Tiny(), squares, schedule, tmp_path / "parts", quiet, "no", until=6)
+    loop.train(Accelerator(), Tiny(), squares, schedule, tmp_path / "parts", quiet, until=6)
     shutil.rmtree(tmp_path / "parts" / "state.old")
     (tmp_path / "parts" / "state").rename(tmp_path / "parts" / "state.old")  # killed between the two renames
-    parts = loop.train(Tiny(), squares, schedule, tmp_path / "parts", quiet, "no")
+    parts = loop.train(Accelerator(), Tiny(), squares, schedule, tmp_path / "parts", quiet)
     for a, b in zip(whole.parameters(), parts.parameters(), strict=True):
         assert torch.equal(a, b)
     assert not torch.equal(parts.head.weight, Tiny().head.weight)
@@ -134,19 +168,18 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(recipe, tmp_path: Path) -> 
 def test_other_settings_do_not_resume(recipe, tmp_path: Path) -> None:
     loop = recipe("loop")
     schedule = loop.Schedule(steps=2, batch=8, lr=1e-2, weight_decay=0.1, warmup=1, decay=0.5, seed=3)
-    loop.train(Tiny(), squares, schedule, tmp_path, quiet, "no")
+    loop.train(Accelerator(), Tiny(), squares, schedule, tmp_path, quiet)
     schedule.lr = 1.0
     with pytest.raises(SystemExit, match=r"'lr': 0\.01"):
-        loop.train(Tiny(), squares, schedule, tmp_path, quiet, "no")
+        loop.train(Accelerator(), Tiny(), squares, schedule, tmp_path, quiet)
 
 
 def test_a_loss_that_is_not_a_number_stops_and_keeps_the_last_state(recipe, tmp_path: Path) -> None:
     loop = recipe("loop")
     schedule = loop.Schedule(steps=4, batch=8, lr=1e-2, weight_decay=0.1, warmup=1, decay=0.5, seed=3, save_every=2)
-    with pytest.raises(SystemExit, match="not a number after step 4"):
-        loop.train(
-            Tiny(), lambda m, s, r, p: squares(m, s, r, p) * (float("nan") if s == 3 else 1), schedule, tmp_path, quiet, "no"
-        )
+    spoilt = lambda m, step, r, p: squares(m, step, r, p) * (float("nan") if step == 2 else 1)  # noqa: E731
+    with pytest.raises(SystemExit, match="not finite after step 4"):
+        loop.train(Accelerator(), Tiny(), spoilt, schedule, tmp_path, quiet)
     assert json.loads((tmp_path / "state" / "progress.json").read_text())["step"] == 2
 
 
@@ -186,6 +219,7 @@ def test_the_audio_recipe_runs_and_makes_a_backbone(audio: ModuleType, tmp_path:
     audio.main(["--out", str(tmp_path), "--utterances", "6", "--steps", "3", "--batch", "4"])
     backbone = vpt.load_backbone(tmp_path / "model")
     assert backbone.class_names == ["one", "two", "drei (de)"]
+    assert {p.dtype for p in backbone.model.parameters()} == {torch.float32}
     assert (backbone.inputs.mean, backbone.inputs.std, backbone.inputs.samples) == (audio.MEAN, audio.STD, waves.shape[1])
     assert backbone((waves[:2], lengths[:2])).logits.shape == (2, 3)
     with pytest.raises(SystemExit, match="delete it"):
@@ -202,6 +236,14 @@ def test_what_a_microphone_hears(audio: ModuleType) -> None:
     assert (kept >= (lengths / audio.SPEED[1]).long().clamp(max=waves.shape[1])).all()
     silent, _ = audio.heard(torch.zeros_like(waves), lengths, 16000)
     assert silent.isfinite().all()
+
+
+def test_without_strength_a_clip_is_as_it_was(audio: ModuleType) -> None:
+    waves, lengths = tones(audio, 2)
+    heard, kept = audio.heard(waves, lengths, 16000, 0.0)
+    assert torch.equal(kept, lengths)
+    assert (heard - waves / waves.abs().amax(1, keepdim=True)).abs().max() < 1e-4
+    assert torch.equal(audio.masked(waves[:, None], 0.0)[:, 0], waves)
 
 
 def test_a_clip_is_moved_and_resampled_by_what_was_drawn(audio: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -243,7 +285,8 @@ def test_words_are_classes_once_and_none_is_judged_on(recipe) -> None:
     )
     assert not {word for _, word in words} & {*judged.split(), *commands.WORDS}
     assert not set(speech.VARIANTS) & set(speech.KEPT_APART)
-    assert not set(commands.VOICES["train"]) & set(commands.VOICES["test"])
+    voices = [voice for part in commands.VOICES.values() for voice in part]
+    assert sorted(voices) == sorted(set(voices)) == sorted(speech.KEPT_APART)
 
 
 def test_without_espeak_it_is_said(recipe, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -264,8 +307,11 @@ def test_espeak_speaks_and_the_examples_are_made(recipe, tmp_path: Path, monkeyp
     assert all(4000 < len(clip) < 20000 and 0.1 < clip.abs().max() <= 1 for clip in clips)
     with pytest.raises(ValueError, match="no voice 'xx'"):
         speaker.say(speech.Utterance("a", "xx", 160, 50, 50))
-    recipe("spoken_commands").main([str(tmp_path / "a.zip"), "--each", "2"])
-    assert len(zipfile.ZipFile(tmp_path / "a.zip").namelist()) == 40
+    commands = recipe("spoken_commands")
+    monkeypatch.setattr(commands, "EACH", {"train": 2, "val": 1, "test": 1})
+    commands.main([str(tmp_path / "a.zip")])
+    with zipfile.ZipFile(tmp_path / "a.zip") as archive:
+        assert len(archive.namelist()) == 40
 
 
 # transfer -------------------------------------------------------------------------------------------------------------
@@ -294,6 +340,10 @@ def test_speakers_stay_on_one_side(recipe, tmp_path: Path) -> None:
     ]
     assert len(speakers[2]) == 1
     assert not (speakers[0] | speakers[1]) & speakers[2]
+    turns = [transfer.split(parts, 4, seed, r"_([a-z])_", None, 100).test.name(0) for seed in range(3)]
+    assert len({re.search(r"_([a-z])_", name)[1] for name in turns}) == 3
+    with pytest.raises(SystemExit, match="finds no group in"):
+        transfer.split(parts, 4, 0, r"_[a-z]_", None, 100)
 
 
 def test_the_last_classes_and_the_rest_for_testing(recipe, tmp_path: Path) -> None:

@@ -1,4 +1,7 @@
-"""The files that ship with the package, each checked against the SHA-256 recorded for it."""
+"""The files that ship with the package, each checked against the SHA-256 recorded for it.
+
+A new one is recorded by `cd assets && sha256sum */*.json */*.safetensors *.zip > SHA256SUMS`.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,8 @@ from pathlib import Path
 from vpt.errors import BundledFileError
 
 SUMS = "SHA256SUMS"
-# in a checkout beside the package, in an installed wheel inside it
-ASSETS = next((p for p in (Path(__file__).parents[1] / "assets", Path(__file__).parent / "assets") if (p / SUMS).exists()),
-              Path(__file__).parent / "assets")  # fmt: skip
+_inside = Path(__file__).parent / "assets"  # of an installed wheel; in a checkout they lie beside the package
+ASSETS = _inside if _inside.is_dir() else Path(__file__).parents[1] / "assets"
 
 
 def recorded() -> dict[str, str]:
@@ -18,8 +20,10 @@ def recorded() -> dict[str, str]:
     sums = ASSETS / SUMS
     if not sums.exists():
         raise BundledFileError(f"Found no {sums}, which lists the files that ship with vpt. {_repair()}")
-    rows = [line.split(maxsplit=1) for line in sums.read_text(encoding="utf-8").splitlines() if line.strip()]
-    return {name.strip().lstrip("*"): found for found, name in rows}
+    rows = [line.split(maxsplit=1) for line in sums.read_text(encoding="utf-8").splitlines()]
+    if not rows or any(len(row) != 2 for row in rows):
+        raise BundledFileError(f"{sums} is not as it was shipped: needed are lines of a SHA-256 and a name. {_repair()}")
+    return {name: found for found, name in rows}
 
 
 def bundled_file(name: str) -> Path:
@@ -46,4 +50,4 @@ def bundled_folder(name: str) -> Path:
 def _repair() -> str:
     if (ASSETS.parent / "pyproject.toml").exists():
         return f"Restore it: git -C {ASSETS.parent} checkout -- assets"
-    return "Reinstall the package: python -m pip install --force-reinstall --no-deps vpt"
+    return "Reinstall vpt from where you had it: python -m pip install --force-reinstall --no-deps WHEEL-OR-FOLDER"

@@ -2,7 +2,7 @@
 
 python examples/pretrain/audio.py --out runs/audio
 
-Several processes or a GPU: `accelerate launch examples/pretrain/audio.py …`. A run that was stopped goes on when called again.
+On GPUs: `accelerate launch examples/pretrain/audio.py …`. A run that was stopped goes on when called again.
 The backbone is written to `OUT/model`.
 """
 
@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from loop import Schedule, half, train
 from safetensors.torch import save_file
 from scipy.fft import next_fast_len
@@ -31,7 +32,7 @@ MODEL = {"hidden_size": 192, "num_hidden_layers": 6, "num_attention_heads": 3, "
          "max_length": 104, "patch_size": 16, "frequency_stride": 16, "time_stride": 8}  # fmt: skip
 MEAN, STD = -8.8, 5.0  # of the log energies of the training clips, rounded
 SCHEDULE = {"steps": 7000, "batch": 256, "lr": 2e-3, "weight_decay": 0.05, "warmup": 200, "decay": 0.4}
-LABEL_SMOOTHING = 0.1
+PRECISION, LABEL_SMOOTHING = "bf16", 0.1
 EASY = 1000  # steps in which all that changes a clip grows from nothing to what follows; else nothing is learned for long
 UTTERANCES, HELD_OUT = 110, 4  # of each word; those held out measure training, on the same voices
 PATCH_DROP, WHOLE = 0.5, 0.08  # patchout: share of the patches left out, and share of the last steps that see all of them
@@ -67,17 +68,20 @@ def names() -> list[str]:
 
 def clips(folder: Path, each: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """`each` utterances of every word as int16 `[N,samples]`, class by class, and their lengths; spoken once and kept."""
-    samples, words = sound().samples, vocabulary()
+    samples, words, lengths = sound().samples, vocabulary(), []
     if not (folder / "lengths.npy").exists():
         folder.mkdir(parents=True, exist_ok=True)
-        array = np.lib.format.open_memmap(folder / "clips.npy", "w+", np.int16, (len(words) * each, samples))
-        lengths, chance, speaker = np.zeros(len(array), np.int64), random.Random(seed), Speaker()
+        array = np.lib.format.open_memmap(folder / "clips.part.npy", "w+", np.int16, (len(words) * each, samples))
+        chance, speaker = random.Random(seed), Speaker()
         with progress_bar(True) as bar:
             for i in bar.track(range(len(array)), description="speaking"):
                 wave = speaker.say(draw(*words[i // each], chance, VARIANTS))[:samples]
-                array[i, : len(wave)], lengths[i] = (wave * 32767).numpy().astype(np.int16), len(wave)
+                array[i, : len(wave)] = (wave * 32767).numpy().astype(np.int16)
+                lengths.append(len(wave))
         array.flush()
-        np.save(folder / "lengths.npy", lengths)
+        del array
+        (folder / "clips.part.npy").replace(folder / "clips.npy")
+        np.save(folder / "lengths.npy", np.array(lengths))
     found, lengths = np.load(folder / "clips.npy", mmap_mode="r"), np.load(folder / "lengths.npy")
     if found.shape != (len(words) * each, samples):
         raise SystemExit(f"{folder} holds {found.shape} samples, needed are {(len(words) * each, samples)}; delete it.")
@@ -111,7 +115,8 @@ def filters(n: int, size: int, rate: int, strength: float) -> Tensor:
     hertz = torch.linspace(0, rate / 2, size // 2 + 1)
     low, high = uniform(n, *LOW_PASS), uniform(n, *HIGH_PASS)
     below, above = (hertz / low).square(), (high / hertz.clamp(min=1)).square()
-    return torch.exp(smooth * 0.115129) / (1 + below.square().square()) / (1 + above.square())  # e^0.115129 is 1 dB
+    passed = 1 / (1 + below.square().square()) / (1 + above.square())
+    return torch.exp(smooth * 0.115129) * (1 + strength * (passed - 1))  # e^0.115129 is 1 dB
 
 
 def heard(x: Tensor, lengths: Tensor, rate: int, strength: float = 1.0) -> tuple[Tensor, Tensor]:
@@ -167,9 +172,10 @@ class PatchDrop:
 def export(model: ASTForAudioClassification, folder: Path) -> None:
     """`config.json`, `preprocessor_config.json` and `model.safetensors` (fp16) in transformers' layout."""
     folder.mkdir(parents=True, exist_ok=True)
-    model.config.vpt = {"summary": f"AST, clips of 1 s at 16 kHz, width 192, depth {MODEL['num_hidden_layers']}, trained on "
-                                   f"{model.config.num_labels} words spoken by espeak-ng", "licence": "Apache-2.0"}  # fmt: skip
-    model.config.architectures = [type(model).__name__]
+    shape = f"AST, clips of {sound().samples / sound().sample_rate:.1f} s at 16 kHz, width {MODEL['hidden_size']}"
+    summary = f"{shape}, depth {MODEL['num_hidden_layers']}, trained on {model.config.num_labels} words spoken by espeak-ng"
+    model.config.vpt = {"summary": summary, "licence": "Apache-2.0"}
+    model.config.architectures, model.config.dtype = [type(model).__name__], "float32"  # as it is used; kept in fp16
     model.config.save_pretrained(folder)
     extractor = ASTFeatureExtractor(num_mel_bins=MODEL["num_mel_bins"], max_length=MODEL["max_length"], mean=MEAN, std=STD)
     extractor.save_pretrained(folder)
@@ -185,10 +191,14 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--batch", type=int, default=SCHEDULE["batch"])
     parser.add_argument("--save-every", type=int, default=250)
     options = parser.parse_args(argv)
+    accelerator = Accelerator(mixed_precision=PRECISION)
     spec, each = sound(), options.utterances
-    spoken, lengths = clips(options.out / "spoken", each, options.seed)
+    with accelerator.local_main_process_first():
+        spoken, lengths = clips(options.out / "spoken", each, options.seed)
     numbers = torch.arange(len(spoken))
     held, rest = numbers[numbers % each < HELD_OUT], numbers[numbers % each >= HELD_OUT]
+    if len(rest) < options.batch:
+        raise SystemExit(f"Found {len(rest)} clips to train on; needed is at least a batch, {options.batch}: more --utterances.")
     schedule = Schedule(**(SCHEDULE | {k: getattr(options, k) for k in ("steps", "batch", "seed", "save_every")}))
     torch.manual_seed(options.seed)
     model = build(names())
@@ -215,8 +225,9 @@ def main(argv: list[str] | None = None) -> None:
             right += (m(spec.normalize((x, n)).to(device)).logits.argmax(1).cpu() == y).sum().item()
         return right / len(held)
 
-    train(model, loss, schedule, options.out, accuracy)
-    export(model, options.out / "model")
+    train(accelerator, model, loss, schedule, options.out, accuracy)
+    if accelerator.is_main_process:
+        export(model, options.out / "model")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 python examples/pretrain/image.py tiny-imagenet-160 --out runs/image [--start model.safetensors]
 
 DATA holds `classes.tsv` (id, name; in the order of the head), `train*.zip` and `val.zip` of `id/number.webp`.
-Several processes or a GPU: `accelerate launch examples/pretrain/image.py …`. A run that was stopped goes on when called again.
+On GPUs: `accelerate launch examples/pretrain/image.py …`. A run that was stopped goes on when called again.
 The backbone is written to `OUT/model`.
 """
 
@@ -13,11 +13,12 @@ import argparse
 import io
 import json
 import zipfile
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import timm
 import torch
+from accelerate import Accelerator
 from loop import Schedule, half, train
 from PIL import Image
 from safetensors.torch import load_file, save_file
@@ -29,7 +30,7 @@ ARCHITECTURE = "vit_tiny_patch16_224"  # timm's name of the family; MODEL is wha
 MODEL = {"img_size": 64, "patch_size": 8, "depth": 8}
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SCHEDULE = {"steps": 9000, "batch": 384, "lr": 1.5e-3, "weight_decay": 0.05, "warmup": 200, "decay": 0.4}
-LABEL_SMOOTHING = 0.1
+PRECISION, LABEL_SMOOTHING = "bf16", 0.1
 # share of the patches left out, and the share of the steps, the last ones, that see all of them
 PATCH_DROP, WHOLE = 0.62, 0.05
 # random resized crop (area, sides), rotation (degrees), brightness and contrast, saturation, grey, negative
@@ -39,19 +40,21 @@ AREA, ASPECT, ROTATION, LIGHT, COLOUR, GREY, NEGATIVE = (0.4, 1.0), (0.75, 1.33)
 
 def pictures(archives: list[Path], classes: list[str], cache: Path) -> tuple[np.ndarray, Tensor]:
     """Every picture of `archives` as uint8 `[N,3,H,W]` in a memory map that is written once, and its class `[N]`."""
-    names = [(a, n) for a in archives for n in sorted(zipfile.ZipFile(a).namelist()) if not n.endswith("/")]
-    names = [(a, n) for a, n in names if n.split("/")[-2] in classes]
-    targets = torch.tensor([classes.index(n.split("/")[-2]) for _, n in names])
+    opened = [zipfile.ZipFile(archive) for archive in archives]
+    names = [(a, n) for a in opened for n in sorted(a.namelist()) if PurePosixPath(n).parent.name in classes]
+    targets = torch.tensor([classes.index(PurePosixPath(n).parent.name) for _, n in names])
     shape = (len(names), 3, MODEL["img_size"], MODEL["img_size"])
     if not cache.exists():
         part = cache.with_suffix(".part.npy")
         array = np.lib.format.open_memmap(part, "w+", np.uint8, shape)
-        opened = {a: zipfile.ZipFile(a) for a in archives}
         for i, (archive, name) in enumerate(names):
-            with Image.open(io.BytesIO(opened[archive].read(name))) as image:
+            with Image.open(io.BytesIO(archive.read(name))) as image:
                 array[i] = np.asarray(image.convert("RGB").resize(shape[:1:-1])).transpose(2, 0, 1)
         array.flush()
+        del array
         part.rename(cache)
+    for archive in opened:
+        archive.close()
     found = np.load(cache, mmap_mode="r")
     if found.shape != shape:
         raise SystemExit(f"{cache} holds {found.shape} pictures, the archives {shape}; delete it, or give another --out.")
@@ -89,6 +92,7 @@ def build(classes: int) -> nn.Module:
     return model
 
 
+@torch.no_grad()
 def accuracy(model: nn.Module, images: np.ndarray, targets: Tensor) -> float:
     """Top-1 accuracy in [0,1] on the pictures as they are."""
     device, right = next(model.parameters()).device, 0
@@ -124,11 +128,15 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--batch", type=int, default=SCHEDULE["batch"])
     parser.add_argument("--save-every", type=int, default=250)
     options = parser.parse_args(argv)
-    rows = [line.split("\t") for line in (options.data / "classes.tsv").read_text().splitlines() if line]
+    accelerator = Accelerator(mixed_precision=PRECISION)
+    rows = [line.split("\t") for line in (options.data / "classes.tsv").read_text(encoding="utf-8").splitlines() if line]
     classes = [row[0] for row in rows[: len(rows) - options.without]]
     options.out.mkdir(parents=True, exist_ok=True)
-    images, targets = pictures(sorted(options.data.glob("train*.zip")), classes, options.out / "train.npy")
-    held, held_targets = pictures([options.data / "val.zip"], classes, options.out / "val.npy")
+    with accelerator.local_main_process_first():
+        images, targets = pictures(sorted(options.data.glob("train*.zip")), classes, options.out / "train.npy")
+        held, held_targets = pictures([options.data / "val.zip"], classes, options.out / "val.npy")
+    if len(targets) < options.batch:
+        raise SystemExit(f"{options.data} holds {len(targets)} training pictures; needed is at least a batch, {options.batch}.")
     schedule = Schedule(**(SCHEDULE | {k: getattr(options, k) for k in ("steps", "batch", "seed", "save_every")}))
     torch.manual_seed(options.seed)
     model = build(len(classes))
@@ -145,9 +153,11 @@ def main(argv: list[str] | None = None) -> None:
         model.patch_drop.prob = 0.0 if step >= (1 - WHOLE) * schedule.steps else PATCH_DROP
         return F.cross_entropy(prepared(normalised(augmented(x))).float(), y, label_smoothing=LABEL_SMOOTHING)
 
-    train(model, loss, schedule, options.out, lambda m: accuracy(m, held[:2000], held_targets[:2000]))
-    export(model, rows[: len(classes)], options.out / "model")
-    print(f"top-1 on {len(held)} held-out pictures: {accuracy(model.eval(), held, held_targets):.1%}")
+    some = slice(None, None, max(1, len(held) // 2000))  # of every class
+    train(accelerator, model, loss, schedule, options.out, lambda m: accuracy(m, held[some], held_targets[some]))
+    if accelerator.is_main_process:
+        export(model, rows[: len(classes)], options.out / "model")
+        print(f"top-1 on {len(held)} held-out pictures: {accuracy(model.eval(), held, held_targets):.1%}")
 
 
 if __name__ == "__main__":

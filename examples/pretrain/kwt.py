@@ -85,4 +85,6 @@ def load(folder: str | Path) -> vpt.Backbone:
     model.load_state_dict({k: v for k, v in tensors.items() if not k.startswith("frontend.")})
     front.load_state_dict({k.removeprefix("frontend."): v for k, v in tensors.items() if k.startswith("frontend.")})
     sound = vpt.Sound(sample_rate=16000, samples=16000, frames=98, bins=40, window=480, hop=160, front_end=front)
-    return vpt.load_backbone(model.eval(), inputs=sound, classes=(Path(folder) / "labels.txt").read_text().split())
+    return vpt.load_backbone(
+        model.eval(), inputs=sound, classes=(Path(folder) / "labels.txt").read_text(encoding="utf-8").split()
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 import shutil
 import time
@@ -51,12 +52,12 @@ def optimizers(model: nn.Module, schedule: Schedule) -> list[torch.optim.Optimiz
 
 
 def train(
+    accelerator: Accelerator,
     model: nn.Module,
     loss: Callable[[nn.Module, int, int, int], Tensor],
     schedule: Schedule,
     out: Path,
     evaluate: Callable[[nn.Module], float],
-    precision: str = "bf16",
     until: int | None = None,
 ) -> nn.Module:
     """Train `model` in place, continuing from `out/state` where there is one, and return it.
@@ -65,7 +66,6 @@ def train(
     from torch's generator, which is seeded by the step, so that a run that was killed goes on as if it had not been. evaluate:
     an accuracy in [0,1], logged with the loss in `out/log.csv` whenever the state is saved. until: stop after this step.
     """
-    accelerator = Accelerator(mixed_precision=precision)
     model.train()
     prepared, *steppers = accelerator.prepare(model, *optimizers(model, schedule))
     first = _resume(accelerator, out, schedule)
@@ -78,19 +78,18 @@ def train(
             for stepper in steppers:
                 for group in stepper.param_groups:
                     group["lr"] = schedule.lr * schedule.rate(step)
-            with accelerator.autocast():
-                value = loss(prepared, step, accelerator.process_index, accelerator.num_processes)
+            value = loss(prepared, step, accelerator.process_index, accelerator.num_processes)
             accelerator.backward(value)
-            accelerator.clip_grad_norm_(prepared.parameters(), schedule.clip)
+            norm = accelerator.clip_grad_norm_(prepared.parameters(), schedule.clip)
             for stepper in steppers:
                 stepper.step()
                 stepper.zero_grad()
-            losses.append(value.detach())
+            losses.append(value.detach() + 0 * norm)  # not finite where either is not
             bar.update(task, completed=step + 1)
             if (step + 1) % schedule.save_every == 0 or step + 1 == last:
-                mean = torch.stack(losses).mean().item()
-                if mean != mean:
-                    raise SystemExit(f"The loss is not a number after step {step + 1}; {out}/state holds the last good state.")
+                mean = accelerator.reduce(torch.stack(losses).mean(), "mean").item()
+                if not math.isfinite(mean):
+                    raise SystemExit(f"The loss is not finite after step {step + 1}; {out}/state holds the last good state.")
                 row = {"step": step + 1, "loss": mean, "accuracy": _evaluated(evaluate, model), "seconds_a_step": None}
                 row["seconds_a_step"] = (time.monotonic() - seen) / (step + 1 - start)
                 _save(accelerator, out, schedule, step + 1, row)
@@ -114,10 +113,11 @@ def _evaluated(evaluate: Callable[[nn.Module], float], model: nn.Module) -> floa
 def _save(accelerator: Accelerator, out: Path, schedule: Schedule, step: int, row: dict[str, float | int | None]) -> None:
     """The state under a temporary name, then renamed: a kill leaves the old one or the new one."""
     accelerator.save_state(str(out / "state.part"))
+    accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         (out / "state.part" / "progress.json").write_text(json.dumps({"step": step, "schedule": asdict(schedule)}))
-        shutil.rmtree(out / "state.old", ignore_errors=True)
         if (out / "state").exists():
+            shutil.rmtree(out / "state.old", ignore_errors=True)
             os.rename(out / "state", out / "state.old")
         os.rename(out / "state.part", out / "state")
         new = not (out / "log.csv").exists()

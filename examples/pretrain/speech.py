@@ -80,7 +80,7 @@ class Speaker:
 
 def vocabulary() -> list[tuple[str, str]]:
     """(language, word) of every class, as `words.txt` lists them."""
-    lines = [line.split(":") for line in WORDS.read_text().splitlines() if line and not line.startswith("#")]
+    lines = [line.split(":") for line in WORDS.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
     return [(language, word) for language, words in lines for word in words.split()]
 
 

@@ -5,8 +5,9 @@ python examples/pretrain/transfer.py fsdd.zip --apart "_([a-z]+)_" --backbones v
 
 DATA is a folder or zip archive (class/file or split/class/file), or `digits` for scikit-learn's. A backbone is any name that
 vpt opens, with @WEIGHTS (a file, or random) behind it if others are meant; kwt1@FOLDER is the published keyword transformer.
---apart: what this expression's first group finds in a file's name (a speaker) is on one side of the split only; a third is
-tested. Every result is kept in --out, so that a run that was stopped goes on, and another backbone adds to the table.
+--apart: what this expression's first group finds in a file's name (a speaker) is either tested, or learned and validated from; a
+third of them is tested, by turns. Every result is kept in --out, so that a run that was stopped goes on, and another backbone
+adds to the table.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ def open_backbone(name: str) -> vpt.Backbone:
 
 
 def open_data(name: str, inputs: Any) -> dict[str, Examples]:
-    """The parts of a data set, each file read once: train, and test where it has one."""
+    """The parts of a data set: train, and test where it has one."""
     if name == "digits":
         raw = load_digits()
         pictures = [fit_image(Image.fromarray((i * 255 / 16).astype("uint8")), inputs).float() / 255 for i in raw.images]
@@ -60,9 +61,15 @@ def split(parts: dict[str, Examples], shots: int, seed: int, apart: str | None, 
     parts = {k: _last_classes(part, last) for k, part in parts.items()} if last else parts
     pool, test = parts["train"], parts.get("test")
     if apart is not None:
-        whose = [re.search(apart, Path(pool.name(i)).name).group(1) for i in range(len(pool))]
+        found = [re.search(apart, Path(pool.name(i)).name) for i in range(len(pool))]
+        if not all(match and match.groups() for match in found):
+            name = next(pool.name(i) for i, match in enumerate(found) if not (match and match.groups()))
+            raise SystemExit(f"--apart {apart!r} finds no group in {name}; needed is an expression with one group, in brackets.")
+        whose = [match.group(1) for match in found]
         everyone = sorted(set(whose))
-        held = set(random.Random(seed).sample(everyone, max(1, len(everyone) // 3)))
+        turns, count = 3, max(1, len(everyone) // 3)  # three seeds test every third in turn; then they are drawn anew
+        random.Random(seed // turns).shuffle(everyone)
+        held = set(everyone[seed % turns * count :][:count])
         test = pool.subset([i for i, who in enumerate(whose) if who in held])
         pool = pool.subset([i for i, who in enumerate(whose) if who not in held])
     labelled = few_shot(pool, shots, seed)
@@ -75,15 +82,14 @@ def split(parts: dict[str, Examples], shots: int, seed: int, apart: str | None, 
 
 
 def _last_classes(examples: Examples, count: int) -> Examples:
-    keep = examples.classes[-count:]
-    first, rows = len(examples.classes) - count, range(len(examples))
+    keep, first = examples.classes[-count:], len(examples.classes) - count
     return Examples(
         examples.get,
         [max(label - first, 0) for label in examples.labels],
         keep,
         names=examples.names,
         sample_rate=examples.sample_rate,
-        indices=[examples.indices[i] for i in rows if examples.labels[examples.indices[i]] >= first],
+        indices=[i for i in examples.indices if examples.labels[i] >= first],
     )
 
 
@@ -101,7 +107,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/transfer.jsonl"))
     options = parser.parse_args(argv)
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    known = [json.loads(line) for line in options.out.read_text().splitlines()] if options.out.exists() else []
+    known = [json.loads(line) for line in options.out.read_text(encoding="utf-8").splitlines()] if options.out.exists() else []
     settings = {k: v for k, v in vars(options).items() if k in ("prompt", "epochs", "apart", "last", "tested")}
     console = Console()
     for name in options.data:
@@ -109,7 +115,8 @@ def main(argv: list[str] | None = None) -> None:
         table.title = f"{Path(name).stem}, {options.seeds} seeds"
         for opened in options.backbones:
             backbone = open_backbone(opened)
-            facts = {"data": Path(name).stem, "backbone": opened, "weights": backbone.fingerprint()[:16]} | settings
+            size = Path(name).stat().st_size if Path(name).is_file() else 0
+            facts = {"data": name, "bytes": size, "backbone": opened, "weights": backbone.fingerprint()[:16]} | settings
             parts = None
             for shots in options.shots:
                 rows = []
@@ -120,7 +127,7 @@ def main(argv: list[str] | None = None) -> None:
                         parts = parts or open_data(name, backbone.inputs)
                         data = split(parts, shots, seed, options.apart, options.last, options.tested)
                         row = key | measure(data, backbone, seed, options)
-                        with options.out.open("a") as file:
+                        with options.out.open("a", encoding="utf-8") as file:
                             file.write(json.dumps(row) + "\n")
                         print(name, opened, shots, seed, *(f"{m} {row[m]:.1%}" for m in METHODS), flush=True)
                     rows.append(row)
@@ -138,4 +145,7 @@ def measure(data: Data, backbone: vpt.Backbone, seed: int, options: argparse.Nam
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except vpt.errors.VptError as error:
+        raise SystemExit(str(error)) from None

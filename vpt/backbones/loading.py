@@ -19,7 +19,7 @@ from vpt.backbones.describing import class_names, describe_inputs
 from vpt.backbones.sound import Sound
 from vpt.backbones.towers import open_tower
 from vpt.backbones.waveform import InputSpec
-from vpt.bundled import ASSETS, bundled_file, bundled_folder, recorded
+from vpt.bundled import bundled_file, bundled_folder, recorded
 from vpt.errors import BackboneError
 
 # classes that the project's own tests put through `check`; any other is checked when it is opened
@@ -77,7 +77,8 @@ def load_backbone(
     interpolated, or of a wav2vec2. Of a model with several towers (CLIP, CLAP, Whisper), the one that fits the input is opened,
     and is named. blocks: path of the list of blocks where structure does not show it. pool: "first" or "mean" for models that
     return tokens. classes: names of the logits. options: passed to the library that builds the model (num_classes=…,
-    img_size=…, attn_implementation=…). Raises `BackboneError`.
+    img_size=…, attn_implementation=…). Raises `BackboneError`, or `BundledFileError`
+    for a bundled file that is missing or altered.
     """
     facts: dict[str, Any] = {}
     if seconds is not None and not (isinstance(seconds, (int, float)) and math.isfinite(seconds) and seconds > 0):
@@ -125,14 +126,16 @@ def bundled() -> dict[str, dict[str, Any]]:
     Raises `BundledFileError`.
     """
     found = {}
-    for file in recorded():
-        name, _, rest = file.partition("/")
-        if rest == "model.safetensors":
-            config = json.loads(bundled_file(f"{name}/config.json").read_text(encoding="utf-8"))
-            classes = len(config.get("label_names") or config.get("id2label"))
-            size = (ASSETS / file).stat().st_size if (ASSETS / file).exists() else 0
-            found[f"vpt:{name}"] = config["vpt"] | {"classes": classes, "bytes": size, "card": ASSETS / name / "README.md"}
+    for name in _bundled_names():
+        config = json.loads(bundled_file(f"{name[4:]}/config.json").read_text(encoding="utf-8"))
+        classes = len(config.get("label_names") or config.get("id2label"))
+        size = bundled_file(f"{name[4:]}/model.safetensors").stat().st_size
+        found[name] = config["vpt"] | {"classes": classes, "bytes": size, "card": bundled_folder(name[4:]) / "README.md"}
     return found
+
+
+def _bundled_names() -> list[str]:
+    return [f"vpt:{file.split('/')[0]}" for file in recorded() if file.endswith("/model.safetensors")]
 
 
 # one function per kind of source -----------------------------------------------------------------------------------
@@ -155,7 +158,7 @@ def _open(source: str, weights: str, seed: int, options: dict[str, Any]) -> tupl
     else:
         near = ", ".join(timm.list_models(f"{source.split('.')[0][:14]}*")[:4])
         raise BackboneError(f"Found no model called {source!r}: not a folder, a timm name, a Hugging Face id (owner/name) or a "
-                            f"bundled name ({', '.join(bundled())}).{f' Near: {near}.' if near else ''}")  # fmt: skip
+                            f"bundled name ({', '.join(_bundled_names())}).{f' Near: {near}.' if near else ''}")  # fmt: skip
     identity: dict[str, Any] = {
         "kind": kind,
         "source": source,
@@ -175,10 +178,9 @@ def _open(source: str, weights: str, seed: int, options: dict[str, Any]) -> tupl
 
 def _open_bundled(source: str, pretrained: bool, options: dict[str, Any]) -> tuple[nn.Module, dict[str, Any]]:
     """A folder in timm's or transformers' own layout, with weights in fp16 that are used in fp32."""
-    if source not in bundled():
-        raise BackboneError(f"Found no bundled backbone {source!r}; there are {', '.join(bundled())}.")
-    model, facts = _open_folder(str(bundled_folder(source[4:])), pretrained, options)
-    return model.float(), facts
+    if source not in _bundled_names():
+        raise BackboneError(f"Found no bundled backbone {source!r}; there are {', '.join(_bundled_names())}.")
+    return _open_folder(str(bundled_folder(source[4:])), pretrained, options)
 
 
 def _open_folder(source: str, pretrained: bool, options: dict[str, Any]) -> tuple[nn.Module, dict[str, Any]]:
