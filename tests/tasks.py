@@ -51,7 +51,7 @@ def main(out: str, epochs: str, dropout: str, readout: str = "linear") -> None:
     )
     from accelerate import PartialState
 
-    print(PartialState().num_processes, "processes")
+    print(PartialState().num_processes, "processes")  # noqa: T201
     if PartialState().is_main_process:
         vpt.save(folder / "final.vpt", model)
 

@@ -85,7 +85,7 @@ SOUNDS = Show(
     "A frozen audio spectrogram transformer learns ten words that it never heard, and is tested on other voices.",
     "spoken commands, 200 tested",
     commands,
-    {"deep tokens": ("deep:5", {"epochs": 10}), "border": ("border:8", {"epochs": 10})},
+    {"deep tokens": ("deep:5", {"epochs": 6}), "border": ("border:8", {"epochs": 6})},
 )
 
 
