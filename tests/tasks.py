@@ -54,6 +54,7 @@ def main(out: str, epochs: str, dropout: str, readout: str = "linear") -> None:
     print(PartialState().num_processes, "processes")  # noqa: T201
     if PartialState().is_main_process:
         vpt.save(folder / "final.vpt", model)
+    PartialState().destroy_process_group()  # or a process that ends first may abort
 
 
 if __name__ == "__main__":

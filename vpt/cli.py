@@ -39,6 +39,9 @@ def main() -> None:
     except VptError as error:
         Console(stderr=True).print(f"[bold red]{type(error).__name__}[/]: {escape(str(error))}", highlight=False)
         sys.exit(1)
+    finally:
+        if (distributed := sys.modules.get("torch.distributed")) and distributed.is_available() and distributed.is_initialized():
+            distributed.destroy_process_group()  # or a process that ends before the others may abort
 
 
 @app.command()

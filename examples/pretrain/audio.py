@@ -228,6 +228,7 @@ def main(argv: list[str] | None = None) -> None:
     train(accelerator, model, loss, schedule, options.out, accuracy)
     if accelerator.is_main_process:
         export(model, options.out / "model")
+    accelerator.end_training()
 
 
 if __name__ == "__main__":

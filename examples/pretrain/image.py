@@ -158,6 +158,7 @@ def main(argv: list[str] | None = None) -> None:
     if accelerator.is_main_process:
         export(model, rows[: len(classes)], options.out / "model")
         print(f"top-1 on {len(held)} held-out pictures: {accuracy(model.eval(), held, held_targets):.1%}")
+    accelerator.end_training()
 
 
 if __name__ == "__main__":
