@@ -59,6 +59,7 @@ def write_pictures(folder: Path, each: int = 8) -> Path:
 
 def small_image(module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MODEL", {**module.MODEL, "depth": 1})
+    monkeypatch.setattr(module, "MIX_FROM", 1)
 
 
 def test_the_image_recipe_runs_and_makes_a_backbone(recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
@@ -73,8 +74,8 @@ def test_the_image_recipe_runs_and_makes_a_backbone(recipe, tmp_path: Path, monk
     model = vpt.load_backbone(out / "model")
     assert model.class_names == ["red things", "blue things"]
     assert model.inputs.size == (64, 64)
-    start = str(out / "model" / "model.safetensors")
-    image.main([*words[:2], str(tmp_path / "next"), *words[3:], "--steps", "1", "--start", start])
+    start = ["--start", str(out / "model" / "model.safetensors")]
+    image.main([*words[:2], str(tmp_path / "next"), *words[3:-1], "2", "--steps", "1", *start])  # its second class is left out
     image.main([*words, "--steps", "4"])  # finished: nothing more is trained
     assert len((out / "log.csv").read_text().splitlines()) == 3
 
@@ -117,6 +118,20 @@ def test_views_keep_their_range_and_differ(recipe) -> None:
     assert float(y.min()) >= 0
     assert float(y.max()) <= 1
     assert all((y[i] - y[j]).abs().mean() > 0.01 for i in range(6) for j in range(i))
+
+
+@pytest.mark.parametrize("chance", [0.0, 1.0])
+def test_what_is_mixed_is_what_the_targets_say(recipe, monkeypatch: pytest.MonkeyPatch, chance: float) -> None:
+    image = recipe("image")
+    monkeypatch.setattr(image, "MIX", chance)
+    y = torch.arange(8)
+    for seed in range(20):
+        torch.manual_seed(seed)
+        pictures, targets = image.mixed(y.float().view(8, 1, 1, 1).expand(8, 3, 64, 64).clone(), y, 8)
+        shares = targets if targets.ndim == 2 else torch.nn.functional.one_hot(targets, 8)
+        torch.testing.assert_close(pictures.mean((1, 2, 3)), shares.float() @ y.float(), atol=1e-4, rtol=0)
+        torch.testing.assert_close(shares.sum(0).float(), torch.ones(8))  # each picture has its share once
+        assert (targets.ndim == 2) == bool(chance)
 
 
 def test_a_view_without_chance_is_the_picture(recipe, monkeypatch: pytest.MonkeyPatch) -> None:

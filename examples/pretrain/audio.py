@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import Accelerator
-from loop import Schedule, half, train
+from loop import Schedule, half, share, train
 from safetensors.torch import save_file
 from scipy.fft import next_fast_len
 from speech import VARIANTS, Speaker, draw, vocabulary
@@ -203,15 +203,12 @@ def main(argv: list[str] | None = None) -> None:
     torch.manual_seed(options.seed)
     model = build(names())
     drop = PatchDrop(model)
-    epoch = len(rest) // schedule.batch
 
     def read(chosen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        chosen = chosen.sort().values
         return torch.from_numpy(spoken[chosen.numpy()]).float() / 32768, torch.from_numpy(lengths[chosen.numpy()]), chosen // each
 
     def loss(prepared: nn.Module, step: int, rank: int, processes: int) -> Tensor:
-        order = torch.randperm(len(rest), generator=torch.Generator().manual_seed(options.seed + step // epoch))
-        x, n, y = read(rest[order[step % epoch * schedule.batch :][: schedule.batch][rank::processes]])
+        x, n, y = read(rest[share(len(rest), schedule, step, rank, processes)])
         device = next(prepared.parameters()).device
         strength = min(1.0, step / EASY)
         x = masked(spec.normalize(heard(x, n, spec.sample_rate, strength)), strength).to(device)

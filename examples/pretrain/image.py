@@ -19,11 +19,12 @@ import numpy as np
 import timm
 import torch
 from accelerate import Accelerator
-from loop import Schedule, half, train
+from loop import Schedule, half, share, train
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torchvision.transforms import v2
 
 # -- configuration -------------------------------------------------------------------------------------------------------
 ARCHITECTURE = "vit_tiny_patch16_224"  # timm's name of the family; MODEL is what differs
@@ -35,6 +36,8 @@ PRECISION, LABEL_SMOOTHING = "bf16", 0.1
 PATCH_DROP, WHOLE = 0.62, 0.05
 # random resized crop (area, sides), rotation (degrees), brightness and contrast, saturation, grey, negative
 AREA, ASPECT, ROTATION, LIGHT, COLOUR, GREY, NEGATIVE = (0.4, 1.0), (0.75, 1.33), 8.0, 0.3, 0.4, 0.1, 0.05
+# from this step on most batches are cut-mixed or mixed (chance of it, alphas); without, the model learns them by heart
+MIX_FROM, MIX, CUTMIX, MIXUP = 2500, 0.8, 1.0, 0.5
 # ------------------------------------------------------------------------------------------------------------------------
 
 
@@ -77,6 +80,13 @@ def augmented(x: Tensor) -> Tensor:
     x = grey + (x - grey) * saturation
     x = (x - 0.5) * uniform(1 - LIGHT, 1 + LIGHT)[:, None, None, None] + 0.5 + uniform(-LIGHT, LIGHT)[:, None, None, None] / 2
     return torch.where((uniform(0, 1) < NEGATIVE)[:, None, None, None], 1 - x, x).clamp(0, 1)
+
+
+def mixed(x: Tensor, y: Tensor, classes: int) -> tuple[Tensor, Tensor]:
+    """The batch in another order, mostly each picture mixed with another, and then with targets `[B,classes]`."""
+    kinds = [v2.CutMix(alpha=CUTMIX, num_classes=classes), v2.MixUp(alpha=MIXUP, num_classes=classes)]
+    shuffled = torch.randperm(len(x), device=x.device)  # each is mixed with the one before it, and they come class by class
+    return v2.RandomApply([v2.RandomChoice(kinds)], p=MIX)(x[shuffled], y[shuffled])
 
 
 def normalised(x: Tensor) -> Tensor:
@@ -139,19 +149,21 @@ def main(argv: list[str] | None = None) -> None:
         raise SystemExit(f"{options.data} holds {len(targets)} training pictures; needed is at least a batch, {options.batch}.")
     schedule = Schedule(**(SCHEDULE | {k: getattr(options, k) for k in ("steps", "batch", "seed", "save_every")}))
     torch.manual_seed(options.seed)
-    model = build(len(classes))
+    count = len(classes)
+    model = build(count)
     if options.start is not None:
-        model.load_state_dict(load_file(options.start))
-    epoch = len(targets) // schedule.batch
+        weights = load_file(options.start)
+        model.load_state_dict(weights | {k: v[:count] for k, v in weights.items() if k.startswith("head.")})
 
     def loss(prepared: nn.Module, step: int, rank: int, processes: int) -> Tensor:
-        order = torch.randperm(len(targets), generator=torch.Generator().manual_seed(options.seed + step // epoch))
-        mine = order[step % epoch * schedule.batch :][: schedule.batch][rank::processes]
+        mine = share(len(targets), schedule, step, rank, processes)
         device = next(prepared.parameters()).device
-        x = torch.from_numpy(images[mine.sort().values.numpy()]).to(device).float() / 255
-        y = targets[mine.sort().values].to(device)
+        x, y = torch.from_numpy(images[mine.numpy()]).to(device).float() / 255, targets[mine].to(device)
         model.patch_drop.prob = 0.0 if step >= (1 - WHOLE) * schedule.steps else PATCH_DROP
-        return F.cross_entropy(prepared(normalised(augmented(x))).float(), y, label_smoothing=LABEL_SMOOTHING)
+        x = augmented(x)
+        if step >= MIX_FROM:
+            x, y = mixed(x, y, count)
+        return F.cross_entropy(prepared(normalised(x)).float(), y, label_smoothing=LABEL_SMOOTHING)
 
     some = slice(None, None, max(1, len(held) // 2000))  # of every class
     train(accelerator, model, loss, schedule, options.out, lambda m: accuracy(m, held[some], held_targets[some]))

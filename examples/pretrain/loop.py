@@ -90,11 +90,18 @@ def train(
                 mean = accelerator.reduce(torch.stack(losses).mean(), "mean").item()
                 if not math.isfinite(mean):
                     raise SystemExit(f"The loss is not finite after step {step + 1}; {out}/state holds the last good state.")
-                row = {"step": step + 1, "loss": mean, "accuracy": _evaluated(evaluate, model), "seconds_a_step": None}
-                row["seconds_a_step"] = (time.monotonic() - seen) / (step + 1 - start)
+                row = {"step": step + 1, "loss": mean, "accuracy": _evaluated(evaluate, model)}
+                row |= {"seconds_a_step": (time.monotonic() - seen) / (step + 1 - start)}
                 _save(accelerator, out, schedule, step + 1, row)
                 seen, start, losses = time.monotonic(), step + 1, []
     return model
+
+
+def share(total: int, schedule: Schedule, step: int, rank: int, processes: int) -> Tensor:
+    """Which of `total` examples make this process's share of the batch of `step`, each once an epoch, in rising order."""
+    epoch = total // schedule.batch
+    order = torch.randperm(total, generator=torch.Generator().manual_seed(schedule.seed + step // epoch))
+    return order[step % epoch * schedule.batch :][: schedule.batch][rank::processes].sort().values
 
 
 def half(model: nn.Module) -> dict[str, Tensor]:
@@ -110,7 +117,7 @@ def _evaluated(evaluate: Callable[[nn.Module], float], model: nn.Module) -> floa
     return value
 
 
-def _save(accelerator: Accelerator, out: Path, schedule: Schedule, step: int, row: dict[str, float | int | None]) -> None:
+def _save(accelerator: Accelerator, out: Path, schedule: Schedule, step: int, row: dict[str, float]) -> None:
     """The state under a temporary name, then renamed: a kill leaves the old one or the new one."""
     accelerator.save_state(str(out / "state.part"))
     accelerator.wait_for_everyone()
@@ -126,7 +133,7 @@ def _save(accelerator: Accelerator, out: Path, schedule: Schedule, step: int, ro
             if new:
                 writer.writeheader()
             writer.writerow(row)
-        print(", ".join(f"{k} {v:.4g}" for k, v in row.items() if v is not None), flush=True)
+        print(", ".join(f"{k} {v:.4g}" for k, v in row.items()), flush=True)
     accelerator.wait_for_everyone()
 
 

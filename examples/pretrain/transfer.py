@@ -19,14 +19,12 @@ import re
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
 from rich.console import Console
 from rich.table import Table
-from sklearn.datasets import load_digits
 
 import vpt
 from vpt.data import Data, Examples, few_shot, hold_out, read_parts
-from vpt.data.readers import fit_image
+from vpt.demo import all_digits
 from vpt.metrics import mean_std
 
 METHODS = ("nearest_mean", "linear_probe", "prompted")
@@ -45,9 +43,7 @@ def open_backbone(name: str) -> vpt.Backbone:
 def open_data(name: str, inputs: Any) -> dict[str, Examples]:
     """The parts of a data set: train, and test where it has one."""
     if name == "digits":
-        raw = load_digits()
-        pictures = [fit_image(Image.fromarray((i * 255 / 16).astype("uint8")), inputs).float() / 255 for i in raw.images]
-        return {"train": Examples(pictures.__getitem__, raw.target.tolist(), [str(d) for d in range(10)])}
+        return {"train": all_digits(inputs)}
     train = read_parts(Path(name), inputs, "train")
     try:
         test = read_parts(Path(name), inputs, "test")

@@ -19,7 +19,7 @@ from vpt.backbones.describing import class_names, describe_inputs
 from vpt.backbones.sound import Sound
 from vpt.backbones.towers import open_tower
 from vpt.backbones.waveform import InputSpec
-from vpt.bundled import bundled_file, bundled_folder, recorded
+from vpt.bundled import bundled_folder, recorded
 from vpt.errors import BackboneError
 
 # classes that the project's own tests put through `check`; any other is checked when it is opened
@@ -127,10 +127,11 @@ def bundled() -> dict[str, dict[str, Any]]:
     """
     found = {}
     for name in _bundled_names():
-        config = json.loads(bundled_file(f"{name[4:]}/config.json").read_text(encoding="utf-8"))
+        folder = bundled_folder(name[4:])
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         classes = len(config.get("label_names") or config.get("id2label"))
-        size = bundled_file(f"{name[4:]}/model.safetensors").stat().st_size
-        found[name] = config["vpt"] | {"classes": classes, "bytes": size, "card": bundled_folder(name[4:]) / "README.md"}
+        size = (folder / "model.safetensors").stat().st_size
+        found[name] = config["vpt"] | {"classes": classes, "bytes": size, "card": folder / "README.md"}
     return found
 
 
