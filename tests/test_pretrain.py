@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
@@ -370,3 +371,33 @@ def test_the_last_classes_and_the_rest_for_testing(recipe, tmp_path: Path) -> No
     assert (len(data.train), len(data.val), len(data.test)) == (8, 2, 4)
     every = [part.indices[i] for part in (data.train, data.val, data.test) for i in range(len(part))]
     assert len(every) == len(set(every)) == 14
+
+
+def test_the_keyword_transformer_is_opened_and_takes_prompts(recipe, tmp_path: Path) -> None:
+    kwt = recipe("kwt")
+    model, front = kwt.KeywordTransformer(), kwt.FrontEnd()
+    torch.manual_seed(0)
+    tensors = {f"frontend.{k}": torch.rand_like(v) + 0.1 for k, v in front.state_dict().items()} | model.state_dict()
+    np.savez(tmp_path / "kwt1_v2-12.npz", **{k: v.numpy() for k, v in tensors.items()})
+    (tmp_path / "labels.txt").write_text("\n".join(f"word{i}" for i in range(12)))
+    backbone = kwt.load(tmp_path)
+    assert backbone.class_names[-1] == "word11"
+    wave, lengths = torch.rand(2, 16000), torch.tensor([16000, 16000])
+    front.load_state_dict({k: tensors[f"frontend.{k}"] for k in front.state_dict()})
+    assert front(wave, lengths).shape == (2, 98, 40)
+    with vpt.PromptedModel(backbone, vpt.DeepTokens.like(backbone, count=2), vpt.Identity(12)) as prompted:
+        assert prompted((wave, lengths)).shape == (2, 12)
+
+
+def test_a_keyword_block_is_a_post_norm_encoder_layer(recipe) -> None:
+    block = recipe("kwt").Block(64)
+    gelu = partial(torch.nn.functional.gelu, approximate="tanh")
+    other = torch.nn.TransformerEncoderLayer(64, 1, 256, 0.0, gelu, layer_norm_eps=1e-6, batch_first=True)
+    own = block.state_dict()
+    names = {"self_attn.out_proj": "attn.proj", "linear1": "mlp.fc1", "linear2": "mlp.fc2", "norm1": "norm1", "norm2": "norm2"}
+    state = {f"{a}.{kind}": own[f"{b}.{kind}"] for a, b in names.items() for kind in ("weight", "bias")}
+    state["self_attn.in_proj_weight"] = torch.cat([own[f"attn.{n}.weight"] for n in "qkv"])
+    state["self_attn.in_proj_bias"] = torch.zeros(192)
+    other.load_state_dict(state)
+    x = torch.randn(2, 9, 64)
+    torch.testing.assert_close(block(x), other(x), atol=1e-5, rtol=1e-5)
