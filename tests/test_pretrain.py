@@ -60,7 +60,6 @@ def write_pictures(folder: Path, each: int = 8) -> Path:
 
 def small_image(module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MODEL", {**module.MODEL, "depth": 1})
-    monkeypatch.setattr(module, "MIX_FROM", 1)
 
 
 def test_the_image_recipe_runs_and_makes_a_backbone(recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:

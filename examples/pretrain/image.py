@@ -30,14 +30,14 @@ from torchvision.transforms import v2
 ARCHITECTURE = "vit_tiny_patch16_224"  # timm's name of the family; MODEL is what differs
 MODEL = {"img_size": 64, "patch_size": 8, "depth": 8}
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-SCHEDULE = {"steps": 9000, "batch": 384, "lr": 1.5e-3, "weight_decay": 0.05, "warmup": 200, "decay": 0.4}
+SCHEDULE = {"steps": 5000, "batch": 384, "lr": 1.5e-3, "weight_decay": 0.05, "warmup": 200, "decay": 0.3}
 PRECISION, LABEL_SMOOTHING = "bf16", 0.1
 # share of the patches left out, and the share of the steps, the last ones, that see all of them
 PATCH_DROP, WHOLE = 0.62, 0.05
 # random resized crop (area, sides), rotation (degrees), brightness and contrast, saturation, grey, negative
 AREA, ASPECT, ROTATION, LIGHT, COLOUR, GREY, NEGATIVE = (0.4, 1.0), (0.75, 1.33), 8.0, 0.3, 0.4, 0.1, 0.05
-# from this step on most batches are cut-mixed or mixed (chance of it, alphas); without, the model learns them by heart
-MIX_FROM, MIX, CUTMIX, MIXUP = 2500, 0.8, 1.0, 0.5
+# after this share of the steps most batches are cut-mixed or mixed (chance of it, alphas); else it learns them by heart
+UNMIXED, MIX, CUTMIX, MIXUP = 0.5, 0.8, 1.0, 0.5
 # ------------------------------------------------------------------------------------------------------------------------
 
 
@@ -161,7 +161,7 @@ def main(argv: list[str] | None = None) -> None:
         x, y = torch.from_numpy(images[mine.numpy()]).to(device).float() / 255, targets[mine].to(device)
         model.patch_drop.prob = 0.0 if step >= (1 - WHOLE) * schedule.steps else PATCH_DROP
         x = augmented(x)
-        if step >= MIX_FROM:
+        if step >= UNMIXED * schedule.steps:
             x, y = mixed(x, y, count)
         return F.cross_entropy(prepared(normalised(x)).float(), y, label_smoothing=LABEL_SMOOTHING)
 
