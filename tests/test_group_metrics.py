@@ -1,0 +1,124 @@
+"""Group metrics equal fairlearn's on binary labels and their definitions elsewhere; what is undefined is said."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from fairlearn import metrics as fairlearn
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vpt.errors import DataError
+from vpt.group_metrics import TITLES, audit, count_table, rates
+
+CELLS = st.lists(st.integers(1, 30), min_size=12, max_size=12)  # 3 groups × 2 labels × 2 predictions, none empty
+
+
+def examples(table: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(labels, predictions, groups) that make this table."""
+    places = np.repeat(np.argwhere(table >= 0), table.ravel(), axis=0)
+    return places[:, 1], places[:, 2], places[:, 0]
+
+
+@settings(deadline=None, max_examples=25)
+@given(CELLS)
+def test_binary_values_are_fairlearns(cells: list[int]) -> None:
+    table = np.array(cells).reshape(3, 2, 2)
+    y, said, group = examples(table)
+    assert (count_table(y, said, group, 2, 3) == table).all()
+    found = rates(table)
+    for name in ("demographic_parity_difference", "demographic_parity_ratio", "equalized_odds_difference",
+                 "equal_opportunity_difference"):  # fmt: skip
+        assert found[name] == pytest.approx(getattr(fairlearn, name)(y, said, sensitive_features=group), abs=1e-12)
+    mean = fairlearn.equalized_odds_difference(y, said, sensitive_features=group, agg="mean")
+    assert found["average_odds_difference"] == pytest.approx(mean, abs=1e-12)
+    frame = fairlearn.MetricFrame(metrics=lambda a, b: (a == b).mean(), y_true=y, y_pred=said, sensitive_features=group * 2 + y)
+    assert found["worst_group_accuracy"] == pytest.approx(frame.group_min(), abs=1e-12)
+    assert found["balanced_accuracy"] == pytest.approx(frame.by_group.mean(), abs=1e-12)
+    assert found["accuracy"] == pytest.approx((y == said).mean(), abs=1e-12)
+
+
+@given(CELLS)
+def test_fairreprograms_scale_is_its_definition(cells: list[int]) -> None:
+    table = np.array(cells).reshape(3, 2, 2)
+    y, said, group = examples(table)
+    rate = lambda keep: said[keep].mean()  # noqa: E731
+    everyone = np.ones(len(y), bool)
+    parity = np.mean([abs(rate(everyone) - rate(group == z)) for z in range(3)])
+    false_positive = [abs(rate(y == 0) - rate((y == 0) & (group == z))) for z in range(3)]
+    false_negative = [abs((1 - rate(y == 1)) - (1 - rate((y == 1) & (group == z)))) for z in range(3)]
+    found = rates(table)
+    assert found["fairreprogram_dp"] == pytest.approx(parity, abs=1e-12)
+    assert found["fairreprogram_eo"] == pytest.approx(np.mean(np.add(false_positive, false_negative)), abs=1e-12)
+    two = rates(table[:2])
+    assert two["fairreprogram_dp"] == pytest.approx(two["demographic_parity_difference"] / 2, abs=1e-12)
+    assert two["fairreprogram_eo"] == pytest.approx(two["average_odds_difference"], abs=1e-12)
+
+
+@given(st.lists(st.integers(1, 9), min_size=18, max_size=18))
+def test_of_more_classes_the_worst_against_the_rest_is_given(cells: list[int]) -> None:
+    table = np.array(cells).reshape(2, 3, 3)
+    y, said, group = examples(table)
+    found, each = rates(table), []
+    for c in range(3):
+        each.append(rates(count_table(y == c, said == c, group, 2, 2)))
+    for name in TITLES:
+        if name.endswith("difference"):
+            assert found[name] == pytest.approx(max(one[name] for one in each), abs=1e-12)
+    assert found["demographic_parity_ratio"] == pytest.approx(min(o["demographic_parity_ratio"] for o in each), abs=1e-12)
+
+
+def test_the_positive_class_is_the_one_named() -> None:
+    y, said, group = [0, 0, 0, 0, 1, 1, 1, 1], [0, 0, 0, 1, 1, 1, 1, 1], [0, 0, 1, 1, 0, 0, 1, 1]
+    of = lambda name: audit(y, said, group, ["no", "yes"], ["a", "b"], positive=name)["metrics"]  # noqa: E731
+    assert of("yes")["equal_opportunity_difference"]["value"] == 0
+    assert of("no")["equal_opportunity_difference"]["value"] == 0.5
+    assert of(None) == of("yes")
+    with pytest.raises(DataError, match="positive='maybe'; the classes are no, yes"):
+        of("maybe")
+
+
+def test_a_bootstrap_of_the_table_is_one_of_the_examples() -> None:
+    generator = np.random.default_rng(1)
+    y, group = generator.integers(0, 2, 300), generator.integers(0, 2, 300)
+    said = np.where(generator.random(300) < 0.6 + 0.3 * group, y, 1 - y)
+    found = audit(y, said, group, ["a", "b"], ["m", "w"], draws=4000)["metrics"]
+    drawn = []
+    for _ in range(4000):
+        i = generator.integers(0, 300, 300)
+        drawn.append(rates(count_table(y[i], said[i], group[i], 2, 2)))
+    for name in TITLES:
+        low, high = np.percentile([d[name] for d in drawn], [2.5, 97.5])
+        assert (found[name]["low"], found[name]["high"]) == pytest.approx((low, high), abs=0.012)
+        assert found[name]["low"] <= found[name]["value"] <= found[name]["high"]
+
+
+def test_what_cannot_be_said_is_said_so() -> None:
+    y, said, group = [0, 0, 0, 1, 0, 0], [0, 1, 0, 1, 0, 0], [0, 0, 0, 0, 1, 1]  # group b has no positives
+    found = audit(y, said, group, ["no", "yes"], ["a", "b", "absent"])
+    assert found["empty"] == [("yes", "b")]
+    assert ("no", "b") in found["small"]
+    assert list(found["per_group"]) == ["a", "b"]
+    assert found["cells"]["yes"]["b"] == {"n": 0, "accuracy": None}
+    assert found["metrics"]["equal_opportunity_difference"]["value"] is None
+    assert found["metrics"]["equalized_odds_difference"]["value"] == pytest.approx(1 / 3)  # of false positives, which is known
+    assert found["worst_group"] == ("no", "a")
+    json.dumps(found, allow_nan=False)
+    one = audit([0, 1], [0, 1], [0, 0], ["no", "yes"], ["a"])
+    assert one["metrics"]["demographic_parity_difference"] == {"value": None, "low": None, "high": None}
+
+
+@pytest.mark.parametrize(
+    ("y", "said", "group", "message"),
+    [
+        ([0, 2], [0, 1], [0, 1], "labels from 0 to 2; needed are numbers from 0 to 1"),
+        ([0, 1], [0, 1], [-1, 1], "groups from -1 to 1"),
+        ([0, 1], [0], [0, 1], "Found 1 predictions for 2"),
+        ([], [], [], "no examples"),
+    ],
+)
+def test_bad_input(y: list[int], said: list[int], group: list[int], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        audit(y, said, group, ["a", "b"], ["m", "w"])
