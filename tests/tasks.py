@@ -11,14 +11,25 @@ from families import open_tiny
 import vpt
 from vpt.data import Examples
 
+OBJECTIVES = {
+    "plain": vpt.Classification,
+    "fair-dp": lambda: vpt.FairReprogram(0.5, "dp", hidden=16),
+    "fair-eo": lambda: vpt.FairReprogram(0.5, "eo", hidden=16),
+    "gap": lambda: vpt.GapPenalty(3.0),
+    "worst": lambda: vpt.WorstGroup(0.5),
+}
+
 
 def colours(count: int = 48, seed: int = 0, size: int = 32) -> Examples:
-    """Noisy images `[3,size,size]` of which one channel is brighter; the class says which."""
+    """Noisy images `[3,size,size]` of which one channel is brighter; the class says which, the group whether all are darker."""
     generator = torch.Generator().manual_seed(seed)
     y = torch.arange(count) % 3
     x = torch.rand(count, 3, size, size, generator=generator) * 0.4
     x[torch.arange(count), y] += 0.6
-    return Examples(list(x).__getitem__, y.tolist(), ["red", "green", "blue"])
+    dark = (torch.rand(count, generator=generator) < 0.3 + 0.2 * y).long()
+    x *= (1 - 0.4 * dark)[:, None, None, None]
+    names = ["light", "dark"]
+    return Examples(list(x).__getitem__, y.tolist(), ["red", "green", "blue"], groups=dark.tolist(), group_names=names)
 
 
 def tiny_model(form: str = "deep", dropout: float = 0.0, readout: str = "linear") -> vpt.PromptedModel:
@@ -41,14 +52,13 @@ AUGMENT = "none"  # drawn per process, so it is off where two processes are comp
 SETTINGS = {"epochs": 3, "batch_size": 10, "lr": 0.05, "readout_lr": 0.5, "progress": False}
 
 
-def main(out: str, epochs: str, dropout: str, readout: str = "linear") -> None:
+def main(out: str, epochs: str, dropout: str, readout: str = "linear", objective: str = "plain") -> None:
     """Train, resuming if there is something to resume, and save the prompt file."""
     torch.set_num_threads(1)
     model = tiny_model("stack", float(dropout), readout)
     folder = Path(out)
-    vpt.fit(
-        model, colours(), colours(24, seed=1), out=folder, resume=True, **(SETTINGS | {"epochs": int(epochs), "augment": AUGMENT})
-    )
+    settings = SETTINGS | {"epochs": int(epochs), "augment": AUGMENT, "objective": OBJECTIVES[objective]()}
+    vpt.fit(model, colours(), colours(24, seed=1), out=folder, resume=True, **settings)
     from accelerate import PartialState
 
     print(PartialState().num_processes, "processes")  # noqa: T201

@@ -52,7 +52,7 @@ def test_processes_add_what_each_of_them_counted() -> None:
     readout = vpt.LabelMap(2, "bayes", refresh="reuse", source_classes=3)
     readout.counts.fill_(1.0)
     two = SimpleNamespace(num_processes=2, reduce=lambda value, how: value * 2)  # the other process counted the same
-    with adding_up(readout, two):
+    with adding_up(readout, vpt.Classification(), two):
         readout.update(torch.eye(3), torch.tensor([0, 1, 1]))
     assert readout.counts.tolist() == [[3, 1], [1, 3], [1, 3]]
 

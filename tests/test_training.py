@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from families import open_tiny
-from tasks import SETTINGS, colours, tiny_model
+from tasks import OBJECTIVES, SETTINGS, colours, tiny_model
 
 import vpt
 from vpt.errors import DataError, DivergedError, PromptError, TrainingError
@@ -63,10 +63,11 @@ def test_it_learns_and_keeps_the_best_epoch() -> None:
     assert vpt.evaluate(model, val)["loss"] == pytest.approx(history.rows[history.best]["val_loss"])
 
 
-def test_accumulation_changes_nothing() -> None:
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_accumulation_changes_nothing(name: str) -> None:
     one, four = tiny_model(), tiny_model()
-    vpt.fit(one, colours(), **SETTINGS)
-    vpt.fit(four, colours(), accumulate=4, **SETTINGS)
+    vpt.fit(one, colours(), objective=OBJECTIVES[name](), **SETTINGS)
+    vpt.fit(four, colours(), objective=OBJECTIVES[name](), accumulate=4, **SETTINGS)
     assert torch.allclose(state(one), state(four), atol=1e-5)
 
 
@@ -202,8 +203,8 @@ def test_sound_at_another_rate_is_refused() -> None:
 
 
 # resuming ----------------------------------------------------------------------------------------------------------
-def script(out: Path, epochs: int = 3, dropout: float = 0.2, readout: str = "linear") -> list[str]:
-    return [sys.executable, str(HERE / "tasks.py"), str(out), str(epochs), str(dropout), readout]
+def script(out: Path, epochs: int = 3, dropout: float = 0.2, readout: str = "linear", objective: str = "plain") -> list[str]:
+    return [sys.executable, str(HERE / "tasks.py"), str(out), str(epochs), str(dropout), readout, objective]
 
 
 def test_stopped_and_resumed_in_process_is_bit_equal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -241,29 +242,32 @@ def test_a_damaged_checkpoint_is_said(tmp_path: Path) -> None:
         vpt.fit(tiny_model(), colours(), out=tmp_path, resume=True, **SETTINGS)
 
 
-def kill_and_resume(tmp_path: Path, runs: int, kills: int, readout: str = "linear") -> None:
+def kill_and_resume(tmp_path: Path, runs: int, kills: int, *kind: str) -> None:
     """`runs` runs, each killed `kills` times at random moments before it may end, must all end with the undisturbed bytes."""
     start = time.monotonic()
-    subprocess.run(script(tmp_path / "whole", 6, readout=readout), env=ENVIRONMENT, check=True, capture_output=True)
+    subprocess.run(script(tmp_path / "whole", 6, 0.2, *kind), env=ENVIRONMENT, check=True, capture_output=True)
     length, draw = time.monotonic() - start, random.Random(0)
     expected = (tmp_path / "whole" / "final.vpt").read_bytes()
     for number in range(runs):
         out = tmp_path / f"cut{number}"
         for _ in range(kills):
             process = subprocess.Popen(
-                script(out, 6, readout=readout), env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+                script(out, 6, 0.2, *kind), env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
             )
             time.sleep(length * draw.uniform(0.5, 1.0))  # the first half is importing
             process.kill()
             process.wait()
-        subprocess.run(script(out, 6, readout=readout), env=ENVIRONMENT, check=True, capture_output=True)
+        subprocess.run(script(out, 6, 0.2, *kind), env=ENVIRONMENT, check=True, capture_output=True)
         assert (out / "final.vpt").read_bytes() == expected
         assert not [p for p in out.iterdir() if p.suffix == ".tmp"]
 
 
-@pytest.mark.parametrize("readout", ["linear", "map"])
-def test_kill_9_then_resume(tmp_path: Path, readout: str) -> None:
-    kill_and_resume(tmp_path, 1, 2, readout)
+KINDS = [("linear", "plain"), ("map", "plain"), ("linear", "fair-eo"), ("linear", "gap"), ("linear", "worst")]
+
+
+@pytest.mark.parametrize("kind", [KINDS[0], KINDS[1], KINDS[2], pytest.param(KINDS[3], marks=pytest.mark.long)])
+def test_kill_9_then_resume(tmp_path: Path, kind: tuple[str, str]) -> None:
+    kill_and_resume(tmp_path, 1, 2, *kind)
 
 
 @pytest.mark.long
@@ -271,13 +275,15 @@ def test_kill_9_at_a_hundred_random_moments(tmp_path: Path) -> None:
     kill_and_resume(tmp_path, 20, 5)
 
 
-@pytest.mark.parametrize("readout", ["linear", "map"])
-def test_two_processes_equal_one(tmp_path: Path, readout: str) -> None:
-    subprocess.run(script(tmp_path / "one", 2, 0.0, readout), env=ENVIRONMENT, check=True, capture_output=True)
+@pytest.mark.parametrize(
+    "kind", [*KINDS[:4], *(pytest.param(k, marks=pytest.mark.long) for k in (KINDS[4], ("linear", "fair-dp")))]
+)
+def test_two_processes_equal_one(tmp_path: Path, kind: tuple[str, str]) -> None:
+    subprocess.run(script(tmp_path / "one", 2, 0.0, *kind), env=ENVIRONMENT, check=True, capture_output=True)
     # not `accelerate launch --cpu`, which without MPI starts one process only
     command = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", str(20000 + os.getpid() % 20000)]
     done = subprocess.run(
-        [sys.executable, *command, *script(tmp_path / "two", 2, 0.0, readout)[1:]],
+        [sys.executable, *command, *script(tmp_path / "two", 2, 0.0, *kind)[1:]],
         env=ENVIRONMENT,
         capture_output=True,
         text=True,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from vpt.evaluation import evaluate
     from vpt.files import load, save
     from vpt.model import PromptedModel
-    from vpt.objectives import Classification
+    from vpt.objectives import Classification, FairReprogram, GapPenalty, WorstGroup
     from vpt.prompts import Border, DeepTokens, Full, Patch, Prefix, Prompt, SampleMask, ShallowTokens, Stack
     from vpt.readouts import Identity, LabelMap, Linear, NearestMean, Readout
     from vpt.recipes import Recipe
@@ -31,7 +31,7 @@ _HOMES = {
     "data": ("load_data",),
     "files": ("load", "save"),
     "model": ("PromptedModel",),
-    "objectives": ("Classification",),
+    "objectives": ("Classification", "FairReprogram", "GapPenalty", "WorstGroup"),
     "prompts": ("Border", "DeepTokens", "Full", "Patch", "Prefix", "Prompt", "SampleMask", "ShallowTokens", "Stack"),
     "readouts": ("Identity", "LabelMap", "Linear", "NearestMean", "Readout"),
     "evaluation": ("evaluate",),
@@ -40,10 +40,10 @@ _HOMES = {
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
-__all__ = ["Backbone", "Border", "Classification", "DeepTokens", "Full", "Identity", "Images", "LabelMap", "Linear",
-           "NearestMean", "Patch", "Prefix", "Prompt", "PromptedModel", "Readout", "Recipe", "Result", "SampleMask",
-           "ShallowTokens", "Sound", "Stack", "Waveform", "adapt", "check", "errors", "evaluate", "fit", "load",
-           "load_backbone", "load_data", "save"]  # fmt: skip
+__all__ = ["Backbone", "Border", "Classification", "DeepTokens", "FairReprogram", "Full", "GapPenalty", "Identity", "Images",
+           "LabelMap", "Linear", "NearestMean", "Patch", "Prefix", "Prompt", "PromptedModel", "Readout", "Recipe", "Result",
+           "SampleMask", "ShallowTokens", "Sound", "Stack", "Waveform", "WorstGroup", "adapt", "check", "errors", "evaluate",
+           "fit", "load", "load_backbone", "load_data", "save"]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

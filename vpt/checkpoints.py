@@ -87,18 +87,20 @@ def digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """An optimizer's state by number of parameter and name."""
-    state = optimizer.state_dict()["state"]
-    return {f"optimizer.{i}.{name}": torch.as_tensor(value) for i, values in state.items() for name, value in values.items()}
+def optimizer_tensors(optimizer: torch.optim.Optimizer | None, called: str) -> dict[str, Tensor]:
+    """An optimizer's state by number of parameter and name, each under `called`."""
+    state = optimizer.state_dict()["state"] if optimizer is not None else {}
+    return {f"{called}.{i}.{name}": torch.as_tensor(value) for i, values in state.items() for name, value in values.items()}
 
 
-def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+def restore_optimizer(optimizer: torch.optim.Optimizer | None, tensors: dict[str, Tensor], called: str) -> None:
     """Put back what `optimizer_tensors` gave."""
+    if optimizer is None:
+        return
     whole = optimizer.state_dict()
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
-        if name.startswith("optimizer."):
+        if name.startswith(f"{called}."):
             _, number, key = name.split(".", 2)
             state.setdefault(int(number), {})[key] = value
     optimizer.load_state_dict({"state": state, "param_groups": whole["param_groups"]})

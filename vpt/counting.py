@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 
 from vpt.data import Examples
 from vpt.model import PromptedModel
+from vpt.objectives import Objective
 from vpt.prompts import Prompt
 from vpt.readouts import Readout
 
@@ -39,9 +40,10 @@ def average_buffers(prompt: Prompt, accelerator: Accelerator) -> None:
 
 
 @contextmanager
-def adding_up(readout: Readout, accelerator: Accelerator) -> Iterator[None]:
+def adding_up(readout: Readout, objective: Objective, accelerator: Accelerator) -> Iterator[None]:
     """Around an update: what each process counts in it is added up, so that every process holds the counts of all."""
-    statistics = readout.statistics() if readout.refresh == "reuse" and accelerator.num_processes > 1 else []
+    counted = objective.statistics() + (readout.statistics() if readout.refresh == "reuse" else [])
+    statistics = counted if accelerator.num_processes > 1 else []
     before = [value.clone() for value in statistics]
     yield
     for value, old in zip(statistics, before, strict=True):

@@ -63,8 +63,11 @@ def fit(
         AcceleratorState._reset_state()  # or accelerate refuses a second precision in one process; the process group stays
     accelerator = Accelerator(mixed_precision=recipe.precision)
     train_examples, val_examples = matched(model, train), matched(model, val) if val is not None else None
+    objective = objective or Classification()
+    every = train_examples
+    objective.bind(every.targets, every.grouped, every.classes, every.group_names)
     model.to(accelerator.device)
-    run = _Run(model, train_examples, val_examples, objective or Classification(), recipe, accelerator, workers)
+    run = _Run(model, train_examples, val_examples, objective, recipe, accelerator, workers)
     run.checkpoint = Checkpoint(Path(out) if out is not None else None, run.identity(), accelerator)
     devices = [accelerator.device] if accelerator.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
@@ -88,6 +91,9 @@ class _Run:
         self.optimizer: Any = None
         if groups:
             self.optimizer = accelerator.prepare(torch.optim.AdamW(groups, weight_decay=recipe.weight_decay))
+        self.own_optimizer = self.objective.optimizer()
+        if self.own_optimizer is not None:
+            self.parts["objective"] = list(self.objective.parameters())
         self.per_epoch = len(batches(len(train), recipe.batch_size, recipe.seed, 1))
         self.position = Position()
         self.best = self._copy()
@@ -96,7 +102,7 @@ class _Run:
         """What two runs must share for one to go on where the other stopped."""
         return {
             **asdict(self.recipe),
-            "objective": type(self.objective).__name__,
+            "objective": type(self.objective).__name__ + digest(self.objective.config()),
             "prompt": digest(self.model.prompt.config()),
             "readout": digest(self.model.readout.config()),
             "backbone": self.model.backbone.fingerprint(),
@@ -143,6 +149,7 @@ class _Run:
         plan = [part for parts in mine[first:] for part in parts if part]
         loaded = iter(DataLoader(self.train, batch_sampler=plan, num_workers=self.workers))
         self.model.train()
+        self.objective.train()
         for number in range(first, len(order)):
             torch.manual_seed(seed_for(self.recipe.seed, position.epoch, number, self.accelerator.process_index))
             parts = [next(loaded) for part in mine[number] if part]
@@ -167,7 +174,7 @@ class _Run:
             found = evaluate(self.model, self.val, accelerator=self.accelerator)
             row |= {"val_accuracy": found["accuracy"], "val_loss": found["loss"]}
         rows = position.rows
-        if self.val is None or not rows or _rank(row) > _rank(rows[position.best]):
+        if self.val is None or not self.objective.keeps_best or not rows or _rank(row) > _rank(rows[position.best]):
             position.best, self.best = epoch, self._copy()
         rows.append(row)
         finished = epoch == self.recipe.epochs or self.optimizer is None
@@ -182,12 +189,12 @@ class _Run:
         """One step of the optimizer on an update of `size` examples over all processes."""
         gradients: Gradients = {}
         sums = torch.zeros(3, dtype=torch.float64)
-        with adding_up(self.model.readout, self.accelerator):
+        with adding_up(self.model.readout, self.objective, self.accelerator):
             for batch in micro_batches:
                 losses, right = self._losses(batch)
                 add_gradients(gradients, losses, self.parts, len(batch[1]) / size * self._scale())
-                total = float(sum(loss.detach() for loss in losses.values()))
-                sums += torch.tensor([total * len(batch[1]), right, len(batch[1])])
+                shown = float(next(iter(losses.values())).detach())
+                sums += torch.tensor([shown * len(batch[1]), right, len(batch[1])])
         gradients, totals = self._reduce(gradients, sums)
         self.position.sums = [a + b for a, b in zip(self.position.sums or [0.0] * 3, totals, strict=True)]
         combined = self.objective.combine(gradients)
@@ -231,17 +238,24 @@ class _Run:
         """The names of the losses, for a process that has no example in this update."""
         count = self.model.readout.count or 1
         y = torch.zeros(1, dtype=torch.long, device=self.accelerator.device)
-        return list(self.objective.losses(torch.zeros(1, count, device=y.device), y, y))
+        names = list(self.objective.eval().losses(torch.zeros(1, count, device=y.device), y, y))
+        self.objective.train()
+        return names
 
     def _step(self, combined: dict[str, Tensor], factor: float) -> None:
         scale = self._scale()  # the optimizer of accelerate unscales again, and skips an overflow under fp16
         for part, values in self.parts.items():
+            factor_of = scale if part != "objective" else 1.0
             for parameter, gradient in zip(values, combined[part].split([p.numel() for p in values]), strict=True):
-                parameter.grad = (gradient * scale).view_as(parameter).to(parameter.dtype)
+                parameter.grad = (gradient * factor_of).view_as(parameter).to(parameter.dtype)
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * factor
         self.optimizer.step()
         self.optimizer.zero_grad()
+        if self.own_optimizer is not None:
+            if torch.isfinite(combined["objective"]).all():  # else an overflow under fp16, which the other skips too
+                self.own_optimizer.step()
+            self.own_optimizer.zero_grad()
 
     # state ---------------------------------------------------------------------------------------------------------
     def _copy(self) -> dict[str, Tensor]:
@@ -250,7 +264,7 @@ class _Run:
     def _save(self) -> None:
         tensors = {f"now.{k}": v for k, v in learned(self.model).items()} | {f"best.{k}": v for k, v in self.best.items()}
         tensors |= {f"objective.{k}": v for k, v in self.objective.state_dict().items()}
-        tensors |= optimizer_tensors(self.optimizer) if self.optimizer is not None else {}
+        tensors |= optimizer_tensors(self.optimizer, "optimizer") | optimizer_tensors(self.own_optimizer, "own_optimizer")
         self.checkpoint.save(self.position, tensors)
 
     def _restore(self, position: Position, tensors: dict[str, Tensor]) -> None:
@@ -260,8 +274,8 @@ class _Run:
         self.position, self.best = position, under("best.")
         restore(self.model, under("now."))
         self.objective.load_state_dict(under("objective."))
-        if self.optimizer is not None:
-            restore_optimizer(self.optimizer, tensors)
+        restore_optimizer(self.optimizer, tensors, "optimizer")
+        restore_optimizer(self.own_optimizer, tensors, "own_optimizer")
 
 
 def _rank(row: dict[str, Any]) -> float:

@@ -92,6 +92,11 @@ class Examples(Dataset):
         """Labels in the order of the examples."""
         return [self.labels[i] for i in self.indices]
 
+    @property
+    def grouped(self) -> list[int] | None:
+        """Groups in the order of the examples; None where there are none."""
+        return [self.groups[i] for i in self.indices] if self.groups is not None else None
+
     def name(self, i: int) -> str:
         """What example `i` is called: its path, or its number."""
         return self.names[self.indices[i]] if self.names is not None else str(self.indices[i])

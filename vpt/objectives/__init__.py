@@ -2,5 +2,6 @@
 
 from vpt.objectives.base import Gradients, Objective
 from vpt.objectives.classification import Classification
+from vpt.objectives.fairness import FairReprogram, GapPenalty, WorstGroup
 
-__all__ = ["Classification", "Gradients", "Objective"]
+__all__ = ["Classification", "FairReprogram", "GapPenalty", "Gradients", "Objective", "WorstGroup"]

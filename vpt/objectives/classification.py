@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -17,6 +19,10 @@ class Classification(Objective):
         if not 0 <= label_smoothing < 1:
             raise TrainingError(f"Found label_smoothing={label_smoothing}; needed is a number in [0, 1).")
         self.label_smoothing = label_smoothing
+
+    def config(self) -> dict[str, Any]:
+        """The smoothing."""
+        return {"label_smoothing": self.label_smoothing}
 
     def losses(self, logits: Tensor, y: Tensor, group: Tensor | None = None) -> dict[str, Tensor]:
         """Scores `[B,C]`, labels `[B]` → {"cross_entropy"}."""
