@@ -124,3 +124,23 @@ def test_rows_without_a_picture_and_paths_to_nothing_are_bad_rows() -> None:
     assert [reason for _, reason in caught.value.bad] == [
         "nothing in this row", "/nowhere/x.png cannot be read: No such file or directory"
     ]  # fmt: skip
+
+
+def test_named_columns_and_groups_of_several() -> None:
+    more = {"blond": (datasets.ClassLabel(names=["no", "yes"]), [0, 1] * 4), "sex": (datasets.Value("string"), ["f", "m"] * 4),
+            "old": (datasets.ClassLabel(names=["young", "old"]), [0, 0, 1, 1] * 2)}  # fmt: skip
+    data = vpt.load_data({"train": pictures(**more)}, INPUTS, label="blond", group=["sex", "old"], progress=False)
+    assert data.classes == ["no", "yes"]
+    assert data.train.group_names == ["f, old", "f, young", "m, old", "m, young"]
+    with pytest.raises(DataError, match="no group column age"):
+        vpt.load_data({"train": pictures(**more)}, INPUTS, group="age", progress=False)
+
+
+def test_groups_are_numbered_alike_in_all_parts() -> None:
+    parts = {
+        k: pictures(group=(datasets.Value("string"), v)) for k, v in {"train": ["b", "c"] * 4, "test": ["a", "b"] * 4}.items()
+    }
+    data = vpt.load_data(parts, INPUTS, progress=False)
+    assert data.train.group_names == data.test.group_names == ["a", "b", "c"]
+    assert set(data.train.grouped) == {1, 2}
+    assert data.test.grouped == [0, 1] * 4

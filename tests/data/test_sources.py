@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from vpt.data.sources import Item, list_folder, list_manifest
+from vpt.data.sources import Columns, Item, list_folder, list_manifest
 from vpt.errors import DataError
 
 
@@ -85,6 +85,17 @@ def manifest(root, text, encoding="utf-8"):
 def test_manifest_with_all_columns(tmp_path):
     items = manifest(tmp_path, "path,label,group,split\na.png,cat,f,train\nsub/b.png,dog,,Validation\n")
     assert items == [Item(tmp_path / "a.png", "cat", "f", "train"), Item(tmp_path / "sub/b.png", "dog", None, "val")]
+
+
+def test_columns_by_other_names_and_groups_of_several(tmp_path):
+    touch(tmp_path, "a.png", "b.png", "c.png")
+    (tmp_path / "m.csv").write_text("path,blond,sex,age,group\na.png,yes,f,old,x\nb.png,no,m,young,x\nc.png,no,m,,x\n")
+    items = list_manifest(tmp_path / "m.csv", Columns("blond", ("sex", "age")))
+    assert [(item.label, item.group) for item in items] == [("yes", "f, old"), ("no", "m, young"), ("no", None)]
+    with pytest.raises(DataError, match=r"no group column colour \(found path, blond, sex, age, group\)"):
+        list_manifest(tmp_path / "m.csv", Columns("blond", ("sex", "colour")))
+    with pytest.raises(DataError, match=r"no column hair .*needed are path,hair"):
+        list_manifest(tmp_path / "m.csv", Columns("hair"))
 
 
 def test_manifest_with_the_least(tmp_path):

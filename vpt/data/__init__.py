@@ -14,7 +14,7 @@ from vpt.data.augment import AUGMENTS, augment
 from vpt.data.examples import Examples, Files, wrap
 from vpt.data.hub import from_hub, hub_classes, is_hub_dataset
 from vpt.data.readers import fit_image, read_sound, reader, suffixes
-from vpt.data.sources import SPLITS, Item, list_folder, list_manifest
+from vpt.data.sources import SPLITS, USUAL, Columns, Item, list_folder, list_manifest
 from vpt.data.splits import few_shot, hold_out, whole_number
 from vpt.errors import BadFilesError, DataError
 from vpt.progress import progress_bar
@@ -48,11 +48,14 @@ def load_data(
     seed: int = 0,
     skip_bad: bool = False,
     classes: Sequence[str] | None = None,
+    label: str | None = None,
+    group: str | Sequence[str] | None = None,
     progress: bool = True,
 ) -> Data:
     """Open labelled data for a backbone's `inputs`, split it, and read every file once, before any training.
 
-    classes: names of a Dataset's labels (folders and manifests name their own).
+    classes: names of a Dataset's labels (folders and manifests name their own). label, group: what these columns are called in
+    a manifest or `datasets.Dataset`, if not "label" and "group"; several group columns make a group of each combination.
     source: a folder (`class/file` or `split/class/file`) or a zip archive of one, a CSV manifest (path,label[,group][,split]), a
     torch Dataset of (input, label[, group]), a `datasets.Dataset`, or a mapping of "train" (and "val", "test") to these. A group
     is handed to objectives and metrics; it does not keep examples together when they are split. Sound is mixed to mono,
@@ -67,17 +70,19 @@ def load_data(
         raise DataError(f"Found inputs={type(inputs).__name__}; needed is what a backbone takes: load_data(…, backbone.inputs).")
     whole_number(seed=seed, **({} if shots is None else {"shots": shots}))
     skipped: list[tuple[str, str]] = []
+    columns = _columns(label, group)
     if isinstance(source, (str, Path)):
-        parts, skipped = _from_files(Path(source), inputs, skip_bad, progress)
+        parts, skipped = _from_files(Path(source), inputs, skip_bad, progress, columns=columns)
     else:
         given = {SPLITS.get(str(k), k): v for k, v in _named(source) if v is not None}
         if "train" not in given or set(given) - {"train", "val", "test"}:
             raise DataError(
                 f"Found data with parts {sorted(map(str, given))}; needed is 'train', and if wanted 'val' and 'test'."
             )
-        names = classes or hub_classes([v for v in given.values() if is_hub_dataset(v)])
-        parts = _same_numbering({k: _wrapped(v, inputs, names) for k, v in given.items()})
+        names = classes or hub_classes([v for v in given.values() if is_hub_dataset(v)], label)
+        parts = _same_numbering({k: _wrapped(v, inputs, names, columns) for k, v in given.items()})
         parts, skipped = _without_bad(parts, skip_bad, progress)
+    _same_groups(parts)
     train = parts["train"]
     _check_classes(parts)
     _check_sizes(train, 1 + ("val" not in parts) + ("val" not in parts and "test" not in parts and test_share > 0))
@@ -90,9 +95,17 @@ def load_data(
     return Data(train, parts["val"], parts.get("test"), train.classes, skipped)
 
 
-def read_parts(path: Path, inputs: Any, part: str = "test", progress: bool = True) -> Examples:
+def read_parts(
+    path: Path,
+    inputs: Any,
+    part: str = "test",
+    progress: bool = True,
+    label: str | None = None,
+    group: str | Sequence[str] | None = None,
+) -> Examples:
     """The examples of one split of a folder or manifest, or all of them where it has no splits. Raises `DataError`."""
-    parts, _ = _from_files(path, inputs, skip_bad=False, progress=progress, needed=None)
+    columns = _columns(label, group)
+    parts, _ = _from_files(path, inputs, skip_bad=False, progress=progress, needed=None, columns=columns)
     if part in parts:
         return parts[part]
     keep = getattr(parts.get("train", None), "get", None)
@@ -111,13 +124,27 @@ def _same_numbering(parts: dict[str, Examples]) -> dict[str, Examples]:
     return parts
 
 
+def _same_groups(parts: dict[str, Examples]) -> None:
+    """One numbering of the groups, by name, over parts that were read one by one."""
+    grouped = [part for part in parts.values() if part.groups is not None and part.group_names is not None]
+    names = sorted({name for part in grouped for name in part.group_names or []})
+    for part in grouped:
+        own = part.group_names or []
+        part.groups = [names.index(own[g]) if g >= 0 else g for g in part.groups or []]
+        part.group_names = names
+
+
 def _named(source: Any) -> list[tuple[Any, Any]]:
     return list(source.items()) if isinstance(source, Mapping) else [("train", source)]
 
 
-def _wrapped(source: Any, inputs: Any, classes: Sequence[str] | None) -> Examples:
+def _columns(label: str | None, group: str | Sequence[str] | None) -> Columns:
+    return Columns(label, (group,) if isinstance(group, str) else tuple(group) if group is not None else None)
+
+
+def _wrapped(source: Any, inputs: Any, classes: Sequence[str] | None, columns: Columns) -> Examples:
     if is_hub_dataset(source):
-        return from_hub(source, inputs, classes)
+        return from_hub(source, inputs, classes, columns)
     return wrap(source, classes, lambda x: _convert(x, inputs))
 
 
@@ -147,7 +174,7 @@ def _convert(x: Any, inputs: Any) -> Any:
 
 
 def _from_files(
-    path: Path, inputs: Any, skip_bad: bool, progress: bool, needed: str | None = "train"
+    path: Path, inputs: Any, skip_bad: bool, progress: bool, needed: str | None = "train", columns: Columns = USUAL
 ) -> tuple[dict[str, Examples], list[tuple[str, str]]]:
     if not path.exists():
         raise DataError(f"Found nothing at {path}; needed is a folder of classes, a zip archive of one, or a CSV manifest.")
@@ -160,7 +187,7 @@ def _from_files(
     shown = archive.shown if archive is not None else str
     manifest = archive.manifest if archive is not None else (path if path.is_file() else None)
     try:
-        items = list_manifest(manifest) if manifest is not None else list_folder(root)
+        items = list_manifest(manifest, columns) if manifest is not None else list_folder(root)
     except DataError as error:
         if archive is None:
             raise

@@ -10,6 +10,7 @@ from typing import Any
 
 from vpt.data.examples import Examples, Files
 from vpt.data.readers import decode_sound, fit_image, open_image
+from vpt.data.sources import JOIN, USUAL, Columns
 from vpt.errors import DataError
 
 LABELS = ("label", "labels", "fine_label", "class", "target")
@@ -20,19 +21,20 @@ def is_hub_dataset(source: Any) -> bool:
     return type(source).__module__.startswith("datasets.") and hasattr(source, "features")
 
 
-def from_hub(source: Any, inputs: Any, classes: Sequence[str] | None) -> Examples:
+def from_hub(source: Any, inputs: Any, classes: Sequence[str] | None, columns: Columns = USUAL) -> Examples:
     """A `datasets.Dataset` with a column of pictures or sounds and one of labels as `Examples`, with the classes' own names.
 
-    A column called "group" is taken as group. Raises `DataError` where the columns do not say what they are.
+    Raises `DataError` where the columns do not say what they are.
     """
-    source, label = _plain(source)
+    source, label = _plain(source, columns.label)
     kinds = {name: type(feature).__name__ for name, feature in source.features.items()}
     column = _input(kinds, inputs.kind)
     plain = source.cast_column(column, type(source.features[column])(decode=False))  # decoded here, so that bad ones are listed
     numbers, names = _numbered(source[label], getattr(source.features[label], "names", None) or classes)
     groups, group_names = None, None
-    if "group" in kinds:
-        groups, group_names = _numbered(source["group"], getattr(source.features["group"], "names", None))
+    if own := columns.groups(list(kinds), "The data set"):
+        named = [_named(source, name) for name in own]
+        groups, group_names = _numbered([JOIN.join(row) for row in zip(*named, strict=True)], None)
     files = Files([Path(str(i)) for i in range(len(source))], partial(_read, plain, column, inputs))
     return Examples(
         files, numbers, names, groups=groups, group_names=group_names,
@@ -51,20 +53,32 @@ def _input(kinds: dict[str, str], kind: str) -> str:
     return found[0]
 
 
-def _plain(source: Any) -> tuple[Any, str]:
+def _named(source: Any, column: str) -> list[str]:
+    """The values of a column, by name where its feature has names."""
+    numbers, names = _numbered(source[column], getattr(source.features[column], "names", None))
+    return [names[number] for number in numbers]
+
+
+def _plain(source: Any, label: str | None = None) -> tuple[Any, str]:
     """(The data set without a format that hides columns, its column of labels). Raises `DataError` where none says so."""
     if not hasattr(source, "__len__"):
         raise DataError("Found a streaming data set; needed is one with a length: load_dataset(…, streaming=False).")
     features = source.features
-    found = [n for n in LABELS if n in features] or [n for n, f in features.items() if type(f).__name__ == "ClassLabel"]
+    if label is not None and label not in features:
+        raise DataError(f"Found no column {label!r} among {', '.join(features)}.")
+    found = (
+        [label]
+        if label
+        else [n for n in LABELS if n in features] or [n for n, f in features.items() if type(f).__name__ == "ClassLabel"]
+    )
     if not found:
         raise DataError(f"Found no column of labels among {', '.join(features)}; rename it to 'label'.")
     return source.with_format(None), found[0]
 
 
-def hub_classes(sources: Sequence[Any]) -> list[str] | None:
+def hub_classes(sources: Sequence[Any], label: str | None = None) -> list[str] | None:
     """The names of all labels of several data sets that do not name them, sorted; None where one does, or there are none."""
-    columns = [_plain(source) for source in sources]
+    columns = [_plain(source, label) for source in sources]
     if not columns or any(getattr(source.features[label], "names", None) for source, label in columns):
         return None
     return [str(value) for value in _distinct([value for source, label in columns for value in source[label]])]

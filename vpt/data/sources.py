@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,31 @@ from vpt.data.readers import AUDIO_SUFFIXES, IMAGE_SUFFIXES
 from vpt.errors import DataError
 
 SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val", "test": "test"}
-REQUIRED = ("path", "label")
+JOIN = ", "  # between the names of a group of several columns
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What the columns of a table are called: of the label (None: the usual names), and of the group, one or several.
+
+    Several columns make one group of each combination that occurs. group None: the column "group", where there is one.
+    """
+
+    label: str | None = None
+    group: tuple[str, ...] | None = None
+
+    def groups(self, found: Sequence[str], where: object) -> tuple[str, ...]:
+        """The group columns among those found. Raises `DataError` for one that was named and is not there."""
+        missing = [name for name in self.group or () if name not in found]
+        if missing:
+            raise DataError(
+                f"{where} has no group column {' or '.join(missing)} (found {', '.join(map(str, found))}); name those that say "
+                "which group an example belongs to."
+            )
+        return self.group if self.group is not None else tuple(name for name in ("group",) if name in found)
+
+
+USUAL = Columns()
 
 
 @dataclass(frozen=True)
@@ -65,8 +90,9 @@ def _hidden(path: Path) -> bool:
     return path.name == "Thumbs.db" or any(part.startswith(".") for part in path.parts)
 
 
-def list_manifest(path: Path) -> list[Item]:
+def list_manifest(path: Path, names: Columns = USUAL) -> list[Item]:
     """A CSV with columns path, label and, if wanted, group and split; paths are relative to the CSV. Raises `DataError`."""
+    label = names.label or "label"
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
@@ -76,13 +102,14 @@ def list_manifest(path: Path) -> list[Item]:
         raise DataError(f"{path} is not a CSV in UTF-8: {error}") from error
     if not rows:
         raise DataError(f"{path} has no rows; needed is a header path,label[,group][,split] and a row per file.")
-    missing = [name for name in REQUIRED if name not in columns]
+    missing = [name for name in ("path", label) if name not in columns]
     if missing:
         raise DataError(
             f"{path} has no column {' or '.join(missing)} (found {', '.join(map(str, columns))}); "
-            "needed are path,label[,group][,split]."
+            f"needed are path,{label}[,group][,split]."
         )
-    items = [_item(path, number, row) for number, row in rows]
+    groups = names.groups(columns, path)
+    items = [_item(path, number, row, label, groups) for number, row in rows]
     lost = [str(item.path) for item in items if not _is_file(item.path)]
     if lost:
         raise DataError(f"{path}: {len(lost)} of {len(items)} files are not there: {', '.join(lost[:5])}.")
@@ -103,10 +130,12 @@ def _is_file(path: Path) -> bool:
         return False
 
 
-def _item(manifest: Path, number: int, row: dict[str, str | None]) -> Item:
-    path, label, group, split = ((row.get(name) or "").strip() for name in ("path", "label", "group", "split"))
+def _item(manifest: Path, number: int, row: dict[str, str | None], label_column: str, group_columns: tuple[str, ...]) -> Item:
+    path, label, split = ((row.get(name) or "").strip() for name in ("path", label_column, "split"))
+    of = [(row.get(name) or "").strip() for name in group_columns]
+    group = JOIN.join(of) if of and all(of) else None
     if not path or not label:
-        raise DataError(f"{manifest}, line {number}: empty path or label.")
+        raise DataError(f"{manifest}, line {number}: empty path or {label_column}.")
     if split and split.lower() not in SPLITS:
         raise DataError(f"{manifest}, line {number}: found split {split!r}; needed is train, val or test.")
-    return Item(manifest.parent / path, label, group or None, SPLITS[split.lower()] if split else None)
+    return Item(manifest.parent / path, label, group, SPLITS[split.lower()] if split else None)
