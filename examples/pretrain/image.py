@@ -112,16 +112,16 @@ def accuracy(model: nn.Module, images: np.ndarray, targets: Tensor) -> float:
     return right / len(images)
 
 
-def export(model: nn.Module, rows: list[list[str]], folder: Path) -> None:
+def export(
+    model: nn.Module, rows: list[list[str]], folder: Path, architecture: str, arguments: dict, about: dict[str, str]
+) -> None:
     """`config.json` and `model.safetensors` (fp16) in timm's layout. rows: (id, name) of the classes."""
     folder.mkdir(parents=True, exist_ok=True)
-    size = MODEL["img_size"]
+    size = arguments["img_size"]
     cfg = {"input_size": [3, size, size], "fixed_input_size": True, "interpolation": "bicubic", "crop_pct": 1.0, "mean": MEAN,
            "std": STD, "num_classes": len(rows), "first_conv": "patch_embed.proj", "classifier": "head"}  # fmt: skip
-    shape = f"ViT, {size} px, patch {MODEL['patch_size']}, width {model.num_features}, depth {MODEL['depth']}"
-    about = {"summary": f"{shape}, trained on {len(rows)} Tiny-ImageNet classes", "licence": "research only (see its card)"}
-    config = {"architecture": ARCHITECTURE, "num_classes": len(rows), "num_features": model.num_features,
-              "global_pool": "token", "label_names": [row[0] for row in rows], "model_args": MODEL, "pretrained_cfg": cfg,
+    config = {"architecture": architecture, "num_classes": len(rows), "num_features": model.num_features,
+              "global_pool": "token", "label_names": [row[0] for row in rows], "model_args": arguments, "pretrained_cfg": cfg,
               "label_descriptions": {row[0]: row[1] for row in rows}, "vpt": about}  # fmt: skip
     (folder / "config.json").write_text(json.dumps(config, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     save_file(half(model), folder / "model.safetensors")
@@ -168,7 +168,9 @@ def main(argv: list[str] | None = None) -> None:
     some = slice(None, None, max(1, len(held) // 2000))  # of every class
     train(accelerator, model, loss, schedule, options.out, lambda m: accuracy(m, held[some], held_targets[some]))
     if accelerator.is_main_process:
-        export(model, rows[: len(classes)], options.out / "model")
+        shape = f"ViT, {MODEL['img_size']} px, patch {MODEL['patch_size']}, width {model.num_features}, depth {MODEL['depth']}"
+        about = {"summary": f"{shape}, trained on {count} Tiny-ImageNet classes", "licence": "research only (see its card)"}
+        export(model, rows[:count], options.out / "model", ARCHITECTURE, MODEL, about)
         print(f"top-1 on {len(held)} held-out pictures: {accuracy(model.eval(), held, held_targets):.1%}")
     accelerator.end_training()
 
