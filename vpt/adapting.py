@@ -14,19 +14,17 @@ from torch import Tensor
 
 from vpt.backbones import Backbone, load_backbone
 from vpt.baselines import Baselines, measure_baselines
-from vpt.checkpoints import NAME
 from vpt.data import Data, Examples, load_data
 from vpt.data import augment as augment_batch
-from vpt.errors import PromptFileError, TrainingError, VptError
+from vpt.errors import TrainingError, VptError
 from vpt.evaluation import evaluate, scores
-from vpt.files import write_atomically
 from vpt.model import PromptedModel
 from vpt.plan import seed_for
 from vpt.probe import fit_probe
 from vpt.prompts import Prompt, parse
 from vpt.readouts import Identity, LabelMap, Linear, Readout
 from vpt.recipes import Recipe, updated
-from vpt.runs import PROMPT, count, write_run
+from vpt.runs import count, prepare_folder, write_run
 from vpt.training import History, fit
 
 SOFTER = 0.3  # the readout starts from a probe this much more strongly regularised, which leaves the prompt something to do
@@ -83,9 +81,9 @@ def adapt(
         raise TrainingError(
             f"{out} lies inside the data, {data}: the run's own files would be read as examples. Choose another out=…."
         )
-    folder = _prepare(Path(out), resume, overwrite) if out is not None else None
+    folder = prepare_folder(Path(out), resume, overwrite) if out is not None else None
     backbone = backbone if isinstance(backbone, Backbone) else load_backbone(backbone)
-    made = _make_prompt(prompt, backbone, seed)
+    made = make_prompt(prompt, backbone, seed)
     wanted = load_data(
         data,
         backbone.inputs,
@@ -96,7 +94,7 @@ def adapt(
         val_share=val_share,
         test_share=test_share,
     )
-    joined = _make_readout(readout, backbone, wanted, seed)
+    joined = make_readout(readout, backbone, wanted, seed)
     baselines = baselines or measure_baselines(backbone, wanted, seed, progress)
     recipe = updated(recipe, augment=_choose_augment(backbone, wanted, baselines) if augment == "auto" else augment)
     model = PromptedModel(backbone, made, joined)
@@ -160,42 +158,28 @@ def _choose_augment(backbone: Backbone, data: Data, baselines: Baselines) -> str
     return "flip-crop" if found >= baselines.linear_probe["val"] - FLIP_TOLERANCE else "crop"
 
 
-def _make_prompt(prompt: str | Prompt | Callable[[Backbone], Prompt], backbone: Backbone, seed: int) -> Prompt:
+def make_prompt(prompt: str | Prompt | Callable[[Backbone], Prompt], backbone: Backbone, seed: int) -> Prompt:
+    """The prompt that was asked for. Raises `PromptError`."""
     if isinstance(prompt, str):
         return parse(prompt, backbone, seed=seed)
     return prompt if isinstance(prompt, Prompt) else prompt(backbone)
 
 
-def _make_readout(readout: str | Readout, backbone: Backbone, data: Data, seed: int) -> Readout:
+def make_readout(readout: str | Readout, backbone: Backbone, data: Data, seed: int) -> Readout:
+    """The readout that was asked for, bound to the backbone. Raises `TrainingError`, `PromptError`."""
     if isinstance(readout, str):
         kind, _, how = readout.partition(":")
         if kind == "map":
             readout = LabelMap(data.classes, how or "bayes", seed=seed)
         elif readout == "identity":
-            readout = Identity(data.classes)
+            numbers = backbone.class_names is None and all(name.isdecimal() for name in data.classes)
+            readout = Identity(data.classes, [int(name) for name in data.classes] if numbers else None)
         elif readout == "linear":
             readout = Linear(backbone.out_features, data.classes)
     if not isinstance(readout, Readout):
         raise TrainingError(f"Found readout={readout!r}; needed is 'linear', 'identity', 'map:HOW' or a readout.")
     readout.bind(backbone)  # so that a misfit is said before the features are computed
     return readout
-
-
-def _prepare(folder: Path, resume: bool, overwrite: bool) -> Path:
-    """Make the folder and try to write in it, before hours are spent. Raises `TrainingError` or `PromptFileError`."""
-    if folder.exists() and not folder.is_dir():
-        raise PromptFileError(f"{folder} is a file; needed is a folder to write the run to (out=…).")
-    if (folder / PROMPT).exists() and not overwrite:
-        nothing = "; nothing is left to resume" if resume else ""
-        raise TrainingError(
-            f"{folder} already holds a finished run{nothing}. Choose another folder (out=…), or overwrite=True (--overwrite)."
-        )
-    if overwrite and not resume:
-        (folder / NAME).unlink(missing_ok=True)
-    trial = folder / ".writable"
-    write_atomically(trial, b"")
-    trial.unlink(missing_ok=True)  # another process may have been here too
-    return folder
 
 
 def _report(model: PromptedModel, data: Data, baselines: Baselines, history: History, recipe: Recipe) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from vpt.errors import VptError
+from vpt.tables import audit_tables, map_text, report_table, tradeoff_table
 
 app = typer.Typer(
     add_completion=False,
@@ -107,14 +108,99 @@ def adapt(
     except KeyboardInterrupt:
         console.print("Stopped. The same command with --resume goes on from the last checkpoint.")
         raise typer.Exit(130) from None
-    console.print(_report_table(result.metrics))
+    console.print(report_table(result.metrics))
     if result.metrics["label_map"]:
-        console.print(escape(_map_text(result.metrics["label_map"])), highlight=False)
+        console.print(escape(map_text(result.metrics["label_map"])), highlight=False)
     for path, reason in result.metrics["skipped"][:10]:
         console.print(f"[yellow]left out[/] {escape(path)}: {escape(reason)}", highlight=False)
     console.print(
         f"{escape(result.metrics['verdict'])}. Everything is in [bold]{escape(str(out))}[/] ({result.metrics['seconds']:.0f} s)."
     )
+
+
+ModelOption = Annotated[str, typer.Option(help="the classifier: a timm or Hugging Face name, a folder, or module:function")]
+Label = Annotated[str | None, typer.Option(help="column of the label, if not 'label'")]
+Group = Annotated[list[str] | None, typer.Option(help="column of the group; several make a group of each combination")]
+Positive = Annotated[str | None, typer.Option(help="of two classes, the one whose rates count (the second by name)")]
+
+
+@app.command()
+def reprogram(
+    data: Annotated[Path, typer.Argument(help="a CSV (path, a label, a group or several[, split])")],
+    model: ModelOption,
+    out: Annotated[Path, typer.Option(help="folder for the prompt file, the numbers and pictures")],
+    label: Label = None,
+    group: Group = None,
+    border: Annotated[
+        int | None, typer.Option(min=1, help="width of a learned border in pixels; short for --prompt border:W")
+    ] = None,
+    prompt: Annotated[str, typer.Option(help="any other form, as for adapt")] = "border:20",
+    method: Annotated[str, typer.Option(help="penalty (on the gap), adversary (FairReprogram) or worst (group DRO)")] = "penalty",
+    criterion: Annotated[str, typer.Option(help="eo (equalized odds) or dp (demographic parity)")] = "eo",
+    strength: Annotated[list[float] | None, typer.Option(help="how strongly; several are tried, by default five")] = None,
+    budget: Annotated[float, typer.Option(help="accuracy on validation that may be lost, in [0,1]")] = 0.01,
+    bound: Annotated[float | None, typer.Option(help="instead of a budget: the gap on validation that is allowed")] = None,
+    positive: Positive = None,
+    seed: int = 0,
+    epochs: Annotated[int | None, typer.Option(min=1)] = None,
+    lr: Annotated[float | None, typer.Option(help="peak learning rate of the prompt")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1)] = None,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="go on without files that cannot be used")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="go on where a run in this folder was stopped")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace a finished run in this folder")] = False,
+) -> None:
+    """Make a biased classifier fairer without touching it: learn a border, and choose on the trade-off."""
+    from vpt.reprogramming import reprogram as run_reprogram
+
+    settings: dict[str, Any] = {k: v for k, v in {"epochs": epochs, "lr": lr, "batch_size": batch_size}.items() if v is not None}
+    result = run_reprogram(
+        data, _classifier(model), f"border:{border}" if border else prompt, label=label, group=group or None, method=method,
+        criterion=criterion, strengths=strength or None, budget=budget, bound=bound, positive=positive, out=out, seed=seed,
+        skip_bad=skip_bad, resume=resume, overwrite=overwrite, say=lambda text: console.print(f"[dim]{escape(text)}[/]"),
+        command=shlex.join(["vpt", *sys.argv[1:]]), **settings,
+    )  # fmt: skip
+    report = result.report
+    console.print(tradeoff_table(report))
+    if report["warning"]:
+        console.print(f"[yellow]Careful:[/] {escape(report['warning'])}.", highlight=False)
+    console.print(f"Chosen: {escape(report['rule'])}.\n{escape(report['verdict'][0].upper() + report['verdict'][1:])}.")
+    console.print(f"Prompt file, numbers and pictures are in [bold]{escape(str(out))}[/] ({report['seconds']:.0f} s).")
+
+
+@app.command()
+def audit(
+    data: Annotated[
+        Path, typer.Argument(help="a CSV (path, a label, a group or several[, split]); its test split, else all of it")
+    ],
+    model: Annotated[str | None, typer.Option(help="as for reprogram; not needed where the run's file names it")] = None,
+    prompt: Annotated[Path | None, typer.Option(help="a run's folder or prompt file, to audit the model with it")] = None,
+    label: Label = None,
+    group: Group = None,
+    positive: Positive = None,
+    as_json: AsJson = False,
+) -> None:
+    """How a classifier, with a prompt or without, serves each group, with 95 % intervals."""
+    from vpt.errors import BackboneError
+    from vpt.reprogramming import audit as run_audit
+    from vpt.runs import open_run
+
+    if model is None and prompt is None:
+        raise BackboneError("Found neither --model nor --prompt; needed is a classifier to audit.")
+    classifier: Any = _classifier(model) if model is not None else None
+    found = run_audit(data, open_run(prompt, classifier) if prompt is not None else classifier, label=label, group=group or None,
+                      positive=positive)  # fmt: skip
+    if as_json:
+        typer.echo(json.dumps(found))
+        return
+    for table in audit_tables(found):
+        console.print(table)
+    for label_name, name in found["empty"]:
+        console.print(f"[yellow]No examples[/] of label {escape(label_name)} in group {escape(name)}: its rates are left out.")
+    if found["small"]:
+        small = "; ".join(f"{label_name}, {name}" for label_name, name in found["small"])
+        console.print(f"[yellow]Few examples[/] (their rates say little): {escape(small)}.", highlight=False)
+    if found["warning"]:
+        console.print(f"[yellow]Careful:[/] {escape(found['warning'])}.", highlight=False)
 
 
 @app.command()
@@ -180,7 +266,7 @@ def inspect(run: Run, as_json: AsJson = False) -> None:
         "backbone": f"{header['backbone']['identity']['source']} ({header['backbone']['model']}{tower})",
         "weights": f"SHA-256 {header['backbone']['fingerprint'][:16]}…",
         "classes": ", ".join((header["classes"] or ["not named"])[:12]),
-        "label map": _map_text(found["label_map"]) if found["label_map"] else "none (not made from the model's own classes)",
+        "label map": map_text(found["label_map"]) if found["label_map"] else "none (not made from the model's own classes)",
         "scores": json.dumps(header["scores"], indent=1),
         "pictures": "\n".join(found["pictures"]) or "none (nothing in pixel space)",
     }
@@ -213,17 +299,24 @@ def _open(source: str | None, **options: Any) -> Any:
     return load_backbone(source, **options) if source is not None else None
 
 
-def _map_text(mapping: dict[str, list[tuple[str, float]]]) -> str:
-    """Each class with the source classes that stand for it."""
-    rows = [f"{name}: {', '.join(f'{source} {weight:.0%}' for source, weight in found)}" for name, found in mapping.items()]
-    return "\n".join([*rows[:20], *([f"and {len(rows) - 20} more"] if len(rows) > 20 else [])])
+def _classifier(source: str) -> Any:
+    """A model by name or folder, or made by `module:function` of the user's own, in the current folder or installed."""
+    import importlib
 
+    from vpt.backbones import Backbone, load_backbone
+    from vpt.errors import BackboneError
 
-def _report_table(report: dict[str, Any]) -> Table:
-    table = Table("method", "validation", "test", "parameters", title=escape(report["prompt"]))
-    for name, values in report["baselines"].items():
-        test = f"{values['test']:.1%}" if "test" in values else "–"
-        table.add_row(name.replace("_", " "), f"{values['val']:.1%}", test, "–")
-    test = f"{report['test_accuracy']:.1%}" if report["test_accuracy"] is not None else "–"
-    table.add_row("prompt", f"{report['val_accuracy']:.1%}", test, f"{sum(report['parameters_trained'].values()):,}")
-    return table
+    module, _, function = source.partition(":")
+    if not function or module in ("vpt", "hf-hub", "hf_hub") or Path(source).exists():
+        return load_backbone(source)
+    sys.path.insert(0, "")
+    try:
+        made = getattr(importlib.import_module(module), function)()
+    except (ImportError, AttributeError, TypeError) as error:
+        raise BackboneError(
+            f"{source!r} could not be called: {error}. Needed is module:function, a function without arguments that gives a "
+            "module, or a backbone: vpt.load_backbone(module, inputs=vpt.Images(…))."
+        ) from error
+    finally:
+        sys.path.remove("")
+    return made if isinstance(made, Backbone) else load_backbone(made)

@@ -93,3 +93,40 @@ def curves(rows: Sequence[dict[str, Any]], best: int, baselines: dict[str, float
         axes.spines[["top", "right"]].set_visible(False)
     figure.suptitle(title, color=INK, fontsize=10)
     return _png(figure)
+
+
+def group_bars(before: dict[str, Any], after: dict[str, Any], title: str) -> bytes:
+    """Accuracy of every label × group cell without (grey) and with the prompt, from two audits; what is empty is left out."""
+    cells = [(f"{label}\n{group}", label, group) for label, row in before["cells"].items() for group in row]
+    figure = _figure(max(5.0, 1.1 * len(cells) + 1.5), 3.4)
+    axes = figure.add_subplot()
+    for shift, audit, colour, name in ((-0.2, before, SOFT, "before"), (0.2, after, GOOD, "after")):
+        found = [(i, audit["cells"].get(label, {}).get(group, {}).get("accuracy")) for i, (_, label, group) in enumerate(cells)]
+        known = [(i + shift, value) for i, value in found if value is not None]
+        bars = axes.bar([i for i, _ in known], [value for _, value in known], 0.38, color=colour, label=name)
+        axes.bar_label(bars, fmt=lambda v: f"{v:.0%}", fontsize=7, color=INK)
+    axes.set_xticks(range(len(cells)), [name for name, _, _ in cells], fontsize=8)
+    axes.set(ylabel="accuracy", xlim=(-0.6, len(cells) - 0.4), ylim=(0, 1.25), yticks=[0, 0.25, 0.5, 0.75, 1])
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(fontsize=8, frameon=False, ncols=2, loc="upper right")
+    axes.set_title(title, color=INK, fontsize=9)
+    return _png(figure)
+
+
+def tradeoff(
+    points: Sequence[tuple[str, float, float]], marks: dict[str, tuple[float, float]], chosen: int, x_label: str, title: str
+) -> bytes:
+    """Accuracy against a gap. points: (name, gap, accuracy) along the strengths; marks: others beside them, by name."""
+    figure = _figure(6, 4)
+    axes = figure.add_subplot()
+    axes.plot([p[1] for p in points], [p[2] for p in points], color=SOFT, marker="o", ms=5, lw=1, label="prompts, by strength")
+    for name, x, y in points:
+        axes.annotate(name, (x, y), xytext=(4, 5), textcoords="offset points", fontsize=7, color=INK)
+    axes.plot(*points[chosen][1:], "o", ms=11, mfc="none", mec=GOOD, mew=2, label="chosen on validation")
+    for (name, (x, y)), marker in zip(marks.items(), cycle("sD^v"), strict=False):
+        axes.plot(x, y, marker, color=INK, ms=7, label=name)
+    axes.set(xlabel=x_label, ylabel="accuracy")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(fontsize=7, frameon=False)
+    axes.set_title(title, color=INK, fontsize=9)
+    return _png(figure)

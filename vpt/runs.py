@@ -14,7 +14,7 @@ from vpt.checkpoints import NAME
 from vpt.data import read_parts
 from vpt.data.examples import Examples, Files
 from vpt.data.readers import reader
-from vpt.errors import BadFilesError, DataError, PromptFileError
+from vpt.errors import BadFilesError, DataError, PromptFileError, TrainingError
 from vpt.evaluation import evaluate, scores
 from vpt.files import load, read, rebuild, save, write_atomically
 from vpt.model import PromptedModel
@@ -24,6 +24,23 @@ from vpt.readouts import LabelMap
 PROMPT, METRICS, CURVES = "prompt.vpt", "metrics.json", "curves.png"
 
 
+def prepare_folder(folder: Path, resume: bool, overwrite: bool) -> Path:
+    """Make the folder and try to write in it, before hours are spent. Raises `TrainingError` or `PromptFileError`."""
+    if folder.exists() and not folder.is_dir():
+        raise PromptFileError(f"{folder} is a file; needed is a folder to write the run to (out=…).")
+    if (folder / PROMPT).exists() and not overwrite:
+        nothing = "; nothing is left to resume" if resume else ""
+        raise TrainingError(
+            f"{folder} already holds a finished run{nothing}. Choose another folder (out=…), or overwrite=True (--overwrite)."
+        )
+    if overwrite and not resume:
+        (folder / NAME).unlink(missing_ok=True)
+    trial = folder / ".writable"
+    write_atomically(trial, b"")
+    trial.unlink(missing_ok=True)  # another process may have been here too
+    return folder
+
+
 def write_run(folder: Path, model: PromptedModel, report: dict[str, Any], rows: list[dict[str, Any]], val: Examples) -> Path:
     """A run's folder: pictures first, then metrics, then the prompt file, whose path is returned; the checkpoint goes last.
 
@@ -31,7 +48,7 @@ def write_run(folder: Path, model: PromptedModel, report: dict[str, Any], rows: 
     """
     baselines = {name.replace("_", " "): values["val"] for name, values in report["baselines"].items()}
     write_atomically(folder / CURVES, pictures.curves(rows, report["best_epoch"], baselines, report["prompt"]))
-    _draw_pixels(model, val, folder)
+    draw_pixels(model, val, folder)
     write_atomically(folder / METRICS, json.dumps(report, indent=2).encode())
     kept = {name: report[name] for name in ("test_accuracy", "test_n", "val_accuracy", "val_n", "baselines", "verdict")}
     trained_on = {"examples": report["train_n"], "seed": report["seed"], "recipe": report["recipe"]}
@@ -40,7 +57,7 @@ def write_run(folder: Path, model: PromptedModel, report: dict[str, Any], rows: 
     return file
 
 
-def _draw_pixels(model: PromptedModel, val: Examples, folder: Path) -> None:
+def draw_pixels(model: PromptedModel, val: Examples, folder: Path) -> None:
     """Each border or patch alone, and, for images, six validation images with all of them."""
     found = pixel_prompts(model.prompt)
     for part in found:

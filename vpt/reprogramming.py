@@ -1,0 +1,194 @@
+"""The short form for fairness: from a biased model and a table with groups to a learned border, its trade-off and its report."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+
+from vpt import pictures
+from vpt.adapting import make_prompt, make_readout
+from vpt.backbones import Backbone, load_backbone
+from vpt.data import Data, Examples, load_data, read_parts
+from vpt.errors import VptError
+from vpt.files import restore, save, write_atomically
+from vpt.frontier import GAP, Frontier, Point, audit_model, frontier, shortcut_only
+from vpt.group_metrics import TITLES
+from vpt.model import PromptedModel
+from vpt.prompts import Prompt
+from vpt.readouts import Readout
+from vpt.recipes import Recipe, updated
+from vpt.runs import METRICS, PROMPT, count, draw_pixels, prepare_folder
+
+POINTS, BARS, TRADEOFF = "points", "groups.png", "frontier.png"
+
+
+@dataclass
+class Reprogrammed:
+    """What `reprogram` made: the model with the chosen prompt, the whole trade-off, its numbers, and its files if written."""
+
+    model: PromptedModel
+    frontier: Frontier
+    report: dict[str, Any]
+    folder: Path | None = None
+    file: Path | None = None
+
+
+def reprogram(
+    data: Any,
+    model: str | Path | Backbone | torch.nn.Module,
+    prompt: str | Prompt | Callable[[Backbone], Prompt] = "border:20",
+    *,
+    label: str | None = None,
+    group: str | Sequence[str] | None = None,
+    method: str = "penalty",
+    criterion: str = "eo",
+    strengths: Sequence[float] | None = None,
+    budget: float = 0.01,
+    bound: float | None = None,
+    positive: str | None = None,
+    readout: str | Readout = "identity",
+    out: str | Path | None = None,
+    seed: int = 0,
+    val_share: float = 0.3,
+    test_share: float = 0.2,
+    skip_bad: bool = False,
+    recipe: Recipe | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: bool = True,
+    say: Callable[[str], None] = lambda text: None,
+    command: str | None = None,
+    **settings: Any,
+) -> Reprogrammed:
+    """Learn a prompt that makes a frozen classifier err alike between groups, at little loss of accuracy.
+
+    data: as for `vpt.load_data`, with a group for every example (several group columns: their combinations). model: a classifier
+    as for `vpt.load_backbone`. prompt: as for `vpt.adapt`; a border leaves the model's input form as it is. readout: "identity",
+    the model's own classes, matched by name (by number where it names none). method, criterion, strengths, budget, bound: as for
+    `vpt.frontier`. out: a folder for the prompt file, the numbers and pictures. Raises a `VptError` that says what to do, before
+    training wherever that can be known.
+    """
+    started = time.monotonic()
+    recipe = updated(recipe or Recipe(), seed=seed, **settings)
+    folder = prepare_folder(Path(out), resume, overwrite) if out is not None else None
+    backbone = model if isinstance(model, Backbone) else load_backbone(model)
+    made = make_prompt(prompt, backbone, seed)
+    wanted = load_data(data, backbone.inputs, label=label, group=group, seed=seed, skip_bad=skip_bad, progress=progress,
+                       val_share=val_share, test_share=test_share)  # fmt: skip
+    prompted = PromptedModel(backbone, made, make_readout(readout, backbone, wanted, seed))
+    try:
+        found = frontier(prompted, wanted.train, wanted.val, wanted.test, method=method, criterion=criterion, strengths=strengths,
+                         budget=budget, bound=bound, positive=positive, recipe=recipe,
+                         out=folder / POINTS if folder is not None else None, resume=resume,
+                         progress=progress, say=say)  # fmt: skip
+    except VptError:
+        prompted.close()
+        raise
+    report = _report(prompted, found) | {
+        "method": method, "budget": budget, "bound": bound, "seed": seed, "recipe": asdict(recipe), "train_n": len(wanted.train),
+        "skipped": wanted.skipped, "seconds": round(time.monotonic() - started, 1), "command": command,
+    }  # fmt: skip
+    result = Reprogrammed(prompted, found, report, folder)
+    if folder is not None and Accelerator().is_main_process:
+        result.file = _write(folder, prompted, found, report, wanted.val)
+    return result
+
+
+def audit(
+    data: Any,
+    model: str | Path | Backbone | torch.nn.Module | PromptedModel,
+    *,
+    label: str | None = None,
+    group: str | Sequence[str] | None = None,
+    positive: str | None = None,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """How a classifier, with a prompt or without, serves each group: `vpt.group_metrics.audit` on the test split (or all).
+
+    A "warning" is added where the model seems to know the group only. Raises `DataError`.
+    """
+    if isinstance(model, PromptedModel):
+        backbone = model.backbone
+    else:
+        backbone = model if isinstance(model, Backbone) else load_backbone(model)
+    if isinstance(data, (str, Path)):
+        examples = read_parts(Path(data), backbone.inputs, label=label, group=group, progress=progress)
+    elif isinstance(data, Examples):
+        examples = data
+    else:
+        wanted = load_data(data, backbone.inputs, label=label, group=group, progress=progress, test_share=0)
+        examples = wanted.test or wanted.train
+    if isinstance(model, PromptedModel):
+        found = audit_model(model, examples, positive, progress)
+    else:
+        bare = make_readout("identity", backbone, Data(examples, examples, None, examples.classes, []), 0)
+        with PromptedModel(backbone, None, bare) as own:
+            found = audit_model(own, examples, positive, progress)
+    return found | {"warning": shortcut_only(found, 1 / len(found["cells"]))}
+
+
+def _report(model: PromptedModel, found: Frontier) -> dict[str, Any]:
+    """Everything in plain values: the bare model, every point, the choice and its verdict."""
+    part, gap = ("test" if found.base.test is not None else "val"), GAP[found.criterion]
+    accuracy = [100 * point.value("accuracy", part) for point in (found.base, found.chosen)]
+    gaps = [point.value(gap, part) for point in (found.base, found.chosen)]
+    worst = [100 * point.value("worst_group_accuracy", part) for point in (found.base, found.chosen)]
+    return {
+        "verdict": f"on {'test' if part == 'test' else 'validation'}, {gap.replace('_', ' ')} {gaps[0]:.3f} → {gaps[1]:.3f}, "
+        f"worst group {worst[0]:.1f} → {worst[1]:.1f} %, accuracy {accuracy[0]:.1f} → {accuracy[1]:.1f} %",
+        "rule": found.rule,
+        "chosen": found.chosen.strength,
+        "criterion": found.criterion,
+        "gap": gap,
+        "warning": shortcut_only(found.base.val, 1 / len(found.base.val["cells"])),
+        "base": _plain(found.base),
+        "points": [_plain(point) for point in found.points],
+        "thresholds": _plain(found.thresholds) if found.thresholds is not None else None,
+        "prompt": model.prompt.describe(),
+        "parameters_trained": {"prompt": count(model.prompt), "readout": count(model.readout) if model.readout.trainable else 0},
+        "backbone": model.backbone.identity,
+        "classes": model.classes,
+    }
+
+
+def _plain(point: Point) -> dict[str, Any]:
+    return {"strength": point.strength, "note": point.note, "val": point.val, "test": point.test}
+
+
+def _write(folder: Path, model: PromptedModel, found: Frontier, report: dict[str, Any], val: Any) -> Path:
+    """Pictures first, then every point's prompt file, the numbers, and last the chosen prompt, whose path is returned."""
+    part, gap = ("test" if found.base.test is not None else "val"), GAP[found.criterion]
+    on = f"{getattr(found.base, part)['n']} {'test' if part == 'test' else 'validation'} examples"
+    before, after = getattr(found.base, part), getattr(found.chosen, part)
+    title = f"{model.prompt.describe()}; strength {found.chosen.strength:g}, on {on}"
+    write_atomically(folder / BARS, pictures.group_bars(before, after, title))
+    at = lambda point: (point.value(gap, part), point.value("accuracy", part))  # noqa: E731
+    marks = {"bare model": at(found.base)}
+    if found.thresholds is not None:
+        marks["thresholds by group (needs the group)"] = at(found.thresholds)
+    points = [(f"{point.strength:g}", *at(point)) for point in found.points]
+    drawn = pictures.tradeoff(points, marks, found.points.index(found.chosen), f"{TITLES[gap]}, on {on}", report["prompt"])
+    write_atomically(folder / TRADEOFF, drawn)
+    draw_pixels(model, val, folder)
+    (folder / POINTS).mkdir(exist_ok=True)
+    facts: dict[str, Any] = {"trained_on": {"examples": report["train_n"], "seed": report["seed"], "recipe": report["recipe"]}}
+    for point in found.points:
+        restore(model, point.learned or {})
+        save(folder / POINTS / f"strength-{point.strength:g}.vpt", model, scores=_kept(point), **facts)
+        shutil.rmtree(folder / POINTS / f"strength-{point.strength:g}", ignore_errors=True)  # its checkpoint
+    restore(model, found.chosen.learned or {})
+    write_atomically(folder / METRICS, json.dumps(report, indent=1).encode())
+    return save(folder / PROMPT, model, scores=_kept(found.chosen), **facts)
+
+
+def _kept(point: Point) -> dict[str, Any]:
+    """The numbers that travel with a prompt file."""
+    return {name: part["metrics"] for name, part in (("val", point.val), ("test", point.test)) if part is not None}

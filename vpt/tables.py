@@ -1,0 +1,64 @@
+"""What numbers look like in a terminal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from vpt.group_metrics import TITLES
+
+
+def tradeoff_table(report: dict[str, Any]) -> Table:
+    """The bare model, every strength, and thresholds by group, on test (or validation) examples."""
+    part = "test" if report["base"]["test"] else "val"
+    gap = report["gap"]
+    names = ["accuracy", "balanced_accuracy", "worst_group_accuracy", gap]
+    n = report["base"][part]["n"]
+    table = Table("strength", "accuracy", "group-balanced", "worst group", gap.replace("_", " "), title=escape(report["prompt"]),
+                  caption=f"{n} {'test' if part == 'test' else 'validation'} examples; 95 % intervals")  # fmt: skip
+    rows = [("bare model", report["base"])]
+    rows += [(f"{p['strength']:g}" + (" ← chosen" if p["strength"] == report["chosen"] else ""), p) for p in report["points"]]
+    rows += [("thresholds by group", report["thresholds"])] if report["thresholds"] else []
+    for name, point in rows:
+        table.add_row(name, *(_interval(point[part]["metrics"][metric], metric.endswith("accuracy")) for metric in names))
+    return table
+
+
+def _interval(found: dict[str, Any], percent: bool) -> str:
+    if found["value"] is None:
+        return "–"
+    show = (lambda v: f"{100 * v:.1f}") if percent else (lambda v: f"{v:.3f}")
+    return f"{show(found['value'])} [dim]({show(found['low'])}–{show(found['high'])})[/]"
+
+
+def audit_tables(found: dict[str, Any]) -> list[Table]:
+    """The metrics with their intervals, and accuracy by label and group."""
+    numbers = Table("metric", "value (95 % interval)", title=f"{found['n']} examples")
+    for name, title in TITLES.items():
+        numbers.add_row(title, _interval(found["metrics"][name], name.endswith("accuracy")))
+    groups = list(found["per_group"])
+    cells = Table("accuracy", *(escape(name) for name in groups), title="by label and group")
+    for label, row in found["cells"].items():
+        shown = [row[name] for name in groups]
+        cells.add_row(escape(label), *(f"{c['accuracy']:.1%} [dim]of {c['n']}[/]" if c["n"] else "–" for c in shown))
+    cells.add_row("all", *(f"{found['per_group'][g]['accuracy']:.1%} [dim]of {found['per_group'][g]['n']}[/]" for g in groups))
+    return [numbers, cells]
+
+
+def map_text(mapping: dict[str, list[tuple[str, float]]]) -> str:
+    """Each class with the source classes that stand for it."""
+    rows = [f"{name}: {', '.join(f'{source} {weight:.0%}' for source, weight in found)}" for name, found in mapping.items()]
+    return "\n".join([*rows[:20], *([f"and {len(rows) - 20} more"] if len(rows) > 20 else [])])
+
+
+def report_table(report: dict[str, Any]) -> Table:
+    """Baselines and prompt of `vpt adapt`."""
+    table = Table("method", "validation", "test", "parameters", title=escape(report["prompt"]))
+    for name, values in report["baselines"].items():
+        test = f"{values['test']:.1%}" if "test" in values else "–"
+        table.add_row(name.replace("_", " "), f"{values['val']:.1%}", test, "–")
+    test = f"{report['test_accuracy']:.1%}" if report["test_accuracy"] is not None else "–"
+    table.add_row("prompt", f"{report['val_accuracy']:.1%}", test, f"{sum(report['parameters_trained'].values()):,}")
+    return table
