@@ -6,10 +6,11 @@ import sys
 from pathlib import Path
 
 import torch
-from families import open_tiny
+from families import make, open_tiny
 
 import vpt
 from vpt.data import Examples
+from vpt.probe import fit_probe
 
 OBJECTIVES = {
     "plain": vpt.Classification,
@@ -46,6 +47,32 @@ def tiny_model(form: str = "deep", dropout: float = 0.0, readout: str = "linear"
     linear = vpt.Linear(backbone.out_features, names)
     torch.nn.init.normal_(linear.weight, std=0.1)
     return vpt.PromptedModel(backbone, prompt, linear)
+
+
+def planted(count: int, seed: int) -> Examples:
+    """The label is whether red is bright, with noise; the group whether blue is; they agree in 85 of 100."""
+    generator = torch.Generator().manual_seed(seed)
+    y = torch.arange(count) % 2
+    z = torch.where(torch.rand(count, generator=generator) < 0.85, y, 1 - y)
+    x = torch.rand(count, 3, 32, 32, generator=generator) * 0.4
+    x[:, 0] += (0.2 * y + 0.1 * torch.randn(count, generator=generator))[:, None, None]
+    x[:, 2] += 0.4 * z[:, None, None]
+    return Examples(
+        list(x.clamp(0, 1)).__getitem__, y.tolist(), ["dull", "red"], groups=z.tolist(), group_names=["plain", "blue"]
+    )
+
+
+def planted_model() -> torch.nn.Module:
+    """A tiny ViT, frozen as it is, whose head was fitted to `planted` examples: it errs by group, and knows the label too."""
+    model = make("timm ViT")
+    model.reset_classifier(0)
+    backbone, train = vpt.load_backbone(model), planted(200, 0)
+    features = torch.cat([backbone.features(train[i][0][None]) for i in range(len(train))]).detach()
+    probe = fit_probe(features, torch.tensor(train.targets), train.classes, strength=0.1)[0]
+    bare = backbone.release()
+    bare.reset_classifier(2)
+    bare.head.load_state_dict(probe.state_dict())
+    return bare
 
 
 AUGMENT = "none"  # drawn per process, so it is off where two processes are compared with one

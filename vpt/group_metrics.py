@@ -167,5 +167,5 @@ def _mean(x: np.ndarray, axis: int) -> np.ndarray:
 def _interval(value: float, drawn: np.ndarray, tails: list[float]) -> dict[str, float | None]:
     """A value between its percentiles; None for what cannot be said."""
     known = drawn[~np.isnan(drawn)]
-    low, high = np.percentile(known, tails) if len(known) else (None, None)
+    low, high = np.percentile(known, tails).tolist() if len(known) else (None, None)
     return {"value": None if np.isnan(value) else value, "low": low, "high": high}

@@ -18,10 +18,12 @@ from vpt.adapting import make_prompt, make_readout
 from vpt.backbones import Backbone, load_backbone
 from vpt.data import Data, Examples, load_data, read_parts
 from vpt.errors import VptError
+from vpt.evaluation import scores
 from vpt.files import restore, save, write_atomically
 from vpt.frontier import GAP, Frontier, Point, audit_model, frontier, shortcut_only
 from vpt.group_metrics import TITLES
 from vpt.model import PromptedModel
+from vpt.probe import fit_probe
 from vpt.prompts import Prompt
 from vpt.readouts import Readout
 from vpt.recipes import Recipe, updated
@@ -85,6 +87,10 @@ def reprogram(
                        val_share=val_share, test_share=test_share)  # fmt: skip
     prompted = PromptedModel(backbone, made, make_readout(readout, backbone, wanted, seed))
     try:
+        if readout == "linear":
+            with prompted.prompts_off():
+                features = scores(prompted, wanted.train, outputs=True, progress=progress, what="features")
+            prompted.readout.load_state_dict(fit_probe(*features, classes=wanted.classes, seed=seed)[0].state_dict())
         found = frontier(prompted, wanted.train, wanted.val, wanted.test, method=method, criterion=criterion, strengths=strengths,
                          budget=budget, bound=bound, positive=positive, recipe=recipe,
                          out=folder / POINTS if folder is not None else None, resume=resume,

@@ -6,8 +6,7 @@ import copy
 
 import pytest
 import torch
-from families import open_tiny
-from tasks import SETTINGS, colours, tiny_model
+from tasks import SETTINGS, colours, planted, planted_model, tiny_model
 from torch.nn import functional as F
 
 import vpt
@@ -17,7 +16,6 @@ from vpt.evaluation import scores
 from vpt.group_metrics import count_table, rates
 from vpt.objectives.fairness import projected
 from vpt.plan import batches, schedule
-from vpt.probe import fit_probe
 
 Y, Z = torch.tensor([0, 0, 0, 1, 1, 1, 2, 2, 2, 0, 1, 2]), torch.tensor([0, 1, 1, 0, 0, 1, 0, 1, 1, 0, 1, 0])
 CLASSES, GROUPS = ["a", "b", "c"], ["m", "w"]
@@ -137,19 +135,6 @@ def test_the_worst_cell_gains_weight() -> None:
 
 
 # what it is for -------------------------------------------------------------------------------------------------------
-def planted(count: int, seed: int) -> Examples:
-    """The label is whether red is bright, with noise; the group whether blue is; they agree in 85 of 100."""
-    generator = torch.Generator().manual_seed(seed)
-    y = torch.arange(count) % 2
-    z = torch.where(torch.rand(count, generator=generator) < 0.85, y, 1 - y)
-    x = torch.rand(count, 3, 32, 32, generator=generator) * 0.4
-    x[:, 0] += (0.2 * y + 0.1 * torch.randn(count, generator=generator))[:, None, None]
-    x[:, 2] += 0.4 * z[:, None, None]
-    return Examples(
-        list(x.clamp(0, 1)).__getitem__, y.tolist(), ["dull", "red"], groups=z.tolist(), group_names=["plain", "blue"]
-    )
-
-
 def gap(model: vpt.PromptedModel, data: Examples) -> float:
     logits, y = scores(model, data)
     return float(rates(count_table(y, logits.argmax(1), data.groups, 2, 2))["average_odds_difference"])
@@ -158,12 +143,10 @@ def gap(model: vpt.PromptedModel, data: Examples) -> float:
 @pytest.mark.parametrize("objective", [vpt.FairReprogram(0.5), vpt.GapPenalty(5.0), vpt.WorstGroup(0.3)])
 def test_a_pattern_takes_off_some_of_the_gap(objective) -> None:
     train, test = planted(200, 0), planted(200, 1)
-    backbone = open_tiny("timm ViT")
-    with vpt.PromptedModel(backbone, None, vpt.Linear(backbone.out_features, train.classes)) as bare:
-        probe = fit_probe(*scores(bare, train, outputs=True), train.classes, strength=0.1)[0]
-    with vpt.PromptedModel(backbone, None, probe) as bare:
+    backbone = vpt.load_backbone(planted_model())
+    with vpt.PromptedModel(backbone, None, vpt.Identity()) as bare:
         before = gap(bare, test)
-    model = vpt.PromptedModel(backbone, vpt.Full.like(backbone), probe)
+    model = vpt.PromptedModel(backbone, vpt.Full.like(backbone), vpt.Identity())
     vpt.fit(model, train, objective=objective, epochs=8, lr=0.003, readout_lr=0.0, progress=False)
     assert before > 0.3
     assert gap(model, test) < 0.9 * before

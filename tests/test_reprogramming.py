@@ -1,0 +1,126 @@
+"""From a table with groups to a run's folder: its files, its numbers, its errors; and the audit of a model or a run."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from tasks import planted, planted_model
+
+import vpt
+from vpt.data import Data
+from vpt.errors import DataError, PromptError, TrainingError
+from vpt.reprogramming import audit, reprogram
+
+QUICK = {"epochs": 2, "lr": 0.003, "strengths": [5.0], "progress": False}
+
+
+def backbone(names: tuple[str, str] | None = ("dull", "red")) -> vpt.Backbone:
+    return vpt.load_backbone(planted_model(), classes=names)
+
+
+def table(folder: Path, count: int = 60, names: tuple[str, str] = ("dull", "red")) -> Path:
+    """Planted pictures as files, with a CSV that calls its columns other than usual."""
+    data = planted(count, 0)
+    folder.mkdir()
+    with (folder / "table.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "look", "sky", "day"])
+        for i in range(count):
+            x, y, z = data[i]
+            Image.fromarray((x.permute(1, 2, 0) * 255).byte().numpy()).save(folder / f"{i}.png")
+            writer.writerow([f"{i}.png", names[y], data.group_names[z], "odd" if i % 3 else "even"])
+    return folder / "table.csv"
+
+
+def test_a_run_from_a_table(tmp_path: Path) -> None:
+    data, out = table(tmp_path / "data"), tmp_path / "run"
+    said: list[str] = []
+    result = reprogram(data, backbone(), "border:4", label="look", group="sky", out=out, say=said.append, **QUICK)
+    assert said[:2] == ["accuracy alone", "strength 5"]
+    wanted = {"prompt.vpt", "metrics.json", "border.png", "reprogrammed.png", "groups.png", "frontier.png", "points"}
+    assert {p.name for p in out.iterdir()} == wanted
+    assert {p.name for p in (out / "points").iterdir()} == {"strength-0.vpt", "strength-5.vpt"}
+    report = json.loads((out / "metrics.json").read_text())
+    assert report == json.loads(json.dumps(result.report))
+    assert report["chosen"] == result.frontier.chosen.strength
+    assert report["base"]["test"]["per_group"].keys() == {"plain", "blue"}
+    result.model.close()
+    # every point's file brings back what was reported of it
+    test = vpt.load_data(data, result.model.backbone.inputs, label="look", group="sky", val_share=0.3, progress=False).test
+    for point in report["points"]:
+        again = vpt.load(out / "points" / f"strength-{point['strength']:g}.vpt", backbone())
+        assert audit(test, again, progress=False)["metrics"] == point["test"]["metrics"]
+    assert audit(test, backbone(), progress=False)["metrics"] == report["base"]["test"]["metrics"]
+    chosen = vpt.load(result.file, backbone())
+    assert chosen.prompt.describe() == report["prompt"]
+    with pytest.raises(TrainingError, match="already holds a finished run"):
+        reprogram(data, backbone(), "border:4", label="look", group="sky", out=out, **QUICK)
+
+
+def test_numbers_are_those_of_the_model_that_is_given_back() -> None:
+    data = Data(planted(60, 0), planted(60, 2), planted(100, 1), ["dull", "red"], [])
+    result = reprogram(data, backbone(), "full", **QUICK)
+    found = audit(data.test, result.model, progress=False)
+    assert {k: v for k, v in found.items() if k != "warning"} == result.frontier.chosen.test
+    bare = result.model.backbone
+    result.model.close()
+    assert audit(data.test, bare, progress=False)["metrics"] == result.frontier.base.test["metrics"]
+
+
+def test_groups_of_two_columns(tmp_path: Path) -> None:
+    found = audit(table(tmp_path / "data"), backbone(), label="look", group=["sky", "day"], progress=False)
+    assert list(found["per_group"]) == ["blue, even", "blue, odd", "plain, even", "plain, odd"]
+    assert found["small"]
+
+
+def test_labels_are_matched_by_name_or_where_there_is_none_by_number(tmp_path: Path) -> None:
+    named = audit(table(tmp_path / "a"), backbone(("dull", "red")), label="look", group="sky", progress=False)
+    turned = audit(
+        table(tmp_path / "b", names=("red", "dull")), backbone(("red", "dull")), label="look", group="sky", progress=False
+    )
+    numbered = audit(table(tmp_path / "c", names=("0", "1")), backbone(None), label="look", group="sky", progress=False)
+    accuracy = named["metrics"]["accuracy"]
+    assert accuracy == turned["metrics"]["accuracy"] == numbered["metrics"]["accuracy"]
+    assert accuracy["value"] > 0.8
+    with pytest.raises(PromptError, match="2 of 2 classes are not among the model's own: no, yes"):
+        audit(table(tmp_path / "d", names=("no", "yes")), backbone(), label="look", group="sky", progress=False)
+    with pytest.raises(PromptError, match="does not name its classes"):
+        audit(table(tmp_path / "e", names=("no", "yes")), backbone(None), label="look", group="sky", progress=False)
+
+
+def test_wrong_input_is_said_before_training(tmp_path: Path) -> None:
+    data = table(tmp_path / "data")
+    with pytest.raises(DataError, match="have no groups"):
+        reprogram(data, backbone(), "border:4", label="look", **QUICK)
+    with pytest.raises(DataError, match="no group column race"):
+        reprogram(data, backbone(), "border:4", label="look", group="race", **QUICK)
+    with pytest.raises(PromptError):
+        reprogram(data, backbone(), "border:16", label="look", group="sky", **QUICK)
+    with pytest.raises(DataError, match="have no groups"):
+        audit(data, backbone(), label="look", progress=False)
+
+
+def test_tokens_and_a_new_readout_are_reprogrammed_too() -> None:
+    data = Data(planted(60, 0), planted(60, 2), None, ["dull", "red"], [])
+    result = reprogram(data, backbone(), "deep:2", readout="linear", **QUICK)
+    assert result.report["base"]["test"] is None
+    assert "on validation" in result.report["verdict"]
+    assert result.report["parameters_trained"]["readout"] > 0
+    assert result.report["base"]["val"]["metrics"]["accuracy"]["value"] > 0.8  # a linear probe, to begin with
+    before = vpt.load_backbone(planted_model()).fingerprint()
+    backbone_again = result.model.backbone
+    result.model.close()
+    assert backbone_again.fingerprint() == before
+
+
+@pytest.mark.parametrize("method", ["penalty", "adversary", "worst"])
+def test_every_method(method: str) -> None:
+    data = Data(planted(60, 0), planted(60, 2), None, ["dull", "red"], [])
+    result = reprogram(data, backbone(), "full", method=method, criterion="eo", **(QUICK | {"strengths": [0.1]}))
+    assert [p["strength"] for p in result.report["points"]] == [0.0, 0.1]
+    assert all(torch.isfinite(v).all() for v in result.frontier.points[1].learned.values())
