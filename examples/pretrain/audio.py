@@ -31,7 +31,7 @@ from vpt.progress import progress_bar
 MODEL = {"hidden_size": 192, "num_hidden_layers": 6, "num_attention_heads": 3, "intermediate_size": 768, "num_mel_bins": 128,
          "max_length": 104, "patch_size": 16, "frequency_stride": 16, "time_stride": 8}  # fmt: skip
 MEAN, STD = -8.8, 5.0  # of the log energies of the training clips, rounded
-SCHEDULE = {"steps": 7000, "batch": 256, "lr": 2e-3, "weight_decay": 0.05, "warmup": 200, "decay": 0.4}
+SCHEDULE = {"steps": 2600, "batch": 256, "lr": 2e-3, "weight_decay": 0.05, "warmup": 200, "decay": 0.35}
 PRECISION, LABEL_SMOOTHING = "bf16", 0.1
 EASY = 1000  # steps in which all that changes a clip grows from nothing to what follows; else nothing is learned for long
 UTTERANCES, HELD_OUT = 110, 4  # of each word; those held out measure training, on the same voices
