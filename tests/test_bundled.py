@@ -88,3 +88,11 @@ def test_the_list_names_the_cards() -> None:
     out = " ".join(CliRunner().invoke(cli.app, ["backbones"], catch_exceptions=False).output.split())
     for name in vpt.backbones.bundled():
         assert f"{name}, its card: {bundled.ASSETS / name[4:] / 'README.md'}" in out
+
+
+def test_a_bundled_backbone_is_opened_without_a_bar(capfd: pytest.CaptureFixture[str]) -> None:
+    from transformers.utils import logging
+
+    vpt.load_backbone("vpt:ast-tiny")
+    assert "Loading" not in capfd.readouterr().err
+    assert logging.is_progress_bar_enabled()

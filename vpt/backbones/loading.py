@@ -189,7 +189,15 @@ def _open_folder(source: str, pretrained: bool, options: dict[str, Any]) -> tupl
     config = Path(source) / "config.json"
     if config.exists() and "architecture" in json.loads(config.read_text(encoding="utf-8")):
         return _open_timm(f"local-dir:{source}", pretrained, options)
-    return _open_transformers(source, pretrained, options)
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()  # from the disk it is a moment
+    try:
+        return _open_transformers(source, pretrained, options)
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _open_timm(source: str, pretrained: bool, options: dict[str, Any]) -> tuple[nn.Module, dict[str, Any]]:
