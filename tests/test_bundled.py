@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 import vpt
+import vpt.backbones
 from vpt import bundled, cli
 from vpt.errors import BundledFileError
 
