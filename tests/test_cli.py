@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from test_adapting import write_images
+from test_reprogramming import table
 from typer.testing import CliRunner
 
 import vpt
@@ -110,3 +111,44 @@ def test_importing_vpt_is_light() -> None:
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = vpt.nothing
     assert "load_backbone" in dir(vpt)
+
+
+# fairness ---------------------------------------------------------------------------------------------------------------
+@pytest.fixture
+def biased(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A table with groups, and a module of the user's own that makes the model."""
+    (tmp_path / "mine.py").write_text(
+        "import vpt\nfrom tasks import planted_model\n\n"
+        "def model():\n    return vpt.load_backbone(planted_model(), classes=['dull', 'red'])\n\n"
+        "def number():\n    return 7\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    return table(tmp_path / "data")
+
+
+def test_reprogram_and_audit(biased: Path, tmp_path: Path) -> None:
+    columns = ["--label", "look", "--group", "sky", "--model", "mine:model"]
+    text = run(
+        "reprogram", biased, *columns, "--border", 4, "--strength", 3, "--epochs", 1, "--lr", 0.003, "--out", tmp_path / "run"
+    )
+    assert all(word in text for word in ("bare model", "group thresholds", "chosen", "95 % interval"))
+    assert max(len(line) for line in text.splitlines()) <= 80
+    before = run("audit", biased, *columns)
+    assert "equalized odds difference" in before
+    assert "Few examples" in before
+    found = json.loads(run("audit", biased, *columns, "--prompt", tmp_path / "run", "--json").splitlines()[-1])
+    assert found["n"] == 60
+    two = json.loads(run("audit", biased, *columns, "--group", "day", "--json").splitlines()[-1])
+    assert "plain, odd" in two["per_group"]
+
+
+def test_a_model_of_ones_own_that_is_none(biased: Path) -> None:
+    for source, message in (
+        ("mine:nothing", "no attribute 'nothing'"),
+        ("absent:model", "No module named"),
+        ("mine:number", "gave int"),
+    ):
+        with pytest.raises(vpt.errors.VptError, match=message):
+            run("audit", biased, "--label", "look", "--group", "sky", "--model", source)
+    with pytest.raises(vpt.errors.BackboneError, match="neither --model nor --prompt"):
+        run("audit", biased, "--label", "look", "--group", "sky")

@@ -16,11 +16,14 @@ if TYPE_CHECKING:
     from vpt.data import load_data
     from vpt.evaluation import evaluate
     from vpt.files import load, save
+    from vpt.jackknife import Influence, influence
     from vpt.model import PromptedModel
     from vpt.objectives import Classification, FairReprogram, GapPenalty, WorstGroup
     from vpt.prompts import Border, DeepTokens, Full, Patch, Prefix, Prompt, SampleMask, ShallowTokens, Stack
     from vpt.readouts import Identity, LabelMap, Linear, NearestMean, Readout
     from vpt.recipes import Recipe
+    from vpt.reprogramming import audit, reprogram
+    from vpt.tradeoff import Frontier, frontier
     from vpt.training import fit
 
 __version__ = "0.1.0"
@@ -35,15 +38,19 @@ _HOMES = {
     "prompts": ("Border", "DeepTokens", "Full", "Patch", "Prefix", "Prompt", "SampleMask", "ShallowTokens", "Stack"),
     "readouts": ("Identity", "LabelMap", "Linear", "NearestMean", "Readout"),
     "evaluation": ("evaluate",),
+    "jackknife": ("Influence", "influence"),
     "recipes": ("Recipe",),
+    "reprogramming": ("audit", "reprogram"),
+    "tradeoff": ("Frontier", "frontier"),
     "training": ("fit",),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
-__all__ = ["Backbone", "Border", "Classification", "DeepTokens", "FairReprogram", "Full", "GapPenalty", "Identity", "Images",
-           "LabelMap", "Linear", "NearestMean", "Patch", "Prefix", "Prompt", "PromptedModel", "Readout", "Recipe", "Result",
-           "SampleMask", "ShallowTokens", "Sound", "Stack", "Waveform", "WorstGroup", "adapt", "check", "errors", "evaluate",
-           "fit", "load", "load_backbone", "load_data", "save"]  # fmt: skip
+__all__ = ["Backbone", "Border", "Classification", "DeepTokens", "FairReprogram", "Frontier", "Full", "GapPenalty",
+           "Identity", "Images", "Influence", "LabelMap", "Linear", "NearestMean", "Patch", "Prefix", "Prompt",
+           "PromptedModel", "Readout", "Recipe", "Result", "SampleMask", "ShallowTokens", "Sound", "Stack", "Waveform",
+           "WorstGroup", "adapt", "audit", "check", "errors", "evaluate", "fit", "frontier", "influence", "load",
+           "load_backbone", "load_data", "reprogram", "save"]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

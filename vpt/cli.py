@@ -303,6 +303,8 @@ def _classifier(source: str) -> Any:
     """A model by name or folder, or made by `module:function` of the user's own, in the current folder or installed."""
     import importlib
 
+    from torch import nn
+
     from vpt.backbones import Backbone, load_backbone
     from vpt.errors import BackboneError
 
@@ -319,4 +321,6 @@ def _classifier(source: str) -> Any:
         ) from error
     finally:
         sys.path.remove("")
+    if not isinstance(made, nn.Module):
+        raise BackboneError(f"{source!r} gave {type(made).__name__}; needed is a module, or a backbone.")
     return made if isinstance(made, Backbone) else load_backbone(made)

@@ -20,7 +20,6 @@ from vpt.data import Data, Examples, load_data, read_parts
 from vpt.errors import VptError
 from vpt.evaluation import scores
 from vpt.files import restore, save, write_atomically
-from vpt.frontier import GAP, Frontier, Point, audit_model, frontier, shortcut_only
 from vpt.group_metrics import TITLES
 from vpt.model import PromptedModel
 from vpt.probe import fit_probe
@@ -28,6 +27,7 @@ from vpt.prompts import Prompt
 from vpt.readouts import Readout
 from vpt.recipes import Recipe, updated
 from vpt.runs import METRICS, PROMPT, count, draw_pixels, prepare_folder
+from vpt.tradeoff import GAP, Frontier, Point, audit_model, frontier, shortcut_only
 
 POINTS, BARS, TRADEOFF = "points", "groups.png", "frontier.png"
 

@@ -12,17 +12,17 @@ from vpt.group_metrics import TITLES
 
 def tradeoff_table(report: dict[str, Any]) -> Table:
     """The bare model, every strength, and thresholds by group, on test (or validation) examples."""
-    part = "test" if report["base"]["test"] else "val"
-    gap = report["gap"]
-    names = ["accuracy", "balanced_accuracy", "worst_group_accuracy", gap]
-    n = report["base"][part]["n"]
-    table = Table("strength", "accuracy", "group-balanced", "worst group", gap.replace("_", " "), title=escape(report["prompt"]),
-                  caption=f"{n} {'test' if part == 'test' else 'validation'} examples; 95 % intervals")  # fmt: skip
+    part, gap = "test" if report["base"]["test"] else "val", report["gap"]
+    on = f"{report['base'][part]['n']} {'test' if part == 'test' else 'validation'} examples"
+    caption = f"{on}. Balanced: mean over label × group. Gap: {gap.replace('_', ' ')}, with its 95 % interval"
+    table = Table("strength", "accuracy", "balanced", "worst group", "gap", title=escape(report["prompt"]), caption=caption)
     rows = [("bare model", report["base"])]
     rows += [(f"{p['strength']:g}" + (" ← chosen" if p["strength"] == report["chosen"] else ""), p) for p in report["points"]]
-    rows += [("thresholds by group", report["thresholds"])] if report["thresholds"] else []
+    rows += [("group thresholds", report["thresholds"])] if report["thresholds"] else []
     for name, point in rows:
-        table.add_row(name, *(_interval(point[part]["metrics"][metric], metric.endswith("accuracy")) for metric in names))
+        found = point[part]["metrics"]
+        shares = [f"{100 * found[k]['value']:.1f} %" for k in ("accuracy", "balanced_accuracy", "worst_group_accuracy")]
+        table.add_row(name, *shares, _interval(found[gap], False))
     return table
 
 

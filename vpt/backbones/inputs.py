@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch._C._functorch import is_functorch_wrapped_tensor
 
 from vpt.errors import InputError
 
@@ -35,8 +36,8 @@ def _shape_hint(x: Tensor, channels: int) -> str:
 
 
 def check_range(x: Tensor, low: float, high: float, what: str, hint: str) -> None:
-    """Refuse values outside `[low, high]`, NaN included (skipped inside torch.compile, where it would break the graph)."""
-    if torch.compiler.is_compiling() or x.numel() == 0:
+    """Refuse values outside `[low, high]`, NaN included (skipped inside torch.compile and vmap, which cannot look at values)."""
+    if torch.compiler.is_compiling() or is_functorch_wrapped_tensor(x) or x.numel() == 0:
         return
     found = [float(v) for v in torch.aminmax(x.detach())]
     if not (found[0] >= low - 1e-3 and found[1] <= high + 1e-3):

@@ -10,8 +10,8 @@ import vpt
 from vpt.data import Examples
 from vpt.errors import DataError, DivergedError, TrainingError
 from vpt.files import learned
-from vpt.frontier import Point, audit_model, choose, frontier, shortcut_only
 from vpt.objectives import GapPenalty
+from vpt.tradeoff import Point, audit_model, choose, frontier, shortcut_only
 
 QUICK = {"epochs": 3, "lr": 0.003, "progress": False}
 
@@ -85,7 +85,7 @@ def test_a_model_that_breaks_ends_the_row() -> None:
 
 
 def test_divergence_ends_the_row_and_keeps_what_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    from vpt import frontier as module
+    from vpt import tradeoff as module
 
     real = module.fit
 
@@ -128,7 +128,7 @@ def without(data: Examples, **changes) -> Examples:
 
 
 def test_misfits_are_said_before_anything_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
-    from vpt import frontier as module
+    from vpt import tradeoff as module
 
     monkeypatch.setattr(module, "fit", lambda *a, **k: pytest.fail("it began to train"))
     train, val = planted(60, 0), planted(60, 2)
