@@ -400,3 +400,24 @@ def test_a_keyword_block_is_a_post_norm_encoder_layer(recipe) -> None:
     other.load_state_dict(state)
     x = torch.randn(2, 9, 64)
     torch.testing.assert_close(block(x), other(x), atol=1e-5, rtol=1e-5)
+
+
+# models with a planted bias ---------------------------------------------------------------------------------------------
+def test_biased_models_are_trained_and_opened_by_name(recipe, tmp_path: Path, capsys) -> None:
+    biased = recipe("biased")
+    biased.main(["--out", str(tmp_path), "--pictures", "16", "--steps", "2", "--batch", "8"])
+    assert "worst_group_accuracy" in capsys.readouterr().out
+    digits, faces = (vpt.load_backbone(tmp_path / name / "model") for name in ("digits", "portraits"))
+    assert digits.class_names == ["less than five", "five or more"]
+    assert faces.class_names == ["dark", "blond"]
+    assert faces.inputs.size == (64, 64)
+
+
+def test_a_view_is_zoomed_within_its_bounds(recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    biased = recipe("biased")
+    x = torch.rand(8, 3, 64, 64)
+    monkeypatch.setattr(biased, "ZOOM", (1.0, 1.0))
+    torch.testing.assert_close(biased.moved(x), x, atol=1e-5, rtol=0)
+    monkeypatch.setattr(biased, "ZOOM", (1.5, 1.5))
+    seen = biased.moved(torch.ones(64, 3, 64, 64)).mean((1, 2, 3))
+    assert all(abs(float(v) - 1 / 2.25) < 0.03 or float(v) > 0.999 for v in seen)  # whole, on black or on its own edge

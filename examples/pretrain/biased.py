@@ -28,6 +28,7 @@ MODEL = {"img_size": 64, "patch_size": 8, "embed_dim": 128, "depth": 4, "num_hea
 PICTURES, TESTED = 6000, 2000
 SCHEDULE = {"batch": 128, "lr": 1e-3, "weight_decay": 0.05, "warmup": 100, "decay": 0.4}
 STEPS = {"digits": 2000, "portraits": 600}
+ZOOM = (0.85, 1.5)  # each picture is seen larger or smaller (a border has to shrink it too), and moved as far as it goes
 # ------------------------------------------------------------------------------------------------------------------------
 
 CASES = {
@@ -39,6 +40,17 @@ CASES = {
 def stacked(examples: Examples) -> tuple[Tensor, Tensor]:
     """Pictures `[N,3,H,W]` in [0,1] and labels `[N]`."""
     return torch.stack([examples[i][0] for i in range(len(examples))]), torch.tensor(examples.targets)
+
+
+def moved(x: Tensor) -> Tensor:
+    """A random view of every picture `[B,3,H,W]`: zoomed and moved, with black or its own edge around it."""
+    zoom = torch.empty(len(x), 1, 1).uniform_(*ZOOM)
+    room = (zoom - 1).abs() * torch.empty(len(x), 2, 1).uniform_(-1, 1)
+    theta = torch.cat([zoom * torch.eye(2), room], 2)
+    grid = F.affine_grid(theta, list(x.shape), align_corners=False)
+    black = F.grid_sample(x, grid, padding_mode="zeros", align_corners=False)
+    edge = F.grid_sample(x, grid, padding_mode="border", align_corners=False)
+    return torch.where(torch.rand(len(x), 1, 1, 1) < 0.5, black, edge)
 
 
 @torch.no_grad()
@@ -57,7 +69,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--steps", type=int)
     parser.add_argument("--batch", type=int, default=SCHEDULE["batch"])
     options = parser.parse_args(argv)
-    accelerator = Accelerator()
+    accelerator = Accelerator(mixed_precision="bf16")
     for case in options.cases:
         learned, tested = CASES[case](options.pictures, 1, "train"), CASES[case](min(TESTED, options.pictures), 2, "test")
         (x, y), (held, _) = stacked(learned), stacked(tested)
@@ -65,11 +77,13 @@ def main(argv: list[str] | None = None) -> None:
         schedule = Schedule(**(SCHEDULE | given))
         torch.manual_seed(options.seed)
         model = timm.create_model(ARCHITECTURE, **MODEL, num_classes=len(learned.classes))
+        for block in model.blocks:
+            block.attn.fused_attn = False  # as two products, faster on a CPU
 
         def loss(prepared: nn.Module, step: int, rank: int, processes: int, x=x, y=y, schedule=schedule) -> Tensor:
             mine = share(len(x), schedule, step, rank, processes)
             device = next(prepared.parameters()).device
-            return F.cross_entropy(prepared(normalised(x[mine].to(device))).float(), y[mine].to(device))
+            return F.cross_entropy(prepared(normalised(moved(x[mine]).to(device))).float(), y[mine].to(device))
 
         right = torch.tensor(tested.targets)
         accuracy = lambda m, held=held, right=right: (predicted(m, held) == right).float().mean().item()  # noqa: E731
