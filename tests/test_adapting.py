@@ -26,7 +26,7 @@ FAST = {"epochs": 2, "batch_size": 8, "progress": False}
 def write_images(root: Path, per_class: int = 10, size: int = 40) -> Path:
     data = colours(3 * per_class, size=size)
     for i in range(len(data)):
-        x, y = data[i]
+        x, y = data[i][:2]
         path = root / data.classes[y] / f"{i}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray((x.clamp(0, 1) * 255).byte().permute(1, 2, 0).numpy()).save(path)
