@@ -137,7 +137,7 @@ def test_reprogram_and_audit(biased: Path, tmp_path: Path) -> None:
     assert "equalized odds difference" in before
     assert "Few examples" in before
     found = json.loads(run("audit", biased, *columns, "--prompt", tmp_path / "run", "--json").splitlines()[-1])
-    assert found["n"] == 60
+    assert found["n"] == 100
     two = json.loads(run("audit", biased, *columns, "--group", "day", "--json").splitlines()[-1])
     assert "plain, odd" in two["per_group"]
 

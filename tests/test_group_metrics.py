@@ -104,10 +104,13 @@ def test_what_cannot_be_said_is_said_so() -> None:
     assert found["cells"]["yes"]["b"] == {"n": 0, "accuracy": None}
     assert found["metrics"]["equal_opportunity_difference"]["value"] is None
     assert found["metrics"]["equalized_odds_difference"]["value"] == pytest.approx(1 / 3)  # of false positives, which is known
+    assert found["metrics"]["average_odds_difference"]["value"] is None
+    assert found["metrics"]["fairreprogram_eo"]["value"] is None
     assert found["worst_group"] == ("no", "a")
     json.dumps(found, allow_nan=False)
     one = audit([0, 1], [0, 1], [0, 0], ["no", "yes"], ["a"])
-    assert one["metrics"]["demographic_parity_difference"] == {"value": None, "low": None, "high": None}
+    for name in ("demographic_parity_difference", "demographic_parity_ratio", "fairreprogram_dp", "fairreprogram_eo"):
+        assert one["metrics"][name] == {"value": None, "low": None, "high": None}
 
 
 @pytest.mark.parametrize(
@@ -116,7 +119,7 @@ def test_what_cannot_be_said_is_said_so() -> None:
         ([0, 2], [0, 1], [0, 1], "labels from 0 to 2; needed are numbers from 0 to 1"),
         ([0, 1], [0, 1], [-1, 1], "groups from -1 to 1"),
         ([0, 1], [0], [0, 1], "Found 1 predictions for 2"),
-        ([], [], [], "no examples"),
+        ([], [], [], "Found 0 examples of 2 classes"),
     ],
 )
 def test_bad_input(y: list[int], said: list[int], group: list[int], message: str) -> None:

@@ -8,12 +8,13 @@ from families import open_tiny
 from scipy.stats import spearmanr
 from tasks import planted, tiny_model
 from torch.nn import functional as F
+from torch.utils._pytree import tree_map
 
 import vpt
 from vpt.data import Examples
 from vpt.errors import DataError, TrainingError
 from vpt.files import learned
-from vpt.jackknife import _learned, _per_example, _solve, influence, measured
+from vpt.jackknife import _learned, _per_example, _root, _System, influence, measured
 
 DECAY = 1e-3
 
@@ -72,9 +73,34 @@ def test_each_examples_gradient_and_the_matrix_are_those_of_a_loop() -> None:
 
 @pytest.mark.parametrize("count", [3, 40])
 def test_either_system_solves_it(count: int) -> None:
-    rows, right = torch.randn(count, 12), torch.randn(4, 12)
-    expected = torch.linalg.solve(rows.double().T @ rows.double() + 0.3 * torch.eye(12), right.double().T).T
-    torch.testing.assert_close(_solve(rows, 0.3, right), expected)
+    rows, right = torch.randn(count, 12), torch.randn(12)
+    expected = torch.linalg.solve(rows.double().T @ rows.double() + 0.3 * torch.eye(12), right.double())
+    torch.testing.assert_close(_System(rows, 0.3).solve(right), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_one_row_says_it_for_two_classes() -> None:
+    p, jacobian = torch.rand(4, 2).softmax(1), torch.randn(4, 2, 5)
+    rows = _root(p, jacobian)
+    assert rows.shape == (4, 1, 5)
+    for i in range(4):
+        expected = jacobian[i].T @ (p[i].diag() - p[i].outer(p[i])) @ jacobian[i]
+        torch.testing.assert_close(rows[i].T @ rows[i], expected)
+
+
+@pytest.mark.parametrize("name", ["transformers AST", "transformers wav2vec2"])
+def test_sound_has_influence_too(name: str) -> None:
+    backbone = open_tiny(name)
+    x = backbone.inputs.example(4)
+    items = [tree_map(lambda t, i=i: t[i], x) for i in range(4)]
+    train = Examples(items.__getitem__, [0, 1, 0, 1], ["a", "b"], groups=[0, 0, 1, 1], group_names=["m", "w"])
+    prompted = vpt.PromptedModel(backbone, vpt.DeepTokens.like(backbone, 1), vpt.Linear(backbone.out_features, ["a", "b"]))
+    torch.nn.init.normal_(prompted.readout.weight)
+    found = influence(prompted, train, train, "dp", progress=False)
+    gradients, _ = _per_example(prompted.eval(), train, progress=False)
+    third = tree_map(lambda t: t[2:3], x)
+    expected = torch.autograd.grad(F.cross_entropy(prompted(third), torch.tensor([0])), list(_learned(prompted).values()))
+    torch.testing.assert_close(gradients[2], torch.cat([g.flatten() for g in expected]), atol=1e-5, rtol=1e-3)
+    assert torch.isfinite(found.values).all()
 
 
 @pytest.mark.parametrize("of", ["loss", "eo", "dp"])
@@ -150,5 +176,11 @@ def test_wrong_input() -> None:
     with pytest.raises(DataError, match="of one group"):
         influence(fitted, train, one, "dp", progress=False)
     found = influence(fitted, train, train, "dp", progress=False)
+    with pytest.raises(TrainingError, match="not both 0"):
+        influence(fitted, train, train, "dp", damping=0.0)
+    lost = Examples(train.get, train.labels, train.classes, groups=[-1] + [0, 1] * 3 + [0], group_names=["a", "b"])
+    with pytest.raises(DataError, match="1 of 8 validation examples have no group"):
+        influence(fitted, train, lost, "dp", progress=False)
+    assert found.set_aside([1, 1]) == [1]
     with pytest.raises(DataError, match=r"positions \[8\]; the training examples are 0 to 7"):
         found.set_aside([8])

@@ -23,7 +23,7 @@ def backbone(names: tuple[str, str] | None = ("dull", "red")) -> vpt.Backbone:
     return vpt.load_backbone(planted_model(), classes=names)
 
 
-def table(folder: Path, count: int = 60, names: tuple[str, str] = ("dull", "red")) -> Path:
+def table(folder: Path, count: int = 100, names: tuple[str, str] = ("dull", "red")) -> Path:
     """Planted pictures as files, with a CSV that calls its columns other than usual."""
     data = planted(count, 0)
     folder.mkdir()
@@ -44,22 +44,49 @@ def test_a_run_from_a_table(tmp_path: Path) -> None:
     assert said[:2] == ["accuracy alone", "strength 5"]
     wanted = {"prompt.vpt", "metrics.json", "border.png", "reprogrammed.png", "groups.png", "frontier.png", "points"}
     assert {p.name for p in out.iterdir()} == wanted
-    assert {p.name for p in (out / "points").iterdir()} == {"strength-0.vpt", "strength-5.vpt"}
+    assert {p.name for p in (out / "points").iterdir()} == {"alone.vpt", "5.0.vpt"}
     report = json.loads((out / "metrics.json").read_text())
     assert report == json.loads(json.dumps(result.report))
-    assert report["chosen"] == result.frontier.chosen.strength
+    assert report["chosen"] == result.frontier.chosen.name
     assert report["base"]["test"]["per_group"].keys() == {"plain", "blue"}
     result.model.close()
     # every point's file brings back what was reported of it
     test = vpt.load_data(data, result.model.backbone.inputs, label="look", group="sky", val_share=0.3, progress=False).test
     for point in report["points"]:
-        again = vpt.load(out / "points" / f"strength-{point['strength']:g}.vpt", backbone())
+        again = vpt.load(out / "points" / f"{point['name']}.vpt", backbone())
         assert audit(test, again, progress=False)["metrics"] == point["test"]["metrics"]
     assert audit(test, backbone(), progress=False)["metrics"] == report["base"]["test"]["metrics"]
     chosen = vpt.load(result.file, backbone())
     assert chosen.prompt.describe() == report["prompt"]
     with pytest.raises(TrainingError, match="already holds a finished run"):
         reprogram(data, backbone(), "border:4", label="look", group="sky", out=out, **QUICK)
+    again = reprogram(
+        data, backbone(), "full", label="look", group="sky", out=out, overwrite=True, **(QUICK | {"strengths": [1.0]})
+    )
+    assert {p.name for p in (out / "points").iterdir()} == {"alone.vpt", "1.0.vpt"}
+    again.model.close()
+
+
+def test_a_run_that_was_stopped_goes_on_only_with_the_same_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from vpt import tradeoff
+
+    data, out, real, calls = table(tmp_path / "data"), tmp_path / "run", tradeoff.fit, [0]
+
+    def stopping(*args, **kwargs):
+        calls[0] += 1
+        if calls[0] == 2:
+            raise KeyboardInterrupt
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(tradeoff, "fit", stopping)
+    settings = {"label": "look", "out": out, **QUICK}
+    with pytest.raises(KeyboardInterrupt):
+        reprogram(data, backbone(), "full", group="sky", **settings)
+    with pytest.raises(TrainingError, match="holds a run that was stopped"):
+        reprogram(data, backbone(), "full", group="sky", **settings)
+    with pytest.raises(TrainingError, match="other settings"):
+        reprogram(data, backbone(), "full", group="day", resume=True, **settings)
+    assert reprogram(data, backbone(), "full", group="sky", resume=True, **settings).file == out / "prompt.vpt"
 
 
 def test_numbers_are_those_of_the_model_that_is_given_back() -> None:
@@ -84,9 +111,8 @@ def test_labels_are_matched_by_name_or_where_there_is_none_by_number(tmp_path: P
         table(tmp_path / "b", names=("red", "dull")), backbone(("red", "dull")), label="look", group="sky", progress=False
     )
     numbered = audit(table(tmp_path / "c", names=("0", "1")), backbone(None), label="look", group="sky", progress=False)
-    accuracy = named["metrics"]["accuracy"]
-    assert accuracy == turned["metrics"]["accuracy"] == numbered["metrics"]["accuracy"]
-    assert accuracy["value"] > 0.8
+    accuracies = [found["metrics"]["accuracy"]["value"] for found in (named, turned, numbered)]
+    assert accuracies[0] == accuracies[1] == accuracies[2] > 0.8
     with pytest.raises(PromptError, match="2 of 2 classes are not among the model's own: no, yes"):
         audit(table(tmp_path / "d", names=("no", "yes")), backbone(), label="look", group="sky", progress=False)
     with pytest.raises(PromptError, match="does not name its classes"):
@@ -122,5 +148,24 @@ def test_tokens_and_a_new_readout_are_reprogrammed_too() -> None:
 def test_every_method(method: str) -> None:
     data = Data(planted(60, 0), planted(60, 2), None, ["dull", "red"], [])
     result = reprogram(data, backbone(), "full", method=method, criterion="eo", **(QUICK | {"strengths": [0.1]}))
-    assert [p["strength"] for p in result.report["points"]] == [0.0, 0.1]
+    assert [p["strength"] for p in result.report["points"]] == [None, 0.1]
     assert all(torch.isfinite(v).all() for v in result.frontier.points[1].learned.values())
+
+
+def test_a_data_set_is_audited_whole() -> None:
+    data = planted(60, 0)
+    items = [data[i] for i in range(60)]
+
+    class Items(torch.utils.data.Dataset):
+        classes = ("dull", "red")
+
+        def __len__(self) -> int:
+            return 60
+
+        def __getitem__(self, i: int) -> tuple:
+            return items[i]
+
+    assert audit(Items(), backbone(), progress=False)["n"] == 60
+    one = data.subset([i for i in range(60) if data.targets[i] == 0]).renamed(["dull"], [0] * 60)
+    with pytest.raises(DataError, match="of 1 classes to audit"):
+        audit(one, backbone(), progress=False)

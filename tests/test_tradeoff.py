@@ -11,7 +11,7 @@ from vpt.data import Examples
 from vpt.errors import DataError, DivergedError, TrainingError
 from vpt.files import learned
 from vpt.objectives import GapPenalty
-from vpt.tradeoff import Point, audit_model, choose, frontier, shortcut_only
+from vpt.tradeoff import Point, audit_model, choose, frontier, suspicion
 
 QUICK = {"epochs": 3, "lr": 0.003, "progress": False}
 
@@ -23,7 +23,9 @@ def model() -> vpt.PromptedModel:
 
 def point(accuracy: float, gap: float | None, strength: float = 0.0, note: str = "") -> Point:
     values = {"accuracy": accuracy, "average_odds_difference": gap}
-    return Point(strength, {"metrics": {name: {"value": value} for name, value in values.items()}}, None, None, note)
+    return Point(
+        repr(strength), strength, {"metrics": {name: {"value": value} for name, value in values.items()}}, None, None, note
+    )
 
 
 # the rule -------------------------------------------------------------------------------------------------------------
@@ -57,7 +59,7 @@ def test_points_are_what_the_model_gave_and_the_chosen_one_is_left_in_it() -> No
     said: list[str] = []
     settings = QUICK | {"epochs": 6}
     found = frontier(bare, train, val, test, strengths=[20.0, 1.0], budget=0.05, say=said.append, **settings)
-    assert [p.strength for p in found.points] == [0.0, 1.0, 20.0]  # accuracy alone first, then rising
+    assert [p.strength for p in found.points] == [None, 1.0, 20.0]  # accuracy alone first, then rising
     assert said == ["accuracy alone", "strength 1", "strength 20"]
     assert found.base.val == before
     assert audit_model(bare, test) == found.chosen.test
@@ -79,8 +81,9 @@ def test_a_model_that_breaks_ends_the_row() -> None:
     said: list[str] = []
     found = frontier(model(), planted(200, 0), planted(60, 2), method="adversary", strengths=[5.0, 50.0], say=said.append,
                      **(QUICK | {"lr": 0.3, "epochs": 6}))  # fmt: skip
-    assert found.points[-1].strength < 50
-    assert "larger ones are not tried" in said[-1]
+    assert found.points[-1].strength in (None, 5.0)
+    assert "larger ones were not tried" in said[-1]
+    assert said[-1] in found.notes
     assert found.chosen.note == ""
 
 
@@ -96,7 +99,8 @@ def test_divergence_ends_the_row_and_keeps_what_is_there(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(module, "fit", diverging)
     found = frontier(model(), planted(60, 0), planted(60, 2), strengths=[1.0, 2.0, 3.0], **(QUICK | {"epochs": 1}))
-    assert [p.strength for p in found.points] == [0.0, 1.0]
+    assert [p.strength for p in found.points] == [None, 1.0]
+    assert "strength 2: it diverged, and larger ones were not tried" in found.notes
 
 
 def test_it_goes_on_where_it_was_stopped(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,6 +146,14 @@ def test_misfits_are_said_before_anything_is_trained(monkeypatch: pytest.MonkeyP
         frontier(model(), without(train, groups=[0] * 60), val)
     with pytest.raises(TrainingError, match="strength=-1"):
         frontier(model(), train, val, strengths=[-1.0])
+    for strengths in ([], [1.0, 1]):
+        with pytest.raises(TrainingError, match="needed are one or more, all different"):
+            frontier(model(), train, val, strengths=strengths)
+    for settings in ({"budget": 1}, {"budget": float("nan")}, {"bound": -0.1}, {"bound": "0.1"}):
+        with pytest.raises(TrainingError, match=r"needed is a number in \[0, 1\)"):
+            frontier(model(), train, val, **settings)
+    with pytest.raises(DataError, match="average odds difference is not defined on the 60 validation examples: dull, plain: 30"):
+        frontier(model(), train, without(val, groups=[0] * 60))
     with pytest.raises(DataError, match="positive='green'"):
         frontier(model(), train, val, positive="green")
 
@@ -158,8 +170,27 @@ def test_a_group_that_was_not_learned_from_is_tested_without_thresholds() -> Non
 
 def test_a_model_that_knows_the_group_only_is_warned_of() -> None:
     def audited(accuracy: float, balanced: float) -> dict:
-        return {"metrics": {"accuracy": {"value": accuracy}, "balanced_accuracy": {"value": balanced}}}
+        values = {"accuracy": {"value": accuracy}, "balanced_accuracy": {"value": balanced}}
+        return {"metrics": values, "cells": {"dull": {}, "red": {}}}
 
-    assert "seems to know the group only" in shortcut_only(audited(0.85, 0.52), 0.5)
-    assert shortcut_only(audited(0.85, 0.7), 0.5) == ""
-    assert shortcut_only(audited(0.52, 0.51), 0.5) == ""  # it knows nothing at all
+    assert "seems to know the group only" in suspicion(audited(0.85, 0.52))
+    assert suspicion(audited(0.85, 0.7)) == ""
+    assert suspicion(audited(0.52, 0.51)) == ""
+    assert "no better than chance" in suspicion(audited(0.4, 0.41))
+
+
+def test_groups_are_matched_by_name() -> None:
+    train, val = planted(60, 0), planted(60, 2)
+    turned = without(val, groups=[1 - g for g in val.groups], group_names=["blue", "plain"])
+    one, two = (frontier(model(), train, v, strengths=[1.0], **(QUICK | {"epochs": 1})) for v in (val, turned))
+    assert one.base.val["per_group"] == two.base.val["per_group"]
+    assert one.thresholds.val["metrics"] == two.thresholds.val["metrics"]
+    assert turned.group_names == ["blue", "plain"]  # the caller's own are left alone
+
+
+def test_worst_group_begins_with_balance_beside_accuracy_alone(tmp_path) -> None:
+    found = frontier(
+        model(), planted(60, 0), planted(60, 2), method="worst", strengths=[0, 0.1], out=tmp_path, **(QUICK | {"epochs": 1})
+    )
+    assert [p.name for p in found.points] == ["alone", "0.0", "0.1"]
+    assert {p.name for p in tmp_path.iterdir()} == {"alone", "0.0", "0.1"}

@@ -25,6 +25,7 @@ app = typer.Typer(
     help="Prompt tuning for frozen vision and audio transformers.",
 )
 console = Console()
+STOPPED = "Stopped. The same command with --resume goes on from the last checkpoint."
 
 Run = Annotated[Path, typer.Argument(help="a run's folder, or a prompt file")]
 BackboneOption = Annotated[str | None, typer.Option(help="model to use, where the prompt file cannot name it (a local folder)")]
@@ -106,7 +107,7 @@ def adapt(
             command=shlex.join(["vpt", *sys.argv[1:]]), **settings,
         )  # fmt: skip
     except KeyboardInterrupt:
-        console.print("Stopped. The same command with --resume goes on from the last checkpoint.")
+        console.print(STOPPED)
         raise typer.Exit(130) from None
     console.print(report_table(result.metrics))
     if result.metrics["label_map"]:
@@ -141,10 +142,13 @@ def reprogram(
     budget: Annotated[float, typer.Option(help="accuracy on validation that may be lost, in [0,1]")] = 0.01,
     bound: Annotated[float | None, typer.Option(help="instead of a budget: the gap on validation that is allowed")] = None,
     positive: Positive = None,
+    readout: Annotated[str, typer.Option(help="identity (the model's own classes) or linear (a new classifier)")] = "identity",
+    seconds: Seconds = None,
     seed: int = 0,
     epochs: Annotated[int | None, typer.Option(min=1)] = None,
     lr: Annotated[float | None, typer.Option(help="peak learning rate of the prompt")] = None,
     batch_size: Annotated[int | None, typer.Option(min=1)] = None,
+    precision: Annotated[str | None, typer.Option(help="no (fp32), bf16 or fp16")] = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="go on without files that cannot be used")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="go on where a run in this folder was stopped")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace a finished run in this folder")] = False,
@@ -152,17 +156,22 @@ def reprogram(
     """Make a biased classifier fairer without touching it: learn a border, and choose on the trade-off."""
     from vpt.reprogramming import reprogram as run_reprogram
 
-    settings: dict[str, Any] = {k: v for k, v in {"epochs": epochs, "lr": lr, "batch_size": batch_size}.items() if v is not None}
-    result = run_reprogram(
-        data, _classifier(model), f"border:{border}" if border else prompt, label=label, group=group or None, method=method,
-        criterion=criterion, strengths=strength or None, budget=budget, bound=bound, positive=positive, out=out, seed=seed,
-        skip_bad=skip_bad, resume=resume, overwrite=overwrite, say=lambda text: console.print(f"[dim]{escape(text)}[/]"),
-        command=shlex.join(["vpt", *sys.argv[1:]]), **settings,
-    )  # fmt: skip
+    given = {"epochs": epochs, "lr": lr, "batch_size": batch_size, "precision": precision}
+    settings: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    try:
+        result = run_reprogram(
+            data, _classifier(model, seconds), f"border:{border}" if border else prompt, label=label, group=group or None,
+            method=method, criterion=criterion, strengths=strength or None, budget=budget, bound=bound, positive=positive,
+            readout=readout, out=out, seed=seed, skip_bad=skip_bad, resume=resume, overwrite=overwrite,
+            say=lambda text: console.print(f"[dim]{escape(text)}[/]"), command=shlex.join(["vpt", *sys.argv[1:]]), **settings,
+        )  # fmt: skip
+    except KeyboardInterrupt:
+        console.print(STOPPED)
+        raise typer.Exit(130) from None
     report = result.report
     console.print(tradeoff_table(report))
-    if report["warning"]:
-        console.print(f"[yellow]Careful:[/] {escape(report['warning'])}.", highlight=False)
+    for note in report["notes"]:
+        console.print(f"[yellow]Careful:[/] {escape(note)}.", highlight=False)
     console.print(f"Chosen: {escape(report['rule'])}.\n{escape(report['verdict'][0].upper() + report['verdict'][1:])}.")
     console.print(f"Prompt file, numbers and pictures are in [bold]{escape(str(out))}[/] ({report['seconds']:.0f} s).")
 
@@ -177,6 +186,8 @@ def audit(
     label: Label = None,
     group: Group = None,
     positive: Positive = None,
+    split: Annotated[str, typer.Option(help="train, val or test, where the table has a column split")] = "test",
+    seconds: Seconds = None,
     as_json: AsJson = False,
 ) -> None:
     """How a classifier, with a prompt or without, serves each group, with 95 % intervals."""
@@ -186,9 +197,9 @@ def audit(
 
     if model is None and prompt is None:
         raise BackboneError("Found neither --model nor --prompt; needed is a classifier to audit.")
-    classifier: Any = _classifier(model) if model is not None else None
+    classifier: Any = _classifier(model, seconds) if model is not None else None
     found = run_audit(data, open_run(prompt, classifier) if prompt is not None else classifier, label=label, group=group or None,
-                      positive=positive)  # fmt: skip
+                      positive=positive, split=split)  # fmt: skip
     if as_json:
         typer.echo(json.dumps(found))
         return
@@ -299,7 +310,7 @@ def _open(source: str | None, **options: Any) -> Any:
     return load_backbone(source, **options) if source is not None else None
 
 
-def _classifier(source: str) -> Any:
+def _classifier(source: str, seconds: float | None) -> Any:
     """A model by name or folder, or made by `module:function` of the user's own, in the current folder or installed."""
     import importlib
 
@@ -310,7 +321,7 @@ def _classifier(source: str) -> Any:
 
     module, _, function = source.partition(":")
     if not function or module in ("vpt", "hf-hub", "hf_hub") or Path(source).exists():
-        return load_backbone(source)
+        return load_backbone(source, seconds=seconds)
     sys.path.insert(0, "")
     try:
         made = getattr(importlib.import_module(module), function)()
@@ -323,4 +334,4 @@ def _classifier(source: str) -> Any:
         sys.path.remove("")
     if not isinstance(made, nn.Module):
         raise BackboneError(f"{source!r} gave {type(made).__name__}; needed is a module, or a backbone.")
-    return made if isinstance(made, Backbone) else load_backbone(made)
+    return made if isinstance(made, Backbone) else load_backbone(made, seconds=seconds)

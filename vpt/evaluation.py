@@ -78,6 +78,9 @@ def matched(model: PromptedModel, data: Any) -> Examples:
             raise DataError(
                 f"Found label {max(examples.targets)}; the model has {count} classes, so labels are 0 to {count - 1}."
             )
+        if count is not None and len(examples.classes) < count:  # only numbered, and the last ones do not occur
+            names = own if own is not None else [str(c) for c in range(count)]
+            return examples.renamed(names, examples.labels)
         return examples
     used = [examples.classes[y] for y in sorted(set(examples.targets))]
     missing = [name for name in used if name not in own]
@@ -86,8 +89,17 @@ def matched(model: PromptedModel, data: Any) -> Examples:
             f"Classes of the data that the model does not have: {', '.join(missing[:10])}. It has {', '.join(own[:10])}."
         )
     position = {y: own.index(name) for y, name in enumerate(examples.classes) if name in own}
-    return Examples(
-        examples.get, [position.get(y, -1) for y in examples.labels], own, groups=examples.groups,
-        group_names=examples.group_names,
-        names=examples.names, sample_rate=examples.sample_rate, indices=examples.indices,
-    )  # fmt: skip
+    return examples.renamed(own, [position.get(y, -1) for y in examples.labels])
+
+
+def grouped(model: PromptedModel, data: Any, what: str) -> Examples:
+    """`matched`, and a group for every example. Raises `DataError`."""
+    examples = matched(model, data)
+    groups = examples.grouped
+    if groups is None:
+        raise DataError(f"The {what} examples have no groups; needed is a group column in the CSV (--group), or items of "
+                        "(input, label, group).")  # fmt: skip
+    missing = [examples.name(i) for i, g in enumerate(groups) if g < 0]
+    if missing:
+        raise DataError(f"{len(missing)} of {len(groups)} {what} examples have no group: {', '.join(missing[:5])}.")
+    return examples

@@ -13,6 +13,7 @@ import numpy as np
 
 from vpt.errors import DataError
 
+BLOCK = 1 << 22  # counts drawn at once
 SMALL = 20  # examples in a cell under which its rate says little
 
 # what is reported, and what it is called for people
@@ -47,7 +48,8 @@ def rates(table: np.ndarray, positive: int | None = None) -> dict[str, np.ndarra
     """Every number of `TITLES` from counts `[…, groups, classes, classes]`; `[…]` each, NaN where nothing can be said.
 
     Of two classes, `positive` is the one whose rates count (the second by default). Of more, each stands against the rest and
-    the worst is given (the largest difference, the least ratio). A group in which a rate is not defined is left out of it.
+    the worst is given (the largest difference, the least ratio). A group in which a rate is not defined is left out of it; with
+    fewer than two groups left, so are the differences.
 
     Differences are those between the group with the highest and the one with the lowest rate, as in fairlearn: of the
     selection rate (demographic parity), of the true positive rate (equal opportunity), of that or the false positive rate,
@@ -67,18 +69,20 @@ def rates(table: np.ndarray, positive: int | None = None) -> dict[str, np.ndarra
     overall = _share(said.sum(-2), size.sum(-2))[..., None, chosen]
     cells = _share(right, label).reshape(*table.shape[:-3], -1)
     parity, opportunity, alarm = _spread(selected), _spread(hits), _spread(alarms)
-    lowest, highest = _least(selected, -2), _most(selected, -2)
+    ratio = np.where(np.isnan(parity), np.nan, _share(_least(selected, -2), _most(selected, -2)))
+    triples = ((overall, selected, parity), (over[0], hits, opportunity), (over[1], alarms, alarm))
+    apart = [np.where(np.isnan(gap), np.nan, _mean(np.abs(whole - own), -2)) for whole, own, gap in triples]
     return {
         "accuracy": _share(right.sum((-1, -2)), size.sum((-1, -2))),
         "balanced_accuracy": _mean(cells, -1),
         "worst_group_accuracy": _least(cells, -1),
         "demographic_parity_difference": _most(parity, -1),
-        "demographic_parity_ratio": _least(_share(lowest, highest), -1),
+        "demographic_parity_ratio": _least(ratio, -1),
         "equalized_odds_difference": _most(np.fmax(opportunity, alarm), -1),
         "equal_opportunity_difference": _most(opportunity, -1),
-        "average_odds_difference": _most(_mean(np.stack([opportunity, alarm]), 0), -1),
-        "fairreprogram_dp": _most(_mean(np.abs(overall - selected), -2), -1),
-        "fairreprogram_eo": _most(_mean(np.abs(over[0] - hits), -2) + _mean(np.abs(over[1] - alarms), -2), -1),
+        "average_odds_difference": _most((opportunity + alarm) / 2, -1),
+        "fairreprogram_dp": _most(apart[0], -1),
+        "fairreprogram_eo": _most(apart[1] + apart[2], -1),
     }
 
 
@@ -103,13 +107,19 @@ def audit(
     """
     if positive is not None and positive not in classes:
         raise DataError(f"Found positive={positive!r}; the classes are {', '.join(classes)}.")
-    if not len(y):
-        raise DataError("Found no examples to audit.")
+    if positive is not None and len(classes) > 2:
+        raise DataError(f"Found positive={positive!r} with {len(classes)} classes; it is for two, of more the worst is given.")
+    if not len(y) or len(classes) < 2:
+        raise DataError(f"Found {len(y)} examples of {len(classes)} classes to audit; needed are two classes at least.")
     table = count_table(y, predicted, group, len(classes), len(group_names))
     number = list(classes).index(positive) if positive is not None else None
     values = rates(table, number)
-    redrawn = np.random.default_rng(seed).multinomial(len(y), table.ravel() / len(y), size=draws).reshape(draws, *table.shape)
-    drawn = rates(redrawn, number)
+    generator, block = np.random.default_rng(seed), max(1, BLOCK // table.size)
+    parts = [
+        rates(generator.multinomial(len(y), table.ravel() / len(y), size=size).reshape(size, *table.shape), number)
+        for size in [block] * (draws // block) + [draws % block]
+    ]
+    drawn = {name: np.concatenate([part[name] for part in parts]) for name in values}
     tails = [50 * (1 - level), 50 * (1 + level)]
     sizes, right = table.sum(-1), np.diagonal(table, axis1=-2, axis2=-1)
     present = [g for g in range(len(group_names)) if sizes[g].sum()]

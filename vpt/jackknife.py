@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from torch.utils.data import default_collate
 
 from vpt.data import Examples
 from vpt.errors import DataError, TrainingError
-from vpt.evaluation import evaluate, matched
+from vpt.evaluation import evaluate, grouped, matched
 from vpt.model import PromptedModel
 from vpt.progress import progress_bar
 
@@ -40,9 +41,11 @@ class Influence:
     train: Examples
     val: Examples
     of: str
+    positive: str | None
     values: Tensor
     measure: float
-    _change: Tensor  # [N,P]: H⁻¹ g of every example, what leaving it out adds to θ
+    _gradients: Tensor  # [N,P]: g
+    _system: _System
     _before: dict[str, Tensor] = field(default_factory=dict)
 
     def ranked(self, count: int | None = None) -> list[dict[str, Any]]:
@@ -62,18 +65,18 @@ class Influence:
         θ + Σ H⁻¹ g over those set aside, from the prompt as it was found: what was set aside before counts no more. `undo` brings
         that one back, bit for bit. Returns the positions set aside. Raises `DataError`.
         """
-        if isinstance(examples, int):
-            worst = torch.argsort(self.values, descending=True)[: max(examples, 0)]
+        if isinstance(examples, (int, Integral)):
+            worst = torch.argsort(self.values, descending=True)[: max(int(examples), 0)]
             chosen = [int(i) for i in worst if self.values[i] > 0]
         else:
-            chosen = [int(i) for i in examples]
+            chosen = sorted({int(i) for i in examples})
         wrong = [i for i in chosen if not 0 <= i < len(self.values)]
         if wrong:
             raise DataError(f"Found positions {wrong[:5]}; the training examples are 0 to {len(self.values) - 1}.")
         self.undo()
         parameters = _learned(self.model)
         self._before = {name: p.detach().clone() for name, p in parameters.items()}
-        change = self._change[chosen].sum(0)
+        change = self._system.solve(self._gradients[chosen].sum(0))
         with torch.no_grad():
             for p, part in zip(parameters.values(), change.split([p.numel() for p in parameters.values()]), strict=True):
                 p.add_(part.view_as(p).to(p))
@@ -92,7 +95,7 @@ class Influence:
         with progress_bar(progress) as bar:
             for k in bar.track(sorted({round(count * i / 12) for i in range(1, 13)} - {0}), description="setting aside"):
                 self.set_aside(k)
-                now = measured(self.model, self.val, self.of)
+                now = measured(self.model, self.val, self.of, self.positive)
                 if now < found and evaluate(self.model, self.val)["accuracy"] >= accuracy - budget - 1e-9:
                     best, found = k, now
         self.undo()
@@ -113,65 +116,78 @@ def influence(
     val: Examples,
     of: str = "eo",
     *,
-    weight_decay: float = 1e-4,
+    positive: str | None = None,
+    weight_decay: float = 0.0,
     damping: float = 1e-2,
     progress: bool = True,
 ) -> Influence:
     """The influence of every training example on a measure on validation, through what the model learned (FairIJ).
 
-    of: "dp", "eopp" or "eo", the smooth gap between the groups' mean probabilities (over all, of the last class's examples, or
-    summed over the labels), or "loss", the cross-entropy, whose worst examples are often mislabelled. With J the Jacobian of the
-    scores and A = diag(p) − ppᵀ, H = Σ Jᵀ A J + N (weight_decay + δ) I, with δ = `damping` times the mean of its diagonal: the
-    Gauss-Newton matrix, damped because a prompt that was stopped early is no minimum. Raises `TrainingError`, `DataError`.
+    of: "dp", "eopp" or "eo", the smooth gap between the groups' mean probabilities (over all, over the examples of the class
+    `positive`, by default the last, or summed over the labels), or "loss", the cross-entropy, whose worst examples are often
+    mislabelled. With J the Jacobian of the scores and A = diag(p) − ppᵀ, H = Σ Jᵀ A J + N (weight_decay + δ) I, δ being `damping`
+    times the mean of its diagonal: the Gauss-Newton matrix, damped because a prompt that was stopped early is no minimum.
+    weight_decay: of the loss, as an L2 penalty (AdamW's is none). Raises `TrainingError`, `DataError`.
     """
     if of not in MEASURES:
         raise TrainingError(f"Found of={of!r}; needed is one of {', '.join(MEASURES)}.")
-    train, val = matched(model, train), matched(model, val)
-    parameters = _learned(model)
-    size, classes = sum(p.numel() for p in parameters.values()), model.readout.count or 0
+    if not (damping >= 0 and weight_decay >= 0 and damping + weight_decay > 0):
+        raise TrainingError(
+            f"Found damping={damping}, weight_decay={weight_decay}; needed are numbers of at least 0, not both 0."
+        )
+    train, val = matched(model, train), grouped(model, val, "validation") if of != "loss" else matched(model, val)
+    size, classes = sum(p.numel() for p in _learned(model).values()), model.readout.count or 0
     if not size:
         raise TrainingError("This model learned nothing by gradient, so no example has an influence on it.")
-    if (need := 4 * size * len(train) * (classes + 1)) > BYTES:
+    rows = len(train) * (1 if classes == 2 else classes)
+    if (need := 4 * size * (len(train) + rows) + 16 * min(rows, size) ** 2) > BYTES:
         raise DataError(
             f"{len(train)} examples of {size:,} numbers each need {need / 1e9:.0f} GB; use fewer, or a smaller prompt."
         )
+    measure = _Measure(of, val, positive)
     was = model.training
     model.eval()
     try:
-        measure, slope = _measure_gradient(model, val, of)
-        gradients, rows = _per_example(model, train, progress)
+        value, slope = _measure_gradient(model, val, measure)
+        gradients, factors = _per_example(model, train, progress)
     finally:
         model.train(was)
-    level = float(rows.square().sum()) / size * damping / len(train) + weight_decay
-    change = _solve(rows, level * len(train), gradients)
-    return Influence(model, train, val, of, -(change @ slope.double()), measure, change)
+    level = float(factors.square().sum()) / size * damping / len(train) + weight_decay
+    system = _System(factors, level * len(train))
+    values = -(gradients @ system.solve(slope).float())
+    return Influence(model, train, val, of, positive, values, value, gradients, system)
 
 
-def measured(model: PromptedModel, val: Examples, of: str) -> float:
+def measured(model: PromptedModel, val: Examples, of: str, positive: str | None = None) -> float:
     """The measure on validation."""
     val = matched(model, val)
     with torch.no_grad():
-        return float(_measure(torch.cat([model(x) for x, _, _ in _batches(val)]).float(), val, of))
+        return float(_Measure(of, val, positive)(torch.cat([model(x) for x, _, _ in _batches(val)]).float()))
 
 
-def _measure(logits: Tensor, val: Examples, of: str) -> Tensor:
-    """The measure of scores `[n,C]`. Raises `DataError` where groups are missing."""
-    y = torch.tensor(val.targets, device=logits.device)
-    if of == "loss":
-        return F.cross_entropy(logits, y)
-    if val.grouped is None:
-        raise DataError("The validation examples have no groups; a gap needs the group of every example.")
-    z, soft = torch.tensor(val.grouped, device=logits.device), logits.softmax(1)
-    strata = {"dp": [y >= 0], "eopp": [y == len(val.classes) - 1], "eo": [y == c for c in range(len(val.classes))]}[of]
-    total, found = logits.new_zeros(()), False
-    for keep in strata:
-        means = [soft[keep & (z == g)].mean(0) for g in z[keep].unique()]
-        for i, one in enumerate(means):
-            for other in means[:i]:
-                total, found = total + ((one - other).square() + KINK**2).sqrt().sum() / 2, True
-    if not found:
-        raise DataError("The validation examples are of one group (within each label); a gap needs two.")
-    return total
+class _Measure:
+    """What is measured on validation, smooth in the scores. Raises `DataError` where no two groups can be compared."""
+
+    def __init__(self, of: str, val: Examples, positive: str | None) -> None:
+        y, z = torch.tensor(val.targets), torch.tensor(val.grouped or [0] * len(val))
+        if positive is not None and positive not in val.classes:
+            raise DataError(f"Found positive={positive!r}; the classes are {', '.join(val.classes)}.")
+        last = val.classes.index(positive) if positive is not None else len(val.classes) - 1
+        strata = {"dp": [y >= 0], "eopp": [y == last], "eo": [y == c for c in range(len(val.classes))], "loss": []}[of]
+        self.y, self.of = y, of
+        self.pairs = [
+            (keep & (z == a), keep & (z == b)) for keep in strata for a in z[keep].unique() for b in z[keep].unique() if a < b
+        ]
+        if of != "loss" and not self.pairs:
+            raise DataError("The validation examples are of one group (within each label); a gap needs two.")
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        """Scores `[n,C]` → the measure."""
+        if self.of == "loss":
+            return F.cross_entropy(logits, self.y.to(logits.device))
+        soft = logits.softmax(1)
+        gaps = torch.stack([soft[a].mean(0) - soft[b].mean(0) for a, b in self.pairs])
+        return (gaps.square() + KINK**2).sqrt().sum() / 2
 
 
 def _learned(model: PromptedModel) -> dict[str, Tensor]:
@@ -188,12 +204,12 @@ def _batches(examples: Examples, size: int = 32) -> Iterator[tuple[Any, Tensor, 
         yield default_collate([item[0] for item in items]), torch.tensor([item[1] for item in items]), places
 
 
-def _measure_gradient(model: PromptedModel, val: Examples, of: str) -> tuple[float, Tensor]:
+def _measure_gradient(model: PromptedModel, val: Examples, measure: _Measure) -> tuple[float, Tensor]:
     """(The measure, ∇M as `[P]`): first in the scores of all, then through each batch."""
     with torch.no_grad():
         logits = torch.cat([model(x) for x, _, _ in _batches(val)]).float()
     logits.requires_grad_(True)
-    value = _measure(logits, val, of)
+    value = measure(logits)
     (slope,) = torch.autograd.grad(value, logits)
     parameters, total = list(_learned(model).values()), None
     for x, _, places in _batches(val):
@@ -212,39 +228,76 @@ def _per_example(model: PromptedModel, train: Examples, progress: bool) -> tuple
         one = torch.utils._pytree.tree_map(lambda t: t[None], x)
         return functional_call(model, values, (one,))[0].float()
 
-    # the plain product of attention, which vmap knows
-    with progress_bar(progress) as bar, sdpa_kernel(SDPBackend.MATH):
+    with progress_bar(progress) as bar, sdpa_kernel(SDPBackend.MATH):  # the plain product of attention, which vmap knows
         task = bar.add_task("each example's gradient", total=len(train))
         for x, y, _ in _batches(train):
             logits, jacobian = _jacobian(scores, parameters, x)
             p = logits.softmax(1)
             residual = p - F.one_hot(y.to(p.device), p.shape[1])
             gradients.append(torch.einsum("nc,ncp->np", residual, jacobian).cpu())
-            half = p.sqrt()
-            root = torch.diag_embed(half) - half[:, :, None] * p[:, None]  # rootᵀ root = diag(p) − ppᵀ
-            rows.append(torch.einsum("ndc,ncp->ndp", root, jacobian).flatten(0, 1).cpu())
+            rows.append(_root(p, jacobian).flatten(0, 1).cpu())
             bar.advance(task, len(y))
     return torch.cat(gradients), torch.cat(rows)
 
 
-def _jacobian(scores: Any, parameters: dict[str, Tensor], x: Any) -> tuple[Tensor, Tensor]:
-    """Scores `[B,C]` and their Jacobian `[B,C,P]`, each example's own."""
+def _root(p: Tensor, jacobian: Tensor) -> Tensor:
+    """Rows `[B,R,P]` whose squares sum to Jᵀ (diag(p) − ppᵀ) J; of two classes one row says it all."""
+    if p.shape[1] == 2:
+        return (p[:, :1] * p[:, 1:]).sqrt()[:, :, None] * (jacobian[:, 1:] - jacobian[:, :1])
+    half = p.sqrt()
+    root = torch.diag_embed(half) - half[:, :, None] * p[:, None]  # rootᵀ root = diag(p) − ppᵀ
+    return torch.einsum("ndc,ncp->ndp", root, jacobian)
 
-    def flat(values: dict[str, Tensor], one: Any) -> tuple[Tensor, Tensor]:
+
+def _jacobian(scores: Any, parameters: dict[str, Tensor], x: Any) -> tuple[Tensor, Tensor]:
+    """Scores `[B,C]` and their Jacobian `[B,C,P]`, each example's own; one by one where a model looks at its input's values."""
+
+    def twice(values: dict[str, Tensor], one: Any) -> tuple[Tensor, Tensor]:
         out = scores(values, one)
         return out, out
 
-    found, logits = vmap(jacrev(flat, has_aux=True), in_dims=(None, 0))(parameters, x)
+    of_one = jacrev(twice, has_aux=True)
+    try:
+        found, logits = vmap(of_one, in_dims=(None, 0))(parameters, x)
+    except RuntimeError as error:
+        if "vmap" not in str(error):
+            raise
+        size = len(torch.utils._pytree.tree_leaves(x)[0])
+        each = [_one_by_one(scores, parameters, torch.utils._pytree.tree_map(lambda t, i=i: t[i], x)) for i in range(size)]
+        return torch.stack([logits for logits, _ in each]), torch.stack([jacobian for _, jacobian in each])
     return logits.detach(), torch.cat([found[name].detach().flatten(2) for name in parameters], 2)
 
 
-def _solve(rows: Tensor, level: float, right: Tensor) -> Tensor:
-    """(rowsᵀ rows + level I)⁻¹ for each row of `right` `[N,P]`, in double; by the smaller of the two systems (Woodbury)."""
-    rows, right = rows.double(), right.double()
-    if rows.shape[0] >= rows.shape[1]:
-        matrix = rows.T @ rows
-        matrix.diagonal().add_(level)
-        return torch.linalg.solve(matrix, right.T).T
-    inner = rows @ rows.T
-    inner.diagonal().add_(level)
-    return (right - (torch.linalg.solve(inner, rows @ right.T).T @ rows)) / level
+def _one_by_one(scores: Any, parameters: dict[str, Tensor], one: Any) -> tuple[Tensor, Tensor]:
+    """Scores `[C]` and their Jacobian `[C,P]` of one example, by ordinary backward passes."""
+    values = {name: p.detach().requires_grad_(True) for name, p in parameters.items()}
+    logits = scores(values, one)
+    rows = []
+    for score in logits:
+        found = torch.autograd.grad(score, list(values.values()), retain_graph=True, allow_unused=True)
+        rows.append(
+            torch.cat([(torch.zeros_like(p) if g is None else g).flatten() for p, g in zip(values.values(), found, strict=True)])
+        )
+    return logits.detach(), torch.stack(rows)
+
+
+class _System:
+    """(rowsᵀ rows + level I) v = b, solved in double by the smaller of two Cholesky factors (Woodbury)."""
+
+    def __init__(self, rows: Tensor, level: float) -> None:
+        self.rows, self.level = rows, level
+        self.tall = rows.shape[0] >= rows.shape[1]
+        whole = rows.T if self.tall else rows
+        inner = torch.zeros(len(whole), len(whole), dtype=torch.float64)
+        for part in whole.split(4096, 1):
+            inner.addmm_(part.double(), part.double().T)
+        inner.diagonal().add_(level)
+        self.factor = torch.linalg.cholesky(inner)
+
+    def solve(self, b: Tensor) -> Tensor:
+        """`[P]` → v `[P]`, in double."""
+        b = b.double()
+        if self.tall:
+            return torch.cholesky_solve(b[:, None], self.factor)[:, 0]
+        inside = torch.cholesky_solve((self.rows @ b.float())[:, None].double(), self.factor)[:, 0]
+        return (b - (inside.float() @ self.rows).double()) / self.level

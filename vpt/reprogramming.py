@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from vpt import pictures
 from vpt.adapting import make_prompt, make_readout
 from vpt.backbones import Backbone, load_backbone
 from vpt.data import Data, Examples, load_data, read_parts
-from vpt.errors import VptError
+from vpt.errors import TrainingError, VptError
 from vpt.evaluation import scores
 from vpt.files import restore, save, write_atomically
 from vpt.group_metrics import TITLES
@@ -27,7 +27,7 @@ from vpt.prompts import Prompt
 from vpt.readouts import Readout
 from vpt.recipes import Recipe, updated
 from vpt.runs import METRICS, PROMPT, count, draw_pixels, prepare_folder
-from vpt.tradeoff import GAP, Frontier, Point, audit_model, frontier, shortcut_only
+from vpt.tradeoff import GAP, Frontier, Point, audit_model, frontier, suspicion
 
 POINTS, BARS, TRADEOFF = "points", "groups.png", "frontier.png"
 
@@ -81,6 +81,11 @@ def reprogram(
     started = time.monotonic()
     recipe = updated(recipe or Recipe(), seed=seed, **settings)
     folder = prepare_folder(Path(out), resume, overwrite) if out is not None else None
+    if folder is not None and (folder / POINTS).exists() and not resume:
+        if not overwrite:
+            raise TrainingError(f"{folder} holds a run that was stopped. Go on with resume=True (--resume), begin again with "
+                                "overwrite=True (--overwrite), or choose another folder (out=…).")  # fmt: skip
+        shutil.rmtree(folder / POINTS)
     backbone = model if isinstance(model, Backbone) else load_backbone(model)
     made = make_prompt(prompt, backbone, seed)
     wanted = load_data(data, backbone.inputs, label=label, group=group, seed=seed, skip_bad=skip_bad, progress=progress,
@@ -115,22 +120,25 @@ def audit(
     label: str | None = None,
     group: str | Sequence[str] | None = None,
     positive: str | None = None,
+    split: str = "test",
     progress: bool = True,
 ) -> dict[str, Any]:
-    """How a classifier, with a prompt or without, serves each group: `vpt.group_metrics.audit` on the test split (or all).
+    """How a classifier, with a prompt or without, serves each group: `vpt.group_metrics.audit` of a split (of all without).
 
-    A "warning" is added where the model seems to know the group only. Raises `DataError`.
+    Where the model has more classes than the data, it is asked to choose among those of the data only. A "warning" is added where
+    the model seems to know the group only, or nothing. Raises `DataError`.
     """
     if isinstance(model, PromptedModel):
         backbone = model.backbone
     else:
         backbone = model if isinstance(model, Backbone) else load_backbone(model)
     if isinstance(data, (str, Path)):
-        examples = read_parts(Path(data), backbone.inputs, label=label, group=group, progress=progress)
+        examples = read_parts(Path(data), backbone.inputs, split, progress, label, group)
     elif isinstance(data, Examples):
         examples = data
     else:
-        wanted = load_data(data, backbone.inputs, label=label, group=group, progress=progress, test_share=0)
+        given = data if isinstance(data, Mapping) else {"train": data, "val": data}  # so that nothing is held out
+        wanted = load_data(given, backbone.inputs, label=label, group=group, progress=progress)
         examples = wanted.test or wanted.train
     if isinstance(model, PromptedModel):
         found = audit_model(model, examples, positive, progress)
@@ -138,7 +146,7 @@ def audit(
         bare = make_readout("identity", backbone, Data(examples, examples, None, examples.classes, []), 0)
         with PromptedModel(backbone, None, bare) as own:
             found = audit_model(own, examples, positive, progress)
-    return found | {"warning": shortcut_only(found, 1 / len(found["cells"]))}
+    return found | {"warning": suspicion(found)}
 
 
 def _report(model: PromptedModel, found: Frontier) -> dict[str, Any]:
@@ -151,10 +159,10 @@ def _report(model: PromptedModel, found: Frontier) -> dict[str, Any]:
         "verdict": f"on {'test' if part == 'test' else 'validation'}, {gap.replace('_', ' ')} {gaps[0]:.3f} → {gaps[1]:.3f}, "
         f"worst group {worst[0]:.1f} → {worst[1]:.1f} %, accuracy {accuracy[0]:.1f} → {accuracy[1]:.1f} %",
         "rule": found.rule,
-        "chosen": found.chosen.strength,
+        "chosen": found.chosen.name,
         "criterion": found.criterion,
         "gap": gap,
-        "warning": shortcut_only(found.base.val, 1 / len(found.base.val["cells"])),
+        "notes": found.notes,
         "base": _plain(found.base),
         "points": [_plain(point) for point in found.points],
         "thresholds": _plain(found.thresholds) if found.thresholds is not None else None,
@@ -166,7 +174,8 @@ def _report(model: PromptedModel, found: Frontier) -> dict[str, Any]:
 
 
 def _plain(point: Point) -> dict[str, Any]:
-    return {"strength": point.strength, "note": point.note, "val": point.val, "test": point.test}
+    kept = ("name", "strength", "note", "val", "test", "rows")
+    return {name: getattr(point, name) for name in kept}
 
 
 def _write(folder: Path, model: PromptedModel, found: Frontier, report: dict[str, Any], val: Any) -> Path:
@@ -174,13 +183,13 @@ def _write(folder: Path, model: PromptedModel, found: Frontier, report: dict[str
     part, gap = ("test" if found.base.test is not None else "val"), GAP[found.criterion]
     on = f"{getattr(found.base, part)['n']} {'test' if part == 'test' else 'validation'} examples"
     before, after = getattr(found.base, part), getattr(found.chosen, part)
-    title = f"{model.prompt.describe()}; strength {found.chosen.strength:g}, on {on}"
+    title = f"{model.prompt.describe()}; {_called(found.chosen)}, on {on}"
     write_atomically(folder / BARS, pictures.group_bars(before, after, title))
     at = lambda point: (point.value(gap, part), point.value("accuracy", part))  # noqa: E731
     marks = {"bare model": at(found.base)}
     if found.thresholds is not None:
         marks["thresholds by group (needs the group)"] = at(found.thresholds)
-    points = [(f"{point.strength:g}", *at(point)) for point in found.points]
+    points = [(_called(point), *at(point)) for point in found.points]
     drawn = pictures.tradeoff(points, marks, found.points.index(found.chosen), f"{TITLES[gap]}, on {on}", report["prompt"])
     write_atomically(folder / TRADEOFF, drawn)
     draw_pixels(model, val, folder)
@@ -188,11 +197,18 @@ def _write(folder: Path, model: PromptedModel, found: Frontier, report: dict[str
     facts: dict[str, Any] = {"trained_on": {"examples": report["train_n"], "seed": report["seed"], "recipe": report["recipe"]}}
     for point in found.points:
         restore(model, point.learned or {})
-        save(folder / POINTS / f"strength-{point.strength:g}.vpt", model, scores=_kept(point), **facts)
-        shutil.rmtree(folder / POINTS / f"strength-{point.strength:g}", ignore_errors=True)  # its checkpoint
+        save(folder / POINTS / f"{point.name}.vpt", model, scores=_kept(point), **facts)
     restore(model, found.chosen.learned or {})
     write_atomically(folder / METRICS, json.dumps(report, indent=1).encode())
-    return save(folder / PROMPT, model, scores=_kept(found.chosen), **facts)
+    file = save(folder / PROMPT, model, scores=_kept(found.chosen), **facts)
+    for checkpoint in (folder / POINTS).iterdir():
+        if checkpoint.is_dir():
+            shutil.rmtree(checkpoint)
+    return file
+
+
+def _called(point: Point) -> str:
+    return "accuracy alone" if point.strength is None else f"strength {point.strength:g}"
 
 
 def _kept(point: Point) -> dict[str, Any]:

@@ -17,7 +17,9 @@ def tradeoff_table(report: dict[str, Any]) -> Table:
     caption = f"{on}. Balanced: mean over label × group. Gap: {gap.replace('_', ' ')}, with its 95 % interval"
     table = Table("strength", "accuracy", "balanced", "worst group", "gap", title=escape(report["prompt"]), caption=caption)
     rows = [("bare model", report["base"])]
-    rows += [(f"{p['strength']:g}" + (" ← chosen" if p["strength"] == report["chosen"] else ""), p) for p in report["points"]]
+    for point in report["points"]:
+        name = "none" if point["strength"] is None else f"{point['strength']:g}"
+        rows.append((name + (" ← chosen" if point["name"] == report["chosen"] else ""), point))
     rows += [("group thresholds", report["thresholds"])] if report["thresholds"] else []
     for name, point in rows:
         found = point[part]["metrics"]

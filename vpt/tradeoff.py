@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from torch import Tensor
 
 from vpt.data import Examples
+from vpt.data.examples import same_groups
 from vpt.errors import DataError, DivergedError, TrainingError
-from vpt.evaluation import matched, scores
+from vpt.evaluation import grouped, scores
 from vpt.files import learned, restore
 from vpt.group_metrics import audit
 from vpt.model import PromptedModel
@@ -29,29 +31,38 @@ METHODS: dict[str, tuple[Callable[[str, float], Objective], tuple[float, ...]]] 
     "adversary": (lambda criterion, strength: FairReprogram(strength, criterion), (0.02, 0.05, 0.1, 0.2, 0.5)),
     "worst": (lambda criterion, strength: WorstGroup(strength), (0.0, 0.01, 0.03, 0.1, 0.3)),
 }
+ALONE = "alone"  # the name of the prompt that was trained for accuracy alone
 GAP = {"eo": "average_odds_difference", "dp": "demographic_parity_difference"}  # by which a point is chosen
 ABOVE_CHANCE = 0.1  # of group-balanced accuracy; with less, a model knows the group alone
 
 
 @dataclass
 class Point:
-    """A strength (None: no prompt; 0: a prompt for accuracy alone), what it gives, and what was learned."""
+    """What a strength gives, by name, and what was learned. test: None where there are no test examples.
 
+    strength: None for the bare model and for accuracy alone. note: why it is not to be used. rows: of its training.
+    """
+
+    name: str
     strength: float | None
     val: dict[str, Any]
     test: dict[str, Any] | None
     learned: dict[str, Tensor] | None = None
     note: str = ""
+    rows: list[dict[str, Any]] = field(default_factory=list)
 
-    def value(self, name: str, part: str = "val") -> float:
+    def value(self, metric: str, part: str = "val") -> float:
         """One of the metrics; NaN where it could not be said."""
-        found = getattr(self, part)["metrics"][name]["value"]
+        found = getattr(self, part)["metrics"][metric]["value"]
         return float("nan") if found is None else found
 
 
 @dataclass
 class Frontier:
-    """The bare model, every point that was tried, which was chosen by what rule, and post-processing beside them."""
+    """The bare model, every point that was tried, which was chosen by what rule, and post-processing beside them.
+
+    notes: what to know before using it: a model that knows the group only, strengths that broke, a choice that gains nothing.
+    """
 
     base: Point
     points: list[Point]
@@ -59,6 +70,7 @@ class Frontier:
     rule: str
     criterion: str
     thresholds: Point | None
+    notes: list[str]
 
 
 def frontier(
@@ -83,45 +95,78 @@ def frontier(
     """Train the model's prompt once for accuracy alone, and from there once for each strength; then choose on validation.
 
     train, val, test: examples with groups. method: "penalty" (`GapPenalty`), "adversary" (`FairReprogram`) or "worst"
-    (`WorstGroup`). criterion: "eo" (equalized odds) or "dp" (demographic parity). Of the points within `budget` of the bare
-    model's accuracy (in [0,1]) the fairest is chosen, or with `bound` the most accurate among those whose gap is at most that;
-    the gap is the average odds difference, or the demographic parity difference. Larger strengths are not tried once a model has
-    lost all but the most frequent answer. The model then holds the chosen prompt. out: a folder for checkpoints. settings: of
-    `Recipe`. Raises `TrainingError`, `DataError`.
+    (`WorstGroup`, which has no criterion). criterion: "eo" (equalized odds) or "dp" (demographic parity). Of the points within
+    `budget` of the bare model's accuracy (in [0,1]) the fairest is chosen, or with `bound` the most accurate among those whose
+    gap is at most that; the gap is the average odds difference, or the demographic parity difference. Larger strengths are
+    not tried once a model hardly tells the classes apart. The model then holds the chosen prompt. out: a folder for checkpoints.
+    settings: of `Recipe`. Raises `TrainingError`, `DataError`, before anything is trained.
     """
+    objectives = _objectives(method, criterion, strengths, budget, bound)
+    recipe, gap = updated(recipe or Recipe(), **settings), GAP[criterion]
+    given = {"train": train, "val": val} | ({"test": test} if test is not None else {})
+    what = {"train": "training", "val": "validation", "test": "test"}
+    parts = same_groups({name: grouped(model, part, what[name]) for name, part in given.items()})
+    for _, objective in objectives:
+        objective.bind(parts["train"].targets, parts["train"].grouped, parts["train"].classes, parts["train"].group_names)
+    held = {name: part for name, part in parts.items() if name != "train"}
+    with model.prompts_off():
+        base = _judged(model, held, positive, "bare model", None)
+        thresholds = _thresholds(model, parts, criterion, positive)
+    if np.isnan(base.value(gap)):
+        raise DataError(f"The {gap.replace('_', ' ')} is not defined on the {len(val)} validation examples: {_cells(base.val)}. "
+                        "Give it examples of every label in two groups at least, or a larger share.")  # fmt: skip
+    notes = [note for note in (suspicion(base.val),) if note]
+    run: dict[str, Any] = {"recipe": recipe, "resume": resume, "progress": progress}
+    folder = Path(out) if out is not None else None
+    for note in notes:
+        say(f"Careful: {note}")
+
+    def trained(name: str, strength: float | None, objective: Objective | None) -> Point:
+        say("accuracy alone" if objective is None else f"strength {strength:g}")
+        history = fit(model, parts["train"], parts["val"], objective=objective, out=folder / name if folder else None, **run)
+        point = _judged(model, held, positive, name, strength)
+        point.learned, point.rows, point.note = points_state(model), history.rows, _collapsed(point.val)
+        return point
+
+    points = [trained(ALONE, None, None)]
+    start = points[0].learned or {}
+    for strength, objective in objectives:
+        restore(model, start)
+        try:
+            points.append(trained(repr(strength), strength, objective))
+            broken = points[-1].note
+        except DivergedError:
+            broken = "it diverged"
+        if broken:
+            notes.append(f"strength {strength:g}: {broken}, and larger ones were not tried")
+            say(notes[-1])
+            break
+    chosen, rule = choose(base, points, gap, budget, bound)
+    if not chosen.value(gap) < base.value(gap):
+        notes.append("the chosen prompt is no fairer on validation than the bare model")
+    restore(model, chosen.learned or start)
+    return Frontier(base, points, chosen, rule, criterion, thresholds, notes)
+
+
+def _objectives(
+    method: str, criterion: str, strengths: Sequence[float] | None, budget: float, bound: float | None
+) -> list[tuple[float, Objective]]:
+    """Each strength, rising, with its objective. Raises `TrainingError` for settings that are none."""
     if method not in METHODS or criterion not in GAP:
         raise TrainingError(f"Found method={method!r}, criterion={criterion!r}; needed is one of {', '.join(METHODS)}, and "
                             "'eo' or 'dp'.")  # fmt: skip
+    for name, value in (("budget", budget), ("bound", bound)):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, Real) or not 0 <= value < 1):
+            raise TrainingError(f"Found {name}={value!r}; needed is a number in [0, 1), as 0.01 for one point of 100.")
     make, usual = METHODS[method]
-    recipe = updated(recipe or Recipe(), **settings)
-    parts = {"val": _grouped(model, val, "validation")} | ({"test": _grouped(model, test, "test")} if test is not None else {})
-    judge = _Judge(model, parts, positive)
-    folder = Path(out) if out is not None else None
-    objectives = [(s, make(criterion, s)) for s in sorted(strengths if strengths is not None else usual)]
-    for _, objective in objectives:  # so that a misfit is said before anything is trained
-        examples = matched(model, train)
-        objective.bind(examples.targets, examples.grouped, examples.classes, examples.group_names)
-    with model.prompts_off():
-        base = judge(None)
-    run: dict[str, Any] = {"recipe": recipe, "resume": resume, "progress": progress}
-    say("accuracy alone")
-    fit(model, train, val, out=folder / "strength-0" if folder else None, **run)
-    points, start = [judge(0.0)], points_state(model)
-    for strength, objective in objectives:
-        say(f"strength {strength:g}")
-        restore(model, start)
-        try:
-            fit(model, train, val, objective=objective, out=folder / f"strength-{strength:g}" if folder else None, **run)
-        except DivergedError as error:
-            say(f"strength {strength:g} diverged, and larger ones are not tried: {error}")
-            break
-        points.append(judge(strength))
-        if points[-1].note:
-            say(f"strength {strength:g}: {points[-1].note}; larger ones are not tried")
-            break
-    chosen, rule = choose(base, points, GAP[criterion], budget, bound)
-    restore(model, chosen.learned or start)
-    return Frontier(base, points, chosen, rule, criterion, _thresholds(model, train, parts, criterion, positive))
+    wanted = [(value, make(criterion, value)) for value in (strengths if strengths is not None else usual)]
+    if not wanted or len({value for value, _ in wanted}) < len(wanted):
+        raise TrainingError(f"Found strengths={list(strengths or [])}; needed are one or more, all different.")
+    return sorted(((float(value), objective) for value, objective in wanted), key=lambda pair: pair[0])
+
+
+def _cells(found: dict[str, Any]) -> str:
+    return "; ".join(f"{label}, {group}: {cell['n']}" for label, row in found["cells"].items() for group, cell in row.items())
 
 
 def points_state(model: PromptedModel) -> dict[str, Tensor]:
@@ -154,31 +199,27 @@ def _or_worst(value: float) -> float:
     return float("inf") if np.isnan(value) else value
 
 
-class _Judge:
-    """Audits the model as it is on validation and test."""
-
-    def __init__(self, model: PromptedModel, parts: dict[str, Examples], positive: str | None) -> None:
-        self.model, self.parts, self.positive = model, parts, positive
-
-    def __call__(self, strength: float | None) -> Point:
-        found = {name: audit_model(self.model, part, self.positive) for name, part in self.parts.items()}
-        state = points_state(self.model) if strength is not None else None
-        return Point(strength, found["val"], found.get("test"), state, _collapsed(found["val"]))
+def _judged(model: PromptedModel, parts: dict[str, Examples], positive: str | None, name: str, strength: float | None) -> Point:
+    """The model as it is, audited on validation and test."""
+    found = {key: audit_model(model, part, positive) for key, part in parts.items()}
+    return Point(name, strength, found["val"], found.get("test"))
 
 
 def audit_model(model: PromptedModel, examples: Examples, positive: str | None = None, progress: bool = False) -> dict[str, Any]:
     """`vpt.group_metrics.audit` of the model's decisions on labelled examples with groups. Raises `DataError`."""
-    examples = _grouped(model, examples, "audited")
+    examples = grouped(model, examples, "audited")
     logits, y = scores(model, examples, progress=progress)
     names = examples.group_names or []
     return audit(y.tolist(), logits.argmax(1).tolist(), examples.grouped or [], examples.classes, names, positive=positive)
 
 
-def shortcut_only(found: dict[str, Any], chance: float) -> str:
-    """A warning where an audit shows a model that knows the group alone, which no prompt can mend; else nothing."""
-    metrics = found["metrics"]
-    balanced, accuracy = metrics["balanced_accuracy"]["value"], metrics["accuracy"]["value"]
-    if balanced is None or balanced >= chance + ABOVE_CHANCE or accuracy < chance + ABOVE_CHANCE:
+def suspicion(found: dict[str, Any]) -> str:
+    """What an audit says against prompting this model at all: it knows the group only, or nothing; else an empty text."""
+    chance = 1 / len(found["cells"])
+    balanced, accuracy = (found["metrics"][name]["value"] for name in ("balanced_accuracy", "accuracy"))
+    if accuracy <= chance:
+        return f"accuracy is {accuracy:.1%}, no better than chance ({chance:.1%}): look at how labels and classes are matched"
+    if balanced >= chance + ABOVE_CHANCE or accuracy < chance + ABOVE_CHANCE:
         return ""
     return (f"accuracy is {accuracy:.1%}, but {balanced:.1%} once label and group are balanced, near chance ({chance:.1%}): this "
             "model seems to know the group only, and a prompt cannot bring out what is not in it")  # fmt: skip
@@ -186,23 +227,8 @@ def shortcut_only(found: dict[str, Any], chance: float) -> str:
 
 def _collapsed(found: dict[str, Any]) -> str:
     """What happened where a model no longer tells the classes apart; else nothing."""
-    cells = found["cells"]
-    return "it hardly tells the classes apart any more" if (
-        found["metrics"]["balanced_accuracy"]["value"] < 1 / len(cells) + ABOVE_CHANCE / 2
-    ) else ""  # fmt: skip
-
-
-def _grouped(model: PromptedModel, examples: Examples, what: str) -> Examples:
-    """With labels matched, and a group for every example. Raises `DataError`."""
-    examples = matched(model, examples)
-    groups = examples.grouped
-    if groups is None:
-        raise DataError(f"The {what} examples have no groups; needed is a group column in the CSV (--group), or items of "
-                        "(input, label, group).")  # fmt: skip
-    missing = [examples.name(i) for i, g in enumerate(groups) if g < 0]
-    if missing:
-        raise DataError(f"{len(missing)} of {len(groups)} {what} examples have no group: {', '.join(missing[:5])}.")
-    return examples
+    lost = found["metrics"]["balanced_accuracy"]["value"] < 1 / len(found["cells"]) + ABOVE_CHANCE / 2
+    return "it hardly tells the classes apart any more" if lost else ""
 
 
 # post-processing, for comparison --------------------------------------------------------------------------------------
@@ -218,31 +244,28 @@ class _Scores(ClassifierMixin, BaseEstimator):
         return np.stack([1 - p, p], 1)
 
 
-def _thresholds(
-    model: PromptedModel, train: Examples, parts: dict[str, Examples], criterion: str, positive: str | None
-) -> Point | None:
-    """fairlearn's `ThresholdOptimizer` (Hardt et al. 2016) on the bare model: a threshold per group, known when predicting."""
-    examples = matched(model, train)
-    if len(examples.classes) != 2:
+def _thresholds(model: PromptedModel, parts: dict[str, Examples], criterion: str, positive: str | None) -> Point | None:
+    """fairlearn's `ThresholdOptimizer` (Hardt et al. 2016) on the model as it is: thresholds by group."""
+    train = parts["train"]
+    if len(train.classes) != 2:
         return None
-    one = examples.classes.index(positive) if positive is not None else 1
-    constraint = {"eo": "equalized_odds", "dp": "demographic_parity"}[criterion]
-    with model.prompts_off():
-        found = {name: scores(model, part) for name, part in ({"train": examples} | parts).items()}
+    one = train.classes.index(positive) if positive is not None else 1
+    found = {name: scores(model, part) for name, part in parts.items()}
     x = {name: logits.softmax(1)[:, [one]].double().numpy() for name, (logits, _) in found.items()}
     y = {name: (labels == one).long().numpy() for name, (_, labels) in found.items()}
-    of = {"train": examples.grouped or []} | {name: part.grouped or [] for name, part in parts.items()}
+    of = {name: part.grouped or [] for name, part in parts.items()}
     if any(set(own) - set(of["train"]) for own in of.values()):
         return None  # a group without a threshold
-    optimizer = ThresholdOptimizer(estimator=_Scores().fit(x["train"], y["train"]), constraints=constraint, prefit=True,
-                                   predict_method="predict_proba")  # fmt: skip
+    optimizer = ThresholdOptimizer(estimator=_Scores().fit(x["train"], y["train"]), prefit=True, predict_method="predict_proba",
+                                   constraints={"eo": "equalized_odds", "dp": "demographic_parity"}[criterion])  # fmt: skip
     try:
         optimizer.fit(x["train"], y["train"], sensitive_features=of["train"])
     except ValueError:  # a group in which one label does not occur
         return None
     point: dict[str, Any] = {}
     for name, part in parts.items():
-        said = optimizer.predict(x[name], sensitive_features=of[name], random_state=0)
-        decided = torch.where(torch.as_tensor(said) == 1, one, 1 - one).tolist()
-        point[name] = audit(part.targets, decided, of[name], part.classes, part.group_names or [], positive=positive)
-    return Point(None, point["val"], point.get("test"), None, "needs the group when predicting")
+        if name != "train":
+            said = torch.as_tensor(optimizer.predict(x[name], sensitive_features=of[name], random_state=0))
+            decided = torch.where(said == 1, one, 1 - one).tolist()
+            point[name] = audit(part.targets, decided, of[name], part.classes, part.group_names or [], positive=positive)
+    return Point("group thresholds", None, point["val"], point.get("test"), None, "needs the group when predicting")

@@ -49,7 +49,8 @@ def fit(
     progress: bool = True,
     **settings: Any,
 ) -> History:
-    """Train a model's prompt and readout; afterwards it holds the state of least loss on `val` (the last one without).
+    """Train a model's prompt and readout; afterwards it holds the state of least loss on `val` (without one, or with an
+    objective by group, the last).
 
     train, val: datasets of (input, label[, group]). objective: `Classification()` by default. recipe, or its fields as
     settings (epochs=…, lr=…). out: a folder for history.jsonl and checkpoints. resume: go on from there after a kill;
@@ -106,7 +107,7 @@ class _Run:
             "prompt": digest(self.model.prompt.config()),
             "readout": digest(self.model.readout.config()),
             "backbone": self.model.backbone.fingerprint(),
-            "train": digest([self.train.targets, self.train.classes]),
+            "train": digest([self.train.targets, self.train.classes, self.train.grouped, self.train.group_names]),
             "val": digest(self.val.targets) if self.val is not None else None,
         }
 

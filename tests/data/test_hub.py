@@ -141,6 +141,6 @@ def test_groups_are_numbered_alike_in_all_parts() -> None:
         k: pictures(group=(datasets.Value("string"), v)) for k, v in {"train": ["b", "c"] * 4, "test": ["a", "b"] * 4}.items()
     }
     data = vpt.load_data(parts, INPUTS, progress=False)
-    assert data.train.group_names == data.test.group_names == ["a", "b", "c"]
-    assert set(data.train.grouped) == {1, 2}
-    assert data.test.grouped == [0, 1] * 4
+    assert data.train.group_names == data.test.group_names == ["b", "c", "a"]
+    assert set(data.train.grouped) == {0, 1}
+    assert data.test.grouped == [2, 0] * 4

@@ -11,7 +11,7 @@ from PIL import Image
 
 from vpt.data.archives import Archive
 from vpt.data.augment import AUGMENTS, augment
-from vpt.data.examples import Examples, Files, wrap
+from vpt.data.examples import Examples, Files, same_groups, wrap
 from vpt.data.hub import from_hub, hub_classes, is_hub_dataset
 from vpt.data.readers import fit_image, read_sound, reader, suffixes
 from vpt.data.sources import SPLITS, USUAL, Columns, Item, list_folder, list_manifest
@@ -82,7 +82,7 @@ def load_data(
         names = classes or hub_classes([v for v in given.values() if is_hub_dataset(v)], label)
         parts = _same_numbering({k: _wrapped(v, inputs, names, columns) for k, v in given.items()})
         parts, skipped = _without_bad(parts, skip_bad, progress)
-    _same_groups(parts)
+    parts = same_groups(parts)
     train = parts["train"]
     _check_classes(parts)
     _check_sizes(train, 1 + ("val" not in parts) + ("val" not in parts and "test" not in parts and test_share > 0))
@@ -122,16 +122,6 @@ def _same_numbering(parts: dict[str, Examples]) -> dict[str, Examples]:
         for part in parts.values():
             part.classes = list(longest)
     return parts
-
-
-def _same_groups(parts: dict[str, Examples]) -> None:
-    """One numbering of the groups, by name, over parts that were read one by one."""
-    grouped = [part for part in parts.values() if part.groups is not None and part.group_names is not None]
-    names = sorted({name for part in grouped for name in part.group_names or []})
-    for part in grouped:
-        own = part.group_names or []
-        part.groups = [names.index(own[g]) if g >= 0 else g for g in part.groups or []]
-        part.group_names = names
 
 
 def _named(source: Any) -> list[tuple[Any, Any]]:

@@ -101,10 +101,28 @@ class Examples(Dataset):
         """What example `i` is called: its path, or its number."""
         return self.names[self.indices[i]] if self.names is not None else str(self.indices[i])
 
+    def renamed(self, classes: Sequence[str], labels: Sequence[int]) -> Examples:
+        """The same examples with labels that are numbers into other `classes`."""
+        return Examples(self.get, labels, classes, groups=self.groups, group_names=self.group_names, names=self.names,
+                        sample_rate=self.sample_rate, indices=self.indices)  # fmt: skip
+
+    def regrouped(self, names: Sequence[str]) -> Examples:
+        """The same examples with groups that are numbers into `names`, found by name."""
+        own = self.group_names or []
+        groups = [names.index(own[g]) if g >= 0 else g for g in self.groups or []] if self.groups is not None else None
+        return Examples(self.get, self.labels, self.classes, groups=groups, group_names=names, names=self.names,
+                        sample_rate=self.sample_rate, indices=self.indices, named=self.named)  # fmt: skip
+
     def subset(self, chosen: Sequence[int]) -> Examples:
         """The examples at these positions, in this order."""
         return Examples(self.get, self.labels, self.classes, groups=self.groups, group_names=self.group_names, names=self.names,
                         sample_rate=self.sample_rate, indices=[self.indices[i] for i in chosen], named=self.named)  # fmt: skip
+
+
+def same_groups(parts: dict[str, Examples]) -> dict[str, Examples]:
+    """One numbering of the groups, by name, over parts that were read one by one."""
+    names = list(dict.fromkeys(name for part in parts.values() for name in part.group_names or []))
+    return {key: part if part.group_names in (None, names) else part.regrouped(names) for key, part in parts.items()}
 
 
 def wrap(dataset: Any, classes: Sequence[str] | None, convert: Callable[[Any], Any]) -> Examples:

@@ -32,7 +32,10 @@ def few_shot(examples: Examples, shots: int, seed: int = 0) -> Examples:
 
 
 def hold_out(examples: Examples, share: float, seed: int = 0, what: str = "validation") -> tuple[Examples, Examples]:
-    """(the rest, a stratified share; both keep at least one example of each class). Raises `DataError` for classes too small."""
+    """(the rest, a share stratified by label, and by group where there are groups; both keep one example of each class).
+
+    Raises `DataError` for classes too small.
+    """
     if not 0 < share < 1:
         raise DataError(f"Found a {what} share of {share}; needed is a number between 0 and 1.")
     targets = examples.targets
@@ -42,8 +45,21 @@ def hold_out(examples: Examples, share: float, seed: int = 0, what: str = "valid
         raise DataError(f"Classes with fewer than 2 examples cannot be split into training and {what}: {', '.join(small[:10])}. "
                         "Add examples or remove the class.")  # fmt: skip
     generator, held = np.random.default_rng(seed), []
+    groups = np.array(examples.grouped or [0] * len(targets))
     for label in range(len(counts)):
         own = np.flatnonzero(np.array(targets) == label)
-        held += generator.permutation(own)[: min(max(round(share * len(own)), 1), len(own) - 1)].tolist()
+        cells = [generator.permutation(own[groups[own] == g]) for g in np.unique(groups[own])]
+        wanted = min(max(round(share * len(own)), 1), len(own) - 1)
+        for cell, number in zip(cells, _shared(wanted, [len(cell) for cell in cells]), strict=True):
+            held += cell[:number].tolist()
     rest = sorted(set(range(len(targets))) - set(held))
     return examples.subset(rest), examples.subset(sorted(held))
+
+
+def _shared(wanted: int, sizes: list[int]) -> list[int]:
+    """`wanted` divided in proportion to `sizes`, by largest remainders."""
+    exact = [wanted * size / sum(sizes) for size in sizes]
+    found = [int(part) for part in exact]
+    for i in sorted(range(len(sizes)), key=lambda i: found[i] - exact[i])[: wanted - sum(found)]:
+        found[i] += 1
+    return found

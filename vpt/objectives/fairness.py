@@ -22,9 +22,13 @@ CRITERIA = {"dp": "demographic parity", "eo": "equalized odds"}
 
 
 class _ByGroup(Objective):
-    """What these have in common: groups, of which at least two are compared, within each label (eo) or over all (dp)."""
+    """What these have in common: groups, of which at least two are compared, within each label (eo) or over all (dp).
+
+    A group that does not occur with a label is left out of that label's comparison, as long as two others are there.
+    """
 
     keeps_best = False  # the epoch of least cross-entropy would be the least fair one
+    needs_cells = True  # whether every label needs examples of two groups
     shares: Tensor
 
     def __init__(self, criterion: str, strength: float) -> None:
@@ -55,9 +59,10 @@ class _ByGroup(Objective):
         counts = torch.zeros(strata, len(group_names))
         for label, g in zip(y, group, strict=True):
             counts[label if self.criterion == "eo" else 0, g] += 1
-        known = (counts > 0).sum(1)
-        empty = [(classes[s], group_names[g]) for s in range(strata) if known[s] == 1 for g in present if not counts[s, g]]
-        if empty:
+        empty = [
+            (classes[s], group_names[g]) for s in range(strata) if (counts[s] > 0).sum() == 1 for g in present if not counts[s, g]
+        ]
+        if empty and self.needs_cells:
             cells = ", ".join(f"label {label!r} in group {name!r}" for label, name in empty[:5])
             raise TrainingError(f"No training examples with {cells}: equalized odds is not defined there. Add some, merge "
                                 "groups, or use demographic parity (criterion='dp').")  # fmt: skip
@@ -187,9 +192,12 @@ class WorstGroup(_ByGroup):
     """The worst label × group cell first: group DRO (Sagawa et al. 2020, algorithm 1).
 
     Cross-entropy in which cell k weighs q[k]; after each update q[k] grows by exp(step · its mean loss) and is made to sum to 1.
-    Examples are weighted by q over their cell's share, which is balanced sampling in expectation; step 0 is that alone.
+    Examples are weighted by q over their cell's share, which is balanced sampling in expectation; step 0 is that alone. The mean
+    loss is over the number of examples that a cell has in an update on average, so that rare cells do not fall behind for being
+    absent from most.
     """
 
+    needs_cells = False
     weights: Tensor
     counted: Tensor
 
@@ -223,7 +231,7 @@ class WorstGroup(_ByGroup):
 
     def combine(self, gradients: Gradients) -> dict[str, Tensor]:
         """The gradient as it is; then the cells are weighed anew."""
-        loss = self.counted[..., 0] / self.counted[..., 1].clamp_min(1)
+        loss = self.counted[..., 0] / (self.shares * self.counted[..., 1].sum()).clamp_min(1e-12)
         grown = self.weights * torch.exp(self.step * loss)
         self.weights.copy_(grown / grown.sum())
         self.counted.zero_()
