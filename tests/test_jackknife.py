@@ -33,14 +33,18 @@ def converged(model: vpt.PromptedModel, train: Examples, left_out: set[int] = fr
     parameters = list(_learned(model).values())
     optimizer = torch.optim.LBFGS(parameters, max_iter=steps, tolerance_grad=1e-6, tolerance_change=0, lr=0.5)
 
+    model.eval()
+    with torch.no_grad():
+        features = model.outputs(x)
+    bare = not list(model.prompt.parameters())
+
     def closure() -> torch.Tensor:
         optimizer.zero_grad()
-        value = F.cross_entropy(model(x), y, reduction="sum")
+        value = F.cross_entropy(model.readout(features) if bare else model(x), y, reduction="sum")
         value = value + len(train) * DECAY / 2 * sum(p.square().sum() for p in parameters)
         value.backward()
         return value
 
-    model.eval()
     optimizer.step(closure)
     optimizer.zero_grad()
     return model
