@@ -10,6 +10,7 @@ from families import make, open_tiny
 
 import vpt
 from vpt.data import Examples
+from vpt.evaluation import scores
 from vpt.probe import fit_probe
 
 OBJECTIVES = {
@@ -62,17 +63,39 @@ def planted(count: int, seed: int) -> Examples:
     )
 
 
+def planted_sounds(count: int, seed: int, inputs: vpt.Sound) -> Examples:
+    """The label is how loud a high tone is, with noise; the group how loud a low one is; they agree in 85 of 100."""
+    generator = torch.Generator().manual_seed(seed)
+    y = torch.arange(count) % 2
+    z = torch.where(torch.rand(count, generator=generator) < 0.85, y, 1 - y)
+    time = torch.arange(inputs.samples) / inputs.sample_rate
+    tone = lambda hertz: torch.sin(2 * torch.pi * (hertz * time + torch.rand((), generator=generator)))  # noqa: E731
+    waves = []
+    for i in range(count):
+        loud = (0.09 + 0.15 * y[i] + 0.07 * torch.randn((), generator=generator)).clamp(0.01, 0.4)
+        noise = 0.02 * torch.randn(inputs.samples, generator=generator)
+        waves.append(((loud * tone(2500.0) + (0.05 + 0.3 * z[i]) * tone(700.0) + noise).clamp(-1, 1), inputs.samples))
+    return Examples(waves.__getitem__, y.tolist(), ["soft", "shrill"], groups=z.tolist(), group_names=["high", "low"])
+
+
+def with_planted_head(model: torch.nn.Module, name: str, train: Examples, inputs: object = None) -> torch.nn.Module:
+    """The model, frozen as it is, with its linear layer `name` fitted to examples: it errs by group, and knows the label too."""
+    with vpt.PromptedModel(vpt.load_backbone(model, inputs=inputs), None, vpt.Linear(_width(model, name), train.classes)) as bare:
+        probe = fit_probe(*scores(bare, train, outputs=True), classes=train.classes, strength=0.1)[0]
+    head = torch.nn.Linear(_width(model, name), len(train.classes))
+    head.load_state_dict(probe.state_dict())
+    parent, _, leaf = name.rpartition(".")
+    setattr(model.get_submodule(parent), leaf, head)
+    return model
+
+
+def _width(model: torch.nn.Module, name: str) -> int:
+    return int(model.get_submodule(name).in_features)
+
+
 def planted_model() -> torch.nn.Module:
-    """A tiny ViT, frozen as it is, whose head was fitted to `planted` examples: it errs by group, and knows the label too."""
-    model = make("timm ViT")
-    model.reset_classifier(0)
-    backbone, train = vpt.load_backbone(model), planted(200, 0)
-    features = torch.cat([backbone.features(train[i][0][None]) for i in range(len(train))]).detach()
-    probe = fit_probe(features, torch.tensor(train.targets), train.classes, strength=0.1)[0]
-    bare = backbone.release()
-    bare.reset_classifier(2)
-    bare.head.load_state_dict(probe.state_dict())
-    return bare
+    """A tiny ViT that errs by group on `planted` examples."""
+    return with_planted_head(make("timm ViT"), "head", planted(200, 0))
 
 
 AUGMENT = "none"  # drawn per process, so it is off where two processes are compared with one
