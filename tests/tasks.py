@@ -102,18 +102,20 @@ AUGMENT = "none"  # drawn per process, so it is off where two processes are comp
 SETTINGS = {"epochs": 3, "batch_size": 10, "lr": 0.05, "readout_lr": 0.5, "progress": False}
 
 
-def main(out: str, epochs: str, dropout: str, readout: str = "linear", objective: str = "plain") -> None:
-    """Train, resuming if there is something to resume, and save the prompt file."""
+def main(out: str, epochs: str, dropout: str, *kinds: str) -> None:
+    """Train, resuming if there is something to resume, and save the prompt file: each kind (readout-objective) in its folder."""
     torch.set_num_threads(1)
-    model = tiny_model("stack", float(dropout), readout)
-    folder = Path(out)
-    settings = SETTINGS | {"epochs": int(epochs), "augment": AUGMENT, "objective": OBJECTIVES[objective]()}
-    vpt.fit(model, colours(), colours(24, seed=1), out=folder, resume=True, **settings)
     from accelerate import PartialState
 
+    for kind in kinds:
+        readout, _, objective = kind.partition("-")
+        model, folder = tiny_model("stack", float(dropout), readout), Path(out) / kind
+        settings = SETTINGS | {"epochs": int(epochs), "augment": AUGMENT, "objective": OBJECTIVES[objective]()}
+        vpt.fit(model, colours(), colours(24, seed=1), out=folder, resume=True, **settings)
+        if PartialState().is_main_process:
+            vpt.save(folder / "final.vpt", model)
+        model.close()
     print(PartialState().num_processes, "processes")  # noqa: T201
-    if PartialState().is_main_process:
-        vpt.save(folder / "final.vpt", model)
     PartialState().destroy_process_group()  # or a process that ends first may abort
 
 
