@@ -192,3 +192,9 @@ def test_other_kinds_of_models_lose_some_of_their_gap(kind: str, lr: float, stre
     assert found.base.value(gap, "test") > 0.3
     assert found.points[1].value(gap, "test") < 0.85 * found.base.value(gap, "test")
     assert found.points[1].value("balanced_accuracy", "test") > found.base.value("balanced_accuracy", "test") - 0.03
+
+
+def test_the_usual_border_is_the_papers() -> None:
+    data = Data(planted(60, 0), planted(60, 2), None, ["dull", "red"], [])
+    result = reprogram(data, backbone(), **(QUICK | {"epochs": 1}))
+    assert "a border 3 pixels wide" in result.report["prompt"]  # of 32

@@ -46,7 +46,7 @@ class Reprogrammed:
 def reprogram(
     data: Any,
     model: str | Path | Backbone | torch.nn.Module,
-    prompt: str | Prompt | Callable[[Backbone], Prompt] = "border:20",
+    prompt: str | Prompt | Callable[[Backbone], Prompt] | None = None,
     *,
     label: str | None = None,
     group: str | Sequence[str] | None = None,
@@ -73,10 +73,10 @@ def reprogram(
     """Learn a prompt that makes a frozen classifier err alike between groups, at little loss of accuracy.
 
     data: as for `vpt.load_data`, with a group for every example (several group columns: their combinations). model: a classifier
-    as for `vpt.load_backbone`. prompt: as for `vpt.adapt`; a border leaves the model's input form as it is. readout: "identity",
-    the model's own classes, matched by name (by number where it names none). method, criterion, strengths, budget, bound: as for
-    `vpt.frontier`. out: a folder for the prompt file, the numbers and pictures. Raises a `VptError` that says what to do, before
-    training wherever that can be known.
+    as for `vpt.load_backbone`. prompt: as for `vpt.adapt`; by default a border of 20 pixels in 224, the paper's width. readout:
+    "identity", the model's own classes, matched by name (by number where it names none), or "linear", a probe to begin with.
+    method, criterion, strengths, budget, bound: as for `vpt.frontier`. out: a folder for the prompt file, the numbers and
+    pictures. Raises a `VptError` that says what to do, before training wherever that can be known.
     """
     started = time.monotonic()
     recipe = updated(recipe or Recipe(), seed=seed, **settings)
@@ -87,7 +87,7 @@ def reprogram(
                                 "overwrite=True (--overwrite), or choose another folder (out=…).")  # fmt: skip
         shutil.rmtree(folder / POINTS)
     backbone = model if isinstance(model, Backbone) else load_backbone(model)
-    made = make_prompt(prompt, backbone, seed)
+    made = make_prompt(_usual_border(backbone) if prompt is None else prompt, backbone, seed)
     wanted = load_data(data, backbone.inputs, label=label, group=group, seed=seed, skip_bad=skip_bad, progress=progress,
                        val_share=val_share, test_share=test_share)  # fmt: skip
     prompted = PromptedModel(backbone, made, make_readout(readout, backbone, wanted, seed))
@@ -147,6 +147,12 @@ def audit(
         with PromptedModel(backbone, None, bare) as own:
             found = audit_model(own, examples, positive, progress)
     return found | {"warning": suspicion(found)}
+
+
+def _usual_border(backbone: Backbone) -> str:
+    """A border that covers as much of an image as FairReprogram's does; 8 frames of sound."""
+    size = getattr(backbone.inputs, "size", None)
+    return f"border:{max(1, round(min(size) * 20 / 224)) if size else 8}"
 
 
 def _report(model: PromptedModel, found: Frontier) -> dict[str, Any]:
