@@ -129,6 +129,11 @@ def learned(model: PromptedModel) -> dict[str, Tensor]:
     }
 
 
+def learned_copy(model: PromptedModel) -> dict[str, Tensor]:
+    """A copy on the CPU of what `learned` gives, to `restore` later."""
+    return {name: value.detach().cpu().clone() for name, value in learned(model).items()}
+
+
 def restore(model: PromptedModel, tensors: Mapping[str, Tensor]) -> None:
     """Put back what `learned` gave."""
     for part in ("prompt", "readout"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
@@ -17,14 +19,17 @@ Parts = dict[str, list[nn.Parameter]]
 def add_gradients(total: Gradients, losses: dict[str, Tensor], parts: Parts, weight: float) -> None:
     """Add weight · ∂loss/∂part to `total`, for every named loss and part; the graph is freed after the last loss."""
     parameters = [p for values in parts.values() for p in values]
+    sizes = [sum(p.numel() for p in values) for values in parts.values()]
     for number, (name, loss) in enumerate(losses.items(), 1):
-        found = torch.autograd.grad(loss * weight, parameters, retain_graph=number < len(losses), allow_unused=True)
-        flat = [(torch.zeros_like(p) if g is None else g).flatten() for p, g in zip(parameters, found, strict=True)]
-        own, start = total.setdefault(name, {}), 0
-        for part, values in parts.items():
-            vector = torch.cat(flat[start : start + len(values)])
+        flat, own = flat_gradient(loss * weight, parameters, number < len(losses)), total.setdefault(name, {})
+        for part, vector in zip(parts, flat.split(sizes), strict=True):
             own[part] = own[part] + vector if part in own else vector
-            start += len(values)
+
+
+def flat_gradient(value: Tensor, parameters: Sequence[Tensor], keep_graph: bool = False) -> Tensor:
+    """The gradient of a scalar as one vector `[P]`, with zeros for parameters that it does not depend on."""
+    found = torch.autograd.grad(value, parameters, retain_graph=keep_graph, allow_unused=True)
+    return torch.cat([(torch.zeros_like(p) if g is None else g).flatten() for p, g in zip(parameters, found, strict=True)])
 
 
 def no_gradients(losses: list[str], parts: Parts) -> Gradients:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 from numbers import Integral
 from typing import Any
 
@@ -18,9 +19,11 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import default_collate
 
+from vpt import metrics
 from vpt.data import Examples
 from vpt.errors import DataError, TrainingError
-from vpt.evaluation import evaluate, grouped, matched
+from vpt.evaluation import evaluate, grouped, matched, scores
+from vpt.gradients import flat_gradient
 from vpt.model import PromptedModel
 from vpt.progress import progress_bar
 
@@ -90,13 +93,15 @@ class Influence:
         """
         self.undo()
         accuracy = evaluate(self.model, self.val)["accuracy"]
+        measure = _Measure(self.of, self.val, self.positive)
         count = min(int((self.values > 0).sum()), max(1, int(most * len(self.values))))
         best, found = 0, self.measure
         with progress_bar(progress) as bar:
             for k in bar.track(sorted({round(count * i / 12) for i in range(1, 13)} - {0}), description="setting aside"):
                 self.set_aside(k)
-                now = measured(self.model, self.val, self.of, self.positive)
-                if now < found and evaluate(self.model, self.val)["accuracy"] >= accuracy - budget - 1e-9:
+                logits, y = scores(self.model, self.val)
+                now = float(measure(logits))
+                if now < found and metrics.classification(logits, y)["accuracy"] >= accuracy - budget - 1e-9:
                     best, found = k, now
         self.undo()
         return self.set_aside(best) if best else []
@@ -161,8 +166,7 @@ def influence(
 def measured(model: PromptedModel, val: Examples, of: str, positive: str | None = None) -> float:
     """The measure on validation."""
     val = matched(model, val)
-    with torch.no_grad():
-        return float(_Measure(of, val, positive)(torch.cat([model(x) for x, _, _ in _batches(val)]).float()))
+    return float(_Measure(of, val, positive)(scores(model, val)[0]))
 
 
 class _Measure:
@@ -175,16 +179,14 @@ class _Measure:
         last = val.classes.index(positive) if positive is not None else len(val.classes) - 1
         strata = {"dp": [y >= 0], "eopp": [y == last], "eo": [y == c for c in range(len(val.classes))], "loss": []}[of]
         self.y, self.of = y, of
-        self.pairs = [
-            (keep & (z == a), keep & (z == b)) for keep in strata for a in z[keep].unique() for b in z[keep].unique() if a < b
-        ]
+        self.pairs = [(keep & (z == a), keep & (z == b)) for keep in strata for a, b in combinations(z[keep].unique(), 2)]
         if of != "loss" and not self.pairs:
             raise DataError("The validation examples are of one group (within each label); a gap needs two.")
 
     def __call__(self, logits: Tensor) -> Tensor:
         """Scores `[n,C]` → the measure."""
         if self.of == "loss":
-            return F.cross_entropy(logits, self.y.to(logits.device))
+            return F.cross_entropy(logits, self.y)
         soft = logits.softmax(1)
         gaps = torch.stack([soft[a].mean(0) - soft[b].mean(0) for a, b in self.pairs])
         return (gaps.square() + KINK**2).sqrt().sum() / 2
@@ -206,17 +208,15 @@ def _batches(examples: Examples, size: int = 32) -> Iterator[tuple[Any, Tensor, 
 
 def _measure_gradient(model: PromptedModel, val: Examples, measure: _Measure) -> tuple[float, Tensor]:
     """(The measure, ∇M as `[P]`): first in the scores of all, then through each batch."""
-    with torch.no_grad():
-        logits = torch.cat([model(x) for x, _, _ in _batches(val)]).float()
-    logits.requires_grad_(True)
+    logits = scores(model, val)[0].requires_grad_(True)
     value = measure(logits)
     (slope,) = torch.autograd.grad(value, logits)
-    parameters, total = list(_learned(model).values()), None
+    parameters = list(_learned(model).values())
+    parts = []
     for x, _, places in _batches(val):
-        part = torch.autograd.grad((model(x).float() * slope[places]).sum(), parameters, allow_unused=True)
-        flat = torch.cat([(torch.zeros_like(p) if g is None else g).flatten() for p, g in zip(parameters, part, strict=True)])
-        total = flat if total is None else total + flat
-    return float(value.detach()), total.detach().cpu()  # type: ignore[union-attr]
+        out = model(x).float()
+        parts.append(flat_gradient((out * slope[places].to(out.device)).sum(), parameters).cpu())
+    return float(value.detach()), torch.stack(parts).sum(0)
 
 
 def _per_example(model: PromptedModel, train: Examples, progress: bool) -> tuple[Tensor, Tensor]:
@@ -224,14 +224,14 @@ def _per_example(model: PromptedModel, train: Examples, progress: bool) -> tuple
     parameters = {name: p.detach() for name, p in _learned(model).items()}
     gradients, rows = [], []
 
-    def scores(values: dict[str, Tensor], x: Any) -> Tensor:
+    def run(values: dict[str, Tensor], x: Any) -> Tensor:
         one = torch.utils._pytree.tree_map(lambda t: t[None], x)
         return functional_call(model, values, (one,))[0].float()
 
     with progress_bar(progress) as bar, sdpa_kernel(SDPBackend.MATH):  # the plain product of attention, which vmap knows
         task = bar.add_task("each example's gradient", total=len(train))
         for x, y, _ in _batches(train):
-            logits, jacobian = _jacobian(scores, parameters, x)
+            logits, jacobian = _jacobian(run, parameters, x)
             p = logits.softmax(1)
             residual = p - F.one_hot(y.to(p.device), p.shape[1])
             gradients.append(torch.einsum("nc,ncp->np", residual, jacobian).cpu())
@@ -249,11 +249,11 @@ def _root(p: Tensor, jacobian: Tensor) -> Tensor:
     return torch.einsum("ndc,ncp->ndp", root, jacobian)
 
 
-def _jacobian(scores: Any, parameters: dict[str, Tensor], x: Any) -> tuple[Tensor, Tensor]:
+def _jacobian(run: Any, parameters: dict[str, Tensor], x: Any) -> tuple[Tensor, Tensor]:
     """Scores `[B,C]` and their Jacobian `[B,C,P]`, each example's own; one by one where a model looks at its input's values."""
 
     def twice(values: dict[str, Tensor], one: Any) -> tuple[Tensor, Tensor]:
-        out = scores(values, one)
+        out = run(values, one)
         return out, out
 
     of_one = jacrev(twice, has_aux=True)
@@ -263,22 +263,16 @@ def _jacobian(scores: Any, parameters: dict[str, Tensor], x: Any) -> tuple[Tenso
         if "vmap" not in str(error):
             raise
         size = len(torch.utils._pytree.tree_leaves(x)[0])
-        each = [_one_by_one(scores, parameters, torch.utils._pytree.tree_map(lambda t, i=i: t[i], x)) for i in range(size)]
+        each = [_one_by_one(run, parameters, torch.utils._pytree.tree_map(lambda t, i=i: t[i], x)) for i in range(size)]
         return torch.stack([logits for logits, _ in each]), torch.stack([jacobian for _, jacobian in each])
     return logits.detach(), torch.cat([found[name].detach().flatten(2) for name in parameters], 2)
 
 
-def _one_by_one(scores: Any, parameters: dict[str, Tensor], one: Any) -> tuple[Tensor, Tensor]:
+def _one_by_one(run: Any, parameters: dict[str, Tensor], one: Any) -> tuple[Tensor, Tensor]:
     """Scores `[C]` and their Jacobian `[C,P]` of one example, by ordinary backward passes."""
     values = {name: p.detach().requires_grad_(True) for name, p in parameters.items()}
-    logits = scores(values, one)
-    rows = []
-    for score in logits:
-        found = torch.autograd.grad(score, list(values.values()), retain_graph=True, allow_unused=True)
-        rows.append(
-            torch.cat([(torch.zeros_like(p) if g is None else g).flatten() for p, g in zip(values.values(), found, strict=True)])
-        )
-    return logits.detach(), torch.stack(rows)
+    logits = run(values, one)
+    return logits.detach(), torch.stack([flat_gradient(score, list(values.values()), keep_graph=True) for score in logits])
 
 
 class _System:

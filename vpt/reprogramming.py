@@ -27,7 +27,7 @@ from vpt.prompts import Prompt
 from vpt.readouts import Readout
 from vpt.recipes import Recipe, updated
 from vpt.runs import METRICS, PROMPT, count, draw_pixels, prepare_folder
-from vpt.tradeoff import GAP, Frontier, Point, audit_model, frontier, suspicion
+from vpt.tradeoff import Frontier, Point, audit_model, frontier, suspicion
 
 POINTS, BARS, TRADEOFF = "points", "groups.png", "frontier.png"
 
@@ -157,12 +157,12 @@ def _usual_border(backbone: Backbone) -> str:
 
 def _report(model: PromptedModel, found: Frontier) -> dict[str, Any]:
     """Everything in plain values: the bare model, every point, the choice and its verdict."""
-    part, gap = ("test" if found.base.test is not None else "val"), GAP[found.criterion]
+    (part, words), gap = found.shown, found.gap
     accuracy = [100 * point.value("accuracy", part) for point in (found.base, found.chosen)]
     gaps = [point.value(gap, part) for point in (found.base, found.chosen)]
     worst = [100 * point.value("worst_group_accuracy", part) for point in (found.base, found.chosen)]
     return {
-        "verdict": f"on {'test' if part == 'test' else 'validation'}, {gap.replace('_', ' ')} {gaps[0]:.3f} → {gaps[1]:.3f}, "
+        "verdict": f"on {words}, {gap.replace('_', ' ')} {gaps[0]:.3f} → {gaps[1]:.3f}, "
         f"worst group {worst[0]:.1f} → {worst[1]:.1f} %, accuracy {accuracy[0]:.1f} → {accuracy[1]:.1f} %",
         "rule": found.rule,
         "chosen": found.chosen.name,
@@ -186,9 +186,9 @@ def _plain(point: Point) -> dict[str, Any]:
 
 def _write(folder: Path, model: PromptedModel, found: Frontier, report: dict[str, Any], val: Any) -> Path:
     """Pictures first, then every point's prompt file, the numbers, and last the chosen prompt, whose path is returned."""
-    part, gap = ("test" if found.base.test is not None else "val"), GAP[found.criterion]
-    on = f"{getattr(found.base, part)['n']} {'test' if part == 'test' else 'validation'} examples"
+    (part, words), gap = found.shown, found.gap
     before, after = getattr(found.base, part), getattr(found.chosen, part)
+    on = f"{before['n']} {words} examples"
     title = f"{model.prompt.describe()}; {_called(found.chosen)}, on {on}"
     write_atomically(folder / BARS, pictures.group_bars(before, after, title))
     at = lambda point: (point.value(gap, part), point.value("accuracy", part))  # noqa: E731

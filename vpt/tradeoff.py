@@ -18,10 +18,11 @@ from vpt.data import Examples
 from vpt.data.examples import same_groups
 from vpt.errors import DataError, DivergedError, TrainingError
 from vpt.evaluation import grouped, scores
-from vpt.files import learned, restore
+from vpt.files import learned_copy, restore
 from vpt.group_metrics import audit
 from vpt.model import PromptedModel
 from vpt.objectives import FairReprogram, GapPenalty, Objective, WorstGroup
+from vpt.objectives.fairness import CRITERIA
 from vpt.recipes import Recipe, updated
 from vpt.training import fit
 
@@ -72,6 +73,16 @@ class Frontier:
     thresholds: Point | None
     notes: list[str]
 
+    @property
+    def gap(self) -> str:
+        """The metric by which a point is chosen."""
+        return GAP[self.criterion]
+
+    @property
+    def shown(self) -> tuple[str, str]:
+        """(The part that numbers are reported on, in words): test, or validation where there is no test."""
+        return ("test", "test") if self.base.test is not None else ("val", "validation")
+
 
 def frontier(
     model: PromptedModel,
@@ -106,12 +117,14 @@ def frontier(
     given = {"train": train, "val": val} | ({"test": test} if test is not None else {})
     what = {"train": "training", "val": "validation", "test": "test"}
     parts = same_groups({name: grouped(model, part, what[name]) for name, part in given.items()})
-    for _, objective in objectives:
-        objective.bind(parts["train"].targets, parts["train"].grouped, parts["train"].classes, parts["train"].group_names)
+    first = objectives[0][1]  # the others differ in strength only
+    first.bind(parts["train"].targets, parts["train"].grouped, parts["train"].classes, parts["train"].group_names)
     held = {name: part for name, part in parts.items() if name != "train"}
     with model.prompts_off():
-        base = _judged(model, held, positive, "bare model", None)
-        thresholds = _thresholds(model, parts, criterion, positive)
+        bare = {name: scores(model, part)[0] for name, part in parts.items()}
+    found = {name: _audited(part, bare[name].argmax(1), positive) for name, part in held.items()}
+    base = Point("bare model", None, found["val"], found.get("test"))
+    thresholds = _thresholds(bare, parts, criterion, positive)
     if np.isnan(base.value(gap)):
         raise DataError(f"The {gap.replace('_', ' ')} is not defined on the {len(val)} validation examples: {_cells(base.val)}. "
                         "Give it examples of every label in two groups at least, or a larger share.")  # fmt: skip
@@ -124,9 +137,8 @@ def frontier(
     def trained(name: str, strength: float | None, objective: Objective | None) -> Point:
         say("accuracy alone" if objective is None else f"strength {strength:g}")
         history = fit(model, parts["train"], parts["val"], objective=objective, out=folder / name if folder else None, **run)
-        point = _judged(model, held, positive, name, strength)
-        point.learned, point.rows, point.note = points_state(model), history.rows, _collapsed(point.val)
-        return point
+        now = {key: audit_model(model, part, positive) for key, part in held.items()}
+        return Point(name, strength, now["val"], now.get("test"), learned_copy(model), _collapsed(now["val"]), history.rows)
 
     points = [trained(ALONE, None, None)]
     start = points[0].learned or {}
@@ -169,11 +181,6 @@ def _cells(found: dict[str, Any]) -> str:
     return "; ".join(f"{label}, {group}: {cell['n']}" for label, row in found["cells"].items() for group, cell in row.items())
 
 
-def points_state(model: PromptedModel) -> dict[str, Tensor]:
-    """A copy of all that the model learned."""
-    return {name: value.detach().cpu().clone() for name, value in learned(model).items()}
-
-
 def choose(base: Point, points: Sequence[Point], gap: str, budget: float, bound: float | None) -> tuple[Point, str]:
     """(The point that a rule picks on validation, the rule in words).
 
@@ -199,18 +206,16 @@ def _or_worst(value: float) -> float:
     return float("inf") if np.isnan(value) else value
 
 
-def _judged(model: PromptedModel, parts: dict[str, Examples], positive: str | None, name: str, strength: float | None) -> Point:
-    """The model as it is, audited on validation and test."""
-    found = {key: audit_model(model, part, positive) for key, part in parts.items()}
-    return Point(name, strength, found["val"], found.get("test"))
-
-
 def audit_model(model: PromptedModel, examples: Examples, positive: str | None = None, progress: bool = False) -> dict[str, Any]:
     """`vpt.group_metrics.audit` of the model's decisions on labelled examples with groups. Raises `DataError`."""
     examples = grouped(model, examples, "audited")
-    logits, y = scores(model, examples, progress=progress)
-    names = examples.group_names or []
-    return audit(y.tolist(), logits.argmax(1).tolist(), examples.grouped or [], examples.classes, names, positive=positive)
+    return _audited(examples, scores(model, examples, progress=progress)[0].argmax(1), positive)
+
+
+def _audited(examples: Examples, decided: Tensor, positive: str | None) -> dict[str, Any]:
+    """An audit of decisions `[n]` on examples with groups."""
+    groups, names = examples.grouped or [], examples.group_names or []
+    return audit(examples.targets, decided.tolist(), groups, examples.classes, names, positive=positive)
 
 
 def suspicion(found: dict[str, Any]) -> str:
@@ -244,28 +249,26 @@ class _Scores(ClassifierMixin, BaseEstimator):
         return np.stack([1 - p, p], 1)
 
 
-def _thresholds(model: PromptedModel, parts: dict[str, Examples], criterion: str, positive: str | None) -> Point | None:
-    """fairlearn's `ThresholdOptimizer` (Hardt et al. 2016) on the model as it is: thresholds by group."""
+def _thresholds(logits: dict[str, Tensor], parts: dict[str, Examples], criterion: str, positive: str | None) -> Point | None:
+    """fairlearn's `ThresholdOptimizer` (Hardt et al. 2016) on the scores of each part: thresholds by group."""
     train = parts["train"]
     if len(train.classes) != 2:
         return None
     one = train.classes.index(positive) if positive is not None else 1
-    found = {name: scores(model, part) for name, part in parts.items()}
-    x = {name: logits.softmax(1)[:, [one]].double().numpy() for name, (logits, _) in found.items()}
-    y = {name: (labels == one).long().numpy() for name, (_, labels) in found.items()}
+    x = {name: found.softmax(1)[:, [one]].double().numpy() for name, found in logits.items()}
+    y = (np.array(train.targets) == one).astype(int)
     of = {name: part.grouped or [] for name, part in parts.items()}
     if any(set(own) - set(of["train"]) for own in of.values()):
         return None  # a group without a threshold
-    optimizer = ThresholdOptimizer(estimator=_Scores().fit(x["train"], y["train"]), prefit=True, predict_method="predict_proba",
-                                   constraints={"eo": "equalized_odds", "dp": "demographic_parity"}[criterion])  # fmt: skip
+    optimizer = ThresholdOptimizer(estimator=_Scores().fit(x["train"], y), prefit=True, predict_method="predict_proba",
+                                   constraints=CRITERIA[criterion].replace(" ", "_"))  # fmt: skip
     try:
-        optimizer.fit(x["train"], y["train"], sensitive_features=of["train"])
+        optimizer.fit(x["train"], y, sensitive_features=of["train"])
     except ValueError:  # a group in which one label does not occur
         return None
     point: dict[str, Any] = {}
     for name, part in parts.items():
         if name != "train":
             said = torch.as_tensor(optimizer.predict(x[name], sensitive_features=of[name], random_state=0))
-            decided = torch.where(said == 1, one, 1 - one).tolist()
-            point[name] = audit(part.targets, decided, of[name], part.classes, part.group_names or [], positive=positive)
+            point[name] = _audited(part, torch.where(said == 1, one, 1 - one), positive)
     return Point("group thresholds", None, point["val"], point.get("test"), None, "needs the group when predicting")

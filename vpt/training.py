@@ -19,7 +19,7 @@ from vpt.counting import adding_up, average_buffers, learn_statistics
 from vpt.data import Examples, augment
 from vpt.errors import DivergedError, TrainingError
 from vpt.evaluation import evaluate, matched
-from vpt.files import learned, restore, write_atomically
+from vpt.files import learned, learned_copy, restore, write_atomically
 from vpt.gradients import add_gradients, check_reach, no_gradients, reduce_gradients
 from vpt.model import PromptedModel
 from vpt.objectives import Classification, Gradients, Objective
@@ -65,8 +65,7 @@ def fit(
     accelerator = Accelerator(mixed_precision=recipe.precision)
     train_examples, val_examples = matched(model, train), matched(model, val) if val is not None else None
     objective = objective or Classification()
-    every = train_examples
-    objective.bind(every.targets, every.grouped, every.classes, every.group_names)
+    objective.bind(train_examples.targets, train_examples.grouped, train_examples.classes, train_examples.group_names)
     model.to(accelerator.device)
     run = _Run(model, train_examples, val_examples, objective, recipe, accelerator, workers)
     run.checkpoint = Checkpoint(Path(out) if out is not None else None, run.identity(), accelerator)
@@ -97,7 +96,7 @@ class _Run:
             self.parts["objective"] = list(self.objective.parameters())
         self.per_epoch = len(batches(len(train), recipe.batch_size, recipe.seed, 1))
         self.position = Position()
-        self.best = self._copy()
+        self.best = learned_copy(self.model)
 
     def identity(self) -> dict[str, Any]:
         """What two runs must share for one to go on where the other stopped."""
@@ -176,7 +175,7 @@ class _Run:
             row |= {"val_accuracy": found["accuracy"], "val_loss": found["loss"]}
         rows = position.rows
         if self.val is None or not self.objective.keeps_best or not rows or _rank(row) > _rank(rows[position.best]):
-            position.best, self.best = epoch, self._copy()
+            position.best, self.best = epoch, learned_copy(self.model)
         rows.append(row)
         finished = epoch == self.recipe.epochs or self.optimizer is None
         self.position = Position(epoch if finished else epoch + 1, 0, [], rows, position.best, finished)
@@ -259,9 +258,6 @@ class _Run:
             self.own_optimizer.zero_grad()
 
     # state ---------------------------------------------------------------------------------------------------------
-    def _copy(self) -> dict[str, Tensor]:
-        return {name: value.detach().cpu().clone() for name, value in learned(self.model).items()}
-
     def _save(self) -> None:
         tensors = {f"now.{k}": v for k, v in learned(self.model).items()} | {f"best.{k}": v for k, v in self.best.items()}
         tensors |= {f"objective.{k}": v for k, v in self.objective.state_dict().items()}

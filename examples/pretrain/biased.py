@@ -32,7 +32,7 @@ ZOOM = (0.85, 1.5)  # each picture is seen larger or smaller (a border has to sh
 # ------------------------------------------------------------------------------------------------------------------------
 
 CASES = {
-    "digits": lambda count, seed, part: coloured_digits(count, seed, part),
+    "digits": coloured_digits,
     "portraits": lambda count, seed, part: portraits(count, seed),
 }
 

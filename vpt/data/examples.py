@@ -103,20 +103,21 @@ class Examples(Dataset):
 
     def renamed(self, classes: Sequence[str], labels: Sequence[int]) -> Examples:
         """The same examples with labels that are numbers into other `classes`."""
-        return Examples(self.get, labels, classes, groups=self.groups, group_names=self.group_names, names=self.names,
-                        sample_rate=self.sample_rate, indices=self.indices)  # fmt: skip
+        return self._with(labels=labels, classes=classes, named=True)
 
     def regrouped(self, names: Sequence[str]) -> Examples:
         """The same examples with groups that are numbers into `names`, found by name."""
         own = self.group_names or []
         groups = [names.index(own[g]) if g >= 0 else g for g in self.groups or []] if self.groups is not None else None
-        return Examples(self.get, self.labels, self.classes, groups=groups, group_names=names, names=self.names,
-                        sample_rate=self.sample_rate, indices=self.indices, named=self.named)  # fmt: skip
+        return self._with(groups=groups, group_names=names)
 
     def subset(self, chosen: Sequence[int]) -> Examples:
         """The examples at these positions, in this order."""
-        return Examples(self.get, self.labels, self.classes, groups=self.groups, group_names=self.group_names, names=self.names,
-                        sample_rate=self.sample_rate, indices=[self.indices[i] for i in chosen], named=self.named)  # fmt: skip
+        return self._with(indices=[self.indices[i] for i in chosen])
+
+    def _with(self, **changes: Any) -> Examples:
+        kept = ("labels", "classes", "groups", "group_names", "names", "sample_rate", "indices", "named")
+        return Examples(self.get, **({name: getattr(self, name) for name in kept} | changes))
 
 
 def same_groups(parts: dict[str, Examples]) -> dict[str, Examples]:
