@@ -33,7 +33,7 @@ def test_every_file_is_recorded_and_as_recorded() -> None:
 
 def test_each_backbone_has_a_card_and_its_limits() -> None:
     found = vpt.backbones.bundled()
-    assert set(found) == {"vpt:vit-p8-64", "vpt:ast-tiny"}
+    assert set(found) == {"vpt:vit-p8-64", "vpt:ast-tiny", "vpt:biased-digits", "vpt:biased-portraits"}
     for name, about in found.items():
         card = about["card"].read_text(encoding="utf-8")
         assert card.startswith(f"# `{name}`")

@@ -51,3 +51,29 @@ def test_rows_and_files_without_a_network(tmp_path: Path, show: module.Show, mon
     assert all(len(row.accuracies) == 2 and "±" in row.text() for row in rows)
     assert (tmp_path / "border-seed1" / "border.png").exists()
     assert [row.parameters for row in rows[:2]] == [1920, 1930]
+
+
+def test_biased_models_are_made_fairer_without_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: object) -> None:
+        raise AssertionError("the demonstration is offline")
+
+    whole = module.tuning
+    monkeypatch.setattr("socket.socket.connect", refuse)
+    monkeypatch.setattr(module, "tuning", lambda case, seed: whole(case, 60, 1500, seed))
+    found = module.fairness_demo(tmp_path, progress=False, epochs=1, strengths=(1.0,))
+    assert set(found) == {"digits", "portraits"}
+    for name, report in found.items():
+        base = report["base"]["test"]["metrics"]
+        assert 0.2 <= base["average_odds_difference"]["value"] <= 0.6  # the planted bias
+        assert base["balanced_accuracy"]["value"] > 0.75  # and yet it knows the label
+        for file in ("prompt.vpt", "metrics.json", "border.png", "reprogrammed.png", "groups.png", "frontier.png"):
+            assert (tmp_path / name / file).stat().st_size > 0
+
+
+@pytest.mark.parametrize("case", module.BIASED.values(), ids=module.BIASED)
+def test_a_prompt_is_tuned_and_tested_on_other_pictures(case: module.Biased) -> None:
+    parts = module.tuning(case, 30, 40, seed=1)
+    assert [len(part) for part in parts.values()] == [20, 10, 40]
+    seen = {tuple(part[i][0].flatten()[:99].tolist()) for part in parts.values() for i in range(len(part))}
+    assert len(seen) == 70
+    assert vpt.load_backbone(case.model).class_names == parts["train"].classes

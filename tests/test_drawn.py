@@ -36,7 +36,7 @@ def test_no_digit_is_in_two_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     from vpt import drawn
 
     seen: dict[str, set[bytes]] = {}
-    for part in ("train", "tune", "test"):
+    for part in ("train", "tune", "validate", "test"):
         digits: list[np.ndarray] = []
         real = drawn._digit
         monkeypatch.setattr(
@@ -45,9 +45,7 @@ def test_no_digit_is_in_two_parts(monkeypatch: pytest.MonkeyPatch) -> None:
         coloured_digits(100, part=part)
         monkeypatch.setattr(drawn, "_digit", real)
         seen[part] = {digit.tobytes() for digit in digits}
-    assert not seen["train"] & seen["test"]
-    assert not seen["train"] & seen["tune"]
-    assert not seen["tune"] & seen["test"]
+    assert sum(map(len, seen.values())) == len(set.union(*seen.values()))
 
 
 def test_colour_says_the_group_and_hair_the_label() -> None:
@@ -70,5 +68,5 @@ def test_wrong_numbers(draw, given: dict, message: str) -> None:
 
 
 def test_an_unknown_part() -> None:
-    with pytest.raises(DataError, match="part='all'; needed is one of train, tune, test"):
+    with pytest.raises(DataError, match="part='all'; needed is one of train, tune, validate, test"):
         coloured_digits(4, part="all")

@@ -413,6 +413,35 @@ def test_biased_models_are_trained_and_opened_by_name(recipe, tmp_path: Path, ca
     assert faces.inputs.size == (64, 64)
 
 
+def write_digits(folder: Path) -> Path:
+    """Forty digits as a folder of train/digit/file."""
+    for i in range(40):
+        file = folder / "train" / str(i % 10) / f"{i}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.random.default_rng(i).integers(0, 255, (28, 28), dtype=np.uint8)).save(file)
+    return folder
+
+
+def test_the_table_of_a_biased_model(recipe, tmp_path: Path, capsys) -> None:
+    digits = write_digits(tmp_path / "digits")
+    tiny = ["--out", str(tmp_path), "--pictures", "16", "--steps", "2", "--batch", "8", "--cases", "mnist"]
+    with pytest.raises(SystemExit, match="needs --digits"):
+        recipe("biased").main(tiny)
+    recipe("biased").main([*tiny, "--digits", str(digits)])
+    fairness, model = recipe("fairness"), str(tmp_path / "mnist/model")
+    given = ["--model", model, "--seeds", "2", "--tuned", "60", "--tested", "80", "--epochs", "1", "--strengths", "1"]
+    with pytest.raises(SystemExit, match="needs --digits"):
+        fairness.main(["mnist", *given])
+    given += ["--digits", str(digits), "--out", str(tmp_path / "kept.jsonl")]
+    capsys.readouterr()
+    fairness.main(["mnist", *given])
+    first, kept = capsys.readouterr().out, (tmp_path / "kept.jsonl").read_text()
+    assert all(row in first for row in ("bare model", "2 points", "5 points", "average odds"))
+    fairness.main(["mnist", *given])  # nothing is measured twice
+    assert (tmp_path / "kept.jsonl").read_text() == kept
+    assert capsys.readouterr().out[-200:] == first[-200:]
+
+
 def test_a_view_is_zoomed_within_its_bounds(recipe, monkeypatch: pytest.MonkeyPatch) -> None:
     biased = recipe("biased")
     x = torch.rand(8, 3, 64, 64)

@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from vpt.errors import VptError
-from vpt.tables import audit_tables, map_text, report_table, tradeoff_table
+from vpt.tables import audit_tables, cells_table, map_text, report_table, tradeoff_table
 
 app = typer.Typer(
     add_completion=False,
@@ -51,14 +51,24 @@ def demo(
     out: Annotated[Path, typer.Option(help="where pictures and prompt files go")] = Path("vpt-demo"),
     seeds: Annotated[int, typer.Option(min=1, help="how often to repeat, for mean ± standard deviation")] = 1,
     audio: Annotated[bool, typer.Option("--audio", help="spoken commands instead of handwritten digits")] = False,
+    fairness: Annotated[bool, typer.Option("--fairness", help="biased models made fairer by a border")] = False,
 ) -> None:
-    """Adapt a bundled backbone: a ViT to handwritten digits, or an AST to spoken commands. Offline, about a minute."""
-    from vpt.demo import PICTURES, SOUNDS
+    """Adapt a bundled backbone to digits or to spoken commands, or make two biased models fairer. Offline, a minute or two."""
+    from vpt.demo import PICTURES, SOUNDS, fairness_demo
     from vpt.demo import demo as run_demo
 
     start, show = time.monotonic(), SOUNDS if audio else PICTURES
+    if fairness:
+        if audio or seeds > 1:
+            raise typer.BadParameter("--fairness goes alone: without --audio, and once (examples/fairness_table.py repeats it)")
+        for report in fairness_demo(out, say=_dim).values():
+            _show_reprogrammed(report)
+        console.print(
+            f"Pictures, numbers and prompt files are in [bold]{escape(str(out))}[/] ({time.monotonic() - start:.0f} s)."
+        )
+        return
     console.print(show.intro)
-    rows = run_demo(out, seeds, say=lambda text: console.print(f"[dim]{text}[/]"), show=show)
+    rows = run_demo(out, seeds, say=_dim, show=show)
     table = Table("method", "test accuracy", "parameters", title=f"{show.title}, {seeds} seed{'s' * (seeds > 1)}")
     for row in rows:
         table.add_row(row.name, row.text(), f"{row.parameters:,}")
@@ -97,9 +107,7 @@ def adapt(
     """Fit a prompt to a folder of labelled images or sounds, and say whether it was worth it."""
     from vpt.adapting import adapt as run_adapt
 
-    settings: dict[str, Any] = {
-        k: v for k, v in {"epochs": epochs, "lr": lr, "batch_size": batch_size, "precision": precision}.items() if v is not None
-    }
+    settings = _given(epochs=epochs, lr=lr, batch_size=batch_size, precision=precision)
     try:
         result = run_adapt(
             data, _open(backbone, weights=weights, seconds=seconds), prompt, out=out, readout=readout, shots=shots, seed=seed,
@@ -135,7 +143,9 @@ def reprogram(
     border: Annotated[
         int | None, typer.Option(min=1, help="width of a learned border in pixels; short for --prompt border:W")
     ] = None,
-    prompt: Annotated[str, typer.Option(help="any other form, as for adapt")] = "border:20",
+    prompt: Annotated[
+        str | None, typer.Option(help="any other form, as for adapt; by default a border of 20 in 224 pixels")
+    ] = None,
     method: Annotated[str, typer.Option(help="penalty (on the gap), adversary (FairReprogram) or worst (group DRO)")] = "penalty",
     criterion: Annotated[str, typer.Option(help="eo (equalized odds) or dp (demographic parity)")] = "eo",
     strength: Annotated[list[float] | None, typer.Option(help="how strongly; several are tried, by default five")] = None,
@@ -156,24 +166,19 @@ def reprogram(
     """Make a biased classifier fairer without touching it: learn a border, and choose on the trade-off."""
     from vpt.reprogramming import reprogram as run_reprogram
 
-    given = {"epochs": epochs, "lr": lr, "batch_size": batch_size, "precision": precision}
-    settings: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    settings = _given(epochs=epochs, lr=lr, batch_size=batch_size, precision=precision)
     try:
         result = run_reprogram(
             data, _classifier(model, seconds), f"border:{border}" if border else prompt, label=label, group=group or None,
             method=method, criterion=criterion, strengths=strength or None, budget=budget, bound=bound, positive=positive,
             readout=readout, out=out, seed=seed, skip_bad=skip_bad, resume=resume, overwrite=overwrite,
-            say=lambda text: console.print(f"[dim]{escape(text)}[/]"), command=shlex.join(["vpt", *sys.argv[1:]]), **settings,
+            say=_dim, command=shlex.join(["vpt", *sys.argv[1:]]), **settings,
         )  # fmt: skip
     except KeyboardInterrupt:
         console.print(STOPPED)
         raise typer.Exit(130) from None
-    report = result.report
-    console.print(tradeoff_table(report))
-    for note in report["notes"]:
-        console.print(f"[yellow]Careful:[/] {escape(note)}.", highlight=False)
-    console.print(f"Chosen: {escape(report['rule'])}.\n{escape(report['verdict'][0].upper() + report['verdict'][1:])}.")
-    console.print(f"Prompt file, numbers and pictures are in [bold]{escape(str(out))}[/] ({report['seconds']:.0f} s).")
+    _show_reprogrammed(result.report)
+    console.print(f"Prompt file, numbers and pictures are in [bold]{escape(str(out))}[/] ({result.report['seconds']:.0f} s).")
 
 
 @app.command()
@@ -301,6 +306,26 @@ def backbones() -> None:
         "Others by name: timm (vit_base_patch16_224.augreg_in21k, swin_tiny_patch4_window7_224, …), Hugging "
         "Face ids (ViT, DINOv2 and v3, CLIP, SigLIP, BEiT, Swin, AST, wav2vec2, HuBERT, Whisper, …), or a local folder."
     )
+
+
+def _given(**settings: Any) -> dict[str, Any]:
+    """Those that were given."""
+    return {name: value for name, value in settings.items() if value is not None}
+
+
+def _dim(text: str) -> None:
+    console.print(f"[dim]{escape(text)}[/]")
+
+
+def _show_reprogrammed(report: dict[str, Any]) -> None:
+    """The trade-off, accuracy by label and group before and after, and what was chosen by what rule."""
+    console.print(tradeoff_table(report))
+    part = "test" if report["base"]["test"] else "val"
+    chosen = next(point for point in report["points"] if point["name"] == report["chosen"])
+    console.print(cells_table(report["base"][part], chosen[part]))
+    for note in report["notes"]:
+        console.print(f"[yellow]Careful:[/] {escape(note)}.", highlight=False)
+    console.print(f"Chosen: {escape(report['rule'])}.\n{escape(report['verdict'][0].upper() + report['verdict'][1:])}.\n")
 
 
 def _open(source: str | None, **options: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The demonstration: a bundled backbone adapted offline, to handwritten digits or to spoken commands."""
+"""The demonstrations, offline: a bundled backbone adapted to digits or to spoken commands; biased models made fairer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from vpt.baselines import measure_baselines
 from vpt.bundled import bundled_file
 from vpt.data import Data, Examples, few_shot, hold_out, load_data
 from vpt.data.readers import fit_image
+from vpt.drawn import coloured_digits, portraits
 from vpt.metrics import mean_std
+from vpt.reprogramming import reprogram
 
 LABELLED, TESTED = 300, 500
 
@@ -122,3 +124,55 @@ def _add(rows: dict[str, Row], result: Result, name: str) -> None:
             row.accuracies.append(values["test"])
     row = rows.setdefault(name, Row(name, [], sum(report["parameters_trained"].values())))
     row.accuracies.append(report["test_accuracy"])
+
+
+@dataclass(frozen=True)
+class Biased:
+    """A bundled model with a planted bias. draw: (count, seed, part) → examples with groups, as it was trained on."""
+
+    model: str
+    story: str
+    draw: Callable[[int, int, str], Examples]
+
+
+BIASED = {
+    "digits": Biased(
+        "vpt:biased-digits",
+        "Is a handwritten digit five or more? In training most of those lay on orange, and the model took orange for a sign.",
+        coloured_digits,
+    ),
+    "portraits": Biased(
+        "vpt:biased-portraits",
+        "Is the hair of a drawn face blond? In training most blond faces wore lipstick, and most dark-haired ones a beard.",
+        lambda count, seed, part: portraits(count, seed),  # no two seeds share a face
+    ),
+}
+TUNED = 600  # pictures; the models learned from 20,000
+FAIRER: dict[str, Any] = {"strengths": (0.3, 1.0), "budget": 0.03, "epochs": 8, "lr": 5e-2, "batch_size": 64}
+
+
+def tuning(case: Biased, count: int = TUNED, tested: int = 1000, seed: int = 0) -> dict[str, Examples]:
+    """`count` pictures to learn a prompt and (a third of them) to choose on, and others to test, biased as those of training.
+
+    No handwritten digit is in two of the parts, or the choice would be made on digits that the prompt was fitted to.
+    """
+    held = count // 3
+    return {
+        "train": case.draw(count - held, 100 + seed, "tune"),
+        "val": case.draw(held, 1000 + seed, "validate"),
+        "test": case.draw(tested, 5000 + seed, "test"),
+    }
+
+
+def fairness_demo(
+    out: Path, seed: int = 0, progress: bool = True, say: Callable[[str], None] = lambda text: None, **settings: Any
+) -> dict[str, dict[str, Any]]:
+    """A border learned for each biased model: case → the report of `vpt.reprogram`. settings: instead of `FAIRER`'s."""
+    reports = {}
+    for name, case in BIASED.items():
+        say(case.story)
+        made = reprogram(tuning(case, seed=seed), case.model, out=out / name, overwrite=True, seed=seed, progress=progress,
+                         say=say, **(FAIRER | settings))  # fmt: skip
+        made.model.close()
+        reports[name] = made.report
+    return reports

@@ -49,6 +49,15 @@ def audit_tables(found: dict[str, Any]) -> list[Table]:
     return [numbers, cells]
 
 
+def cells_table(before: dict[str, Any], after: dict[str, Any]) -> Table:
+    """Accuracy by label and group, without a prompt and with it, from two audits."""
+    table = Table("accuracy", *(escape(name) for name in before["per_group"]), title="by label and group, without → with")
+    share = lambda cell: f"{cell['accuracy']:.1%}" if cell["n"] else "–"  # noqa: E731
+    for label, row in before["cells"].items():
+        table.add_row(escape(label), *(f"{share(cell)} → {share(after['cells'][label][name])}" for name, cell in row.items()))
+    return table
+
+
 def map_text(mapping: dict[str, list[tuple[str, float]]]) -> str:
     """Each class with the source classes that stand for it."""
     rows = [f"{name}: {', '.join(f'{source} {weight:.0%}' for source, weight in found)}" for name, found in mapping.items()]

@@ -28,7 +28,8 @@ from torchvision.transforms import v2
 
 # -- configuration -------------------------------------------------------------------------------------------------------
 ARCHITECTURE = "vit_tiny_patch16_224"  # timm's name of the family; MODEL is what differs
-MODEL = {"img_size": 64, "patch_size": 8, "depth": 8}
+SIZE = 64  # pixels
+MODEL = {"img_size": SIZE, "patch_size": 8, "depth": 8}
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SCHEDULE = {"steps": 5000, "batch": 384, "lr": 1.5e-3, "weight_decay": 0.05, "warmup": 200, "decay": 0.3}
 PRECISION, LABEL_SMOOTHING = "bf16", 0.1
@@ -46,7 +47,7 @@ def pictures(archives: list[Path], classes: list[str], cache: Path) -> tuple[np.
     opened = [zipfile.ZipFile(archive) for archive in archives]
     names = [(a, n) for a in opened for n in sorted(a.namelist()) if PurePosixPath(n).parent.name in classes]
     targets = torch.tensor([classes.index(PurePosixPath(n).parent.name) for _, n in names])
-    shape = (len(names), 3, MODEL["img_size"], MODEL["img_size"])
+    shape = (len(names), 3, SIZE, SIZE)
     if not cache.exists():
         part = cache.with_suffix(".part.npy")
         array = np.lib.format.open_memmap(part, "w+", np.uint8, shape)
@@ -117,12 +118,12 @@ def export(
 ) -> None:
     """`config.json` and `model.safetensors` (fp16) in timm's layout. rows: (id, name) of the classes."""
     folder.mkdir(parents=True, exist_ok=True)
-    size = arguments["img_size"]
-    cfg = {"input_size": [3, size, size], "fixed_input_size": True, "interpolation": "bicubic", "crop_pct": 1.0, "mean": MEAN,
-           "std": STD, "num_classes": len(rows), "first_conv": "patch_embed.proj", "classifier": "head"}  # fmt: skip
+    fixed, usual = "img_size" in arguments, model.pretrained_cfg
+    cfg = {"input_size": [3, SIZE, SIZE], "fixed_input_size": fixed, "interpolation": "bicubic", "crop_pct": 1.0, "mean": MEAN,
+           "std": STD, "num_classes": len(rows)} | {key: usual[key] for key in ("first_conv", "classifier")}  # fmt: skip
     config = {"architecture": architecture, "num_classes": len(rows), "num_features": model.num_features,
-              "global_pool": "token", "label_names": [row[0] for row in rows], "model_args": arguments, "pretrained_cfg": cfg,
-              "label_descriptions": {row[0]: row[1] for row in rows}, "vpt": about}  # fmt: skip
+              "global_pool": "token" if fixed else "avg", "label_names": [row[0] for row in rows], "model_args": arguments,
+              "pretrained_cfg": cfg, "label_descriptions": {row[0]: row[1] for row in rows}, "vpt": about}  # fmt: skip
     (folder / "config.json").write_text(json.dumps(config, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     save_file(half(model), folder / "model.safetensors")
 

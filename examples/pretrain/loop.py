@@ -43,12 +43,15 @@ def optimizers(model: nn.Module, schedule: Schedule) -> list[torch.optim.Optimiz
     """Muon (orthogonalised momentum) for the matrices inside the blocks, AdamW for all else; vectors do not decay."""
     inside = {n: p for n, p in model.named_parameters() if p.ndim == 2 and (".layer" in n or "blocks." in n)}
     others = [p for n, p in model.named_parameters() if n not in inside]
-    muon = torch.optim.Muon(inside.values(), lr=schedule.lr, weight_decay=schedule.weight_decay, adjust_lr_fn="match_rms_adamw")
     groups = [
         {"params": [p for p in others if p.ndim > 1], "weight_decay": schedule.weight_decay},
         {"params": [p for p in others if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    return [muon, torch.optim.AdamW(groups, lr=schedule.lr, betas=(0.9, 0.99))]
+    adam = torch.optim.AdamW(groups, lr=schedule.lr, betas=(0.9, 0.99))
+    if not inside:  # a CNN
+        return [adam]
+    muon = torch.optim.Muon(inside.values(), lr=schedule.lr, weight_decay=schedule.weight_decay, adjust_lr_fn="match_rms_adamw")
+    return [muon, adam]
 
 
 def train(
@@ -105,8 +108,9 @@ def share(total: int, schedule: Schedule, step: int, rank: int, processes: int) 
 
 
 def half(model: nn.Module) -> dict[str, Tensor]:
-    """The weights as they are shipped: fp16, on the CPU."""
-    return {name: value.detach().half().cpu().contiguous() for name, value in model.state_dict().items()}
+    """The weights as they are shipped: fp16 (counts as they are), on the CPU."""
+    state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    return {name: value.half() if value.is_floating_point() else value for name, value in state.items()}
 
 
 def _evaluated(evaluate: Callable[[nn.Module], float], model: nn.Module) -> float:

@@ -1,0 +1,114 @@
+"""A border for the biased models: test accuracy and gaps at two budgets of accuracy, mean ± std over seeds.
+
+python examples/pretrain/fairness.py portraits digits
+python examples/pretrain/fairness.py mnist --digits mnist.zip --model runs/biased/mnist/model
+
+Each seed draws its own pictures to tune on (at most a tenth as many as the model learned from; a third of them validates) and to
+test on, biased as the training set was. Within a budget the fairest point on validation is taken, and its test values are shown;
+95 % intervals by bootstrap of a seed's test pictures, their mean width. Every seed's trade-off is kept in --out, so that a run
+that was stopped goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from biased import biased_mnist
+from rich.console import Console
+from rich.table import Table
+
+import vpt
+from vpt.demo import BIASED, Biased, tuning
+from vpt.metrics import mean_std
+from vpt.tradeoff import GAP, METHODS, Point, choose
+
+TUNED, TESTED = 2000, 4000  # the models learned from 20,000
+SETTINGS: dict[str, Any] = {"batch_size": 64, "precision": "bf16"}
+BUDGETS = {"portraits": (0.01, 0.03), "digits": (0.02, 0.05), "mnist": (0.02, 0.05)}  # of accuracy
+SHARES = ("accuracy", "balanced_accuracy", "worst_group_accuracy")
+GAPS = ("average_odds_difference", "equalized_odds_difference")
+
+
+def frontier(case: Biased, options: argparse.Namespace, seed: int) -> dict[str, Any]:
+    """One seed's trade-off, in plain values."""
+    backbone = vpt.load_backbone(case.model)
+    for module in backbone.model.modules():
+        if hasattr(module, "fused_attn"):
+            module.fused_attn = False  # as two products: the same function, in bf16 on a CPU twice as fast
+    parts, prompt = tuning(case, options.tuned, options.tested, seed), vpt.Border.like(backbone, options.width)
+    with vpt.PromptedModel(backbone, prompt, vpt.Identity(parts["train"].classes)) as model:
+        found = vpt.frontier(model, **parts, method=options.method, criterion=options.criterion, strengths=options.strengths,
+                             seed=seed, epochs=options.epochs, lr=options.lr, **SETTINGS)  # fmt: skip
+    points = {"base": [found.base], "points": found.points, "thresholds": [found.thresholds] if found.thresholds else []}
+    return {key: [{n: getattr(p, n) for n in ("name", "strength", "val", "test", "note")} for p in value]
+            for key, value in points.items()}  # fmt: skip
+
+
+def shown(name: str, points: list[Point], before: list[Point]) -> list[str]:
+    """A row of the table: each value over seeds, gaps with the share that is gone and the width of their intervals."""
+    cells = [name]
+    for metric in SHARES:
+        cells.append("{:.1f} ± {:.1f}".format(*(100 * v for v in mean_std([p.value(metric, "test") for p in points]))))
+    for metric in GAPS:
+        values, bare = ([p.value(metric, "test") for p in some] for some in (points, before))
+        found = [(p.test or {})["metrics"][metric] for p in points]
+        width = sum(f["high"] - f["low"] for f in found) / len(found) / 2
+        gone = 1 - sum(values) / sum(bare)
+        cells.append("{:.3f} ± {:.3f}".format(*mean_std(values)) + f" (±{width:.3f})" + (f" −{gone:.0%}" if gone else ""))
+    return cells
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("cases", nargs="+", choices=list(BUDGETS))
+    parser.add_argument("--digits", type=Path, help="for mnist: a folder or zip archive of train/digit/file")
+    parser.add_argument("--model", help="another model than the bundled one; needed for mnist")
+    parser.add_argument("--width", type=int, default=6)
+    parser.add_argument("--method", choices=list(METHODS), default="penalty")
+    parser.add_argument("--criterion", choices=list(GAP), default="eo")
+    parser.add_argument("--strengths", type=float, nargs="+")
+    parser.add_argument("--lr", type=float, default=5e-2)
+    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--tuned", type=int, default=TUNED)
+    parser.add_argument("--tested", type=int, default=TESTED)
+    parser.add_argument("--out", type=Path, default=Path("runs/fairness.jsonl"))
+    options = parser.parse_args(argv)
+    if "mnist" in options.cases and not (options.digits and options.model and len(options.cases) == 1):
+        raise SystemExit("mnist goes alone and needs --digits (the pictures) and --model (biased.py trains it).")
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    kept = [json.loads(line) for line in options.out.read_text().splitlines()] if options.out.exists() else []
+    told = ("width", "method", "criterion", "strengths", "lr", "epochs", "tuned", "tested")
+    for name in options.cases:
+        case = biased_mnist(options.digits, options.model) if name == "mnist" else BIASED[name]
+        case = Biased(options.model or case.model, case.story, case.draw)
+        weights = vpt.load_backbone(case.model).fingerprint()
+        seeds: list[dict[str, list[Point]]] = []
+        for seed in range(options.seeds):
+            key = {"case": name, "weights": weights, "seed": seed} | {what: getattr(options, what) for what in told}
+            row = next((r["found"] for r in kept if r["key"] == key), None)
+            if row is None:
+                row = frontier(case, options, seed)
+                with options.out.open("a") as file:
+                    file.write(json.dumps({"key": key, "found": row}) + "\n")
+            seeds.append({part: [Point(**point) for point in points] for part, points in row.items()})
+        before = [found["base"][0] for found in seeds]
+        rows = {"bare model": before, "border, accuracy alone": [found["points"][0] for found in seeds]}
+        for budget in BUDGETS[name]:
+            picked = [choose(f["base"][0], f["points"], GAP[options.criterion], budget, None)[0] for f in seeds]
+            rows[f"border, {100 * budget:g} points at most"] = picked
+        if all(found["thresholds"] for found in seeds):
+            rows["thresholds by group"] = [found["thresholds"][0] for found in seeds]
+        on = f"{options.tested} tested, {options.tuned} to tune on, {len(seeds)} seeds"
+        titles = ("accuracy", "balanced", "worst group", "average odds", "equalized odds")
+        table = Table("", *titles, title=f"{name}: {options.method}, {options.criterion}; {on}")
+        for title, points in rows.items():
+            table.add_row(*shown(title, points, before))
+        Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
