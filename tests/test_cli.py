@@ -152,3 +152,18 @@ def test_a_model_of_ones_own_that_is_none(biased: Path) -> None:
             run("audit", biased, "--label", "look", "--group", "sky", "--model", source)
     with pytest.raises(vpt.errors.BackboneError, match="neither --model nor --prompt"):
         run("audit", biased, "--label", "look", "--group", "sky")
+
+
+def test_fairness_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from vpt import demo
+
+    whole = demo.tuning
+    monkeypatch.setattr(demo, "tuning", lambda case, seed: whole(case, 60, 60, seed))
+    monkeypatch.setattr(demo, "FAIRER", {"epochs": 1, "strengths": (1.0,)})
+    text = run("demo", "--fairness", "--out", tmp_path)
+    assert text.index("handwritten digit") < text.index("less than five") < text.index("drawn face") < text.rindex("lipstick")
+    assert "→ " in text
+    assert "average odds difference" in text
+    refused = CliRunner().invoke(cli.app, ["demo", "--fairness", "--audio"])
+    assert refused.exit_code == 2
+    assert "goes alone" in refused.output

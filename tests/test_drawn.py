@@ -70,3 +70,9 @@ def test_wrong_numbers(draw, given: dict, message: str) -> None:
 def test_an_unknown_part() -> None:
     with pytest.raises(DataError, match="part='all'; needed is one of train, tune, validate, test"):
         coloured_digits(4, part="all")
+
+
+def test_too_few_digits() -> None:
+    few = (np.zeros((20, 8, 8)), np.arange(20) % 10)
+    with pytest.raises(DataError, match=r"part 'tune' of 20 digits has . below five and . others"):
+        coloured_digits(4, part="tune", written=few)

@@ -414,8 +414,8 @@ def test_biased_models_are_trained_and_opened_by_name(recipe, tmp_path: Path, ca
 
 
 def write_digits(folder: Path) -> Path:
-    """Forty digits as a folder of train/digit/file."""
-    for i in range(40):
+    """Two hundred digits as a folder of train/digit/file."""
+    for i in range(200):
         file = folder / "train" / str(i % 10) / f"{i}.png"
         file.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.random.default_rng(i).integers(0, 255, (28, 28), dtype=np.uint8)).save(file)

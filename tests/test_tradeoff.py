@@ -63,6 +63,7 @@ def test_points_are_what_the_model_gave_and_the_chosen_one_is_left_in_it() -> No
     assert said == ["accuracy alone", "strength 1", "strength 20"]
     assert found.base.val == before
     assert audit_model(bare, test) == found.chosen.test
+    assert found.picture("a title")[:4] == b"\x89PNG"
     for name, value in learned(bare).items():
         assert torch.equal(value, found.chosen.learned[name])
     gap = "average_odds_difference"

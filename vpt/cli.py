@@ -54,15 +54,16 @@ def demo(
     fairness: Annotated[bool, typer.Option("--fairness", help="biased models made fairer by a border")] = False,
 ) -> None:
     """Adapt a bundled backbone to digits or to spoken commands, or make two biased models fairer. Offline, a minute or two."""
-    from vpt.demo import PICTURES, SOUNDS, fairness_demo
+    from vpt.demo import BIASED, PICTURES, SOUNDS, make_fairer
     from vpt.demo import demo as run_demo
 
     start, show = time.monotonic(), SOUNDS if audio else PICTURES
     if fairness:
         if audio or seeds > 1:
             raise typer.BadParameter("--fairness goes alone: without --audio, and once (examples/fairness_table.py repeats it)")
-        for report in fairness_demo(out, say=_dim).values():
-            _show_reprogrammed(report)
+        for name, case in BIASED.items():
+            console.print(case.story)
+            _show_reprogrammed(make_fairer(case, out / name, say=_dim))
         console.print(
             f"Pictures, numbers and prompt files are in [bold]{escape(str(out))}[/] ({time.monotonic() - start:.0f} s)."
         )

@@ -164,15 +164,11 @@ def tuning(case: Biased, count: int = TUNED, tested: int = 1000, seed: int = 0) 
     }
 
 
-def fairness_demo(
-    out: Path, seed: int = 0, progress: bool = True, say: Callable[[str], None] = lambda text: None, **settings: Any
-) -> dict[str, dict[str, Any]]:
-    """A border learned for each biased model: case → the report of `vpt.reprogram`. settings: instead of `FAIRER`'s."""
-    reports = {}
-    for name, case in BIASED.items():
-        say(case.story)
-        made = reprogram(tuning(case, seed=seed), case.model, out=out / name, overwrite=True, seed=seed, progress=progress,
-                         say=say, **(FAIRER | settings))  # fmt: skip
-        made.model.close()
-        reports[name] = made.report
-    return reports
+def make_fairer(
+    case: Biased, out: Path, seed: int = 0, progress: bool = True, say: Callable[[str], None] = lambda text: None, **settings: Any
+) -> dict[str, Any]:
+    """A border learned for a biased model, in `out`: the report of `vpt.reprogram`. settings: instead of `FAIRER`'s."""
+    made = reprogram(tuning(case, seed=seed), case.model, out=out, overwrite=True, seed=seed, progress=progress, say=say,
+                     **(FAIRER | settings))  # fmt: skip
+    made.model.close()
+    return made.report

@@ -51,6 +51,10 @@ def coloured_digits(
     own = order[low:high]
     of = {label: own[(values[own] >= 5) == label] for label in (False, True)}
 
+    if not all(map(len, of.values())):
+        raise DataError(f"The part {part!r} of {len(values)} digits has {len(of[False])} below five and {len(of[True])} others; "
+                        "needed are both: give more digits.")  # fmt: skip
+
     def draw(label: int, group: int, random: Random) -> Image.Image:
         return _digit(images[random.choice(of[bool(label)])], group, random)
 

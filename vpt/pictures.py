@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Sequence
 from io import BytesIO
 from itertools import cycle
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -109,7 +110,7 @@ def group_bars(before: dict[str, Any], after: dict[str, Any], title: str) -> byt
     axes.set(ylabel="accuracy", xlim=(-0.6, len(cells) - 0.4), ylim=(0, 1.25), yticks=[0, 0.25, 0.5, 0.75, 1])
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(fontsize=8, frameon=False, ncols=2, loc="upper right")
-    axes.set_title(title, color=INK, fontsize=9)
+    axes.set_title(fill(title, 80), color=INK, fontsize=9)
     return _png(figure)
 
 

@@ -20,7 +20,6 @@ from vpt.data import Data, Examples, load_data, read_parts
 from vpt.errors import TrainingError, VptError
 from vpt.evaluation import scores
 from vpt.files import restore, save, write_atomically
-from vpt.group_metrics import TITLES
 from vpt.model import PromptedModel
 from vpt.probe import fit_probe
 from vpt.prompts import Prompt
@@ -186,18 +185,11 @@ def _plain(point: Point) -> dict[str, Any]:
 
 def _write(folder: Path, model: PromptedModel, found: Frontier, report: dict[str, Any], val: Any) -> Path:
     """Pictures first, then every point's prompt file, the numbers, and last the chosen prompt, whose path is returned."""
-    (part, words), gap = found.shown, found.gap
+    part, words = found.shown
     before, after = getattr(found.base, part), getattr(found.chosen, part)
-    on = f"{before['n']} {words} examples"
-    title = f"{model.prompt.describe()}; {_called(found.chosen)}, on {on}"
+    title = f"{report['prompt']}; {found.chosen.called}, on {before['n']} {words} examples"
     write_atomically(folder / BARS, pictures.group_bars(before, after, title))
-    at = lambda point: (point.value(gap, part), point.value("accuracy", part))  # noqa: E731
-    marks = {"bare model": at(found.base)}
-    if found.thresholds is not None:
-        marks["thresholds by group (needs the group)"] = at(found.thresholds)
-    points = [(_called(point), *at(point)) for point in found.points]
-    drawn = pictures.tradeoff(points, marks, found.points.index(found.chosen), f"{TITLES[gap]}, on {on}", report["prompt"])
-    write_atomically(folder / TRADEOFF, drawn)
+    write_atomically(folder / TRADEOFF, found.picture(report["prompt"]))
     draw_pixels(model, val, folder)
     (folder / POINTS).mkdir(exist_ok=True)
     facts: dict[str, Any] = {"trained_on": {"examples": report["train_n"], "seed": report["seed"], "recipe": report["recipe"]}}
@@ -211,10 +203,6 @@ def _write(folder: Path, model: PromptedModel, found: Frontier, report: dict[str
         if checkpoint.is_dir():
             shutil.rmtree(checkpoint)
     return file
-
-
-def _called(point: Point) -> str:
-    return "accuracy alone" if point.strength is None else f"strength {point.strength:g}"
 
 
 def _kept(point: Point) -> dict[str, Any]:

@@ -37,7 +37,8 @@ def _interval(found: dict[str, Any], percent: bool) -> str:
 
 def audit_tables(found: dict[str, Any]) -> list[Table]:
     """The metrics with their intervals, and accuracy by label and group."""
-    numbers = Table("metric", "value (95 % interval)", title=f"{found['n']} examples")
+    rates = f"rates are of {found['positive']!r}" if found["positive"] else "each class against the rest; the worst is shown"
+    numbers = Table("metric", "value (95 % interval)", title=f"{found['n']} examples", caption=escape(rates))
     for name, title in TITLES.items():
         numbers.add_row(title, _interval(found["metrics"][name], name.endswith("accuracy")))
     groups = list(found["per_group"])

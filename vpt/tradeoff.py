@@ -19,7 +19,7 @@ from vpt.data.examples import same_groups
 from vpt.errors import DataError, DivergedError, TrainingError
 from vpt.evaluation import grouped, scores
 from vpt.files import learned_copy, restore
-from vpt.group_metrics import audit
+from vpt.group_metrics import TITLES, audit
 from vpt.model import PromptedModel
 from vpt.objectives import FairReprogram, GapPenalty, Objective, WorstGroup
 from vpt.objectives.fairness import CRITERIA
@@ -52,6 +52,11 @@ class Point:
     note: str = ""
     rows: list[dict[str, Any]] = field(default_factory=list)
 
+    @property
+    def called(self) -> str:
+        """Its name for people."""
+        return "accuracy alone" if self.strength is None else f"strength {self.strength:g}"
+
     def value(self, metric: str, part: str = "val") -> float:
         """One of the metrics; NaN where it could not be said."""
         found = getattr(self, part)["metrics"][metric]["value"]
@@ -82,6 +87,19 @@ class Frontier:
     def shown(self) -> tuple[str, str]:
         """(The part that numbers are reported on, in words): test, or validation where there is no test."""
         return ("test", "test") if self.base.test is not None else ("val", "validation")
+
+    def picture(self, title: str = "") -> bytes:
+        """Accuracy against the gap as a PNG: every strength, the choice, the bare model, and thresholds by group beside them."""
+        from vpt import pictures
+
+        part, words = self.shown
+        at = lambda point: (point.value(self.gap, part), point.value("accuracy", part))  # noqa: E731
+        marks = {"bare model": at(self.base)}
+        if self.thresholds is not None:
+            marks["thresholds by group (needs the group)"] = at(self.thresholds)
+        points = [(point.called, *at(point)) for point in self.points]
+        on = f"{TITLES[self.gap]}, on {getattr(self.base, part)['n']} {words} examples"
+        return pictures.tradeoff(points, marks, self.points.index(self.chosen), on, title)
 
 
 def frontier(

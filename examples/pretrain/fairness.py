@@ -56,8 +56,8 @@ def shown(name: str, points: list[Point], before: list[Point]) -> list[str]:
         values, bare = ([p.value(metric, "test") for p in some] for some in (points, before))
         found = [(p.test or {})["metrics"][metric] for p in points]
         width = sum(f["high"] - f["low"] for f in found) / len(found) / 2
-        gone = 1 - sum(values) / sum(bare)
-        cells.append("{:.3f} ± {:.3f}".format(*mean_std(values)) + f" (±{width:.3f})" + (f" −{gone:.0%}" if gone else ""))
+        gone = 1 - sum(values) / sum(bare) if sum(bare) else 0.0
+        cells.append("{:.3f} ± {:.3f}".format(*mean_std(values)) + f" (±{width:.3f})" + (f" {-gone:+.0%}" if gone else ""))
     return cells
 
 
