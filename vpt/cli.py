@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from vpt.errors import VptError
 from vpt.tables import audit_tables, cells_table, map_text, report_table, tradeoff_table
@@ -167,6 +167,8 @@ def reprogram(
     """Make a biased classifier fairer without touching it: learn a border, and choose on the trade-off."""
     from vpt.reprogramming import reprogram as run_reprogram
 
+    if border is not None and prompt is not None:
+        raise typer.BadParameter("--border is short for --prompt border:W: give one of them")
     settings = _given(epochs=epochs, lr=lr, batch_size=batch_size, precision=precision)
     try:
         result = run_reprogram(
@@ -297,7 +299,7 @@ def backbones() -> None:
     """List the bundled backbones, and what else can be opened."""
     from vpt.backbones import bundled
 
-    table = Table("name", "what", "classes", "size", "licence")
+    table = Table(Column("name", no_wrap=True), "what", "classes", "size", "licence")
     for name, about in bundled().items():
         table.add_row(name, about["summary"], str(about["classes"]), f"{about['bytes'] / 1e6:.1f} MB", about["licence"])
     console.print(table)
