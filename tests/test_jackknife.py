@@ -171,6 +171,8 @@ def test_setting_aside_within_a_budget() -> None:
 
 def test_wrong_input() -> None:
     fitted, train = model(prompt=True), planted(8, 0)
+    with pytest.raises(TrainingError, match="Found Backbone; needed is a PromptedModel"):
+        vpt.influence(fitted.backbone, train, train)
     with pytest.raises(TrainingError, match="of='odds'; needed is one of dp, eopp, eo, loss"):
         influence(fitted, train, train, "odds")
     bare = Examples(train.get, train.labels, train.classes)

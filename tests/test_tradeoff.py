@@ -35,7 +35,7 @@ def test_the_fairest_within_the_budget() -> None:
     assert choose(base, points, "average_odds_difference", 0.005, None)[0].strength == 0
     assert choose(base, points, "average_odds_difference", 0.2, None)[0].strength == 2
     chosen, rule = choose(point(0.99, 0.4), points, "average_odds_difference", 0.01, None)
-    assert (chosen.strength, rule[:32]) == (0, "the most accurate, since none ha")
+    assert (chosen.strength, rule[:32]) == (0, "the most accurate, since none is")
 
 
 def test_the_most_accurate_under_the_bound() -> None:
@@ -86,6 +86,13 @@ def test_a_model_that_breaks_ends_the_row() -> None:
     assert "larger ones were not tried" in said[-1]
     assert said[-1] in found.notes
     assert found.chosen.note == ""
+
+
+def test_a_prompt_that_gains_nothing_is_not_recommended() -> None:
+    found = frontier(model(), planted(60, 0), planted(60, 2), strengths=[1.0], **(QUICK | {"epochs": 1, "lr": 1e-6}))
+    gap = "average_odds_difference"
+    assert found.chosen.value(gap) == found.base.value(gap)
+    assert any(note.startswith("do not use the chosen prompt: it is no fairer") for note in found.notes)
 
 
 def test_divergence_ends_the_row_and_keeps_what_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,11 +177,12 @@ def test_a_group_that_was_not_learned_from_is_tested_without_thresholds() -> Non
 
 
 def test_a_model_that_knows_the_group_only_is_warned_of() -> None:
-    def audited(accuracy: float, balanced: float) -> dict:
+    def audited(accuracy: float, balanced: float, groups: str = "ab") -> dict:
         values = {"accuracy": {"value": accuracy}, "balanced_accuracy": {"value": balanced}}
-        return {"metrics": values, "cells": {"dull": {}, "red": {}}}
+        return {"metrics": values, "cells": {label: dict.fromkeys(groups) for label in ("dull", "red")}}
 
     assert "seems to know the group only" in suspicion(audited(0.85, 0.52))
+    assert "all examples are of one group, 'a'" in suspicion(audited(0.85, 0.52, "a"))
     assert suspicion(audited(0.85, 0.7)) == ""
     assert suspicion(audited(0.52, 0.51)) == ""
     assert "no better than chance" in suspicion(audited(0.4, 0.41))

@@ -60,7 +60,9 @@ def demo(
     start, show = time.monotonic(), SOUNDS if audio else PICTURES
     if fairness:
         if audio or seeds > 1:
-            raise typer.BadParameter("--fairness goes alone: without --audio, and once (examples/fairness_table.py repeats it)")
+            raise typer.BadParameter(
+                "--fairness goes alone: without --audio, and once (--seeds 1; examples/pretrain/fairness.py repeats it)"
+            )
         for name, case in BIASED.items():
             console.print(case.story)
             _show_reprogrammed(make_fairer(case, out / name, say=_dim))
@@ -353,10 +355,10 @@ def _classifier(source: str, seconds: float | None) -> Any:
     sys.path.insert(0, "")
     try:
         made = getattr(importlib.import_module(module), function)()
-    except (ImportError, AttributeError, TypeError) as error:
+    except Exception as error:  # whatever the user's own function raises
         raise BackboneError(
-            f"{source!r} could not be called: {error}. Needed is module:function, a function without arguments that gives a "
-            "module, or a backbone: vpt.load_backbone(module, inputs=vpt.Images(…))."
+            f"{source!r} could not be called: {type(error).__name__}: {error}. Needed is module:function, a function without "
+            "arguments that gives a module, or a backbone: vpt.load_backbone(module, inputs=vpt.Images(…))."
         ) from error
     finally:
         sys.path.remove("")

@@ -78,7 +78,7 @@ def rates(table: np.ndarray, positive: int | None = None) -> dict[str, np.ndarra
         "worst_group_accuracy": _least(cells, -1),
         "demographic_parity_difference": _most(parity, -1),
         "demographic_parity_ratio": _least(ratio, -1),
-        "equalized_odds_difference": _most(np.fmax(opportunity, alarm), -1),
+        "equalized_odds_difference": _most(np.maximum(opportunity, alarm), -1),
         "equal_opportunity_difference": _most(opportunity, -1),
         "average_odds_difference": _most((opportunity + alarm) / 2, -1),
         "fairreprogram_dp": _most(apart[0], -1),

@@ -63,13 +63,16 @@ class Influence:
         return rows
 
     def set_aside(self, examples: int | Sequence[int]) -> list[int]:
-        """Give the model the prompt it would have without these training examples (or the worst `examples` of them).
+        """Give the model the prompt it would have without these training examples (or the worst `examples` of them, fewer where
+        no more make the measure worse).
 
         θ + Σ H⁻¹ g over those set aside, from the prompt as it was found: what was set aside before counts no more. `undo` brings
         that one back, bit for bit. Returns the positions set aside. Raises `DataError`.
         """
         if isinstance(examples, (int, Integral)):
-            worst = torch.argsort(self.values, descending=True)[: max(int(examples), 0)]
+            if isinstance(examples, bool) or examples < 0:
+                raise DataError(f"Found {examples!r}; needed is how many to set aside, at least 0, or which (their positions).")
+            worst = torch.argsort(self.values, descending=True)[: int(examples)]
             chosen = [int(i) for i in worst if self.values[i] > 0]
         else:
             chosen = sorted({int(i) for i in examples})
@@ -136,6 +139,8 @@ def influence(
     """
     if of not in MEASURES:
         raise TrainingError(f"Found of={of!r}; needed is one of {', '.join(MEASURES)}.")
+    if not isinstance(model, PromptedModel):
+        raise TrainingError(f"Found {type(model).__name__}; needed is a PromptedModel whose prompt was trained.")
     if not (damping >= 0 and weight_decay >= 0 and damping + weight_decay > 0):
         raise TrainingError(
             f"Found damping={damping}, weight_decay={weight_decay}; needed are numbers of at least 0, not both 0."

@@ -18,7 +18,7 @@ def tradeoff_table(report: dict[str, Any]) -> Table:
     table = Table("strength", "accuracy", "balanced", "worst group", "gap", title=escape(report["prompt"]), caption=caption)
     rows = [("bare model", report["base"])]
     for point in report["points"]:
-        name = "none" if point["strength"] is None else f"{point['strength']:g}"
+        name = "accuracy alone" if point["strength"] is None else f"{point['strength']:g}"
         rows.append((name + (" ← chosen" if point["name"] == report["chosen"] else ""), point))
     rows += [("group thresholds", report["thresholds"])] if report["thresholds"] else []
     for name, point in rows:

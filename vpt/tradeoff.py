@@ -168,12 +168,20 @@ def frontier(
         except DivergedError:
             broken = "it diverged"
         if broken:
-            notes.append(f"strength {strength:g}: {broken}, and larger ones were not tried")
+            more = ", and larger ones were not tried" if strength != objectives[-1][0] else ""
+            notes.append(f"strength {strength:g}: {broken}{more}")
             say(notes[-1])
             break
     chosen, rule = choose(base, points, gap, budget, bound)
-    if not chosen.value(gap) < base.value(gap):
-        notes.append("the chosen prompt is no fairer on validation than the bare model")
+    if bound is None and chosen.value("accuracy") < base.value("accuracy") - budget - 1e-9:
+        notes.append(f"no prompt is within {budget:.1%} of the bare model's accuracy on validation "
+                     f"({base.value('accuracy'):.1%} → {chosen.value('accuracy'):.1%})")  # fmt: skip
+    if chosen.note or not chosen.value(gap) < base.value(gap):
+        why = (
+            chosen.note or f"it is no fairer on validation than the bare model ({base.value(gap):.3f} → {chosen.value(gap):.3f})"
+        )
+        notes.append(f"do not use the chosen prompt: {why}. Keep the model as it is, or try more examples, more epochs or "
+                     "another width")  # fmt: skip
     restore(model, chosen.learned or start)
     return Frontier(base, points, chosen, rule, criterion, thresholds, notes)
 
@@ -188,6 +196,8 @@ def _objectives(
     for name, value in (("budget", budget), ("bound", bound)):
         if value is not None and (isinstance(value, bool) or not isinstance(value, Real) or not 0 <= value < 1):
             raise TrainingError(f"Found {name}={value!r}; needed is a number in [0, 1), as 0.01 for one point of 100.")
+    if strengths is not None and (isinstance(strengths, str) or not isinstance(strengths, Sequence)):
+        raise TrainingError(f"Found strengths={strengths!r}; needed is a list of numbers.")
     make, usual = METHODS[method]
     wanted = [(value, make(criterion, value)) for value in (strengths if strengths is not None else usual)]
     if not wanted or len({value for value, _ in wanted}) < len(wanted):
@@ -214,10 +224,10 @@ def choose(base: Point, points: Sequence[Point], gap: str, budget: float, bound:
         return min(usable, key=lambda p: _or_worst(p.value(gap))), f"the fairest, since none is {rule}"
     least = base.value("accuracy") - budget
     fit_for = [p for p in usable if p.value("accuracy") >= least - 1e-9]
-    rule = f"the least {gap.replace('_', ' ')} within {budget:.1%} of the bare model's accuracy on validation"
+    within = f"within {budget:.1%} of the bare model's accuracy on validation"
     if fit_for:
-        return min(fit_for, key=lambda p: _or_worst(p.value(gap))), rule
-    return max(usable, key=lambda p: p.value("accuracy")), f"the most accurate, since none has {rule}"
+        return min(fit_for, key=lambda p: _or_worst(p.value(gap))), f"the least {gap.replace('_', ' ')} {within}"
+    return max(usable, key=lambda p: p.value("accuracy")), f"the most accurate, since none is {within}"
 
 
 def _or_worst(value: float) -> float:
@@ -238,6 +248,9 @@ def _audited(examples: Examples, decided: Tensor, positive: str | None) -> dict[
 
 def suspicion(found: dict[str, Any]) -> str:
     """What an audit says against prompting this model at all: it knows the group only, or nothing; else an empty text."""
+    groups = list(dict.fromkeys(name for row in found["cells"].values() for name in row))
+    if len(groups) < 2:
+        return f"all examples are of one group, {groups[0]!r}, so there is no gap to measure; name another column"
     chance = 1 / len(found["cells"])
     balanced, accuracy = (found["metrics"][name]["value"] for name in ("balanced_accuracy", "accuracy"))
     if accuracy <= chance:

@@ -106,7 +106,7 @@ def list_manifest(path: Path, names: Columns = USUAL) -> list[Item]:
     if missing:
         raise DataError(
             f"{path} has no column {' or '.join(missing)} (found {', '.join(map(str, columns))}); "
-            f"needed are path,{label}[,group][,split]."
+            f"needed are path,{label}[,group][,split]; label=… (--label) and group=… (--group) name other columns."
         )
     groups = names.groups(columns, path)
     items = [_item(path, number, row, label, groups) for number, row in rows]

@@ -62,7 +62,8 @@ def _known(names: list[str], own: list[str] | None) -> list[str]:
     if missing:
         raise PromptError(
             f"{len(missing)} of {len(names)} classes are not among the model's own: {', '.join(missing[:5])}. The model's are "
-            f"{', '.join(own[:5])}, … ({len(own)} in all). Rename them, pass index=[…], or use vpt.Linear."
+            f"{', '.join(own[:5])}{', …' if len(own) > 5 else ''} ({len(own)} in all). "
+            "Rename them in your data, pass index=[…], or train a new classifier: vpt.Linear (--readout linear)."
         )
     return names
 
