@@ -113,7 +113,7 @@ def test_a_pickle_is_not_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("source", "options", "message"),
     [
-        ("vpt:nothing", {}, "there are vpt:ast-tiny, vpt:vit-p8-64"),
+        ("vpt:nothing", {}, "there are vpt:ast-tiny, vpt:biased-digits, vpt:biased-portraits, vpt:vit-p8-64"),
         ("vit_base_patch16_999", {}, "Found no model called.*Near: vit_base"),
         ("no/such/folder", {}, "Found no model"),
         ("/no/such", {}, "Found no model"),
