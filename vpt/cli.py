@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from vpt.errors import VptError
-from vpt.tables import audit_tables, cells_table, map_text, report_table, tradeoff_table
+from vpt.tables import audit_tables, map_text, report_table, tradeoff_tables
 
 app = typer.Typer(
     add_completion=False,
@@ -324,10 +324,8 @@ def _dim(text: str) -> None:
 
 def _show_reprogrammed(report: dict[str, Any]) -> None:
     """The trade-off, accuracy by label and group before and after, and what was chosen by what rule."""
-    console.print(tradeoff_table(report))
-    part = "test" if report["base"]["test"] else "val"
-    chosen = next(point for point in report["points"] if point["name"] == report["chosen"])
-    console.print(cells_table(report["base"][part], chosen[part]))
+    for table in tradeoff_tables(report):
+        console.print(table)
     for note in report["notes"]:
         console.print(f"[yellow]Careful:[/] {escape(note)}.", highlight=False)
     console.print(f"Chosen: {escape(report['rule'])}.\n{escape(report['verdict'][0].upper() + report['verdict'][1:])}.\n")

@@ -10,8 +10,8 @@ from rich.table import Table
 from vpt.group_metrics import TITLES
 
 
-def tradeoff_table(report: dict[str, Any]) -> Table:
-    """The bare model, every strength, and thresholds by group, on test (or validation) examples."""
+def tradeoff_tables(report: dict[str, Any]) -> list[Table]:
+    """Bare model, strengths and thresholds by group; and each cell without and with the chosen; on test (or validation) examples."""
     part, gap = "test" if report["base"]["test"] else "val", report["gap"]
     on = f"{report['base'][part]['n']} {'test' if part == 'test' else 'validation'} examples"
     caption = f"{on}. Balanced: mean over label × group. Gap: {gap.replace('_', ' ')}, with its 95 % interval"
@@ -25,7 +25,8 @@ def tradeoff_table(report: dict[str, Any]) -> Table:
         found = point[part]["metrics"]
         shares = [f"{100 * found[k]['value']:.1f} %" for k in ("accuracy", "balanced_accuracy", "worst_group_accuracy")]
         table.add_row(name, *shares, _interval(found[gap], False))
-    return table
+    chosen = next(point for point in report["points"] if point["name"] == report["chosen"])
+    return [table, _cells_table(report["base"][part], chosen[part])]
 
 
 def _interval(found: dict[str, Any], percent: bool) -> str:
@@ -50,7 +51,7 @@ def audit_tables(found: dict[str, Any]) -> list[Table]:
     return [numbers, cells]
 
 
-def cells_table(before: dict[str, Any], after: dict[str, Any]) -> Table:
+def _cells_table(before: dict[str, Any], after: dict[str, Any]) -> Table:
     """Accuracy by label and group, without a prompt and with it, from two audits."""
     table = Table("accuracy", *(escape(name) for name in before["per_group"]), title="by label and group, without → with")
     share = lambda cell: f"{cell['accuracy']:.1%}" if cell["n"] else "–"  # noqa: E731

@@ -53,12 +53,12 @@ ZOOM = (0.85, 1.5)  # each picture is seen larger or smaller (a border has to sh
 # ------------------------------------------------------------------------------------------------------------------------
 
 
-def biased_mnist(archive: str | Path, model: str = "") -> Biased:
-    """As the bundled case of coloured digits, with the handwritten digits of `archive` (train/digit/file)."""
-    found = read_parts(Path(archive), vpt.Images((28, 28)), "train", False, None, None)
+def biased_mnist(archive: Path) -> Biased:
+    """As the bundled case of coloured digits, with the handwritten digits of `archive` (train/digit/file); it names no model."""
+    found = read_parts(archive, vpt.Images((28, 28)), "train", False, None, None)
     images = torch.stack([found[i][0].mean(0) for i in range(len(found))]).numpy()
     written = (images, torch.tensor([int(found.classes[y]) for y in found.targets]).numpy())
-    return Biased(model, "", lambda count, seed, part: coloured_digits(count, seed, part, written=written))
+    return Biased("", "", lambda count, seed, part: coloured_digits(count, seed, part, written=written))
 
 
 def stacked(examples: Examples) -> tuple[Tensor, Tensor]:

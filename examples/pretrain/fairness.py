@@ -20,6 +20,7 @@ from typing import Any
 from biased import biased_mnist
 from rich.console import Console
 from rich.table import Table
+from transfer import with_plain_attention
 
 import vpt
 from vpt.demo import BIASED, Biased, tuning
@@ -34,12 +35,8 @@ SHARES = ("accuracy", "balanced_accuracy", "worst_group_accuracy")
 GAPS = ("average_odds_difference", "equalized_odds_difference")
 
 
-def frontier(case: Biased, options: argparse.Namespace, seed: int) -> dict[str, Any]:
+def frontier(backbone: vpt.Backbone, case: Biased, options: argparse.Namespace, seed: int) -> dict[str, Any]:
     """One seed's trade-off, in plain values."""
-    backbone = vpt.load_backbone(case.model)
-    for module in backbone.model.modules():
-        if hasattr(module, "fused_attn"):
-            module.fused_attn = False  # as two products: the same function, in bf16 on a CPU twice as fast
     parts, prompt = tuning(case, options.tuned, options.tested, seed), vpt.Border.like(backbone, options.width)
     with vpt.PromptedModel(backbone, prompt, vpt.Identity(parts["train"].classes)) as model:
         found = vpt.frontier(model, **parts, method=options.method, criterion=options.criterion, strengths=options.strengths,
@@ -85,15 +82,15 @@ def main(argv: list[str] | None = None) -> None:
     kept = [json.loads(line) for line in options.out.read_text().splitlines()] if options.out.exists() else []
     told = ("width", "method", "criterion", "strengths", "lr", "epochs", "tuned", "tested")
     for name in options.cases:
-        case = biased_mnist(options.digits, options.model) if name == "mnist" else BIASED[name]
-        case = Biased(options.model or case.model, case.story, case.draw)
-        weights = vpt.load_backbone(case.model).fingerprint()
+        case = biased_mnist(options.digits) if name == "mnist" else BIASED[name]
+        backbone = with_plain_attention(vpt.load_backbone(options.model or case.model))
+        weights = backbone.fingerprint()
         seeds: list[dict[str, list[Point]]] = []
         for seed in range(options.seeds):
             key = {"case": name, "weights": weights, "seed": seed} | {what: getattr(options, what) for what in told}
             row = next((r["found"] for r in kept if r["key"] == key), None)
             if row is None:
-                row = frontier(case, options, seed)
+                row = frontier(backbone, case, options, seed)
                 with options.out.open("a") as file:
                     file.write(json.dumps({"key": key, "found": row}) + "\n")
             seeds.append({part: [Point(**point) for point in points] for part, points in row.items()})
