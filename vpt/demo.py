@@ -19,6 +19,7 @@ from vpt.data import Data, Examples, few_shot, hold_out, load_data
 from vpt.data.readers import fit_image
 from vpt.drawn import coloured_digits, portraits
 from vpt.metrics import mean_std
+from vpt.reprogramming import reprogram
 
 LABELLED, TESTED = 300, 500
 
@@ -167,8 +168,6 @@ def make_fairer(
     case: Biased, out: Path, seed: int = 0, progress: bool = True, say: Callable[[str], None] = lambda text: None, **settings: Any
 ) -> dict[str, Any]:
     """A border learned for a biased model, in `out`: the report of `vpt.reprogram`. settings: instead of `FAIRER`'s."""
-    from vpt.reprogramming import reprogram  # fairlearn is slow to import, and the other demonstrations do without
-
     made = reprogram(tuning(case, seed=seed), case.model, out=out, overwrite=True, seed=seed, progress=progress, say=say,
                      **(FAIRER | settings))  # fmt: skip
     made.model.close()

@@ -11,7 +11,7 @@ from vpt.group_metrics import TITLES
 
 
 def tradeoff_tables(report: dict[str, Any]) -> list[Table]:
-    """Bare model, strengths and thresholds by group; and each cell without and with the chosen; on test (or validation) examples."""
+    """Bare model, strengths, thresholds by group; and each cell without and with the chosen; on test (or validation)."""
     part, gap = "test" if report["base"]["test"] else "val", report["gap"]
     on = f"{report['base'][part]['n']} {'test' if part == 'test' else 'validation'} examples"
     caption = f"{on}. Balanced: mean over label × group. Gap: {gap.replace('_', ' ')}, with its 95 % interval"
