@@ -17,11 +17,12 @@ class PromptedModel(nn.Module):
     """Raw input → class scores `[B,C]`, with the prompt acting on a frozen backbone.
 
     backbone: from `vpt.load_backbone`. prompt: None for a bare readout. exact: how deep tokens act, "insert" (through the
-    blocks, as in VPT's equation 6) or "record" (as the keys and values that they are to a frozen block: the same function).
+    blocks, as in VPT's equation 6) or "record" (as the keys and values that they are to a frozen block: the same function for
+    less work); "auto" records wherever that can be.
     Raises `PromptError` when prompt or readout do not fit, or another prompt is attached already.
     """
 
-    def __init__(self, backbone: Backbone, prompt: Prompt | None, readout: Readout, *, exact: str = "insert") -> None:
+    def __init__(self, backbone: Backbone, prompt: Prompt | None, readout: Readout, *, exact: str = "auto") -> None:
         super().__init__()
         if not isinstance(backbone, Backbone):
             raise BackboneError(f"Found {type(backbone).__name__} as backbone; needed is vpt.load_backbone(model).")
@@ -77,6 +78,18 @@ class PromptedModel(nn.Module):
         """Inside this context the backbone runs bare."""
         with self.attachment.off():
             yield
+
+    @contextmanager
+    def baked(self) -> Iterator[PromptedModel]:
+        """For serving: inside this context deep tokens are not run through their blocks' projections again in every forward.
+
+        Their keys and values are computed on entry (under the autocast that holds there) and kept until the end: a prompt that
+        changes meanwhile is not seen, nor does it learn. Raises `PromptError` for a model in training mode.
+        """
+        if self.prompt.training:
+            raise PromptError("This model is in training mode, and a baked prompt learns nothing. Call model.eval() first.")
+        with self.attachment.baked():
+            yield self
 
     def swap(self, prompt: Prompt | None, readout: Readout | None = None) -> PromptedModel:
         """Exchange the prompt (and readout); the old ones stay usable. On a misfit the model is left as it was."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -12,34 +13,171 @@ from torch import Tensor, nn
 import vpt
 
 BOTH = [name for name in MODELS if not any(refusal(name, form) for form in ("shallow", "prefix"))]
+FEWER = [name for name in BOTH if "shared" not in name and "base" not in name]
 
 
-def outcome(backbone: vpt.Backbone, prompt: vpt.Prompt, exact: str) -> tuple[Tensor, list[Tensor]]:
+def deep(backbone: vpt.Backbone, count: int = 3) -> vpt.DeepTokens:
+    prompt = vpt.DeepTokens.like(backbone, count)
+    for tokens in prompt.parameters():
+        nn.init.normal_(tokens, std=0.5)
+    return prompt
+
+
+def example(backbone: vpt.Backbone, padded: bool = False) -> Any:
+    """Three examples, all different; clips end early if `padded`."""
+    x = backbone.inputs.example(3)
+    if not isinstance(x, tuple):
+        return torch.rand(x.shape, generator=torch.Generator().manual_seed(2))
+    longest = x[0].shape[1]
+    return x[0], torch.tensor([longest, longest // 2, longest * 3 // 4]) if padded else x[1]
+
+
+def outcome(backbone: vpt.Backbone, prompt: vpt.Prompt, exact: str, x: Any = None) -> tuple[Tensor, list[Tensor]]:
     """Features, and the gradient of each of the prompt's parameters."""
     prompt.zero_grad()
     model = vpt.PromptedModel(backbone, prompt, vpt.Linear(backbone.out_features, 2), exact=exact)
-    features = backbone.features(backbone.inputs.example(3))
+    features = backbone.features(example(backbone) if x is None else x)
     weights = torch.randn(features.shape, generator=torch.Generator().manual_seed(1))
     (features * weights).sum().backward()
     model.close()
     return features.detach(), [p.grad.clone() for p in prompt.parameters()]
 
 
+def off(a: Tensor, b: Tensor) -> float:
+    return float((a.float() - b.float()).detach().norm() / b.float().detach().norm())
+
+
 def equal(a: Tensor, b: Tensor) -> bool:
-    return float((a - b).detach().norm() / b.detach().norm()) < 1e-5
+    return off(a, b) < 1e-5
 
 
 @pytest.mark.parametrize("name", BOTH)
 def test_recorded_equals_inserted_in_output_and_gradient(name: str) -> None:
     backbone = open_tiny(name)
-    deep = vpt.DeepTokens.like(backbone, count=3)
-    for tokens in deep.parameters():
-        nn.init.normal_(tokens, std=0.5)
-    stack = vpt.Stack([vpt.Border.like(backbone, width=2, init="uniform"), vpt.ShallowTokens.like(backbone, 2), deep])
-    for prompt in (deep, stack):
-        inserted, recorded = outcome(backbone, prompt, "insert"), outcome(backbone, prompt, "record")
-        assert equal(recorded[0], inserted[0])
-        assert all(equal(a, b) for a, b in zip(recorded[1], inserted[1], strict=True))
+    tokens = deep(backbone)
+    stack = vpt.Stack([vpt.Border.like(backbone, width=2, init="uniform"), vpt.ShallowTokens.like(backbone, 2), tokens])
+    beside = vpt.Stack([tokens, vpt.Prefix.like(backbone, 2)])
+    for prompt in (tokens, stack, beside):
+        inserted = outcome(backbone, prompt, "insert")
+        for exact in ("record", "auto"):
+            recorded = outcome(backbone, prompt, exact)
+            assert equal(recorded[0], inserted[0])
+            assert all(equal(a, b) for a, b in zip(recorded[1], inserted[1], strict=True))
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in BOTH if any(kind in name for kind in ("AST", "wav2vec2", "HuBERT", "Whisper"))]
+)
+def test_recorded_equals_inserted_where_clips_have_padding(name: str) -> None:
+    backbone = open_tiny(name)
+    prompt, x = deep(backbone), example(backbone, padded=True)
+    inserted, recorded = (outcome(backbone, prompt, exact, x) for exact in ("insert", "auto"))
+    assert equal(recorded[0], inserted[0])
+    assert all(equal(a, b) for a, b in zip(recorded[1], inserted[1], strict=True))
+
+
+@pytest.mark.parametrize("low", ["autocast", "bf16 weights"])
+@pytest.mark.parametrize("name", FEWER)
+def test_recorded_is_as_near_as_inserted_in_bf16(name: str, low: str) -> None:
+    backbone = open_tiny(name)
+    prompt = deep(backbone)
+    true, found = outcome(backbone, prompt, "insert"), []
+    if low == "bf16 weights":
+        backbone.model.to(torch.bfloat16)
+    with torch.autocast("cpu", torch.bfloat16, enabled=low == "autocast"):
+        for exact in ("insert", "auto"):
+            features, gradients = outcome(backbone, prompt, exact)
+            found.append([off(features, true[0]), *map(off, gradients, true[1])])
+    for inserted, recorded in zip(*found, strict=True):
+        assert recorded < 1.5 * inserted + 0.004, found  # 2 ** -8, the rounding of bf16
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_inference_mode_changes_nothing(name: str) -> None:
+    backbone = open_tiny(name)
+    x = example(backbone)
+    with vpt.PromptedModel(backbone, deep(backbone), vpt.Linear(backbone.out_features, 2)) as model:
+        out = model(x)
+        with torch.inference_mode():
+            assert torch.equal(model(x), out)
+
+
+def test_twenty_steps_give_the_same_prompt() -> None:
+    found = []
+    for exact in ("insert", "auto"):
+        backbone = open_tiny("timm ViT")
+        prompt = deep(backbone)
+        model = vpt.PromptedModel(backbone, prompt, vpt.Identity(), exact=exact)
+        optimizer = torch.optim.AdamW(prompt.parameters(), lr=0.01)
+        for step in range(20):
+            generator = torch.Generator().manual_seed(step)
+            x, y = torch.rand(8, 3, 32, 32, generator=generator), torch.randint(5, (8,), generator=generator)
+            nn.functional.cross_entropy(model(x), y).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        found.append(prompt.tokens.detach())
+    assert off(found[0], deep(open_tiny("timm ViT")).tokens) > 0.05  # it learned
+    assert torch.allclose(found[1], found[0], rtol=0, atol=1e-4)
+
+
+def test_auto_records_where_that_can_be_and_inserts_elsewhere() -> None:
+    for name, acting in (("timm ViT", "Recording"), ("timm CaiT", "Insertion")):
+        backbone = open_tiny(name)
+        for prompt, needed in ((deep(backbone), acting), (vpt.ShallowTokens.like(backbone, 2), "Insertion")):
+            with vpt.PromptedModel(backbone, prompt, vpt.Identity()) as model:
+                assert needed in {type(actor).__name__ for actor in model.attachment._actors}
+
+
+def test_rows_sent_for_their_keys_stop_there() -> None:
+    backbone = open_tiny("timm ViT")
+    seen: list[int] = []
+    for block in backbone.blocks:
+        block.module.mlp.register_forward_hook(lambda module, args, output: seen.append(args[0].shape[1]))
+    with vpt.PromptedModel(backbone, deep(backbone), vpt.Identity()) as model:
+        model(example(backbone))
+    assert seen == [17, 17, 1]  # never the prompt's own 3 rows; in the last block only the class token
+
+
+@pytest.mark.parametrize("name", ["timm ViT", "timm Swin", "timm BEiT", "transformers AST", "torchvision ViT"])
+def test_baked_keys_and_values_are_the_same_and_stay(name: str) -> None:
+    backbone = open_tiny(name)
+    prompt, x = deep(backbone), example(backbone)
+    model = vpt.PromptedModel(backbone, prompt, vpt.Linear(backbone.out_features, 2)).eval()
+    nn.init.normal_(model.readout.weight)
+    out, norms = model(x), 0
+
+    def count(*_: Any) -> None:
+        nonlocal norms
+        norms += 1
+
+    handles = [module.register_forward_hook(count) for module in backbone.model.modules() if isinstance(module, nn.LayerNorm)]
+    with torch.inference_mode():
+        model(x)
+        plain, norms = norms, 0
+        with model.baked():
+            norms = 0
+            assert equal(model(x), out)
+            assert norms <= plain - len(backbone.blocks)  # each block's norm no longer sees prompt rows
+            prompt.zero_grad()
+            for tokens in prompt.parameters():
+                tokens.mul_(0)
+            assert equal(model(x), out)  # what was computed on entry holds
+        assert not equal(model(x), out)
+    for handle in handles:
+        handle.remove()
+
+
+def test_what_cannot_be_baked_says_so() -> None:
+    backbone = open_tiny("timm ViT")
+    model = vpt.PromptedModel(backbone, vpt.DeepTokens.like(backbone, 2, dropout=0.5), vpt.Identity()).train()
+    with pytest.raises(vpt.errors.PromptError, match=r"model\.eval\(\)"), model.baked():
+        pass
+    rows = torch.randn(5, 2, 32)
+    model.close()
+    attachment = backbone.insert([vpt.sites.Tokens(0, 0, 2, lambda x: rows[: len(x)])])
+    with pytest.raises(vpt.errors.PromptError, match="differ from sample to sample"), attachment.baked():
+        pass
+    assert backbone.features(example(backbone)).shape == (3, 32)
 
 
 def test_dropout_per_sample_is_recorded_per_sample() -> None:

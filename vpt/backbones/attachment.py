@@ -13,6 +13,7 @@ from torch.utils.hooks import RemovableHandle
 
 from vpt.backbones.insertion import Exit, Insertion
 from vpt.backbones.interception import Interception
+from vpt.backbones.narrowing import Narrowing, can_narrow
 from vpt.backbones.recording import Recording
 from vpt.errors import PromptError
 from vpt.sites import KeyValues, Pixels, Site, Tokens
@@ -24,14 +25,16 @@ if TYPE_CHECKING:
 class Attachment:
     """The sites of one prompt at work on one backbone. Bound methods only, so that deepcopy and pickle follow it.
 
-    exact: how deep tokens act, "insert" (put in and cut off) or "record" (as keys and values: the same function, faster).
+    exact: how deep tokens act. "insert": put in and cut off, the slow and obvious way. "record": as keys and values, the same
+    function for less work; and a last block of which only the first tokens are read does no more than these need. "auto":
+    recorded where that can be, inserted elsewhere.
     classifier_inputs: what the final linear layers read in the forward that is running. Raises `PromptError` when a site
     does not fit, and at the end of a forward in which a site did not act.
     """
 
-    def __init__(self, backbone: Backbone, sites: Sequence[Site], exact: str = "insert") -> None:
-        if exact not in ("insert", "record"):
-            raise PromptError(f"Found exact={exact!r}; needed is 'insert' (tokens go through the blocks) or 'record'.")
+    def __init__(self, backbone: Backbone, sites: Sequence[Site], exact: str = "auto") -> None:
+        if exact not in ("auto", "insert", "record"):
+            raise PromptError(f"Found exact={exact!r}; needed is 'auto', 'insert' (tokens go through the blocks) or 'record'.")
         self.backbone = backbone
         self.sites = tuple(sites)
         self.exact = exact
@@ -39,12 +42,13 @@ class Attachment:
         self.enabled = True
         self._check_fit()
         self._interceptions: dict[int, Interception] = {}
-        self._actors: list[Insertion | Recording | Interception] = []
+        self._actors: list[Insertion | Recording | Interception | Narrowing] = []
         for site in sorted(self.sites, key=_by_span):  # the outer of two spans enters first and leaves last
             if isinstance(site, Tokens):
                 self._actors.append(self._tokens(site))
             elif isinstance(site, KeyValues):
                 self._interception(site.block).sites.append(site)
+        self._actors += self._narrowing()
         self._actors += self._interceptions.values()
         ends: dict[int, list[Insertion]] = {}
         for actor in self._actors:
@@ -61,8 +65,16 @@ class Attachment:
         return self._interceptions.setdefault(block, Interception(self.backbone.blocks[block]))
 
     def _recorded(self, site: Tokens) -> bool:
-        """Whether the caller wants this site as keys and values, and it spans one block."""
-        return self.exact == "record" and site.first == site.last
+        """Whether this site acts as keys and values: it spans one block, and the caller or the model would have it so."""
+        if site.first != site.last or self.exact != "auto":
+            return self.exact == "record" and site.first == site.last
+        if 0 <= site.first < self.backbone.depth and self.backbone.blocks[site.first].unknown:
+            return False  # nothing to compare with
+        try:
+            self.backbone.require_tokens(site.first, site.last, recorded=True)
+        except PromptError:
+            return False
+        return True
 
     def _tokens(self, site: Tokens) -> Insertion | Recording:
         """The actor for a span: recorded where windows or the caller want it, inserted elsewhere."""
@@ -74,6 +86,14 @@ class Attachment:
             if blocks[i].masked or (makes_masks and blocks[i].heads):
                 self._interception(i).inserted = True
         return Insertion(site, blocks)
+
+    def _narrowing(self) -> list[Narrowing]:
+        """For the last block, unless tokens are inserted there, or nothing acts at all."""
+        backbone, last = self.backbone, self.backbone.depth - 1
+        inserted = any(isinstance(actor, Insertion) and actor.site.last == last for actor in self._actors)
+        if self.exact == "insert" or inserted or not self.sites or not backbone.read or "recorded" in backbone.refused:
+            return []
+        return [Narrowing(backbone.read, self._interception(last))] if can_narrow(backbone.blocks[last]) else []
 
     # fit -----------------------------------------------------------------------------------------------------------
     def _check_fit(self) -> None:
@@ -150,13 +170,33 @@ class Attachment:
             actor.acted = 0
         try:
             yield
-            silent = [actor for actor in self._actors if self.enabled and actor.silent]
+            acting = [actor for actor in self._actors if self.enabled and not isinstance(actor, Narrowing)]
+            silent = [actor for actor in acting if actor.silent]
             if silent:
                 raise PromptError(_silence(self.backbone, silent[0]))
         finally:
             self.classifier_inputs = []
             for interception in self._interceptions.values():
                 interception.release()
+
+    @contextmanager
+    def baked(self) -> Iterator[None]:
+        """Inside, recorded tokens act through keys and values computed once, on entry; a change of the prompt is not seen.
+
+        Raises `PromptError` for tokens that differ between samples.
+        """
+        recordings = [actor for actor in self._actors if isinstance(actor, Recording)]
+        try:
+            with torch.inference_mode(False), torch.no_grad():
+                for recording in recordings:
+                    recording.baking = True
+                self.backbone.run(self.backbone.inputs.example(2))
+            for recording in recordings:
+                recording.baking = False
+            yield
+        finally:
+            for recording in recordings:
+                recording.baking, recording.held = False, None
 
     @contextmanager
     def off(self) -> Iterator[None]:

@@ -16,6 +16,7 @@ from vpt.backbones.attachment import Attachment
 from vpt.backbones.fingerprints import fingerprint
 from vpt.backbones.guard import Guard
 from vpt.backbones.inputs import Images, Raw
+from vpt.backbones.narrowing import tokens_read
 from vpt.backbones.pooling import class_token_named, pooled
 from vpt.backbones.reach import Reach
 from vpt.backbones.structure import Structure, logits_of, refuse_checkpointing, refuse_compiled
@@ -40,7 +41,8 @@ class Backbone(Reach, nn.Module):
 
     depth: number of transformer blocks (0 for a CNN). widths: D of each block. heads: (heads, head_dim) of each block's
     attention, None where `scaled_dot_product_attention` is not called. out_features: D of `features`. class_names: of
-    `logits`, or None. inputs: what raw input looks like. pool: how tokens `[B,N,D]` become features where the model does not
+    `logits`, or None. read: how many of the last block's tokens, the
+    first ones, reach the answer; 0 for all. inputs: what raw input looks like. pool: how tokens `[B,N,D]` become features where the model does not
     pool itself: "first" (its default if it has a class token) or "mean" (over valid positions for sound).
     Raises `BackboneError` where the structure cannot be used.
     """
@@ -84,7 +86,8 @@ class Backbone(Reach, nn.Module):
         self.class_names = list(class_names) if class_names is not None else None
         if self.class_names is not None and len(self.class_names) != self.classes:
             raise BackboneError(f"Found {len(self.class_names)} class names for a model with {self.classes} classes.")
-        self.out_features = self.run(self.inputs.example(1)).features.shape[1]
+        features, self.read = tokens_read(self.blocks, lambda: self.run(self.inputs.example(1)).features)
+        self.out_features = features.shape[1]
         if not self.classifiers and self.out_features == getattr(model, "num_classes", None):
             name = type(model).__name__
             LOGGER.warning("The classifier of %s was not found: its %d logits are taken for features.", name, self.out_features)
@@ -182,10 +185,11 @@ class Backbone(Reach, nn.Module):
         return pooled(answer, self.pool, self._own_pooling, valid)
 
     # prompts -------------------------------------------------------------------------------------------------------
-    def insert(self, sites: Sequence[Site], exact: str = "insert") -> Attachment:
+    def insert(self, sites: Sequence[Site], exact: str = "auto") -> Attachment:
         """Attach sites; they act on every forward until the attachment is removed. Raises `PromptError`.
 
-        exact: "insert" or "record", how deep tokens act: through the blocks, or as keys and values (the same function).
+        exact: how deep tokens act, "insert" (through the blocks) or "record" (as keys and values: the same function); "auto"
+        records wherever that can be.
         """
         refuse_checkpointing(self.model)
         if self.attachment is not None:
@@ -212,7 +216,7 @@ class Backbone(Reach, nn.Module):
 
         sites: list[Site] = [Tokens(i, i, 0, partial(tokens, block)) for i, block in enumerate(seen)]
         sites += [KeyValues(i, 0, partial(keys_values, seen[i])) for i, heads in enumerate(self.heads) if heads]
-        attachment = self.insert(sites)
+        attachment = self.insert(sites, "insert")
         try:
             with torch.no_grad():
                 self.run(x)

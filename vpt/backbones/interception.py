@@ -5,7 +5,7 @@ Learned rows come beside the keys and values; masks and biases grow with tokens 
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import torch
@@ -21,6 +21,10 @@ from vpt.errors import PromptError
 from vpt.sites import KeyValues
 
 Rows = tuple[Tensor, Tensor, Tensor | None]
+
+
+class _Captured(Exception):
+    """What was sent through the attention for its keys and values alone has given them: nothing reads the rest."""
 
 
 class AttentionMode(TorchFunctionMode):
@@ -42,14 +46,16 @@ class AttentionMode(TorchFunctionMode):
 class Interception:
     """All that acts inside one block's attention; `acted` counts the attention calls that were seen.
 
-    sites: `KeyValues` of this block. recorded: rows that deep tokens left there for this forward. inserted: whether tokens
-    were put in front, so that masks are too small.
+    sites: `KeyValues` of this block. recorded: rows that deep tokens left there for this forward. hidden: keys and values of
+    the model's own tokens that do not go through the block. inserted: whether tokens were put in front, so that masks are too
+    small.
     """
 
     def __init__(self, block: Block) -> None:
         self.block = block
         self.sites: list[KeyValues] = []
         self.recorded: list[Rows] = []
+        self.hidden: tuple[Tensor, Tensor] | None = None
         self.inserted = False
         self.acted = 0
         self._capturing = False
@@ -85,18 +91,22 @@ class Interception:
         """Leave every mode that is still active, and let go of recorded rows."""
         while self._active:
             self._active.pop().close()
-        self.recorded, self._captured, self._capturing = [], None, False
+        self.recorded, self.hidden, self._captured, self._capturing = [], None, None, False
 
     def capture(self, run: Any) -> tuple[Tensor, Tensor]:
         """The keys and values `[B,heads,P,d]` that the attention makes while `run()` sends rows through it."""
         self._capturing, self._captured = True, None
         try:
-            with fused(self.block.attention), AttentionMode(self):
+            with suppress(_Captured), fused(self.block.attention), AttentionMode(self):
                 run()
         finally:
             self._capturing = False
         if self._captured is None:
-            raise PromptError(f"Block {self.block.name} never called torch's scaled_dot_product_attention on prompt rows.")
+            raise PromptError(
+                f"Block {self.block.name} never called torch's scaled_dot_product_attention on prompt rows, so they reach "
+                "nothing. If its attention was switched after the prompt was attached, switch it back (transformers: "
+                "attn_implementation='sdpa'), or make the PromptedModel with exact='insert'."
+            )
         captured, self._captured = self._captured, None
         return captured
 
@@ -104,11 +114,15 @@ class Interception:
         """SDPA with each site's rows in front of the keys and values, and its mask grown to match."""
         if self._capturing:
             self._captured = self._captured or (call["key"], call["value"])
+            if not torch.compiler.is_compiling():  # a compiler drops by itself what nothing reads
+                raise _Captured
             return call["query"].new_zeros(*call["query"].shape[:-1], call["value"].shape[-1])
         if call.get("is_causal"):
             raise PromptError("This attention is causal: prompts have no place in it that every token sees.")
         if self.inserted and call.get("attn_mask") is not None:
             call["attn_mask"] = grown(call["attn_mask"], call["query"], call["key"])
+        if self.hidden is not None:
+            call |= {name: torch.cat([call[name], own], -2) for name, own in zip(("key", "value"), self.hidden, strict=True)}
         key, value = call["key"], call["value"]
         rows = [(site.make(key, value), site.count) for site in self.sites] + [(r, r[0].shape[-2]) for r in self.recorded]
         for (keys, values, bias), count in rows:

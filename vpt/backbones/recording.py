@@ -12,17 +12,22 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from vpt.backbones.interception import Interception
-from vpt.backbones.structure import replace_sequence, tokens_among
+from vpt.backbones.structure import Block, replace_sequence, tokens_among
 from vpt.errors import PromptError
 from vpt.sites import Tokens
 
 
 class Recording:
-    """One `Tokens` site (i, i) at work; `acted` counts the forwards in which its rows were handed to the attention."""
+    """One `Tokens` site (i, i) at work; `acted` counts the forwards in which its rows were handed to the attention.
+
+    held: keys and values that are used instead of new ones; a forward while `baking` is set puts them there.
+    """
 
     def __init__(self, site: Tokens, interception: Interception) -> None:
         self.site, self.interception = site, interception
         self.acted = 0
+        self.baking = False
+        self.held: tuple[Tensor, Tensor] | None = None
 
     @property
     def silent(self) -> bool:
@@ -42,6 +47,10 @@ class Recording:
         x, block = tokens_among(args, kwargs), self.interception.block
         if x is None:
             raise PromptError(f"{type(module).__name__} was called without tokens [B,N,D].")
+        if self.held is not None:
+            self.acted += 1
+            self.interception.recorded.append((*self.held, None))
+            return
         sequence = x.transpose(0, 1) if block.seq_first else x.flatten(1, -2)
         rows = self.site.make(sequence).to(x.dtype)
         self.acted += 1
@@ -49,24 +58,31 @@ class Recording:
             return
         if rows.stride(0) == 0:  # expanded: the same for every sample
             rows = rows[:1]
-        keys, values = self.interception.capture(lambda: self._send(rows, args, kwargs))
+        keys, values = self.interception.capture(lambda: send(block, rows, args, kwargs))
         self.interception.recorded.append((keys, values, None))
+        if self.baking:
+            if len(rows) > 1:
+                raise PromptError(
+                    f"The tokens of block {self.site.first} differ from sample to sample (dropout in training, or a prompt made "
+                    "from its input): their keys and values cannot be computed once."
+                )
+            self.held = keys.detach(), values.detach()
 
     def forget(self, module: nn.Module, args: tuple, output: Any) -> None:
         """After the block, also when it raised: let go of the rows."""
         self.interception.recorded = []
 
-    def _send(self, rows: Tensor, args: tuple, kwargs: dict[str, Any]) -> None:
-        """Through the block, or, where windows are cut inside it, through its norm and attention."""
-        block = self.interception.block
-        if block.windowed:
-            block.attention(rows if block.norm is None else block.norm(rows))
-            return
-        own = rows.transpose(0, 1) if block.seq_first else rows
-        args, kwargs = replace_sequence(args, kwargs, own)
-        args = tuple(value if value is own else _without_tokens(value) for value in args)
-        kwargs = {name: value if value is own else _without_tokens(value) for name, value in kwargs.items()}
-        block.module.forward(*args, **kwargs)
+
+def send(block: Block, rows: Tensor, args: tuple, kwargs: dict[str, Any]) -> None:
+    """Rows `[B|1,P,D]` through a block called with these arguments, or, where it cuts windows, through its norm and attention."""
+    if block.windowed:
+        block.attention(rows if block.norm is None else block.norm(rows))
+        return
+    own = rows.transpose(0, 1) if block.seq_first else rows
+    args, kwargs = replace_sequence(args, kwargs, own)
+    args = tuple(value if value is own else _without_tokens(value) for value in args)
+    kwargs = {name: value if value is own else _without_tokens(value) for name, value in kwargs.items()}
+    block.module.forward(*args, **kwargs)
 
 
 def _without_tokens(value: Any) -> Any:
