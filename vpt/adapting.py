@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,11 @@ from vpt.data import Data, Examples, load_data
 from vpt.data import augment as augment_batch
 from vpt.errors import TrainingError, VptError
 from vpt.evaluation import evaluate, scores
+from vpt.late import late_features
 from vpt.model import PromptedModel
 from vpt.plan import seed_for
 from vpt.probe import fit_probe
+from vpt.progress import notice
 from vpt.prompts import Prompt, parse
 from vpt.readouts import Identity, LabelMap, Linear, Readout
 from vpt.recipes import Recipe, updated
@@ -59,6 +62,7 @@ def adapt(
     recipe: Recipe | None = None,
     resume: bool = False,
     overwrite: bool = False,
+    workers: int = 0,
     progress: bool = True,
     command: str | None = None,
     baselines: Baselines | None = None,
@@ -72,8 +76,8 @@ def adapt(
     (a `LabelMap` from the model's own classes: random, frequency, iterative, bayes or bayes+), or a readout.
     out: a folder for prompt.vpt, metrics.json and pictures. augment: "auto" shifts images, and mirrors them if the probe
     knows mirrored validation images as well as plain ones. baselines: of
-    `measure_baselines` on the same data, if at hand. settings: fields of `Recipe`. Raises a `VptError` that says
-    what to do, before training wherever that can be known.
+    `measure_baselines` on the same data, if at hand. workers: processes that read and prepare the data while training.
+    settings: fields of `Recipe`. Raises a `VptError` that says what to do, before training wherever that can be known.
     """
     started = time.monotonic()
     recipe = updated(recipe or Recipe(), seed=seed, **settings)
@@ -99,12 +103,15 @@ def adapt(
     recipe = updated(recipe, augment=_choose_augment(backbone, wanted, baselines) if augment == "auto" else augment)
     model = PromptedModel(backbone, made, joined)
     try:
-        if readout == "linear":
-            _start_from_probe(model, wanted, baselines.strength * SOFTER, recipe, progress)
-        history = fit(model, wanted.train, wanted.val, recipe=recipe, out=folder, resume=resume, progress=progress)
-        if readout == "linear":
-            _refit(model, wanted, seed, progress)
-        report = _report(model, wanted, baselines, history, recipe)
+        with late_features(model, "off" if recipe.compile else recipe.cache, partial(notice, shown=progress)):
+            if readout == "linear":
+                _start_from_probe(model, wanted, baselines.strength * SOFTER, recipe, progress)
+            history = fit(
+                model, wanted.train, wanted.val, recipe=recipe, out=folder, resume=resume, workers=workers, progress=progress
+            )
+            if readout == "linear":
+                _refit(model, wanted, seed, progress)
+            report = _report(model, wanted, baselines, history, recipe)
         report |= {"seconds": round(time.monotonic() - started, 1), "command": command}
         result = Result(model, report, history, folder)
         if folder is not None and Accelerator().is_main_process:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 
@@ -11,3 +12,9 @@ def progress_bar(shown: bool) -> Progress:
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     return Progress(*columns, console=console, transient=True, disable=not (shown and console.is_terminal))
+
+
+def notice(text: str, shown: bool = True) -> None:
+    """A line on the error stream about what is done, for people."""
+    if shown:
+        Console(stderr=True).print(f"[dim]{escape(text)}[/]", highlight=False)

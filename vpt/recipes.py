@@ -19,7 +19,9 @@ class Recipe:
 
     batch_size: examples per update over all processes and accumulation steps. warmup: share of the updates in which the
     rate rises; then it falls as a cosine, per update. augment: "none", "crop" or "flip-crop" (images). precision: "no"
-    (fp32), "bf16" or "fp16". accumulate: micro-batches per update.
+    (fp32), "bf16" or "fp16". accumulate: micro-batches per update. cache: of what enters the first prompted block, where that
+    is not block 0: "auto" (kept as it is), "bf16" (half the memory, rounded) or "off". compile: the backend of torch.compile
+    ("inductor"), or "" for none.
     """
 
     epochs: int = 15
@@ -32,6 +34,8 @@ class Recipe:
     seed: int = 0
     precision: str = "no"
     accumulate: int = 1
+    cache: str = "auto"
+    compile: str = ""
 
     def __post_init__(self) -> None:
         for name, low in (("epochs", 1), ("batch_size", 1), ("accumulate", 1), ("seed", 0)):
@@ -48,6 +52,17 @@ class Recipe:
             raise TrainingError(f"Found augment={self.augment!r}; needed is one of {', '.join(AUGMENTS)}.")
         if self.precision not in ("no", "bf16", "fp16"):
             raise TrainingError(f"Found precision={self.precision!r}; needed is 'no' (fp32), 'bf16' or 'fp16'.")
+        if self.cache not in ("auto", "bf16", "off"):
+            raise TrainingError(f"Found cache={self.cache!r}; needed is 'auto', 'bf16' or 'off'.")
+        if self.compile and self.compile not in backends():
+            raise TrainingError(f"Found compile={self.compile!r}; needed is '' or one of {', '.join(backends())}.")
+
+
+def backends() -> list[str]:
+    """What torch.compile can compile with."""
+    import torch
+
+    return ["aot_eager", "eager", *torch.compiler.list_backends()]
 
 
 def updated(recipe: Recipe, **settings: Any) -> Recipe:

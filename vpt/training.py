@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +24,11 @@ from vpt.errors import DivergedError, TrainingError
 from vpt.evaluation import evaluate, matched
 from vpt.files import learned, learned_copy, restore, write_atomically
 from vpt.gradients import add_gradients, check_reach, no_gradients, reduce_gradients
+from vpt.late import GIGABYTES, Say, late_features, why_missed, without_cache
 from vpt.model import PromptedModel
 from vpt.objectives import Classification, Gradients, Objective
 from vpt.plan import batches, chunks, schedule, seed_for
-from vpt.progress import progress_bar
+from vpt.progress import notice, progress_bar
 from vpt.recipes import Recipe, updated
 
 
@@ -46,6 +50,7 @@ def fit(
     out: str | Path | None = None,
     resume: bool = False,
     workers: int = 0,
+    cache_gigabytes: float = GIGABYTES,
     progress: bool = True,
     **settings: Any,
 ) -> History:
@@ -54,8 +59,9 @@ def fit(
 
     train, val: datasets of (input, label[, group]). objective: `Classification()` by default. recipe, or its fields as
     settings (epochs=…, lr=…). out: a folder for history.jsonl and checkpoints. resume: go on from there after a kill;
-    the numbers are those of an undisturbed run. Raises `TrainingError`; `DivergedError` on NaN or infinity, with the last
-    good prompt in the model; `DataError` for data that does not fit.
+    the numbers are those of an undisturbed run. workers: processes that read and prepare the data. cache_gigabytes: how much
+    may be kept of what enters the first prompted block, where that is not block 0. Raises `TrainingError`; `DivergedError` on
+    NaN or infinity, with the last good prompt in the model; `DataError` for data that does not fit.
     """
     recipe = updated(recipe or Recipe(), **settings)
     if isinstance(workers, bool) or not isinstance(workers, int) or workers < 0:
@@ -68,10 +74,12 @@ def fit(
     objective.bind(train_examples.targets, train_examples.grouped, train_examples.classes, train_examples.group_names)
     model.to(accelerator.device)
     run = _Run(model, train_examples, val_examples, objective, recipe, accelerator, workers)
+    say = partial(notice, shown=progress and accelerator.is_main_process)
     run.checkpoint = Checkpoint(Path(out) if out is not None else None, run.identity(), accelerator)
     devices = [accelerator.device] if accelerator.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        return run.go(resume, progress)
+    how = "off" if recipe.compile else recipe.cache
+    with torch.random.fork_rng(devices=devices), compiled(model, recipe.compile), late_features(model, how, say, cache_gigabytes):
+        return run.go(resume, progress, say)
 
 
 class _Run:
@@ -96,6 +104,7 @@ class _Run:
             self.parts["objective"] = list(self.objective.parameters())
         self.per_epoch = len(batches(len(train), recipe.batch_size, recipe.seed, 1))
         self.position = Position()
+        self.unsteady = False  # whether the training examples change from one reading to the next
         self.best = learned_copy(self.model)
 
     def identity(self) -> dict[str, Any]:
@@ -111,10 +120,11 @@ class _Run:
         }
 
     # the whole run -------------------------------------------------------------------------------------------------
-    def go(self, resume: bool, progress: bool) -> History:
+    def go(self, resume: bool, progress: bool, say: Say) -> History:
         """From the start or the checkpoint to the end, then back to the best state."""
         batch = next(iter(DataLoader(self.train, batch_size=min(4, len(self.train)))))
         check_reach(self.model, batch[0])
+        self._fill_cache(progress)
         found = self.checkpoint.load(resume)
         if found is not None:
             self._restore(*found)
@@ -126,7 +136,7 @@ class _Run:
             done = (self.position.epoch - 1) * self.per_epoch + self.position.update
             task = bar.add_task(self._says(), total=total, completed=done)
             while not self.position.finished:
-                self._epoch(bar, task)
+                self._epoch(bar, task, say)
                 average_buffers(self.model.prompt, self.accelerator)
                 learn_statistics(self.model, self.train)
                 self._finish_epoch(self.position.epoch, self.position.sums)
@@ -140,8 +150,28 @@ class _Run:
         accuracy = f", validation {row['val_accuracy']:.1%}" if "val_accuracy" in row else ""
         return f"epoch {min(self.position.epoch, self.recipe.epochs)} of {self.recipe.epochs}{accuracy}"
 
-    def _epoch(self, bar: Progress, task: Any) -> None:
+    def _fill_cache(self, progress: bool) -> None:
+        """What enters the first prompted block, in the order of the data: so that it is the same after a kill."""
+        if self.model.backbone.cache is None or self.recipe.augment != "none":
+            return
+        loader = DataLoader(self.train, batch_size=64, num_workers=self.workers)
+        with progress_bar(progress and self.accelerator.is_main_process) as bar, torch.no_grad(), self.accelerator.autocast():
+            task = bar.add_task("what enters the first prompted block", total=len(loader))
+            for batch in loader:
+                self.model.outputs(batch[0])
+                bar.advance(task)
+
+    def _epoch(self, bar: Progress, task: Any, say: Say) -> None:
         """The updates of the epoch that are still to do."""
+        cache = self.model.backbone.cache
+        missed = cache.misses if cache is not None else 0
+        with without_cache(self.model, self.recipe.augment != "none" or self.unsteady):
+            self._updates(bar, task)
+        if cache is not None and cache.misses > missed and self.position.epoch == 1:
+            say(why_missed(cache, cache.misses - missed))
+            self.unsteady = not cache.full
+
+    def _updates(self, bar: Progress, task: Any) -> None:
         position = self.position
         order = batches(len(self.train), self.recipe.batch_size, self.recipe.seed, position.epoch)
         first = position.update
@@ -273,6 +303,19 @@ class _Run:
         self.objective.load_state_dict(under("objective."))
         restore_optimizer(self.optimizer, tensors, "optimizer")
         restore_optimizer(self.own_optimizer, tensors, "own_optimizer")
+
+
+@contextmanager
+def compiled(model: PromptedModel, backend: str) -> Iterator[None]:
+    """Inside, the model's forward is compiled by this backend of torch.compile ("": as it is)."""
+    if not backend:
+        yield
+        return
+    model.__dict__["outputs"] = torch.compile(model.outputs, backend=backend)
+    try:
+        yield
+    finally:
+        del model.__dict__["outputs"]
 
 
 def _rank(row: dict[str, Any]) -> float:

@@ -32,17 +32,26 @@ def test_build_from_its_config_through_json(backbone: vpt.Backbone, form: str) -
 def test_parse(backbone: vpt.Backbone) -> None:
     assert parse("deep:3", backbone).count == 3
     assert parse("border", backbone).width == 8
+    assert parse("deep:3@1-2", backbone).blocks == [1, 2]
+    assert parse("prefix:3@2", backbone).blocks == [2]
     both = parse("border:4 + prefix:2", backbone)
     assert [type(p).__name__ for p in both.prompts] == ["Border", "Prefix"]
     assert set(PROMPTS) == {"shallow", "deep", "prefix", "border", "patch", "full", "smm"}
 
 
-@pytest.mark.parametrize("text", ["", "deep:", "deep:x", "deep:-1", "lora:4", "deep:1:2", "deep:10+", "full:3"])
+@pytest.mark.parametrize("text", ["", "deep:", "deep:x", "deep:-1", "lora:4", "deep:1:2", "deep:10+", "full:3", "deep:3@", "deep:3@x", "shallow:3@1",
+                                  "deep:3@1-2-3"])  # fmt: skip
 def test_texts_that_mean_nothing(backbone: vpt.Backbone, text: str) -> None:
     if text == "deep:":
         assert parse(text, backbone).count == 10
         return
     with pytest.raises(vpt.errors.PromptError, match="needed is one of shallow:COUNT"):
+        parse(text, backbone)
+
+
+@pytest.mark.parametrize("text", ["deep:3@1-9", "deep:3@2-1"])
+def test_blocks_that_are_not_there(backbone: vpt.Backbone, text: str) -> None:
+    with pytest.raises(vpt.errors.PromptError, match="needed are different numbers from 0 to 2"):
         parse(text, backbone)
 
 

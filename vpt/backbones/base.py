@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from vpt.backbones.attachment import Attachment
+from vpt.backbones.feature_cache import FeatureCache
 from vpt.backbones.fingerprints import fingerprint
 from vpt.backbones.guard import Guard
 from vpt.backbones.inputs import Images, Raw
@@ -41,9 +42,9 @@ class Backbone(Reach, nn.Module):
 
     depth: number of transformer blocks (0 for a CNN). widths: D of each block. heads: (heads, head_dim) of each block's
     attention, None where `scaled_dot_product_attention` is not called. out_features: D of `features`. class_names: of
-    `logits`, or None. read: how many of the last block's tokens, the
-    first ones, reach the answer; 0 for all. inputs: what raw input looks like. pool: how tokens `[B,N,D]` become features where the model does not
-    pool itself: "first" (its default if it has a class token) or "mean" (over valid positions for sound).
+    `logits`, or None. read: how many of the last block's tokens, the first ones, reach the answer; 0 for all. inputs: what raw
+    input looks like. pool: how tokens `[B,N,D]` become features where the model does not pool itself: "first" (its default if it
+    has a class token) or "mean" (over valid positions for sound). cache: of activations, for prompts that begin late.
     Raises `BackboneError` where the structure cannot be used.
     """
 
@@ -70,6 +71,7 @@ class Backbone(Reach, nn.Module):
         self._own_pooling = pool is None
         self._overrides = overrides or {}
         self.attachment: Attachment | None = None
+        self.cache: FeatureCache | None = None
         self.guard = Guard()
         self.refused: dict[str, str] = {}  # prompt form → what `check` found wrong with it
         self._as_found = [(p, p.requires_grad) for p in model.parameters()], [(m, m.training) for m in model.modules()]
@@ -142,7 +144,8 @@ class Backbone(Reach, nn.Module):
                 return Output(*(prepared.new_zeros(0, n) if n else None for n in (self.out_features, self.classes)))  # type: ignore[arg-type]
             with attachment.watching():
                 prepared, lengths = attachment.pixels(prepared, lengths)
-                answer = self._call(prepared, lengths)
+                cached = self.cache is not None and self.cache.fits(attachment.sites) and not torch.compiler.is_compiling()
+                answer = (self.cache.answer if cached else self._call)(prepared, lengths)  # type: ignore[union-attr]
                 return self._read(answer, attachment.classifier_inputs, lengths)
         finally:
             if attachment is not self.attachment:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -41,18 +42,27 @@ def build(name: str, config: dict[str, Any]) -> Prompt:
 
 
 def parse(text: str, backbone: Any, **options: Any) -> Prompt:
-    """ "deep:10" → `DeepTokens.like(backbone, count=10)`; "border:8+deep:2" → a `Stack` of both. Raises `PromptError`."""
+    """ "deep:10" → `DeepTokens.like(backbone, count=10)`; "deep:10@9-11" → in these blocks only; "border:8+deep:2" → a `Stack` of
+    both. Raises `PromptError`.
+    """
     prompts = [_parse_one(part.strip(), backbone, options) for part in text.split("+")]
     return prompts[0] if len(prompts) == 1 else Stack(prompts)
 
 
 def _parse_one(text: str, backbone: Any, options: dict[str, Any]) -> Prompt:
-    name, _, number = text.partition(":")
+    form, at, where = text.partition("@")
+    name, _, number = form.partition(":")
     cls, word = PROMPTS.get(name, (Prompt, ""))
-    if cls is Prompt or (number and not (number.isdecimal() and word)):
+    span = re.fullmatch(r"(\d+)(?:-(\d+))?", where)
+    if cls is Prompt or (number and not (number.isdecimal() and word)) or (at and not (span and cls in (DeepTokens, Prefix))):
         forms = ", ".join(f"{key}:{word.upper()}" if word else key for key, (_, word) in PROMPTS.items())
-        raise PromptError(f"Found prompt {text!r}; needed is one of {forms}, or several joined with +.")
-    given = {word: int(number)} if number else {}
+        raise PromptError(
+            f"Found prompt {text!r}; needed is one of {forms}, or several joined with +. Behind deep and prefix, the blocks can "
+            "follow: deep:10@9-11."
+        )
+    given: dict[str, Any] = {word: int(number)} if number else {}
+    if span:
+        given["blocks"] = list(range(int(span[1]), int(span[2] or span[1]) + 1))
     if issubclass(cls, PixelPrompt):  # they start from nothing: they have no init to choose
         options = {key: value for key, value in options.items() if key not in ("init", "examples", "seed", "dropout")}
     return cls.like(backbone, **given, **options)  # type: ignore[attr-defined]

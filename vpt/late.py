@@ -1,0 +1,66 @@
+"""When a run keeps the activations before a prompt that begins late, and what it says about that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from vpt.backbones import FeatureCache, first_block
+from vpt.model import PromptedModel
+
+GIGABYTES = 2.0
+Say = Callable[[str], None]
+
+
+@contextmanager
+def late_features(model: PromptedModel, how: str, say: Say, gigabytes: float = GIGABYTES) -> Iterator[None]:
+    """Inside, what enters the first prompted block is computed once per input and kept, where that block is not the first.
+
+    how: "auto", "bf16" (kept in half the memory, rounded) or "off". gigabytes: how much may be kept. say: is told what is done.
+    Nothing happens where a cache is at work already, or where the prompt acts on the input or from block 0 on.
+    """
+    backbone, first = model.backbone, first_block(model.attachment.sites)
+    if how == "off" or first == 0 or backbone.cache is not None:
+        yield
+        return
+    cache = FeatureCache(backbone, first, budget=int(gigabytes * (1 << 30)), half=how == "bf16")
+    training = model.training
+    model.eval()
+    reason = cache.wrong()
+    model.train(training)
+    if reason is not None:
+        say(f"The prompt begins at block {first} of {backbone.depth}, but what enters it is not kept: {reason}.")
+        yield
+        return
+    say(
+        f"The prompt begins at block {first} of {backbone.depth}: what enters it is computed once for each input and kept "
+        f"(up to {gigabytes:g} GiB; cache='off' keeps nothing)."
+    )
+    backbone.cache = cache
+    try:
+        yield
+    finally:
+        backbone.cache = None
+
+
+@contextmanager
+def without_cache(model: PromptedModel, when: bool = True) -> Iterator[None]:
+    """Inside, nothing is looked up or kept: for inputs that are never the same twice."""
+    cache = model.backbone.cache
+    if when:
+        model.backbone.cache = None
+    try:
+        yield
+    finally:
+        model.backbone.cache = cache
+
+
+def why_missed(cache: FeatureCache, missed: int) -> str:
+    """What it means that inputs of an epoch were not found, though all were looked up before it."""
+    if cache.full:
+        return (f"{len(cache.kept)} inputs fit into {cache.budget / (1 << 30):g} GiB; the others are computed anew each time. "
+                "cache='bf16' keeps twice as many.")  # fmt: skip
+    return (
+        f"{missed} inputs were not the same when they were read again (the data set changes them at random): "
+        "nothing is kept of the training examples from here on."
+    )
