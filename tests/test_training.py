@@ -8,6 +8,7 @@ import random
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import pytest
@@ -172,6 +173,30 @@ def test_bf16_runs_and_stays_near() -> None:
 def test_wrong_settings(settings, message: str) -> None:
     with pytest.raises(TrainingError, match=message):
         vpt.fit(tiny_model(), colours(), **settings)
+
+
+def test_compiled_training_gives_the_same() -> None:
+    plain, compiled = tiny_model(), tiny_model()
+    torch._dynamo.reset()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of dynamo itself
+        rows = vpt.fit(compiled, colours(), colours(24, seed=1), compile="aot_eager", **SETTINGS).rows
+    needed = vpt.fit(plain, colours(), colours(24, seed=1), **SETTINGS).rows
+    assert torch.allclose(state(compiled), state(plain), atol=1e-4)
+    assert rows[-1]["val_loss"] == pytest.approx(needed[-1]["val_loss"], abs=1e-4)
+    assert "outputs" not in compiled.__dict__
+
+
+def test_a_compiler_that_fails_is_said() -> None:
+    def broken(graph: object, inputs: object) -> object:
+        raise RuntimeError("no C++ compiler here")
+
+    torch._dynamo.reset()
+    torch._dynamo.register_backend(broken, name="broken")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pytest.raises(TrainingError, match=r"\(broken\) failed on this model.*no C\+\+ compiler.*without compile"):
+            vpt.fit(tiny_model(), colours(), compile="broken", **SETTINGS)
 
 
 def test_wrong_data() -> None:

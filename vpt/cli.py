@@ -88,7 +88,10 @@ def adapt(
     out: Annotated[Path, typer.Option(help="folder for the prompt file, metrics and pictures")],
     backbone: Annotated[str, typer.Option(help="a bundled, timm or Hugging Face name, or a local folder")] = "vpt:vit-p8-64",
     prompt: Annotated[
-        str, typer.Option(help="shallow:N, deep:N, prefix:N, border:WIDTH, patch:SIZE, full, smm; joined with +")
+        str,
+        typer.Option(
+            help="shallow:N, deep:N, prefix:N, border:WIDTH, patch:SIZE, full, smm; joined with +; deep:N@9-11 in these blocks"
+        ),
     ] = "deep:10",
     readout: Annotated[
         str,
@@ -103,6 +106,12 @@ def adapt(
     batch_size: Annotated[int | None, typer.Option(min=1)] = None,
     augment: Annotated[str, typer.Option(help="auto, none, crop or flip-crop")] = "auto",
     precision: Annotated[str | None, typer.Option(help="no (fp32), bf16 or fp16")] = None,
+    dtype: Annotated[str | None, typer.Option(help="hold the frozen weights in bf16 or fp16")] = None,
+    cache: Annotated[
+        str, typer.Option(help="of what enters a prompt that begins late: auto, bf16 (half the memory) or off")
+    ] = "auto",
+    compiled: Annotated[bool, typer.Option("--compile", help="compile the prompted model (torch.compile)")] = False,
+    workers: Annotated[int, typer.Option(min=0, help="processes that read and prepare the data")] = 0,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="go on without files that cannot be used")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="go on where a run in this folder was stopped")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace a finished run in this folder")] = False,
@@ -110,11 +119,12 @@ def adapt(
     """Fit a prompt to a folder of labelled images or sounds, and say whether it was worth it."""
     from vpt.adapting import adapt as run_adapt
 
-    settings = _given(epochs=epochs, lr=lr, batch_size=batch_size, precision=precision)
+    settings = _given(epochs=epochs, lr=lr, batch_size=batch_size, precision=precision, cache=cache)
+    settings |= {"compile": "inductor", "workers": workers} if compiled else {"workers": workers}
     try:
         result = run_adapt(
-            data, _open(backbone, weights=weights, seconds=seconds), prompt, out=out, readout=readout, shots=shots, seed=seed,
-            skip_bad=skip_bad, augment=augment, resume=resume, overwrite=overwrite,
+            data, _open(backbone, weights=weights, seconds=seconds, dtype=dtype), prompt, out=out, readout=readout, shots=shots,
+            seed=seed, skip_bad=skip_bad, augment=augment, resume=resume, overwrite=overwrite,
             command=shlex.join(["vpt", *sys.argv[1:]]), **settings,
         )  # fmt: skip
     except KeyboardInterrupt:

@@ -307,13 +307,16 @@ class _Run:
 
 @contextmanager
 def compiled(model: PromptedModel, backend: str) -> Iterator[None]:
-    """Inside, the model's forward is compiled by this backend of torch.compile ("": as it is)."""
+    """Inside, the model's forward is compiled by this backend of torch.compile ("": as it is). Raises `TrainingError`."""
     if not backend:
         yield
         return
     model.__dict__["outputs"] = torch.compile(model.outputs, backend=backend)
     try:
         yield
+    except torch._dynamo.exc.TorchDynamoException as error:
+        reason = " ".join(line for line in str(error).splitlines()[:2] if line)
+        raise TrainingError(f"torch.compile ({backend}) failed on this model: {reason} Train without compile=….") from error
     finally:
         del model.__dict__["outputs"]
 

@@ -202,3 +202,29 @@ def test_folders_of_transformers_open_as_what_they_are(name: str, tmp_path: Path
     random = vpt.load_backbone(str(tmp_path / "m"), weights="random", seed=3, seconds=seconds)
     assert type(random.model) is type(one.model)
     assert random.fingerprint() != one.fingerprint()
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "fp16"])
+@pytest.mark.parametrize("name", ["vpt:vit-p8-64", "vpt:ast-tiny"])
+def test_weights_held_in_less_memory_keep_their_fingerprint(name: str, dtype: str, tmp_path: Path) -> None:
+    whole, half = vpt.load_backbone(name), vpt.load_backbone(name, dtype=dtype)
+    assert {p.dtype for p in half.model.parameters()} == {{"bf16": torch.bfloat16, "fp16": torch.float16}[dtype]}
+    x = whole.inputs.example(2)
+    found, needed = half.features(x), whole.features(x)
+    assert found.dtype == torch.float32
+    assert (found - needed).norm() / needed.norm() < 0.05
+    assert half.fingerprint() == whole.fingerprint()
+    prompt = vpt.DeepTokens.like(half, 2)
+    with vpt.PromptedModel(half, prompt, vpt.Identity()) as model:
+        model(x).sum().backward()
+        assert prompt.tokens.dtype == prompt.tokens.grad.dtype == torch.float32
+        vpt.save(tmp_path / "p.vpt", model)
+    assert torch.equal(vpt.load(tmp_path / "p.vpt", whole).prompt.tokens, prompt.tokens)
+    with torch.no_grad():
+        next(half.model.parameters()).add_(1)
+    assert half.fingerprint() != whole.fingerprint()  # changed weights are other weights
+
+
+def test_an_unknown_dtype_is_refused() -> None:
+    with pytest.raises(vpt.errors.BackboneError, match="dtype='int4'; needed is one of fp32, bf16, fp16"):
+        vpt.load_backbone("vpt:vit-p8-64", dtype="int4")

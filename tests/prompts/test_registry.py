@@ -39,8 +39,11 @@ def test_parse(backbone: vpt.Backbone) -> None:
     assert set(PROMPTS) == {"shallow", "deep", "prefix", "border", "patch", "full", "smm"}
 
 
-@pytest.mark.parametrize("text", ["", "deep:", "deep:x", "deep:-1", "lora:4", "deep:1:2", "deep:10+", "full:3", "deep:3@", "deep:3@x", "shallow:3@1",
-                                  "deep:3@1-2-3"])  # fmt: skip
+NOTHING = ["", "deep:", "deep:x", "deep:-1", "lora:4", "deep:1:2", "deep:10+", "full:3", "deep:3@", "deep:3@x", "shallow:3@1",
+           "deep:3@1-2-3"]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", NOTHING)
 def test_texts_that_mean_nothing(backbone: vpt.Backbone, text: str) -> None:
     if text == "deep:":
         assert parse(text, backbone).count == 10

@@ -73,6 +73,7 @@ class Backbone(Reach, nn.Module):
         self.attachment: Attachment | None = None
         self.cache: FeatureCache | None = None
         self.guard = Guard()
+        self._rounded: dict[str, str] = {}  # fingerprint of rounded weights → of those they came from
         self.refused: dict[str, str] = {}  # prompt form → what `check` found wrong with it
         self._as_found = [(p, p.requires_grad) for p in model.parameters()], [(m, m.training) for m in model.modules()]
         self._hold()
@@ -115,9 +116,20 @@ class Backbone(Reach, nn.Module):
         return self.classifiers[0].out_features if self.classifiers else 0
 
     def fingerprint(self) -> str:
-        """SHA-256 over names, shapes and bytes of every weight and buffer; independent of device."""
+        """SHA-256 over names, shapes and bytes of every weight and buffer; independent of device.
+
+        Of weights that `round_weights` rounded, it is that of the weights they came from.
+        """
         front_end = getattr(self.inputs, "front_end", None)
-        return fingerprint(self.model, *([front_end] if isinstance(front_end, nn.Module) else []))
+        found = fingerprint(self.model, *([front_end] if isinstance(front_end, nn.Module) else []))
+        return self._rounded.get(found, found)
+
+    def round_weights(self, dtype: torch.dtype) -> None:
+        """Hold the frozen weights in another precision; prompts, readouts and audio front ends stay as they are."""
+        before = self.fingerprint()
+        self.model.to(dtype)
+        self._overrides = {name: value.to(dtype) for name, value in self._overrides.items()}
+        self._rounded[self.fingerprint()] = before
 
     @property
     def device(self) -> torch.device:

@@ -52,6 +52,7 @@ SEEN_PARTS = {
     "ViTAttention", "ViTLayer", "Wav2Vec2Attention", "Wav2Vec2EncoderLayerStableLayerNorm", "WhisperAttention",
     "WhisperEncoderLayer",
 }  # fmt: skip
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 LIBRARIES = ("timm", "transformers", "torchvision")
 SEEN_NAMES = {f"{package}.{name}" for package, names in SEEN.items() for name in names}
 
@@ -66,6 +67,7 @@ def load_backbone(
     blocks: str | None = None,
     pool: str | None = None,
     classes: Sequence[str] | None = None,
+    dtype: str | None = None,
     **options: Any,
 ) -> Backbone:
     """Open a model as a frozen `Backbone`.
@@ -76,11 +78,16 @@ def load_backbone(
     `vpt.Sound` where the model does not say, or to override it. seconds: clip length of an AST, whose position grid is
     interpolated, or of a wav2vec2. Of a model with several towers (CLIP, CLAP, Whisper), the one that fits the input is opened,
     and is named. blocks: path of the list of blocks where structure does not show it. pool: "first" or "mean" for models that
-    return tokens. classes: names of the logits. options: passed to the library that builds the model (num_classes=…,
-    img_size=…, attn_implementation=…). Raises `BackboneError`, or `BundledFileError`
+    return tokens. classes: names of the logits. dtype: "bf16" or "fp16" to hold the frozen weights in half the memory, rounded (a
+    prompt stays in fp32, and its file fits the weights as they were). options: passed to the library that builds the model
+    (num_classes=…, img_size=…, attn_implementation=…). Raises `BackboneError`, or `BundledFileError`
     for a bundled file that is missing or altered.
     """
     facts: dict[str, Any] = {}
+    if dtype is not None and dtype not in DTYPES:
+        raise BackboneError(
+            f"Found dtype={dtype!r}; needed is one of {', '.join(DTYPES)}, or None to leave the weights as they are."
+        )
     if seconds is not None and not (isinstance(seconds, (int, float)) and math.isfinite(seconds) and seconds > 0):
         raise BackboneError(f"Found seconds={seconds!r}; needed is a positive number.")
     if isinstance(source, nn.Module):
@@ -109,6 +116,8 @@ def load_backbone(
     )
     if not _seen(backbone):
         check(backbone).refuse_failed(backbone)
+    if dtype is not None:
+        backbone.round_weights(DTYPES[dtype])
     return backbone
 
 
