@@ -44,6 +44,29 @@ def test_rewritten_arguments_equal_attention_by_hand(mask: str | None, bias: boo
     assert interception.acted == 1
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("mask", [None, "bool", "float"])
+def test_learning_in_half_precision_on_a_cpu_is_as_near_as_torchs_own(mask: str | None, dtype: torch.dtype) -> None:
+    tensors = [torch.randn(2, 3, 40, 16).to(dtype).requires_grad_() for _ in range(3)]
+    given = {None: None, "bool": (torch.rand(2, 1, 40, 40) > 0.3).index_fill_(-1, torch.tensor(0), True),
+             "float": torch.randn(1, 3, 40, 40).to(dtype)}[mask]  # fmt: skip
+    slopes = torch.randn(2, 3, 40, 16)
+    interception = Interception(open_tiny("timm ViT").blocks[0])
+
+    def off(attend: object, *inputs: Tensor) -> list[Tensor]:
+        call = dict(zip(("query", "key", "value"), inputs, strict=True)) | {"scale": 0.2}
+        out = attend(call if given is None else call | {"attn_mask": given.to(inputs[0].dtype) if mask == "float" else given})
+        return [out, *torch.autograd.grad((out.float() * slopes).sum(), inputs)]
+
+    def torchs(call: dict) -> Tensor:
+        return torch.nn.functional.scaled_dot_product_attention(**call)
+
+    true = off(torchs, *(t.detach().float().requires_grad_() for t in tensors))
+    for needed, ours, theirs in zip(true, off(interception.attend, *tensors), off(torchs, *tensors), strict=True):
+        errors = [float((found.float() - needed).detach().norm() / needed.detach().norm()) for found in (ours, theirs)]
+        assert errors[0] < 2 * errors[1] + 1e-3, errors
+
+
 def test_prefix_equals_the_model_written_out() -> None:
     backbone = open_tiny("user's keyword transformer")
     x = backbone.inputs.example(3)

