@@ -323,6 +323,33 @@ def backbones() -> None:
     )
 
 
+@app.command()
+def bench(
+    out: Annotated[Path, typer.Option(help="where bench.json and bench.png go")] = Path("vpt-bench"),
+    backbone: Annotated[str, typer.Option(help="a bundled, timm or Hugging Face name, or a local folder")] = "vpt:vit-p8-64",
+    weights: Annotated[str, typer.Option(help="pretrained, random, or a file")] = "pretrained",
+    tokens: Annotated[list[int] | None, typer.Option(help="prompt lengths (10, 50 and 100)")] = None,
+    batch_size: Annotated[int, typer.Option(min=1)] = 8,
+    repeats: Annotated[int, typer.Option(min=1, help="rounds; in each, everything once")] = 10,
+    images: Annotated[int, typer.Option(min=0, help="examples of an epoch with a late prompt; 0 leaves it out")] = 300,
+    precision: Annotated[str, typer.Option(help="no (fp32) or bf16 (autocast)")] = "no",
+    dtype: Annotated[str | None, typer.Option(help="hold the frozen weights in bf16 or fp16")] = None,
+    compiled: Annotated[bool, typer.Option("--compile", help="with torch.compile")] = False,
+    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
+    memory: Annotated[bool, typer.Option(help="peak memory too, in fresh processes")] = True,
+) -> None:
+    """Time prompts against a plain forward, LoRA (with peft installed) and full fine-tuning, side by side on this machine."""
+    from vpt.bench import bench as run_bench
+    from vpt.steps import Setting
+    from vpt.tables import bench_tables
+
+    start = time.monotonic()
+    setting = Setting(backbone, weights, dtype, precision, compiled, device, batch_size, tuple(tokens or (10, 50, 100)))
+    for table in bench_tables(run_bench(setting, repeats=repeats, images=images, memory=memory, out=out)):
+        console.print(table)
+    console.print(f"Numbers and a picture are in [bold]{escape(str(out))}[/] ({time.monotonic() - start:.0f} s).")
+
+
 def _given(**settings: Any) -> dict[str, Any]:
     """Those that were given."""
     return {name: value for name, value in settings.items() if value is not None}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import statistics
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from vpt.group_metrics import TITLES
 
@@ -74,4 +76,64 @@ def report_table(report: dict[str, Any]) -> Table:
         table.add_row(name.replace("_", " "), f"{values['val']:.1%}", test, "–")
     test = f"{report['test_accuracy']:.1%}" if report["test_accuracy"] is not None else "–"
     table.add_row("prompt", f"{report['val_accuracy']:.1%}", test, f"{sum(report['parameters_trained'].values()):,}")
+    return table
+
+
+COSTS = {"plain": "plain forward", "probe": "linear probe", "insert": "inserted,", "ours": "ours,", "baked": "ours, baked,",
+         "lora": "LoRA (r = 8)", "full": "full fine-tuning"}  # fmt: skip
+
+
+def bench_tables(report: dict[str, Any]) -> list[Table]:
+    """Times as ratios to the plain forward, counted operations, peak memory; and epochs of a late prompt, and starting up."""
+    on, setting = report["machine"], report["setting"]
+    plain = statistics.median(report["seconds"]["plain infer"])
+    title = f"{setting['source']}, batch {setting['batch']}, {'bf16 autocast' if setting['precision'] == 'bf16' else 'fp32'}"
+    title += f"{', weights in ' + setting['dtype'] if setting['dtype'] else ''}{', compiled' if setting['compile'] else ''}"
+    caption = (
+        f"× plain: median of {report['repeats']} rounds' ratios to the plain forward of the same round ({plain * 1000:.4g} ms), "
+        "± half its 95 % interval. Operations: counted, likewise; the floor is 1 for inference and about 2 for a step. "
+        f"{on['device']}, {on['threads']} threads, torch {on['torch']}"
+    )
+    columns = [Column(name, no_wrap=True) for name in ("tokens", "inference\n× plain", "step\n× plain", "step ×\ninserted")]
+    columns += [Column(name, no_wrap=True) for name in ("operations\ninf. / step", "peak\nmemory")]
+    table = Table(*columns, title=escape(title), caption=escape(caption), box=SIMPLE_HEAD)
+    for name, key, infer, train in cost_rows(report):
+        counts = [f"{row['operations']:.2f}" if row else "–" for row in (infer, train)]
+        memory = report.get("memory", {}).get(f"{key} train")
+        inserted = f"{train['insert'][0]:.2f}" if train and "insert" in train else ""
+        table.add_row(
+            name, _times(infer), _times(train), inserted, " / ".join(counts), f"{memory / 1e6:,.0f} MB" if memory else ""
+        )
+    return [table, _other_costs(report)]
+
+
+def cost_rows(report: dict[str, Any]) -> list[tuple[str, str, Any, Any]]:
+    """(name, key, ratios of inference, ratios of a training step), each kind together; None where not measured."""
+    ratios = report["ratios"]
+    keys = list(dict.fromkeys(key.rsplit(" ", 1)[0] for key in ratios))
+    order = list(COSTS)
+    keys.sort(key=lambda key: order.index(key.split()[0]))
+    names = [" ".join([COSTS[key.split()[0]], *key.split()[1:]]) for key in keys]
+    return [(name, key, ratios.get(f"{key} infer"), ratios.get(f"{key} train")) for name, key in zip(names, keys, strict=True)]
+
+
+def _times(row: dict[str, Any] | None) -> str:
+    if row is None:
+        return ""
+    value, low, high = row["plain"]
+    return f"{value:.2f} [dim]±{(high - low) / 2:.2f}[/]"
+
+
+def _other_costs(report: dict[str, Any]) -> Table:
+    start, late = report["import"], report.get("late")
+    table = Table(show_header=False, box=SIMPLE_HEAD)
+    if late and late.get("faster"):
+        value, low, high = late["faster"]
+        first, last = late["blocks"]
+        what = f"epochs of {late['images']}, {late['tokens']} tokens in blocks {first} to {last}, what enters them kept"
+        table.add_row(what, f"{value:.2f} times faster [dim]({low:.2f}–{high:.2f})[/]")
+    elif late:
+        table.add_row("what enters a late prompt is not kept", escape(late["reason"]))
+    table.add_row("import vpt, beyond import torch", f"{max(0.0, start['torch and vpt'] - start['torch']):.2f} s")
+    table.add_row("vpt --help", f"{start['vpt --help']:.2f} s")
     return table
