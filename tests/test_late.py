@@ -53,8 +53,8 @@ def test_a_run_gives_the_same_with_and_without(caches: list[FeatureCache], capsy
     assert (state(models[2]) - state(models[0])).abs().max() < 0.02
     assert found[1].rows[-1]["val_loss"] == pytest.approx(found[0].rows[-1]["val_loss"], abs=1e-5)
     assert len(caches) == 2
-    assert caches[0].misses == 48 + 24  # each example once; a look at the first of them comes before
-    assert caches[0].hits == 4 + 3 * (48 + 24)
+    assert caches[0].misses == 48 + 24  # each example once
+    assert caches[0].hits == 4 + 48 + 3 * (48 + 24)  # the first are looked at before, and all read once more
     assert "begins at block 2 of 3" in capsys.readouterr().err.replace("\n", "")
     assert all(model.backbone.cache is None for model in models)
 
@@ -81,9 +81,9 @@ class Noisy(Dataset):
 
 def test_a_data_set_that_changes_by_itself_misses_and_is_told(caches: list[FeatureCache], capsys: pytest.CaptureFixture) -> None:
     vpt.fit(late_model(), Noisy(), **STEPS)
-    assert "not the same when they were read again" in " ".join(capsys.readouterr().err.split())
-    assert caches[0].misses == 4 + 48 + 48  # looked at, filled, and one epoch; then it is left alone
-    assert caches[0].hits == 0
+    assert "not the same when they are read again" in " ".join(capsys.readouterr().err.split())
+    assert caches[0].misses == 4 + 48 + 48  # looked at, filled, and read once more; then it is left alone
+    assert caches[0].hits == caches[0].bytes == 0
 
 
 def test_a_small_budget_is_said(caches: list[FeatureCache], capsys: pytest.CaptureFixture) -> None:
@@ -118,6 +118,24 @@ def test_a_stopped_run_goes_on_bit_for_bit(tmp_path: Path, monkeypatch: pytest.M
     assert vpt.fit(again, colours(), val, out=tmp_path / "cut", resume=True, **STEPS).rows == rows
     assert torch.equal(state(whole), state(again))
     assert len(caches) == 3
+
+
+def test_activation_checkpointing_and_a_cache_do_not_meet() -> None:
+    said: list[str] = []
+    model = late_model()
+    model.backbone.model.set_grad_checkpointing(True)
+    with late_features(model, "auto", said.append):
+        assert model.backbone.cache is None
+    assert "activation checkpointing is on" in said[0]
+    model.backbone.model.set_grad_checkpointing(False)
+    x = torch.rand(2, 3, 32, 32)
+    with late_features(model, "auto", said.append):
+        out = model(x)
+        needed = torch.autograd.grad(out.square().sum(), model.prompt.tokens)[0]
+        model.backbone.model.set_grad_checkpointing(True)  # in the middle of it
+        again = model(x)
+        found = torch.autograd.grad(again.square().sum(), model.prompt.tokens)[0]
+    assert torch.allclose(found, needed, atol=1e-5)
 
 
 def test_nothing_is_kept_or_said_where_there_is_nothing_to_keep() -> None:

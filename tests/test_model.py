@@ -84,6 +84,31 @@ def _straight(model: vpt.PromptedModel, x: torch.Tensor) -> torch.Tensor:
         return model.backbone.logits(x)
 
 
+def test_prompts_off_within_prompts_off_and_around_close_and_swap() -> None:
+    backbone = open_tiny("timm ViT")
+    x, hooks = backbone.inputs.example(2), count_hooks(backbone.model)
+    first, second = vpt.DeepTokens.like(backbone, 2, seed=1), vpt.DeepTokens.like(backbone, 2, seed=2)
+    model = vpt.PromptedModel(backbone, first, vpt.Identity())
+    one, attached = model(x), count_hooks(backbone.model)
+    bare = _straight(model, x)
+    with model.prompts_off():
+        with model.prompts_off():
+            assert torch.equal(backbone.logits(x), bare)
+        assert torch.equal(backbone.logits(x), bare)
+    assert count_hooks(backbone.model) == attached
+    assert torch.equal(model(x), one)
+    with model.prompts_off():
+        model.swap(second)
+    assert count_hooks(backbone.model) == attached
+    two = model(x)
+    assert not torch.equal(two, one)
+    assert torch.equal(model.swap(first)(x), one)
+    assert torch.equal(model.swap(second)(x), two)
+    with model.prompts_off():
+        model.close()
+    assert count_hooks(backbone.model) == hooks
+
+
 def test_pickle_of_a_prompted_model() -> None:
     backbone = open_tiny("timm ViT")
     model = trained(backbone, FORMS["stack"](backbone))

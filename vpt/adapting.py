@@ -19,7 +19,7 @@ from vpt.data import Data, Examples, load_data
 from vpt.data import augment as augment_batch
 from vpt.errors import TrainingError, VptError
 from vpt.evaluation import evaluate, scores
-from vpt.late import late_features
+from vpt.late import late_features, without_cache
 from vpt.model import PromptedModel
 from vpt.plan import seed_for
 from vpt.probe import fit_probe
@@ -128,7 +128,10 @@ def _start_from_probe(model: PromptedModel, data: Data, strength: float, recipe:
     It sees augmented views too: a probe of plain views alone can be so far off on shifted ones that training destroys it.
     """
     views = [data.train] + [_view(data.train, recipe, number) for number in range(VIEWS if recipe.augment != "none" else 0)]
-    found = [scores(model, view, outputs=True, progress=progress, what="features under the new prompt") for view in views]
+    found = []
+    for view in views:
+        with without_cache(model, view is not data.train):  # those are not seen again
+            found.append(scores(model, view, outputs=True, progress=progress, what="features under the new prompt"))
     features, y = (torch.cat(parts) for parts in zip(*found, strict=True))
     probe, _ = fit_probe(features, y, data.classes, strength=strength / len(views))
     model.readout.load_state_dict(probe.state_dict())

@@ -9,6 +9,10 @@ from vpt.backbones import FeatureCache, first_block
 from vpt.model import PromptedModel
 
 GIGABYTES = 2.0
+UNSTEADY = (
+    "The training examples are not the same when they are read again (the data set changes them at random): "
+    "nothing is kept of them."
+)
 Say = Callable[[str], None]
 
 
@@ -55,12 +59,9 @@ def without_cache(model: PromptedModel, when: bool = True) -> Iterator[None]:
         model.backbone.cache = cache
 
 
-def why_missed(cache: FeatureCache, missed: int) -> str:
-    """What it means that inputs of an epoch were not found, though all were looked up before it."""
-    if cache.full:
-        return (f"{len(cache.kept)} inputs fit into {cache.budget / (1 << 30):g} GiB; the others are computed anew each time. "
-                "cache='bf16' keeps twice as many.")  # fmt: skip
+def full(cache: FeatureCache) -> str:
+    """That not all has a place."""
     return (
-        f"{missed} inputs were not the same when they were read again (the data set changes them at random): "
-        "nothing is kept of the training examples from here on."
+        f"{len(cache.kept)} inputs fit into {cache.budget / (1 << 30):g} GiB; the others are computed anew each time. "
+        "cache='bf16' keeps twice as many."
     )

@@ -67,7 +67,8 @@ class Case:
 
 @dataclass
 class Stage:
-    """A backbone, a batch, and what is made once for the cases. counting: the counter of operations needs autograd's graph."""
+    """A backbone, a batch, and what is made once for the cases. counting: the counter of operations does not
+    go with inference mode."""
 
     setting: Setting
     backbone: Backbone = field(init=False)
@@ -141,13 +142,15 @@ class Stage:
 
     def _infer(self, forward: Callable[[Any], Any]) -> Callable[[], None]:
         def run() -> None:
-            with nullcontext() if self.counting else torch.inference_mode(), self.autocast():
+            with torch.no_grad() if self.counting else torch.inference_mode(), self.autocast():
                 forward(self.x)
 
         return run
 
     def _step(self, case: Case, model: PromptedModel, forward: Callable[[Any], Tensor]) -> Callable[[], None]:
         if not case.training:
+            if self.counting:
+                model.prompt.requires_grad_(False)
             return self._infer(forward)
         model.train()
         return self._update([p for values in model.trained_parameters().values() for p in values], lambda: forward(self.x))

@@ -94,16 +94,14 @@ def bench_tables(report: dict[str, Any]) -> list[Table]:
         "± half its 95 % interval. Operations: counted, likewise; the floor is 1 for inference and about 2 for a step. "
         f"{on['device']}, {on['threads']} threads, torch {on['torch']}"
     )
-    columns = [Column(name, no_wrap=True) for name in ("tokens", "inference\n× plain", "step\n× plain", "step ×\ninserted")]
+    columns = [Column(name, no_wrap=True) for name in ("tokens", "inference\n× plain", "step\n× plain", "÷ in-\nserted")]
     columns += [Column(name, no_wrap=True) for name in ("operations\ninf. / step", "peak\nmemory")]
     table = Table(*columns, title=escape(title), caption=escape(caption), box=SIMPLE_HEAD)
     for name, key, infer, train in cost_rows(report):
         counts = [f"{row['operations']:.2f}" if row else "–" for row in (infer, train)]
         memory = report.get("memory", {}).get(f"{key} train")
         inserted = f"{train['insert'][0]:.2f}" if train and "insert" in train else ""
-        table.add_row(
-            name, _times(infer), _times(train), inserted, " / ".join(counts), f"{memory / 1e6:,.0f} MB" if memory else ""
-        )
+        table.add_row(name, _times(infer), _times(train), inserted, " / ".join(counts), _size(memory))
     return [table, _other_costs(report)]
 
 
@@ -115,6 +113,13 @@ def cost_rows(report: dict[str, Any]) -> list[tuple[str, str, Any, Any]]:
     keys.sort(key=lambda key: order.index(key.split()[0]))
     names = [" ".join([COSTS[key.split()[0]], *key.split()[1:]]) for key in keys]
     return [(name, key, ratios.get(f"{key} infer"), ratios.get(f"{key} train")) for name, key in zip(names, keys, strict=True)]
+
+
+def _size(count: int | None) -> str:
+    """Bytes as people read them."""
+    if not count:
+        return ""
+    return f"{count / 1e6:.0f} MB" if count < 1e9 else f"{count / 1e9:.2f} GB"
 
 
 def _times(row: dict[str, Any] | None) -> str:

@@ -24,7 +24,7 @@ from vpt.errors import DivergedError, TrainingError
 from vpt.evaluation import evaluate, matched
 from vpt.files import learned, learned_copy, restore, write_atomically
 from vpt.gradients import add_gradients, check_reach, no_gradients, reduce_gradients
-from vpt.late import GIGABYTES, Say, late_features, why_missed, without_cache
+from vpt.late import GIGABYTES, UNSTEADY, Say, full, late_features, without_cache
 from vpt.model import PromptedModel
 from vpt.objectives import Classification, Gradients, Objective
 from vpt.plan import batches, chunks, schedule, seed_for
@@ -115,6 +115,7 @@ class _Run:
             "prompt": digest(self.model.prompt.config()),
             "readout": digest(self.model.readout.config()),
             "backbone": self.model.backbone.fingerprint(),
+            "weights": str(self.model.backbone._like().dtype).removeprefix("torch."),
             "train": digest([self.train.targets, self.train.classes, self.train.grouped, self.train.group_names]),
             "val": digest(self.val.targets) if self.val is not None else None,
         }
@@ -124,7 +125,7 @@ class _Run:
         """From the start or the checkpoint to the end, then back to the best state."""
         batch = next(iter(DataLoader(self.train, batch_size=min(4, len(self.train)))))
         check_reach(self.model, batch[0])
-        self._fill_cache(progress)
+        self._fill_cache(progress, say)
         found = self.checkpoint.load(resume)
         if found is not None:
             self._restore(*found)
@@ -136,7 +137,7 @@ class _Run:
             done = (self.position.epoch - 1) * self.per_epoch + self.position.update
             task = bar.add_task(self._says(), total=total, completed=done)
             while not self.position.finished:
-                self._epoch(bar, task, say)
+                self._epoch(bar, task)
                 average_buffers(self.model.prompt, self.accelerator)
                 learn_statistics(self.model, self.train)
                 self._finish_epoch(self.position.epoch, self.position.sums)
@@ -150,9 +151,10 @@ class _Run:
         accuracy = f", validation {row['val_accuracy']:.1%}" if "val_accuracy" in row else ""
         return f"epoch {min(self.position.epoch, self.recipe.epochs)} of {self.recipe.epochs}{accuracy}"
 
-    def _fill_cache(self, progress: bool) -> None:
+    def _fill_cache(self, progress: bool, say: Say) -> None:
         """What enters the first prompted block, in the order of the data: so that it is the same after a kill."""
-        if self.model.backbone.cache is None or self.recipe.augment != "none":
+        cache = self.model.backbone.cache
+        if cache is None or self.recipe.augment != "none":
             return
         loader = DataLoader(self.train, batch_size=64, num_workers=self.workers)
         with progress_bar(progress and self.accelerator.is_main_process) as bar, torch.no_grad(), self.accelerator.autocast():
@@ -160,16 +162,19 @@ class _Run:
             for batch in loader:
                 self.model.outputs(batch[0])
                 bar.advance(task)
+            hits = cache.hits
+            self.model.outputs(next(iter(loader))[0])  # once more
+        if cache.hits == hits and cache.kept:
+            self.unsteady = True
+            cache.clear()
+            say(UNSTEADY)
+        elif cache.full:
+            say(full(cache))
 
-    def _epoch(self, bar: Progress, task: Any, say: Say) -> None:
+    def _epoch(self, bar: Progress, task: Any) -> None:
         """The updates of the epoch that are still to do."""
-        cache = self.model.backbone.cache
-        missed = cache.misses if cache is not None else 0
         with without_cache(self.model, self.recipe.augment != "none" or self.unsteady):
             self._updates(bar, task)
-        if cache is not None and cache.misses > missed and self.position.epoch == 1:
-            say(why_missed(cache, cache.misses - missed))
-            self.unsteady = not cache.full
 
     def _updates(self, bar: Progress, task: Any) -> None:
         position = self.position

@@ -167,6 +167,6 @@ def test_a_model_that_stacks_what_its_blocks_gave_refuses_insertion_and_takes_re
     backbone = vpt.load_backbone(model, seconds=0.1)
     prompt = vpt.DeepTokens.like(backbone, 2)
     with pytest.raises(vpt.errors.PromptError, match="Deep prompts do not act as they should"):
-        vpt.PromptedModel(backbone, prompt, vpt.Identity(), exact="insert")
-    with vpt.PromptedModel(backbone, prompt, vpt.Identity()) as prompted:
+        vpt.PromptedModel(backbone, prompt, vpt.Identity())
+    with vpt.PromptedModel(backbone, prompt, vpt.Identity(), exact="record") as prompted:
         assert prompted(backbone.inputs.example(2)).shape == (2, 4)

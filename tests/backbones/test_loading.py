@@ -225,6 +225,8 @@ def test_weights_held_in_less_memory_keep_their_fingerprint(name: str, dtype: st
     assert half.fingerprint() != whole.fingerprint()  # changed weights are other weights
 
 
-def test_an_unknown_dtype_is_refused() -> None:
+def test_a_module_that_someone_holds_is_not_rounded_and_an_unknown_dtype_is_refused() -> None:
+    with pytest.raises(vpt.errors.BackboneError, match="a module you hold would be rounded for good"):
+        vpt.load_backbone(make("timm ViT"), dtype="bf16")
     with pytest.raises(vpt.errors.BackboneError, match="dtype='int4'; needed is one of fp32, bf16, fp16"):
         vpt.load_backbone("vpt:vit-p8-64", dtype="int4")

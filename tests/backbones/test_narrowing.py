@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -97,8 +98,11 @@ def test_tokens_through_the_last_block_a_mask_or_no_prompt_leave_it_whole() -> N
         assert torch.equal(model(x), backbone.straight(x))
         assert not narrowed(model)
     with vpt.PromptedModel(backbone, vpt.Border.like(backbone, 2), vpt.Identity()) as model:
+        model(x)
         (narrowing,) = (actor for actor in model.attachment._actors if isinstance(actor, Narrowing))
         tokens, mask = torch.randn(2, 17, 32), torch.ones(1, 1, 17, 17, dtype=torch.bool)
+        assert narrowing.enter(backbone.blocks[-1].module, (tokens,), {}) is None  # not within a forward of the backbone
+        narrowing.active = True
         assert narrowing.enter(backbone.blocks[-1].module, (tokens,), {"attn_mask": mask}) is None
         narrower, _ = narrowing.enter(backbone.blocks[-1].module, (tokens,), {"attn_mask": None, "is_causal": False})
         assert torch.equal(narrower[0], tokens[:, :1])
@@ -111,3 +115,38 @@ def test_a_model_whose_check_failed_is_left_whole() -> None:
         model(backbone.inputs.example(2))
         assert not narrowed(model)
         assert {type(actor).__name__ for actor in model.attachment._actors} == {"Insertion"}
+
+
+def test_who_runs_the_model_itself_gets_all_its_tokens() -> None:
+    backbone = open_tiny("timm ViT")
+    x = backbone.inputs.example(2)
+    found = []
+    for exact in ("insert", "auto"):
+        with vpt.PromptedModel(backbone, vpt.DeepTokens.like(backbone, 2), vpt.Identity(), exact=exact):
+            found.append(backbone.model.forward_features(backbone.inputs.normalize(x)))
+    assert torch.allclose(found[1], found[0], atol=1e-5)
+    assert found[1][:, 1:].norm() > 1
+
+
+def test_a_maximum_over_tokens_reads_them_all() -> None:
+    from timm.models.vision_transformer import VisionTransformer
+
+    for seed in range(6):  # the gradient alone would take some of these for models that drop the last tokens
+        torch.manual_seed(seed)
+        model = VisionTransformer(img_size=32, patch_size=8, embed_dim=8, depth=2, num_heads=2, num_classes=0, global_pool="max")
+        assert vpt.load_backbone(model.eval()).read == 0
+
+
+@pytest.mark.parametrize("name", ["timm ViT", "timm CLIP"])
+def test_activation_checkpointing_leaves_it_whole_and_nothing_behind(name: str) -> None:
+    backbone = open_tiny(name)
+    x = backbone.inputs.example(2)
+    model = vpt.PromptedModel(backbone, vpt.DeepTokens.like(backbone, 2), vpt.Identity())
+    found = []
+    for on in (False, True):
+        backbone.model.set_grad_checkpointing(on)
+        out = model(x)
+        found.append([out.detach(), *torch.autograd.grad(out.square().sum(), list(model.prompt.parameters()))])
+        assert all(actor.interception.hidden is None for actor in model.attachment._actors if isinstance(actor, Narrowing))
+        copy.deepcopy(model)
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(*found, strict=True))

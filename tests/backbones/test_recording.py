@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import Any
 
@@ -165,6 +166,37 @@ def test_baked_keys_and_values_are_the_same_and_stay(name: str) -> None:
         assert not equal(model(x), out)
     for handle in handles:
         handle.remove()
+
+
+def test_a_copy_of_a_baked_model_is_not_baked_and_none_learns() -> None:
+    backbone = open_tiny("timm ViT")
+    x = example(backbone)
+    with vpt.PromptedModel(backbone, deep(backbone), vpt.Identity()).eval() as model:
+        with model.baked():
+            twin = copy.deepcopy(model)
+            with pytest.raises(vpt.errors.PromptError, match=r"torch\.no_grad\(\)"):
+                model(x)
+        with torch.no_grad():
+            before = twin(x)
+            twin.prompt.tokens.mul_(-3)
+            assert not equal(twin(x), before)
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "fp16"])
+def test_rows_stay_shared_where_weights_are_rounded(dtype: str) -> None:
+    backbone = vpt.load_backbone("vpt:vit-p8-64", dtype=dtype)
+    seen: list[int] = []
+    model = vpt.PromptedModel(backbone, vpt.DeepTokens.like(backbone, 3), vpt.Identity()).eval()
+    backbone.blocks[0].module.norm1.register_forward_hook(lambda module, args, output: seen.append(len(args[0])))
+    with torch.no_grad():
+        out = model(backbone.inputs.example(4))
+        with model.baked():
+            assert near(model(backbone.inputs.example(4)), out)
+    assert seen[:2] == [1, 4]  # the prompt's rows once, for all samples
+
+
+def near(a: Tensor, b: Tensor) -> bool:
+    return off(a, b) < 0.01
 
 
 def test_what_cannot_be_baked_says_so() -> None:

@@ -15,6 +15,7 @@ from vpt.backbones.insertion import Exit, Insertion
 from vpt.backbones.interception import Interception
 from vpt.backbones.narrowing import Narrowing, can_narrow
 from vpt.backbones.recording import Recording
+from vpt.backbones.structure import recomputes
 from vpt.errors import PromptError
 from vpt.sites import KeyValues, Pixels, Site, Tokens
 
@@ -68,8 +69,9 @@ class Attachment:
         """Whether this site acts as keys and values: it spans one block, and the caller or the model would have it so."""
         if site.first != site.last or self.exact != "auto":
             return self.exact == "record" and site.first == site.last
-        if 0 <= site.first < self.backbone.depth and self.backbone.blocks[site.first].unknown:
-            return False  # nothing to compare with
+        unknown = 0 <= site.first < self.backbone.depth and self.backbone.blocks[site.first].unknown
+        if unknown or "deep" in self.backbone.refused:
+            return False  # there was nothing to compare with
         try:
             self.backbone.require_tokens(site.first, site.last, recorded=True)
         except PromptError:
@@ -166,8 +168,11 @@ class Attachment:
     def watching(self) -> Iterator[None]:
         """Around one forward: count what acts, refuse silence, and let go of everything afterwards."""
         self.classifier_inputs = []
+        narrows = not recomputes(self.backbone.model)  # or what happens here had to happen once more in the backward pass
         for actor in self._actors:
             actor.acted = 0
+            if isinstance(actor, Narrowing):
+                actor.active = narrows
         try:
             yield
             acting = [actor for actor in self._actors if self.enabled and not isinstance(actor, Narrowing)]
@@ -176,6 +181,9 @@ class Attachment:
                 raise PromptError(_silence(self.backbone, silent[0]))
         finally:
             self.classifier_inputs = []
+            for actor in self._actors:
+                if isinstance(actor, Narrowing):
+                    actor.active = False
             for interception in self._interceptions.values():
                 interception.release()
 
@@ -202,13 +210,16 @@ class Attachment:
     def off(self) -> Iterator[None]:
         """Run the bare model inside this context; other threads wait for its end."""
         with self.backbone.guard:
+            was = self.enabled
             self._uninstall()
             self.enabled = False
             try:
                 yield
             finally:
-                self.enabled = True
-                self._install()
+                if was:  # not inside another such context
+                    self.enabled = True
+                    if self.backbone.attachment is self:  # nor removed meanwhile
+                        self._install()
 
     def remove(self) -> None:
         """Take every hook off again; the model is as it was. Calling it twice does no harm."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -74,17 +75,25 @@ def check(backbone: Backbone) -> Report:
     try:
         forms = _forms(backbone)
         for name, (parameters, sites) in forms.items():
-            try:
-                if name == "recorded":  # with nothing that acts, but for the last block's tokens that nobody reads
-                    _check_recorded(report, backbone, x, [Pixels(lambda x, n: (x, n))])
+            with _reported(report, name):
                 if name == "recorded" and "deep" in forms and "deep" not in report.failed():
                     _check_recorded(report, backbone, x, sites(False))
                 _check_form(report, name, backbone, x, bare, parameters, sites)
-            except Exception as error:  # a model of any kind, which may not run with prompts at all
-                report.rows.append(("it runs", name, False, f"{type(error).__name__}: {error}"))
+        with _reported(report, "recorded"):
+            if backbone.read:  # nothing acts, and the last block's tokens that nobody reads do not go through it
+                _check_recorded(report, backbone, x, [Pixels(lambda x, n: (x, n))])
     finally:
         backbone.refused = refused
     return report
+
+
+@contextmanager
+def _reported(report: Report, form: str) -> Iterator[None]:
+    """Inside, an exception is a finding: a model of any kind may not run with prompts at all."""
+    try:
+        yield
+    except Exception as error:
+        report.rows.append(("it runs", form, False, f"{type(error).__name__}: {error}"))
 
 
 def _forms(backbone: Backbone) -> dict[str, Learned]:
@@ -104,8 +113,10 @@ def _forms(backbone: Backbone) -> dict[str, Learned]:
     spans: Learned = (deep, lambda reverse: [Tokens(i, i, COUNT, partial(_rows, t, reverse)) for i, t in enumerate(deep)])
     if _allows(backbone.require_tokens, [(i, i) for i in every]):
         forms["deep"] = spans
-    if not any(b.windowed for b in backbone.blocks) and _allows(backbone.require_tokens, [(i, i, True) for i in every]):
-        forms["recorded"] = spans
+    can = [i for i in every if not backbone.blocks[i].windowed and _allows(backbone.require_tokens, [(i, i, True)])]
+    if can:
+        rows = [deep[i] for i in can]
+        forms["recorded"] = rows, lambda reverse: [Tokens(i, i, COUNT, partial(_rows, deep[i], reverse)) for i in can]
     if _allows(backbone.require_prefix, [([i],) for i in every]):
         prefix = [draw(2, *((heads or (0, 0))[0], COUNT, (heads or (0, 0))[1])) for heads in backbone.heads]
         forms["prefix"] = (

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from vpt.backbones.structure import first_sequence, replace_sequence
+from vpt.backbones.structure import first_sequence, recomputes, replace_sequence
 from vpt.errors import VptError
 from vpt.sites import KeyValues, Pixels, Site, Tokens
 
@@ -51,6 +51,8 @@ class FeatureCache:
     def wrong(self) -> str | None:
         """Why this model cannot skip its first blocks, tried on an example; None if it can."""
         backbone, x = self.backbone, self.backbone.inputs.example(2)
+        if recomputes(backbone.model):
+            return "activation checkpointing is on"
         half, self.half = self.half, False
         try:
             with torch.no_grad():
@@ -65,9 +67,13 @@ class FeatureCache:
             self.kept, self.bytes, self.hits, self.misses = {}, 0, 0, 0
         return None if _off(found, needed) < TOLERANCE else "its answer also comes from what its first blocks gave"
 
+    def clear(self) -> None:
+        """Forget everything."""
+        self.kept, self.bytes, self.full = {}, 0, False
+
     def fits(self, sites: tuple[Site, ...]) -> bool:
-        """Whether nothing learned acts before block `first`."""
-        return first_block(sites) >= self.first
+        """Whether nothing learned acts before block `first`, and no block runs again after the forward."""
+        return first_block(sites) >= self.first and not recomputes(self.backbone.model)
 
     def answer(self, x: Tensor, lengths: Tensor | None) -> Any:
         """What the model answers to preprocessed input `[B,…]`, from block `first` on; missing activations are computed first."""

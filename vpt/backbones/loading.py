@@ -91,6 +91,9 @@ def load_backbone(
     if seconds is not None and not (isinstance(seconds, (int, float)) and math.isfinite(seconds) and seconds > 0):
         raise BackboneError(f"Found seconds={seconds!r}; needed is a positive number.")
     if isinstance(source, nn.Module):
+        if dtype is not None:
+            raise BackboneError("dtype= is for models opened by name: a module you hold would be rounded for good. Give it the "
+                                "precision that you want (module.to(torch.bfloat16)) before it is opened.")  # fmt: skip
         if options or str(weights) != "pretrained":
             raise BackboneError("weights and library options are for models opened by name; load them into your module first.")
         identity: dict[str, Any]

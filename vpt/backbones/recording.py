@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
@@ -47,17 +48,21 @@ class Recording:
         x, block = tokens_among(args, kwargs), self.interception.block
         if x is None:
             raise PromptError(f"{type(module).__name__} was called without tokens [B,N,D].")
+        rows = self.site.make(x.transpose(0, 1) if block.seq_first else x.flatten(1, -2))
+        self.acted += 1
         if self.held is not None:
-            self.acted += 1
+            if torch.is_grad_enabled() and rows.requires_grad:
+                raise PromptError(
+                    "A baked prompt learns nothing: inside `with model.baked()` run the model under torch.no_grad() or "
+                    "torch.inference_mode()."
+                )
             self.interception.recorded.append((*self.held, None))
             return
-        sequence = x.transpose(0, 1) if block.seq_first else x.flatten(1, -2)
-        rows = self.site.make(sequence).to(x.dtype)
-        self.acted += 1
         if not rows.shape[1]:  # a site that only looks on
             return
         if rows.stride(0) == 0:  # expanded: the same for every sample
             rows = rows[:1]
+        rows = rows.to(x.dtype)
         keys, values = self.interception.capture(lambda: send(block, rows, args, kwargs))
         self.interception.recorded.append((keys, values, None))
         if self.baking:
@@ -67,6 +72,10 @@ class Recording:
                     "from its input): their keys and values cannot be computed once."
                 )
             self.held = keys.detach(), values.detach()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy holds nothing: it may get another prompt."""
+        return self.__dict__ | {"baking": False, "held": None}
 
     def forget(self, module: nn.Module, args: tuple, output: Any) -> None:
         """After the block, also when it raised: let go of the rows."""

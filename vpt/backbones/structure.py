@@ -159,6 +159,11 @@ def refuse_compiled(model: nn.Module) -> None:
             )
 
 
+def recomputes(model: nn.Module) -> bool:
+    """Whether timm's activation checkpointing is on: blocks run, and their hooks act, once more in the backward pass."""
+    return any(getattr(module, "grad_checkpointing", False) is True for module in model.modules())
+
+
 def refuse_checkpointing(model: nn.Module) -> None:
     """Raise `BackboneError` for activation checkpointing of transformers, which does nothing in eval mode.
 
