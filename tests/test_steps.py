@@ -24,7 +24,7 @@ def test_every_case_runs_and_leaves_nothing_behind(stage: Stage) -> None:
     backbone = stage.backbone
     before, hooks = backbone.fingerprint(), count_hooks(backbone.model)
     kinds = {case.kind for case in stage.cases()}
-    assert kinds == {"plain", "probe", "insert", "ours", "baked", "full", *(["lora"] if PEFT else [])}
+    assert kinds == {"plain", "probe", "insert", "ours", "baked", "autocast", "rounded", "full", *(["lora"] if PEFT else [])}
     for case in stage.cases():
         with stage.ready(case) as run:
             run()

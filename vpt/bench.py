@@ -124,7 +124,7 @@ def _late(stage: Stage, images: int, repeats: int, progress: bool) -> dict[str, 
     cuts = [slice(i, min(i + setting.batch, images)) for i in range(0, images, setting.batch)]
     batches = [tuple(part[cut] for part in data) if isinstance(data, tuple) else data[cut] for cut in cuts]
     labels = torch.arange(images, device=setting.device) % CLASSES
-    prompt = DeepTokens.like(backbone, setting.tokens[len(setting.tokens) // 2], blocks=list(range(first, backbone.depth)))
+    prompt = DeepTokens.like(backbone, stage.middle, blocks=list(range(first, backbone.depth)))
     model = PromptedModel(backbone, prompt, Linear(backbone.out_features, CLASSES)).train()
     optimizer = torch.optim.AdamW([p for values in model.trained_parameters().values() for p in values], lr=1e-5)
     cache = FeatureCache(backbone, first)

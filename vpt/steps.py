@@ -53,7 +53,9 @@ class Setting:
 
 @dataclass(frozen=True)
 class Case:
-    """One thing to time: "plain", "insert", "ours", "baked", "probe", "lora" or "full"; inference, or a training step."""
+    """One thing to time: "plain", "probe", "insert", "ours", "baked", "lora" or "full"; and, beside a setting in fp32, ours in
+    "autocast" to bf16 or with "rounded" weights. Inference, or a training step.
+    """
 
     kind: str
     tokens: int = 0
@@ -67,8 +69,9 @@ class Case:
 
 @dataclass
 class Stage:
-    """A backbone, a batch, and what is made once for the cases. counting: the counter of operations does not
-    go with inference mode."""
+    """A backbone, a batch, and what is made once for the cases. counting: the counter of operations does not go with inference
+    mode.
+    """
 
     setting: Setting
     backbone: Backbone = field(init=False)
@@ -90,8 +93,19 @@ class Stage:
         if self.backbone.depth:
             for count in self.setting.tokens:
                 found += [Case(kind, count, training) for kind in ("insert", "ours") for training in (False, True)]
-            found.append(Case("baked", self.setting.tokens[-1]))
+            if not self.setting.compile:
+                found.append(Case("baked", self.setting.tokens[-1]))
+                found += [Case(kind, self.middle, training) for kind in self._lower() for training in (False, True)]
         return [*found, *([Case("lora", training=True)] if self._lora_layers() else []), Case("full", training=True)]
+
+    @property
+    def middle(self) -> int:
+        """One prompt length where one is enough."""
+        return self.setting.tokens[len(self.setting.tokens) // 2]
+
+    def _lower(self) -> list[str]:
+        """Ways to less precision than the setting's."""
+        return ["autocast", "rounded"] if self.setting.precision == "no" and self.setting.dtype is None else []
 
     def _lora_layers(self) -> list[str]:
         """Names of the linear layers that make queries and values; one that makes all three where they are fused."""
@@ -104,10 +118,10 @@ class Stage:
         return sorted(names & {"q", "v", "query", "value", "q_proj", "v_proj"}) or sorted(names & {"qkv"})
 
     @contextmanager
-    def autocast(self) -> Iterator[None]:
-        """As the setting says."""
+    def autocast(self, kind: str = "") -> Iterator[None]:
+        """As the setting says, or the case is about."""
         device = torch.device(self.setting.device).type
-        with torch.autocast(device, torch.bfloat16, enabled=self.setting.precision == "bf16"):
+        with torch.autocast(device, torch.bfloat16, enabled="bf16" in self.setting.precision or kind == "autocast"):
             yield
 
     @contextmanager
@@ -123,15 +137,22 @@ class Stage:
             self.made[key] = model
             yield self._step(case, model, self._compiled(f"{key} forward", model, lambda model: model))
         else:
-            model = self._prompted(case, self.backbone)
+            model = self._prompted(case, self._rounded() if case.kind == "rounded" else self.backbone)
             with model.baked() if case.kind == "baked" else nullcontext():
                 yield self._step(case, model, model)
             model.attachment.remove()
+
+    def _rounded(self) -> Backbone:
+        if "rounded" not in self.made:
+            self.made["rounded"] = copy.deepcopy(self.backbone)
+            self.made["rounded"].round_weights(torch.bfloat16)
+        return self.made["rounded"]
 
     def _compiled(self, key: str, owner: Any, forward: Callable[[Any], Callable]) -> Callable:
         if not self.setting.compile:
             return forward(owner)
         if key not in self.made:
+            torch._dynamo.config.recompile_limit = 64  # the same code is compiled for every case
             self.made[key] = torch.compile(forward(owner))
         return self.made[key]
 
@@ -140,9 +161,9 @@ class Stage:
         readout = Linear(backbone.out_features, CLASSES)
         return PromptedModel(backbone, prompt, readout, exact="insert" if case.kind == "insert" else "auto").eval()
 
-    def _infer(self, forward: Callable[[Any], Any]) -> Callable[[], None]:
+    def _infer(self, forward: Callable[[Any], Any], kind: str = "") -> Callable[[], None]:
         def run() -> None:
-            with torch.no_grad() if self.counting else torch.inference_mode(), self.autocast():
+            with torch.no_grad() if self.counting else torch.inference_mode(), self.autocast(kind):
                 forward(self.x)
 
         return run
@@ -151,15 +172,16 @@ class Stage:
         if not case.training:
             if self.counting:
                 model.prompt.requires_grad_(False)
-            return self._infer(forward)
+            return self._infer(forward, case.kind)
         model.train()
-        return self._update([p for values in model.trained_parameters().values() for p in values], lambda: forward(self.x))
+        trained = [p for values in model.trained_parameters().values() for p in values]
+        return self._update(trained, lambda: forward(self.x), case.kind)
 
-    def _update(self, parameters: list[nn.Parameter], forward: Callable[[], Tensor]) -> Callable[[], None]:
+    def _update(self, parameters: list[nn.Parameter], forward: Callable[[], Tensor], kind: str = "") -> Callable[[], None]:
         optimizer = torch.optim.AdamW(parameters, lr=1e-5)
 
         def run() -> None:
-            with self.autocast():
+            with self.autocast(kind):
                 out = forward()
             F.cross_entropy(out.float(), self.y).backward()
             optimizer.step()

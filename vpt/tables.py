@@ -80,7 +80,8 @@ def report_table(report: dict[str, Any]) -> Table:
 
 
 COSTS = {"plain": "plain forward", "probe": "linear probe", "insert": "inserted,", "ours": "ours,", "baked": "ours, baked,",
-         "lora": "LoRA (r = 8)", "full": "full fine-tuning"}  # fmt: skip
+         "autocast": "ours, autocast,", "rounded": "ours, in bf16,", "lora": "LoRA (r = 8)",
+         "full": "full fine-tuning"}  # fmt: skip
 
 
 def bench_tables(report: dict[str, Any]) -> list[Table]:
