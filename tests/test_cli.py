@@ -37,6 +37,20 @@ def test_adapt_leaves_a_whole_run(adapted: tuple[Path, Path]) -> None:
     assert {p.name for p in adapted[1].iterdir()} >= {"prompt.vpt", "metrics.json", "curves.png", "history.jsonl", "border.png"}
 
 
+def test_adapt_in_less_memory_and_time(adapted: tuple[Path, Path], tmp_path: Path) -> None:
+    text = run("adapt", adapted[0], "--out", tmp_path, "--prompt", "deep:2@6-7", "--augment", "none", "--dtype", "bf16", "--cache",
+               "bf16", "--workers", 1, "--epochs", 1)  # fmt: skip
+    assert "in front of each of 2 blocks (6 to 7)" in text
+    assert json.loads((tmp_path / "metrics.json").read_text())["recipe"]["cache"] == "bf16"
+    assert "test" in run("evaluate", tmp_path, adapted[0])  # on the weights as they were
+
+
+def test_bench(tmp_path: Path) -> None:
+    text = run("bench", "--repeats", 1, "--images", 0, "--tokens", 3, "--batch-size", 2, "--no-memory", "--out", tmp_path)
+    assert "plain forward" in text
+    assert {path.name for path in tmp_path.iterdir()} == {"bench.json", "bench.png"}
+
+
 def test_evaluate(adapted: tuple[Path, Path]) -> None:
     data, folder = adapted
     found = json.loads(run("evaluate", folder, data, "--json").splitlines()[-1])
