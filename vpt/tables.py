@@ -120,7 +120,7 @@ def _size(count: int | None) -> str:
     """Bytes as people read them."""
     if not count:
         return ""
-    return f"{count / 1e6:.0f} MB" if count < 1e9 else f"{count / 1e9:.2f} GB"
+    return f"{count / 1e6:.0f} MB" if count < 1e9 else f"{count / 1e9:.1f} GB"
 
 
 def _times(row: dict[str, Any] | None) -> str:
