@@ -38,11 +38,13 @@ def test_adapt_leaves_a_whole_run(adapted: tuple[Path, Path]) -> None:
 
 
 def test_adapt_in_less_memory_and_time(adapted: tuple[Path, Path], tmp_path: Path) -> None:
-    text = run("adapt", adapted[0], "--out", tmp_path, "--prompt", "deep:2@6-7", "--augment", "none", "--dtype", "bf16", "--cache",
-               "bf16", "--workers", 1, "--epochs", 1)  # fmt: skip
-    assert "in front of each of 2 blocks (6 to 7)" in text
-    assert json.loads((tmp_path / "metrics.json").read_text())["recipe"]["cache"] == "bf16"
-    assert "test" in run("evaluate", tmp_path, adapted[0])  # on the weights as they were
+    options = ["--augment", "none", "--dtype", "bf16", "--cache", "bf16", "--workers", 1, "--epochs", 1]
+    text = run("adapt", adapted[0], "--out", tmp_path, "--prompt", "deep:2@6-7", *options)
+    assert "begins at block 6 of 8" in text
+    report = json.loads((tmp_path / "metrics.json").read_text())
+    assert "in front of each of 2 blocks (6 to 7)" in report["prompt"]
+    assert report["recipe"]["cache"] == "bf16"
+    assert "examples" in run("evaluate", tmp_path, adapted[0])  # on the weights as they were
 
 
 def test_bench(tmp_path: Path) -> None:
