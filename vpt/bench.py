@@ -61,7 +61,7 @@ def bench(
     report["operations"] = {case.key: stage.operations(case) for case in cases}
     if images and stage.backbone.depth >= 4:
         report["late"] = _late(stage, images, max(3, repeats // 3), progress)
-    report["import"] = _startup()
+    report["import"] = _startup((repeats + 1) // 2)
     stage.made.clear()
     if memory:
         report["memory"] = _memory(setting, cases, progress)
@@ -184,11 +184,11 @@ def report_memory(given: str) -> None:
         print(peak_bytes(lambda: [run(), run()], setting["device"]))  # noqa: T201
 
 
-def _startup() -> dict[str, float]:
-    """Seconds of fresh processes, the least of five by turns: `import torch`, `import torch, vpt`, and `vpt --help`."""
+def _startup(turns: int) -> dict[str, float]:
+    """Seconds of fresh processes, the least of some turns: `import torch`, `import torch, vpt`, and `vpt --help`."""
     help_ = "import sys; sys.argv = ['vpt', '--help']; from vpt.cli import main; main()"
     found = {"torch": float("inf"), "torch and vpt": float("inf"), "vpt --help": float("inf")}
-    for _ in range(5):
+    for _ in range(turns):
         for name, code in zip(found, ("import torch", "import torch, vpt", help_), strict=True):
             start = time.perf_counter()
             subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)  # noqa: S603
