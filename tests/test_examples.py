@@ -15,6 +15,7 @@ TINY = {
     "adapt_audio": ["--data", "{sounds}", "--seconds", "0.4", "--out", "{out}", "--epochs", "1"],
     "own_module": ["--epochs", "2"],
     "label_map_table": ["{images}", "--shots", "2", "--seeds", "1", "--epochs", "1", "--prompt", "border:2"],
+    "many_tasks": ["--epochs", "1", "--per-digit", "3", "--out", "{out}"],
     "few_shot_table": ["{images}", "--shots", "2", "--seeds", "2", "--epochs", "1", "--prompts", "deep:1", "--out", "{out}"],
 }
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from vpt.evaluation import evaluate
     from vpt.files import load, save
     from vpt.jackknife import Influence, influence
+    from vpt.library import PromptLibrary, open_library
     from vpt.model import PromptedModel
     from vpt.objectives import Classification, FairReprogram, GapPenalty, WorstGroup
     from vpt.prompts import Border, DeepTokens, Full, Patch, Prefix, Prompt, SampleMask, ShallowTokens, Stack
@@ -39,6 +40,7 @@ _HOMES = {
     "readouts": ("Identity", "LabelMap", "Linear", "NearestMean", "Readout"),
     "evaluation": ("evaluate",),
     "jackknife": ("Influence", "influence"),
+    "library": ("PromptLibrary", "open_library"),
     "recipes": ("Recipe",),
     "reprogramming": ("audit", "reprogram"),
     "tradeoff": ("Frontier", "frontier"),
@@ -48,9 +50,9 @@ _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = ["Backbone", "Border", "Classification", "DeepTokens", "FairReprogram", "Frontier", "Full", "GapPenalty",
            "Identity", "Images", "Influence", "LabelMap", "Linear", "NearestMean", "Patch", "Prefix", "Prompt",
-           "PromptedModel", "Readout", "Recipe", "Result", "SampleMask", "ShallowTokens", "Sound", "Stack", "Waveform",
+           "PromptLibrary", "PromptedModel", "Readout", "Recipe", "Result", "SampleMask", "ShallowTokens", "Sound", "Stack", "Waveform",
            "WorstGroup", "adapt", "audit", "check", "errors", "evaluate", "fit", "frontier", "influence", "load",
-           "load_backbone", "load_data", "reprogram", "save"]  # fmt: skip
+           "load_backbone", "load_data", "open_library", "reprogram", "save"]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

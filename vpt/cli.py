@@ -257,17 +257,22 @@ def evaluate(
 
 @app.command()
 def predict(
-    run: Run,
-    files: Annotated[list[Path], typer.Argument(help="images or sounds")],
+    run: Annotated[Path, typer.Argument(help="a run's folder, or a prompt file; left out with --library")],
+    files: Annotated[list[Path] | None, typer.Argument(help="images or sounds")] = None,
+    library: Annotated[Path | None, typer.Option(help="a folder of prompt files or runs, instead of a run")] = None,
+    task: Annotated[str | None, typer.Option(help="which of the library to use")] = None,
     backbone: BackboneOption = None,
     seconds: Seconds = None,
     as_json: AsJson = False,
 ) -> None:
-    """Classify files with a run's prompt."""
+    """Classify files with a run's prompt, or with one of a folder of prompts."""
     from vpt.runs import open_run
     from vpt.runs import predict as run_predict
 
-    found = run_predict(open_run(run, _open(backbone, seconds=seconds)), list(files))
+    paths = list(files or [])
+    if library is not None:
+        paths, run = [run, *paths], _one_of(library, task)
+    found = run_predict(open_run(run, _open(backbone, seconds=seconds)), paths)
     if as_json:
         typer.echo(json.dumps(found))
         return
@@ -275,6 +280,26 @@ def predict(
     for row in found:
         then = ", ".join(f"{name} {p:.0%}" for name, p in row["top"][1:])
         table.add_row(escape(row["file"]), escape(row["class"]), f"{row['probability']:.0%}", escape(then))
+    console.print(table)
+
+
+@app.command()
+def library(folder: Annotated[Path, typer.Argument(help="a folder of prompt files, or of runs")], as_json: AsJson = False) -> None:
+    """List the prompts in a folder, each with its classes and the backbone it is for."""
+    from vpt.library import prompt_files
+    from vpt.runs import inspect as run_inspect
+
+    found = {name: run_inspect(path, draw=False) for name, path in prompt_files(folder).items()}
+    if as_json:
+        typer.echo(json.dumps(found))
+        return
+    table = Table("task", "acts", "classes", "backbone", "bytes", title=escape(str(folder)))
+    for name, row in found.items():
+        backbone = row["header"]["backbone"]
+        classes = row["header"]["classes"] or ["not named"]
+        shown = ", ".join(classes[:4]) + (f" … ({len(classes)})" if len(classes) > 4 else "")
+        weights = f"{backbone['identity']['source']} {backbone['fingerprint'][:8]}"
+        table.add_row(*(escape(text) for text in (name, row["acts"], shown, weights, f"{row['bytes']:,}")))
     console.print(table)
 
 
@@ -348,6 +373,17 @@ def bench(
     for table in bench_tables(run_bench(setting, repeats=repeats, images=images, memory=memory, out=out)):
         console.print(table)
     console.print(f"Numbers and a picture are in [bold]{escape(str(out))}[/] ({time.monotonic() - start:.0f} s).")
+
+
+def _one_of(folder: Path, task: str | None) -> Path:
+    """The prompt file of a task in a folder. Raises `PromptFileError`."""
+    from vpt.errors import PromptFileError
+    from vpt.library import prompt_files
+
+    found = prompt_files(folder)
+    if task not in found:
+        raise PromptFileError(f"Found --task {task} for {folder}; needed is one of its tasks: {', '.join(list(found)[:10])}.")
+    return found[task]
 
 
 def _given(**settings: Any) -> dict[str, Any]:

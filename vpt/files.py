@@ -169,7 +169,7 @@ def load(path: str | Path, backbone: Backbone | None = None) -> PromptedModel:
     prompt, readout = rebuild(header, tensors)
     try:
         backbone = backbone if backbone is not None else reopen(header)
-        _check_backbone(header, backbone, str(path))
+        check_backbone(header, backbone, str(path))
         return PromptedModel(backbone, prompt, readout, exact=header.get("exact", "insert")).eval()
     except UNFIT as error:
         raise PromptFileError(f"{path} does not fit together: {error}") from error
@@ -226,10 +226,11 @@ def reopen(header: dict[str, Any]) -> Backbone:
     return load_backbone(source, weights=weights, seed=identity.get("seed", 0), seconds=identity.get("seconds"), **options)
 
 
-def _check_backbone(header: dict[str, Any], backbone: Backbone, path: str) -> None:
+def check_backbone(header: dict[str, Any], backbone: Backbone, path: str, fingerprint: str | None = None) -> None:
+    """Raise `PromptFileError` for a file that was made for other weights or inputs. fingerprint: the backbone's, if at hand."""
     if not isinstance(backbone, Backbone):
         raise BackboneError(f"Found {type(backbone).__name__} as backbone; needed is vpt.load_backbone(model).")
-    made_for, own = header["backbone"], backbone.fingerprint()
+    made_for, own = header["backbone"], fingerprint or backbone.fingerprint()
     if made_for["fingerprint"] != own:
         raise PromptFileError(
             f"{path} was made for another backbone: {made_for['identity'].get('source')} ({made_for['model']}, weights "

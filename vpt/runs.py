@@ -125,16 +125,16 @@ def evaluate_on(model: PromptedModel, source: str | Path) -> dict[str, Any]:
     return evaluate(model, read_parts(Path(source), model.backbone.inputs, part="test"), progress=True)
 
 
-def inspect(place: str | Path, draw_to: Path | None = None) -> dict[str, Any]:
+def inspect(place: str | Path, draw_to: Path | None = None, draw: bool = True) -> dict[str, Any]:
     """What a prompt file is, without its backbone: {"file", "bytes", "acts", "parameters", "label_map", "header", "pictures"}.
 
-    Pixel prompts are drawn as PNG into `draw_to` (by default beside the file). Raises `PromptFileError`.
+    draw: pixel prompts are drawn as PNG into `draw_to` (by default beside the file). Raises `PromptFileError`.
     """
     path = prompt_file(place)
     header, tensors = read(path)
     prompt, readout = rebuild(header, tensors)
     drawn = []
-    for number, part in enumerate(pixel_prompts(prompt)):
+    for number, part in enumerate(pixel_prompts(prompt) if draw else []):
         picture = (draw_to or path.parent) / f"{path.stem}-{type(part).__name__.lower()}{f'-{number}' if number else ''}.png"
         _draw(part, picture)
         drawn.append(str(picture))

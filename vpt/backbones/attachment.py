@@ -87,6 +87,8 @@ class Attachment:
         for i in range(site.first, site.last + 1):
             if blocks[i].masked or (makes_masks and blocks[i].heads):
                 self._interception(i).inserted = True
+            if site.whose is not None:
+                self._interception(i).padded.append(site)
         return Insertion(site, blocks)
 
     def _narrowing(self) -> list[Narrowing]:
@@ -124,6 +126,9 @@ class Attachment:
 
     def _check_tokens(self, site: Tokens) -> None:
         self.backbone.require_tokens(site.first, site.last, self._recorded(site))
+        if site.whose is not None:  # nothing is known yet but that attention must see who has what
+            self.backbone.require_attention(range(site.first, site.last + 1))
+            return
         block = self.backbone.blocks[site.first]
         found = site.make(torch.zeros(1, 1, block.width, device=self.backbone.device)).shape
         if tuple(found) != (1, site.count, block.width):
@@ -139,7 +144,7 @@ class Attachment:
         example = torch.zeros(1, heads[0], 1, heads[1], device=self.backbone.device)
         keys, values, _ = site.make(example, example)
         needed = (heads[0], site.count, heads[1])
-        if tuple(keys.shape[1:]) != needed or tuple(values.shape[1:]) != needed:
+        if site.count and tuple(keys.shape[1:]) != needed or tuple(values.shape[1:]) != needed:
             raise PromptError(f"Found prefix keys {list(keys.shape)} and values {list(values.shape)} for block {site.block}; "
                               f"needed are [1,{needed[0]},{needed[1]},{needed[2]}].")  # fmt: skip
 

@@ -22,6 +22,7 @@ class Insertion:
         self.span = blocks[site.first : site.last + 1]
         self.seq_first = self.span[0].seq_first
         self.acted = 0
+        self.count = site.count  # of the forward that is running
 
     @property
     def silent(self) -> bool:
@@ -41,12 +42,16 @@ class Insertion:
         if x is None:
             raise PromptError(f"{type(module).__name__} was called without a token sequence [B,N,D].")
         batch_first = x.transpose(0, 1) if self.seq_first else x
-        joined = torch.cat([self.site.make(batch_first).to(x.dtype), batch_first], dim=1)
+        rows = self.site.make(batch_first)
+        if self.site.whose is not None:
+            rows = rows[self.site.whose()[0]]
+        self.count = rows.shape[1]
+        joined = torch.cat([rows.to(x.dtype), batch_first], dim=1)
         return replace_sequence(args, kwargs, joined.transpose(0, 1) if self.seq_first else joined)
 
     def keep_angles(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
         """Before a block with rotary angles: none for the tokens in front."""
-        return args, unrotated(kwargs, self.site.count)
+        return args, unrotated(kwargs, self.count)
 
 
 class Exit:
@@ -54,7 +59,6 @@ class Exit:
 
     def __init__(self, spans: list[Insertion]) -> None:
         self.spans = spans
-        self.count = sum(span.site.count for span in spans)
 
     def install(self) -> list[RemovableHandle]:
         """Hook the block before any other hook on it, so that nobody else sees the tokens."""
@@ -64,6 +68,6 @@ class Exit:
         """After the block: `[B,count+N,D]` → `[B,N,D]`; further outputs of the block pass unchanged."""
         for span in self.spans:
             span.acted += 1
-        x = output[0] if isinstance(output, tuple) else output
-        cut: Tensor = x[self.count :] if self.spans[0].seq_first else x[:, self.count :]
+        x, count = output[0] if isinstance(output, tuple) else output, sum(span.count for span in self.spans)
+        cut: Tensor = x[count:] if self.spans[0].seq_first else x[:, count:]
         return (cut, *output[1:]) if isinstance(output, tuple) else cut

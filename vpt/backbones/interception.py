@@ -18,7 +18,7 @@ from vpt.backbones.multihead import grown, multi_head_attention
 from vpt.backbones.structure import Block, fused
 from vpt.backbones.watching import SDPA_NAMES
 from vpt.errors import PromptError
-from vpt.sites import KeyValues
+from vpt.sites import KeyValues, Tokens
 
 Rows = tuple[Tensor, Tensor, Tensor | None]
 
@@ -48,7 +48,7 @@ class Interception:
 
     sites: `KeyValues` of this block. recorded: rows that deep tokens left there for this forward. hidden: keys and values of
     the model's own tokens that do not go through the block. inserted: whether tokens were put in front, so that masks are too
-    small.
+    small. padded: sites of these of which a sample may have fewer than others.
     """
 
     def __init__(self, block: Block) -> None:
@@ -57,6 +57,7 @@ class Interception:
         self.recorded: list[Rows] = []
         self.hidden: tuple[Tensor, Tensor] | None = None
         self.inserted = False
+        self.padded: list[Tokens] = []
         self.acted = 0
         self._capturing = False
         self._captured: tuple[Tensor, Tensor] | None = None
@@ -65,7 +66,7 @@ class Interception:
     @property
     def silent(self) -> bool:
         """Whether something here should have acted and did not."""
-        return self.acted == 0 and bool(self.sites or (self.inserted and self.block.masked))
+        return self.acted == 0 and bool(self.sites or self.padded or (self.inserted and self.block.masked))
 
     def install(self) -> list[RemovableHandle]:
         """Hook the attention module only: a torch-function mode costs a little on every call inside it."""
@@ -123,9 +124,12 @@ class Interception:
             call["attn_mask"] = grown(call["attn_mask"], call["query"], call["key"])
         if self.hidden is not None:
             call |= {name: torch.cat([call[name], own], -2) for name, own in zip(("key", "value"), self.hidden, strict=True)}
+        for site in self.padded:
+            call["attn_mask"] = _without_padding(site, call)
         key, value = call["key"], call["value"]
-        rows = [(site.make(key, value), site.count) for site in self.sites] + [(r, r[0].shape[-2]) for r in self.recorded]
-        for (keys, values, bias), count in rows:
+        for keys, values, bias in [*(site.make(key, value) for site in self.sites), *self.recorded]:
+            if not (count := keys.shape[-2]):
+                continue
             mask = _pad_mask(call.get("attn_mask"), bias, call["query"], call["key"], count)
             call |= {"key": _in_front(keys, call["key"]), "value": _in_front(values, call["value"]), "attn_mask": mask}
         self.acted += 1
@@ -142,6 +146,20 @@ def _attention(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | No
     if attn_mask is not None:
         scores = scores.masked_fill(~attn_mask, float("-inf")) if attn_mask.dtype == torch.bool else scores + attn_mask
     return torch.softmax(scores, dim=-1, dtype=torch.float32).to(value.dtype) @ value
+
+
+def _without_padding(site: Tokens, call: dict[str, Any]) -> Tensor | None:
+    """The mask without what is only padding among tokens in front, which are the first keys."""
+    bias = site.whose()[1] if site.whose is not None else None
+    mask = call.get("attn_mask")
+    if bias is None:
+        return mask
+    bias = F.pad(bias.to(call["query"].dtype), (0, call["key"].shape[-2] - bias.shape[-1]))
+    if mask is None:
+        return bias
+    if mask.dtype == torch.bool:
+        mask = torch.zeros_like(mask, dtype=bias.dtype).masked_fill(~mask, float("-inf"))
+    return mask + bias
 
 
 def _in_front(rows: Tensor, own: Tensor) -> Tensor:

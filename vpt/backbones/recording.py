@@ -64,6 +64,10 @@ class Recording:
             rows = rows[:1]
         rows = rows.to(x.dtype)
         keys, values = self.interception.capture(lambda: send(block, rows, args, kwargs))
+        if self.site.whose is not None:  # each prompt went through once, however many samples have it
+            index, bias = self.site.whose()
+            self.interception.recorded.append((keys[index], values[index], bias))
+            return
         self.interception.recorded.append((keys, values, None))
         if self.baking:
             if len(rows) > 1:
