@@ -71,6 +71,22 @@ def test_predict(adapted: tuple[Path, Path]) -> None:
     assert "probability" in run("predict", folder, files[0])
 
 
+def test_a_library_is_listed_and_predicts(adapted: tuple[Path, Path], tmp_path: Path) -> None:
+    data, folder = adapted
+    (tmp_path / "colours.vpt").write_bytes((folder / "prompt.vpt").read_bytes())
+    text = run("library", tmp_path)
+    assert "colours" in text
+    assert "blue, green, red" in text
+    assert [path.name for path in tmp_path.iterdir()] == ["colours.vpt"]  # nothing is drawn into it
+    assert json.loads(run("library", tmp_path, "--json"))["colours"]["bytes"] > 0
+    files = sorted((data / "red").iterdir())[:2]
+    found = json.loads(run("predict", "--library", tmp_path, "--task", "colours", *files, "--json").splitlines()[-1])
+    assert [row["file"] for row in found] == [str(file) for file in files]
+    assert found == json.loads(run("predict", folder, *files, "--json").splitlines()[-1])
+    with pytest.raises(vpt.errors.PromptFileError, match="needed is one of its tasks: colours"):
+        run("predict", "--library", tmp_path, "--task", "roses", *files)
+
+
 def test_inspect(adapted: tuple[Path, Path]) -> None:
     text = run("inspect", adapted[1])
     assert "8 pixels wide" in " ".join(text.replace("│", " ").split())

@@ -253,7 +253,7 @@ def test_what_is_wrong_is_said(folder: tuple[vpt.Backbone, Path]) -> None:
     with pytest.raises(PromptError, match="was closed"):
         library.add("flowers", prompt, readout) or library(x, ["flowers"] * 2)
     other = open_tiny("timm ViT", seed=9)
-    with pytest.raises(PromptFileError, match="5 prompt files do not fit.*made for another backbone"):
+    with pytest.raises(PromptFileError, match=r"5 prompt files do not fit.*made for another backbone"):
         open_library(path, other)
     assert other.attachment is None
     with pytest.raises(PromptFileError, match="Found no prompt files"):
@@ -266,6 +266,6 @@ def test_a_file_that_is_gone_or_altered_when_it_is_used(folder: tuple[vpt.Backbo
         (path / "task1.vpt").unlink()
         (path / "task2.vpt").write_bytes(b"rubbish")
         for name in ("task1", "task2"):
-            with pytest.raises(PromptFileError, match="cannot be read|not a sound"):
+            with pytest.raises(PromptFileError, match=r"cannot be read|not a sound"):
                 library(examples(backbone, 1), [name])
         assert library(examples(backbone, 1), ["task3"]).shape == (1, 3)

@@ -50,9 +50,9 @@ _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = ["Backbone", "Border", "Classification", "DeepTokens", "FairReprogram", "Frontier", "Full", "GapPenalty",
            "Identity", "Images", "Influence", "LabelMap", "Linear", "NearestMean", "Patch", "Prefix", "Prompt",
-           "PromptLibrary", "PromptedModel", "Readout", "Recipe", "Result", "SampleMask", "ShallowTokens", "Sound", "Stack", "Waveform",
-           "WorstGroup", "adapt", "audit", "check", "errors", "evaluate", "fit", "frontier", "influence", "load",
-           "load_backbone", "load_data", "open_library", "reprogram", "save"]  # fmt: skip
+           "PromptLibrary", "PromptedModel", "Readout", "Recipe", "Result", "SampleMask", "ShallowTokens", "Sound",
+           "Stack", "Waveform", "WorstGroup", "adapt", "audit", "check", "errors", "evaluate", "fit", "frontier",
+           "influence", "load", "load_backbone", "load_data", "open_library", "reprogram", "save"]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

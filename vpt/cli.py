@@ -269,7 +269,7 @@ def predict(
     from vpt.runs import open_run
     from vpt.runs import predict as run_predict
 
-    paths = list(files or [])
+    paths: list[str | Path] = list(files or [])
     if library is not None:
         paths, run = [run, *paths], _one_of(library, task)
     found = run_predict(open_run(run, _open(backbone, seconds=seconds)), paths)
@@ -284,7 +284,9 @@ def predict(
 
 
 @app.command()
-def library(folder: Annotated[Path, typer.Argument(help="a folder of prompt files, or of runs")], as_json: AsJson = False) -> None:
+def library(
+    folder: Annotated[Path, typer.Argument(help="a folder of prompt files, or of runs")], as_json: AsJson = False
+) -> None:
     """List the prompts in a folder, each with its classes and the backbone it is for."""
     from vpt.library import prompt_files
     from vpt.runs import inspect as run_inspect

@@ -104,15 +104,17 @@ class PromptLibrary:
             return
         prompt = Prompt() if prompt is None else prompt
         if not isinstance(prompt, Prompt) or not isinstance(readout, Readout):
-            raise PromptError(f"Found prompt {type(prompt).__name__} and readout {type(readout).__name__} for task {name!r}; needed "
-                              "are a prompt and a readout, or the path of a prompt file.")  # fmt: skip
+            raise PromptError(
+                f"Found prompt {type(prompt).__name__} and readout {type(readout).__name__} for task {name!r}; needed are a "
+                "prompt and a readout, or the path of a prompt file."
+            )
         self._held[name] = self._fit(prompt, readout)
 
     def remove(self, name: str) -> None:
         """Take a task out. Raises `PromptError` for one that is not there."""
         self._require([name])
         for place in (self._held, self._files, self._loaded):
-            place.pop(name, None)  # type: ignore[attr-defined]
+            place.pop(name, None)
         if self.current == name:
             self.current = None
 
@@ -207,9 +209,7 @@ class PromptLibrary:
         """One forward for all; a forward per task where attention cannot be told who has what."""
         if self._grouped and len(members) > 1:
             parts = [(index == t).nonzero()[:, 0] for t in range(len(members))]
-            found = [
-                self._run(_rows(x, part), [task], torch.zeros_like(part)) for part, task in zip(parts, members, strict=True)
-            ]
+            found = [self._run(_rows(x, part), [task], torch.zeros_like(part)) for part, task in zip(parts, members, strict=True)]
             back = torch.argsort(torch.cat(parts))
             return Output(*(None if pair[0] is None else torch.cat(pair)[back] for pair in zip(*found, strict=True)))  # type: ignore[arg-type]
         self._batch = _Batch(members, index)

@@ -144,7 +144,7 @@ class Attachment:
         example = torch.zeros(1, heads[0], 1, heads[1], device=self.backbone.device)
         keys, values, _ = site.make(example, example)
         needed = (heads[0], site.count, heads[1])
-        if site.count and tuple(keys.shape[1:]) != needed or tuple(values.shape[1:]) != needed:
+        if site.count and not tuple(keys.shape[1:]) == tuple(values.shape[1:]) == needed:
             raise PromptError(f"Found prefix keys {list(keys.shape)} and values {list(values.shape)} for block {site.block}; "
                               f"needed are [1,{needed[0]},{needed[1]},{needed[2]}].")  # fmt: skip
 
