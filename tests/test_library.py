@@ -198,6 +198,76 @@ def test_a_thousand_files_cost_little_memory(folder: tuple[vpt.Backbone, Path]) 
     library.close()
 
 
+def test_two_spans_that_meet_and_lists_and_empty_batches() -> None:
+    backbone = open_tiny("timm ViT")
+    x = examples(backbone, 4)
+    tasks = {
+        "all": (drawn(vpt.ShallowTokens(4, 32, 3), 1), linear(backbone, 3, 1)),
+        "two": (drawn(vpt.ShallowTokens(2, 32, 2), 2), linear(backbone, 3, 2)),
+    }
+    needed = alone(backbone, tasks, x)
+    with PromptLibrary(backbone) as library, torch.no_grad():
+        for name, parts in tasks.items():
+            library.add(name, *parts)
+        bare = backbone.features(x)  # no task in sight
+        found = library(x, ["all", "two", "two", "all"])
+        for i, name in enumerate(["all", "two", "two", "all"]):
+            assert torch.allclose(found[i], needed[name][i], rtol=1e-4, atol=1e-5)
+        library.swap("all")
+        assert library(x[:0]).shape == (0, 3)
+    assert torch.allclose(bare, backbone.features(x), atol=1e-6)
+    sound = open_tiny("transformers wav2vec2")
+    with PromptLibrary(sound) as library, torch.no_grad():
+        library.add("a", vpt.DeepTokens.like(sound, 2), linear(sound, 3, 0))
+        library.swap("a")
+        waves, lengths = sound.inputs.example(4)
+        assert torch.equal(library([waves, lengths]), library((waves, lengths)))
+        assert library([waves, lengths]).shape == (4, 3)
+
+
+def test_loading_in_inference_mode_leaves_a_task_that_learns_outside(folder: tuple[vpt.Backbone, Path]) -> None:
+    backbone, path = folder
+    with open_library(path, backbone) as library:
+        with torch.inference_mode():
+            library(examples(backbone, 1), ["task1"])
+        library(examples(backbone, 1), ["task1"]).sum().backward()
+        backbone.model.set_grad_checkpointing(True)
+        with pytest.raises(PromptError, match="Activation checkpointing"):
+            library(examples(backbone, 1), ["task1"])
+        backbone.model.set_grad_checkpointing(False)
+
+
+def test_a_use_is_of_its_own_thread() -> None:
+    backbone = open_tiny("timm ViT")
+    with PromptLibrary(backbone) as library:
+        for name in "ab":
+            library.add(name, None, linear(backbone, 2, 0))
+        library.swap("a")
+        seen: list[str | None] = []
+        with library.use("b"):
+            thread = threading.Thread(target=lambda: seen.append(library.current))
+            thread.start()
+            thread.join()
+            assert library.current == "b"
+        assert (seen, library.current) == (["a"], "a")
+
+
+def test_a_prompt_made_from_its_input_is_refused_and_two_files_of_one_name(folder: tuple[vpt.Backbone, Path]) -> None:
+    class Looking(vpt.Prompt):
+        def sites(self) -> tuple[vpt.sites.Tokens, ...]:
+            return (vpt.sites.Tokens(0, 0, 1, lambda x: x[:, :1]),)
+
+    backbone, path = folder
+    with PromptLibrary(backbone) as library, pytest.raises(PromptError, match="made from its input"):
+        library.add("looking", Looking(), vpt.Identity())
+    with pytest.raises(PromptFileError, match="Found no prompt files"):
+        open_library(path / "first" / "nothing", backbone)
+    assert backbone.attachment is None
+    (path / "first.vpt").write_bytes((path / "task1.vpt").read_bytes())
+    with pytest.raises(PromptFileError, match="two prompts called 'first'"):
+        open_library(path, backbone)
+
+
 def test_threads_share_a_library() -> None:
     backbone = open_tiny("timm ViT")
     x = examples(backbone, 4)

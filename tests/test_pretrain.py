@@ -80,6 +80,7 @@ def test_the_image_recipe_runs_and_makes_a_backbone(recipe, tmp_path: Path, monk
     assert len((out / "log.csv").read_text().splitlines()) == 3
 
 
+@pytest.mark.long
 def test_two_processes_share_the_work(tmp_path: Path) -> None:
     data, out = write_pictures(tmp_path / "data"), tmp_path / "run"
     launch = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", str(20000 + os.getpid() % 20000)]

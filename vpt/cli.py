@@ -270,6 +270,8 @@ def predict(
     from vpt.runs import predict as run_predict
 
     paths: list[str | Path] = list(files or [])
+    if task is not None and library is None:
+        raise typer.BadParameter("--task is one of a library's: say --library FOLDER too")
     if library is not None:
         paths, run = [run, *paths], _one_of(library, task)
     found = run_predict(open_run(run, _open(backbone, seconds=seconds)), paths)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vpt.backbones import Attachment, Backbone, Output, Raw
+from vpt.backbones.structure import recomputes
 from vpt.errors import PromptError, PromptFileError, VptError
 from vpt.files import check_backbone, read, rebuild
 from vpt.prompts import Prompt
@@ -58,7 +60,8 @@ class PromptLibrary:
     """Prompts and readouts by task name, over one backbone.
 
     keep: how many of the tasks that were added as files stay loaded; those used longest ago go first. Threads may share it: their
-    batches follow one another. It serves: prompts are in eval mode, and a prompt added as an object is used as it is, not copied.
+    batches follow one another, and `use` is of its own thread. It serves: prompts are in eval mode, and a prompt added as an
+    object is used as it is, not copied.
     Raises `PromptError` for what does not fit.
     """
 
@@ -66,7 +69,9 @@ class PromptLibrary:
         if keep < 1:
             raise PromptError(f"Found keep={keep}; needed is a whole number of at least 1.")
         self.backbone, self.keep = backbone, keep
-        self.current: str | None = None
+        self._default: str | None = None
+        self._own = threading.local()
+        self._order: dict[str, None] = {}
         self._fingerprint = backbone.fingerprint()
         self._files: dict[str, Path] = {}
         self._held: dict[str, Task] = {}
@@ -80,13 +85,18 @@ class PromptLibrary:
     @property
     def names(self) -> list[str]:
         """The tasks' names, in the order in which they were added."""
-        return [*self._held, *self._files]
+        return list(self._order)
+
+    @property
+    def current(self) -> str | None:
+        """The task that acts where no other is asked for: of this thread's `use`, or of the last `swap`."""
+        return getattr(self._own, "name", None) or self._default
 
     def __len__(self) -> int:
-        return len(self._held) + len(self._files)
+        return len(self._order)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._held or name in self._files
+        return name in self._order
 
     def add(self, name: str, prompt: Prompt | str | Path | None, readout: Readout | None = None) -> None:
         """Add a task: a prompt and its readout, or the path of a prompt file, which is loaded when it is first used.
@@ -101,6 +111,7 @@ class PromptLibrary:
                 raise PromptError("A prompt file holds its own readout; pass the path alone.")
             check_backbone(read(prompt)[0], self.backbone, str(prompt), self._fingerprint)
             self._files[name] = Path(prompt)
+            self._order[name] = None
             return
         prompt = Prompt() if prompt is None else prompt
         if not isinstance(prompt, Prompt) or not isinstance(readout, Readout):
@@ -109,41 +120,53 @@ class PromptLibrary:
                 "prompt and a readout, or the path of a prompt file."
             )
         self._held[name] = self._fit(prompt, readout)
+        self._order[name] = None
 
     def remove(self, name: str) -> None:
         """Take a task out. Raises `PromptError` for one that is not there."""
         self._require([name])
-        for place in (self._held, self._files, self._loaded):
+        for place in (self._held, self._files, self._loaded, self._order):
             place.pop(name, None)
-        if self.current == name:
-            self.current = None
+        if self._default == name:
+            self._default = None
 
     def swap(self, name: str) -> None:
         """Let this task act wherever no other is asked for; nothing is hooked anew. Raises `PromptError`."""
         self._require([name])
-        self.current = name
+        self._default = name
 
     @contextmanager
     def use(self, name: str) -> Iterator[PromptLibrary]:
-        """Inside, this task acts wherever no other is asked for."""
-        before = self.current
-        self.swap(name)
+        """Inside, in this thread, this task acts wherever no other is asked for."""
+        self._require([name])
+        before = getattr(self._own, "name", None)
+        self._own.name = name
         try:
             yield self
         finally:
-            self.current = before
+            self._own.name = before
 
     def task(self, name: str) -> Task:
         """A task's prompt and readout, loaded if need be. Raises `PromptError`, `PromptFileError`."""
-        self._require([name])
-        if name in self._held:
-            return self._held[name]
-        if name not in self._loaded:
-            header, tensors = read(self._files[name])
-            check_backbone(header, self.backbone, str(self._files[name]), self._fingerprint)
-            self._loaded[name] = self._fit(*rebuild(header, tensors))
-        self._loaded.move_to_end(name)
-        return self._loaded[name]
+        with self.backbone.guard:
+            self._require([name])
+            if name in self._held:
+                return self._held[name]
+            if name not in self._loaded:
+                self._loaded[name] = self._read_file(self._files[name])
+            self._loaded.move_to_end(name)
+            while len(self._loaded) > self.keep:
+                self._loaded.popitem(last=False)
+            return self._loaded[name]
+
+    def _read_file(self, path: Path) -> Task:
+        header, tensors = read(path)
+        check_backbone(header, self.backbone, str(path), self._fingerprint)
+        try:
+            with torch.inference_mode(False):  # or it could not be used outside of the caller's
+                return self._fit(*rebuild(header, tensors))
+        except (PromptError, PromptFileError) as error:
+            raise PromptFileError(f"{path}: {error}") from error
 
     def close(self) -> None:
         """Take everything off the backbone; the tasks stay."""
@@ -170,11 +193,34 @@ class PromptLibrary:
             readout.bind(self.backbone)
             task = Task(prompt.to(self.backbone.device).eval(), readout.to(self.backbone.device).eval())
             Attachment(self.backbone, prompt.sites()).remove()  # says what does not fit
+            self._require_shared(task)
             places = ({"pixels"} if task.pixels else set()) | task.spans.keys() | task.blocks.keys()
             if not places <= self._places:
-                self._places |= places
-                self._attach()
+                before, self._places = self._places, self._places | places
+                try:
+                    self._attach()
+                except BaseException:
+                    self._places = before
+                    self._attach()
+                    raise
         return task
+
+    @torch.no_grad()
+    def _require_shared(self, task: Task) -> None:
+        """Raise `PromptError` for a prompt whose rows depend on the sample: its samples share them here."""
+        for (first, _), tokens in task.spans.items():
+            x = torch.randn(2, 1, self.backbone.widths[first], device=self.backbone.device)
+            made = [site.make(x) for site in tokens]
+            if any(not torch.equal(rows[0], rows[1]) for rows in made):
+                raise PromptError("A prompt that is made from its input cannot be in a library: use a PromptedModel of its own.")
+        for block, prefixes in task.blocks.items():
+            heads, size = self.backbone.heads[block] or (0, 0)
+            keys = torch.randn(2, heads, 1, size, device=self.backbone.device)
+            for rows, values, bias in [site.make(keys, keys) for site in prefixes]:
+                alike = all(len(part) == 1 or torch.equal(part[0], part[1]) for part in (rows, values))
+                if not alike or bias is not None:
+                    raise PromptError("A prefix that is made from its input, or has a bias of its own, cannot be in a library: "
+                                      "use a PromptedModel of its own.")  # fmt: skip
 
     def _require_open(self) -> None:
         if self.backbone.attachment is not self.attachment:
@@ -187,22 +233,27 @@ class PromptLibrary:
         tasks: a name per sample; by default all have the current one. Raises `PromptError` for an unknown task, or names that
         are not one per sample.
         """
+        x = tuple(x) if isinstance(x, list) else x  # sound, as a DataLoader gives it
         count = len(x[0] if isinstance(x, tuple) else x)
         if isinstance(tasks, str) or (tasks is not None and len(tasks) != count):
             raise PromptError(f"Found tasks={tasks!r:.60} for {count} samples; needed is a list of one name per sample.")
-        if tasks is None:
+        if tasks is None or not count:
             if self.current is None:
                 raise PromptError("No task was chosen. Say tasks=[…], a name per sample, or library.swap(name).")
-            tasks = [self.current] * count
+            tasks = [self.current] * max(1, count)
         self._require(tasks)
+        if torch.is_grad_enabled() and recomputes(self.backbone.model):
+            raise PromptError("Activation checkpointing runs blocks again when the batch's tasks are forgotten. Switch it off "
+                              "for a library (model.set_grad_checkpointing(False)), or use torch.no_grad().")  # fmt: skip
         with self.backbone.guard:
             self._require_open()
             distinct = list(dict.fromkeys(tasks))
             members = [self.task(name) for name in distinct]
-            index = torch.tensor([distinct.index(name) for name in tasks], device=self.backbone.device)
+            for member in members:
+                member.prompt.eval()
+            numbers = [distinct.index(name) for name in tasks[:count]]
+            index = torch.tensor(numbers, device=self.backbone.device, dtype=torch.long)
             out = self._run(x, members, index)
-            while len(self._loaded) > self.keep:
-                self._loaded.popitem(last=False)
         return self._read(out, members, index)
 
     def _run(self, x: Raw, members: list[Task], index: Tensor) -> Output:
@@ -219,6 +270,8 @@ class PromptLibrary:
             self._batch = _Batch()
 
     def _read(self, out: Output, members: list[Task], index: Tensor) -> Tensor | list[Tensor]:
+        if not len(index):
+            return members[0].readout(out.logits if members[0].readout.reads == "logits" else out.features)
         scores: list[Tensor] = [out.features] * len(index)
         for t, task in enumerate(members):
             own = (index == t).nonzero()[:, 0]
@@ -232,7 +285,11 @@ class PromptLibrary:
     # sites, made anew for each batch by what is in it ----------------------------------------------------------------
     def _attach(self) -> None:
         spans = [place for place in self._places if isinstance(place, tuple)]
-        self._grouped = not all(_reachable(self.backbone, span) for span in spans)
+        inserted = [
+            span for span in spans if span[0] != span[1] or self.backbone.refused or self.backbone.blocks[span[0]].unknown
+        ]
+        meet = any(a is not b and a[0] <= b[1] and b[0] <= a[1] for a in inserted for b in inserted)
+        self._grouped = meet or not all(_reachable(self.backbone, span) for span in spans)
         sites: list[Site] = [Pixels(self._pixels)] if "pixels" in self._places else []
         for first, last in spans:
             whose = None if self._grouped else partial(self._whose, (first, last))
@@ -258,7 +315,8 @@ class PromptLibrary:
     def _tokens(self, span: Span, x: Tensor) -> Tensor:
         """Each task's tokens in this span `[T,P,D]`, padded to the longest; `[B,P,D]` for one task where `whose` is not asked."""
         batch, empty = self._batch, x.new_zeros(1, 0, x.shape[-1])
-        if not batch.tasks:
+        if not batch.tasks:  # the bare model
+            batch.index, batch.padding[span] = torch.zeros(len(x), dtype=torch.long, device=x.device), None
             return empty.expand(len(x), -1, -1)
         rows = [torch.cat([empty, *(s.make(x[:1]) for s in task.spans.get(span, []))], dim=1) for task in batch.tasks]
         joined, batch.padding[span] = _padded(rows, batch.index)
@@ -275,8 +333,6 @@ class PromptLibrary:
         found: list[tuple[Tensor, Tensor]] = []
         for task in batch.tasks:
             made = [site.make(keys[:1], values[:1]) for site in task.blocks.get(block, [])]
-            if any(bias is not None for *_, bias in made):
-                raise PromptError("A prefix with a bias of its own cannot share a batch with other tasks.")
             found.append((torch.cat([keys[:1, :, :0], *(k for k, *_ in made)], dim=2),
                           torch.cat([values[:1, :, :0], *(v for _, v, _ in made)], dim=2)))  # fmt: skip
         all_keys, bias = _padded([k for k, _ in found], batch.index)
@@ -314,15 +370,19 @@ def open_library(folder: str | Path, backbone: Backbone, keep: int = 64) -> Prom
 
     Raises `PromptFileError` for a folder without any, or naming every file that does not fit.
     """
-    library, wrong = PromptLibrary(backbone, keep), []
-    for name, path in prompt_files(folder).items():
-        try:
-            library.add(name, path)
-        except VptError as error:
-            wrong.append(str(error))
-    if wrong:
+    files, wrong = prompt_files(folder), []
+    library = PromptLibrary(backbone, keep)
+    try:
+        for name, path in files.items():
+            try:
+                library.add(name, path)
+            except VptError as error:
+                wrong.append(str(error))
+        if wrong:
+            raise PromptFileError(f"{len(wrong)} prompt files do not fit. " + " ".join(wrong[:5]))
+    except BaseException:
         library.close()
-        raise PromptFileError(f"{len(wrong)} prompt files do not fit. " + " ".join(wrong[:5]))
+        raise
     return library
 
 
@@ -330,7 +390,10 @@ def prompt_files(folder: str | Path) -> dict[str, Path]:
     """Task name → prompt file, by name. Raises `PromptFileError` for a folder without any."""
     folder = Path(folder)
     found = {path.stem: path for path in sorted(folder.glob("*.vpt"))}
-    found |= {path.parent.name: path for path in sorted(folder.glob("*/prompt.vpt"))}
+    runs = {path.parent.name: path for path in sorted(folder.glob("*/prompt.vpt"))}
+    if both := sorted(found.keys() & runs.keys()):
+        raise PromptFileError(f"Found two prompts called {both[0]!r}: {found[both[0]]} and {runs[both[0]]}. Rename one of them.")
+    found |= runs
     if not found:
         raise PromptFileError(f"Found no prompt files in {folder}; needed are NAME.vpt, or runs' folders NAME/prompt.vpt.")
     return found
