@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import torch
 from families import make, open_tiny
 
 import vpt
+from vpt import training
 from vpt.data import Examples
 from vpt.evaluation import scores
 from vpt.probe import fit_probe
@@ -20,6 +24,28 @@ OBJECTIVES = {
     "gap": lambda: vpt.GapPenalty(3.0),
     "worst": lambda: vpt.WorstGroup(0.5),
 }
+
+
+def stop_at(monkeypatch: pytest.MonkeyPatch, method: str, call: int) -> None:
+    """Interrupt a training run at this call of one of its methods, as a person would."""
+    real, calls = getattr(training._Run, method), [0]
+
+    def interrupted(self: training._Run, *args: object) -> object:
+        calls[0] += 1
+        if calls[0] == call:
+            raise KeyboardInterrupt
+        return real(self, *args)
+
+    monkeypatch.setattr(training._Run, method, interrupted)
+
+
+def in_threads(work: Callable[[int], None], count: int = 4) -> None:
+    """Run `work(0)` to `work(count - 1)` at the same time, to the end."""
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
 
 
 def colours(count: int = 48, seed: int = 0, size: int = 32) -> Examples:

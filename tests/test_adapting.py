@@ -14,7 +14,7 @@ import torch
 import transformers
 from families import HF_AST, SOUND, KeywordTransformer, make, open_tiny
 from PIL import Image
-from tasks import colours
+from tasks import colours, stop_at
 
 import vpt
 from vpt.errors import DataError, PromptFileError, TrainingError
@@ -178,19 +178,9 @@ def test_places_that_cannot_be_written_or_are_taken(tmp_path: Path) -> None:
 
 
 def test_a_stopped_run_resumes_to_the_same_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from vpt import training
-
     call = {"data": colours(40), "prompt": "deep:1"} | FAST
     vpt.adapt(backbone=open_tiny("timm ViT"), out=tmp_path / "whole", **call)
-    real, count = training._Run._finish_epoch, [0]
-
-    def stop(self, *args):
-        count[0] += 1
-        if count[0] == 3:
-            raise KeyboardInterrupt
-        real(self, *args)
-
-    monkeypatch.setattr(training._Run, "_finish_epoch", stop)
+    stop_at(monkeypatch, "_finish_epoch", 3)
     with pytest.raises(KeyboardInterrupt):
         vpt.adapt(backbone=open_tiny("timm ViT"), out=tmp_path / "cut", **call)
     vpt.adapt(backbone=open_tiny("timm ViT"), out=tmp_path / "cut", resume=True, **call)

@@ -7,13 +7,13 @@ import gc
 import io
 import pickle
 import resource
-import threading
 import warnings
 from typing import Any
 
 import pytest
 import torch
 from families import MODELS, make, open_tiny, refusal
+from tasks import in_threads
 from torch import Tensor
 
 import vpt
@@ -130,11 +130,7 @@ def test_threads_share_a_backbone() -> None:
                 elif not torch.equal(model(inputs[i]), needed[i]):
                     wrong.append(f"prompted {i}")
 
-    threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(work)
     assert wrong == []
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from families import open_tiny
-from tasks import SETTINGS, colours, tiny_model
+from tasks import SETTINGS, colours, stop_at, tiny_model
 from torch.utils.data import Dataset
 
 import vpt
@@ -97,21 +97,13 @@ def test_a_small_budget_is_said(caches: list[FeatureCache], capsys: pytest.Captu
 
 
 def test_a_stopped_run_goes_on_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caches: list[FeatureCache]) -> None:
-    from vpt import checkpoints, training
+    from vpt import checkpoints
 
     monkeypatch.setattr(checkpoints, "EVERY_SECONDS", -1.0)
     val = colours(24, seed=1)
     whole = late_model()
     rows = vpt.fit(whole, colours(), val, out=tmp_path / "whole", **STEPS).rows
-    real, calls = training._Run._step, [0]
-
-    def step(self: Any, *args: Any) -> None:
-        calls[0] += 1
-        if calls[0] == 8:
-            raise KeyboardInterrupt
-        real(self, *args)
-
-    monkeypatch.setattr(training._Run, "_step", step)
+    stop_at(monkeypatch, "_step", 8)
     with pytest.raises(KeyboardInterrupt):
         vpt.fit(late_model(), colours(), val, out=tmp_path / "cut", **STEPS)
     again = late_model()

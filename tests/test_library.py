@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from families import EXTRA, MODELS, open_tiny, refusal
+from tasks import in_threads
 from torch import Tensor, nn
 
 import vpt
@@ -245,9 +245,7 @@ def test_a_use_is_of_its_own_thread() -> None:
         library.swap("a")
         seen: list[str | None] = []
         with library.use("b"):
-            thread = threading.Thread(target=lambda: seen.append(library.current))
-            thread.start()
-            thread.join()
+            in_threads(lambda _: seen.append(library.current), 1)
             assert library.current == "b"
         assert (seen, library.current) == (["a"], "a")
 
@@ -284,11 +282,7 @@ def test_threads_share_a_library() -> None:
                     if not torch.allclose(library(x, [name] * 4), needed[name], atol=1e-5):
                         wrong.append(name)
 
-        threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        in_threads(work)
     assert wrong == []
     library.close()
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 from families import open_tiny
-from tasks import OBJECTIVES, SETTINGS, colours, tiny_model
+from tasks import OBJECTIVES, SETTINGS, colours, stop_at, tiny_model
 
 import vpt
 from vpt.errors import DataError, DivergedError, PromptError, TrainingError
@@ -232,21 +232,13 @@ def script(out: Path, epochs: int, dropout: float, *kinds: str) -> list[str]:
 
 
 def test_stopped_and_resumed_in_process_is_bit_equal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from vpt import checkpoints, training
+    from vpt import checkpoints
 
     monkeypatch.setattr(checkpoints, "EVERY_SECONDS", -1.0)  # after every update
     settings, val = SETTINGS | {"augment": "crop"}, colours(24, seed=1)
     whole = tiny_model(dropout=0.2)
     rows = vpt.fit(whole, colours(), val, out=tmp_path / "whole", **settings).rows
-    real, calls = training._Run._step, [0]
-
-    def step(self, *args):
-        calls[0] += 1
-        if calls[0] == 8:  # within epoch 2
-            raise KeyboardInterrupt
-        real(self, *args)
-
-    monkeypatch.setattr(training._Run, "_step", step)
+    stop_at(monkeypatch, "_step", 8)  # within epoch 2
     with pytest.raises(KeyboardInterrupt):
         vpt.fit(tiny_model(dropout=0.2), colours(), val, out=tmp_path / "cut", **settings)
     with pytest.raises(TrainingError, match=r"stopped in epoch 2.*resume=True"):

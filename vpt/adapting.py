@@ -103,7 +103,7 @@ def adapt(
     recipe = updated(recipe, augment=_choose_augment(backbone, wanted, baselines) if augment == "auto" else augment)
     model = PromptedModel(backbone, made, joined)
     try:
-        with late_features(model, "off" if recipe.compile else recipe.cache, partial(notice, shown=progress)):
+        with late_features(model, recipe.kept, partial(notice, shown=progress)):
             if readout == "linear":
                 _start_from_probe(model, wanted, baselines.strength * SOFTER, recipe, progress)
             history = fit(

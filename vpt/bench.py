@@ -74,15 +74,18 @@ def bench(
 
 
 def _timed(stage: Stage, case: Case) -> float:
-    cuda = stage.setting.device.startswith("cuda")
     with stage.ready(case) as run:
-        if cuda:
-            torch.cuda.synchronize()
+        _wait(stage)
         start = time.perf_counter()
         run()
-        if cuda:
-            torch.cuda.synchronize()
+        _wait(stage)
         return time.perf_counter() - start
+
+
+def _wait(stage: Stage) -> None:
+    """Until a GPU has done what it was given."""
+    if stage.setting.device.startswith("cuda"):
+        torch.cuda.synchronize()
 
 
 def picture(report: dict[str, Any]) -> bytes:
@@ -131,6 +134,7 @@ def _late(stage: Stage, images: int, repeats: int, progress: bool) -> dict[str, 
     found: dict[str, Any] = {"blocks": [first, backbone.depth - 1], "tokens": prompt.count, "images": images, "off": [], "on": []}
     reason = cache.wrong()
     if reason is not None:
+        model.attachment.remove()
         return found | {"reason": reason}
 
     def epoch(kept: FeatureCache | None) -> float:
@@ -142,8 +146,7 @@ def _late(stage: Stage, images: int, repeats: int, progress: bool) -> dict[str, 
             F.cross_entropy(out.float(), labels[cut]).backward()
             optimizer.step()
             optimizer.zero_grad()
-        if setting.device.startswith("cuda"):
-            torch.cuda.synchronize()
+        _wait(stage)
         backbone.cache = None
         return time.perf_counter() - start
 

@@ -37,6 +37,11 @@ class Recipe:
     cache: str = "auto"
     compile: str = ""
 
+    @property
+    def kept(self) -> str:
+        """`cache`, but "off" for a compiled model, which runs all its blocks."""
+        return "off" if self.compile else self.cache
+
     def __post_init__(self) -> None:
         for name, low in (("epochs", 1), ("batch_size", 1), ("accumulate", 1), ("seed", 0)):
             value = getattr(self, name)

@@ -77,8 +77,8 @@ def fit(
     say = partial(notice, shown=progress and accelerator.is_main_process)
     run.checkpoint = Checkpoint(Path(out) if out is not None else None, run.identity(), accelerator)
     devices = [accelerator.device] if accelerator.device.type == "cuda" else []
-    how = "off" if recipe.compile else recipe.cache
-    with torch.random.fork_rng(devices=devices), compiled(model, recipe.compile), late_features(model, how, say, cache_gigabytes):
+    kept = late_features(model, recipe.kept, say, cache_gigabytes)
+    with torch.random.fork_rng(devices=devices), compiled(model, recipe.compile), kept:
         return run.go(resume, progress, say)
 
 

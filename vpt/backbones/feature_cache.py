@@ -86,7 +86,7 @@ class FeatureCache:
             for i, rows in zip(missing, tokens, strict=True):
                 found[keys[i]] = self._keep(keys[i], rows)
         tokens = torch.stack([self.kept[key] if key in self.kept else found[key] for key in keys])
-        return self._go_on(x, lengths, tokens.to(self._dtype))
+        return self._go_on(x, lengths, tokens.to(self._dtype) if self.half else tokens)
 
     def _key(self, row: Tensor, length: int | None) -> bytes:
         device = row.device.type
