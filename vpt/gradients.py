@@ -48,8 +48,12 @@ def reduce_gradients(gradients: Gradients, accelerator: Accelerator) -> Gradient
 
 
 def check_reach(model: PromptedModel, x: Raw) -> None:
-    """Raise `PromptError` if a parameter of the prompt has no influence at all on what the readout reads of `x`."""
-    named = {name: p for name, p in model.prompt.named_parameters() if p.requires_grad}
+    """Raise `PromptError` if a parameter of the prompt has no influence at all on what the readout reads of `x`.
+
+    Those of a prompt that selects among its parts are not asked: some may be for other inputs.
+    """
+    selected = {id(p) for part in model.prompt.modules() if getattr(part, "selects", False) for p in part.parameters()}
+    named = {name: p for name, p in model.prompt.named_parameters() if p.requires_grad and id(p) not in selected}
     if not named:
         return
     start = [p.detach().clone() for p in named.values()]

@@ -50,13 +50,13 @@ def late_features(model: PromptedModel, how: str, say: Say, gigabytes: float = G
 @contextmanager
 def without_cache(model: PromptedModel, when: bool = True) -> Iterator[None]:
     """Inside, nothing is looked up or kept: for inputs that are never the same twice."""
-    cache = model.backbone.cache
+    backbone, cache, keep = model.backbone, model.backbone.cache, model.backbone.queries.keep
     if when:
-        model.backbone.cache = None
+        backbone.cache, backbone.queries.keep = None, False
     try:
         yield
     finally:
-        model.backbone.cache = cache
+        backbone.cache, backbone.queries.keep = cache, keep
 
 
 def full(cache: FeatureCache) -> str:

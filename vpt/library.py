@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vpt.backbones import Attachment, Backbone, Output, Raw
-from vpt.backbones.structure import recomputes
+from vpt.backbones.structure import refuse_recomputing
 from vpt.errors import PromptError, PromptFileError, VptError
 from vpt.files import check_backbone, read, rebuild
 from vpt.prompts import Prompt
@@ -43,7 +43,7 @@ class Task:
                 self.pixels.append(site)
             elif isinstance(site, Tokens):
                 self.spans.setdefault((site.first, site.last), []).append(site)
-            else:
+            elif isinstance(site, KeyValues):
                 self.blocks.setdefault(site.block, []).append(site)
 
 
@@ -193,6 +193,9 @@ class PromptLibrary:
             readout.bind(self.backbone)
             task = Task(prompt.to(self.backbone.device).eval(), readout.to(self.backbone.device).eval())
             Attachment(self.backbone, prompt.sites()).remove()  # says what does not fit
+            if any(getattr(part, "selects", False) for part in prompt.modules()):
+                raise PromptError("A prompt that is chosen or made for each sample cannot be in a library: use a PromptedModel "
+                                  "of its own. Of a MultiTask prompt, add one task: prompt.export(task).")  # fmt: skip
             self._require_shared(task)
             places = ({"pixels"} if task.pixels else set()) | task.spans.keys() | task.blocks.keys()
             if not places <= self._places:
@@ -242,9 +245,7 @@ class PromptLibrary:
                 raise PromptError("No task was chosen. Say tasks=[…], a name per sample, or library.swap(name).")
             tasks = [self.current] * max(1, count)
         self._require(tasks)
-        if torch.is_grad_enabled() and recomputes(self.backbone.model):
-            raise PromptError("Activation checkpointing runs blocks again when the batch's tasks are forgotten. Switch it off "
-                              "for a library (model.set_grad_checkpointing(False)), or use torch.no_grad().")  # fmt: skip
+        refuse_recomputing(self.backbone.model, "A library")
         with self.backbone.guard:
             self._require_open()
             distinct = list(dict.fromkeys(tasks))

@@ -52,4 +52,14 @@ class KeyValues:
     make: Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor | None]]
 
 
-Site = Pixels | Tokens | KeyValues
+@dataclass(frozen=True)
+class Query:
+    """Acts nowhere: asks what the model makes of the same input without any prompt, before each forward.
+
+    receive: is given these features `[B,D]`, without gradient.
+    """
+
+    receive: Callable[[Tensor], None]
+
+
+Site = Pixels | Tokens | KeyValues | Query

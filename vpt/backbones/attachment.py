@@ -17,7 +17,7 @@ from vpt.backbones.narrowing import Narrowing, can_narrow
 from vpt.backbones.recording import Recording
 from vpt.backbones.structure import recomputes
 from vpt.errors import PromptError
-from vpt.sites import KeyValues, Pixels, Site, Tokens
+from vpt.sites import KeyValues, Pixels, Query, Site, Tokens
 
 if TYPE_CHECKING:
     from vpt.backbones.base import Backbone
@@ -104,6 +104,8 @@ class Attachment:
         """Ask every site for its rows once, on an empty example, and compare shapes with the backbone's."""
         open_spans: list[Tokens] = []
         with torch.no_grad():
+            if self.asks:
+                self.ask(torch.zeros(1, self.backbone.out_features, device=self.backbone.device))
             for site in self.sites:
                 if isinstance(site, Pixels):
                     self._check_pixels(site)
@@ -112,7 +114,7 @@ class Attachment:
                     if any(_cross(site, other) for other in open_spans):
                         raise PromptError("Two token spans cross; needed are spans that contain one another or do not meet.")
                     open_spans.append(site)
-                else:
+                elif isinstance(site, KeyValues):
                     self._check_key_values(site)
 
     def _check_pixels(self, site: Pixels) -> None:
@@ -168,6 +170,17 @@ class Attachment:
             if isinstance(site, Pixels) and self.enabled:
                 x, lengths = site.apply(x, lengths)
         return x, lengths
+
+    @property
+    def asks(self) -> bool:
+        """Whether a site wants to know what the bare model makes of the input."""
+        return self.enabled and any(isinstance(site, Query) for site in self.sites)
+
+    def ask(self, features: Tensor) -> None:
+        """Hand the bare model's features `[B,D]` to the sites that want them."""
+        for site in self.sites:
+            if isinstance(site, Query):
+                site.receive(features)
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -236,8 +249,9 @@ class Attachment:
                 self.backbone.attachment = None
 
 
-def _by_span(site: Site) -> tuple[int, int]:
-    return (site.first, -site.last) if isinstance(site, Tokens) else (0, 0)
+def _by_span(site: Site) -> tuple[int, bool, int]:
+    """Those that only look on come first, then the outer spans."""
+    return (site.first, bool(site.count or site.whose), -site.last) if isinstance(site, Tokens) else (0, False, 0)
 
 
 def _cross(a: Tokens, b: Tokens) -> bool:

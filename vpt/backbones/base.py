@@ -13,14 +13,15 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from vpt.backbones.attachment import Attachment
-from vpt.backbones.feature_cache import FeatureCache
+from vpt.backbones.feature_cache import FeatureCache, input_keys
 from vpt.backbones.fingerprints import fingerprint
 from vpt.backbones.guard import Guard
 from vpt.backbones.inputs import Images, Raw
 from vpt.backbones.narrowing import tokens_read
 from vpt.backbones.pooling import class_token_named, pooled
+from vpt.backbones.queries import Queries
 from vpt.backbones.reach import Reach
-from vpt.backbones.structure import Structure, logits_of, refuse_checkpointing, refuse_compiled
+from vpt.backbones.structure import Structure, logits_of, refuse_checkpointing, refuse_compiled, refuse_recomputing
 from vpt.backbones.watching import watch
 from vpt.backbones.waveform import InputSpec
 from vpt.errors import BackboneError, PromptError, VptError
@@ -72,6 +73,7 @@ class Backbone(Reach, nn.Module):
         self._overrides = overrides or {}
         self.attachment: Attachment | None = None
         self.cache: FeatureCache | None = None
+        self.queries = Queries()
         self.guard = Guard()
         self._rounded: dict[str, str] = {}  # fingerprint of rounded weights → of those they came from
         self.refused: dict[str, str] = {}  # prompt form → what `check` found wrong with it
@@ -154,6 +156,9 @@ class Backbone(Reach, nn.Module):
             prepared, lengths = self.inputs.prepare(send_to_device(x, self.device))
             if not len(prepared):  # some front ends and models cannot
                 return Output(*(prepared.new_zeros(0, n) if n else None for n in (self.out_features, self.classes)))  # type: ignore[arg-type]
+            if attachment.asks:
+                refuse_recomputing(self.model, "A prompt made from a query")
+                attachment.ask(self._query(prepared, lengths, attachment))
             with attachment.watching():
                 prepared, lengths = attachment.pixels(prepared, lengths)
                 cached = self.cache is not None and self.cache.fits(attachment.sites) and not torch.compiler.is_compiling()
@@ -162,6 +167,22 @@ class Backbone(Reach, nn.Module):
         finally:
             if attachment is not self.attachment:
                 attachment.remove()
+
+    @torch.compiler.disable  # it takes hooks off, and looks things up
+    def _query(self, prepared: Tensor, lengths: Tensor | None, attachment: Attachment) -> Tensor:
+        """The bare model's features `[B,D]` of preprocessed input, without gradient."""
+
+        def compute(missing: list[int]) -> Tensor:
+            some = None if lengths is None else lengths[missing]
+            cached = self.cache is not None and self.cache.fits(attachment.sites)
+            try:
+                with torch.no_grad(), attachment.off():
+                    answer = (self.cache.answer if cached else self._call)(prepared[missing], some)  # type: ignore[union-attr]
+                    return self._read(answer, attachment.classifier_inputs, some).features
+            finally:
+                attachment.classifier_inputs.clear()
+
+        return self.queries.answer(input_keys(self, prepared, lengths), compute)
 
     def straight(self, x: Raw) -> Tensor:
         """What the model itself answers, with no hook of ours at work: the reference that `check` compares with."""
@@ -212,6 +233,7 @@ class Backbone(Reach, nn.Module):
                               "model.close() to take it off first.")  # fmt: skip
         with self.guard:
             self._hold()
+            self.queries.clear()
             self.attachment = Attachment(self, tuple(sites), exact)
             return self.attachment
 

@@ -29,13 +29,14 @@ def first_block(sites: tuple[Site, ...]) -> int:
     """The first block where something learned acts; 0 where it acts on the input, or nothing acts at all."""
     if not sites or any(isinstance(site, Pixels) for site in sites):
         return 0
-    return min(site.first if isinstance(site, Tokens) else site.block for site in sites if isinstance(site, (Tokens, KeyValues)))
+    places = [site.first if isinstance(site, Tokens) else site.block for site in sites if isinstance(site, (Tokens, KeyValues))]
+    return min(places, default=0)
 
 
 class FeatureCache:
     """Tokens `[N,D]` entering block `first`, by a hash of the preprocessed input; `backbone.cache = …` puts it to work.
 
-    Part of each key: the backbone's fingerprint, dtypes, autocast, and the kind of device. budget: bytes that may be kept; what
+    Part of each key: dtypes, autocast, and the kind of device. budget: bytes that may be kept; what
     comes after is computed anew each time. half: keep bf16 instead, half the size, rounded. hits, misses: examples so far. full:
     something had no place.
     """
@@ -45,7 +46,6 @@ class FeatureCache:
         self.kept: dict[bytes, Tensor] = {}
         self.bytes = self.hits = self.misses = 0
         self.full = False
-        self._fingerprint = backbone.fingerprint()
         self._front_layers: dict[nn.Module, tuple[int, ...]] = {}  # what runs before block 0 → the shape it gives, but for B
 
     def wrong(self) -> str | None:
@@ -77,7 +77,7 @@ class FeatureCache:
 
     def answer(self, x: Tensor, lengths: Tensor | None) -> Any:
         """What the model answers to preprocessed input `[B,…]`, from block `first` on; missing activations are computed first."""
-        keys = [self._key(row, None if lengths is None else int(lengths[i])) for i, row in enumerate(x)]
+        keys = input_keys(self.backbone, x, lengths)
         missing = [i for i, key in enumerate(keys) if key not in self.kept]
         self.hits, self.misses = self.hits + len(keys) - len(missing), self.misses + len(missing)
         found: dict[bytes, Tensor] = {}
@@ -87,14 +87,6 @@ class FeatureCache:
                 found[keys[i]] = self._keep(keys[i], rows)
         tokens = torch.stack([self.kept[key] if key in self.kept else found[key] for key in keys])
         return self._go_on(x, lengths, tokens.to(self._dtype) if self.half else tokens)
-
-    def _key(self, row: Tensor, length: int | None) -> bytes:
-        device = row.device.type
-        autocast = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
-        facts = (self._fingerprint, self.backbone._like().dtype, autocast, device, row.dtype, tuple(row.shape), length)
-        digest = hashlib.sha256(repr(facts).encode())
-        digest.update(row.detach().contiguous().cpu().view(torch.uint8).numpy().tobytes())
-        return digest.digest()
 
     def _keep(self, key: bytes, rows: Tensor) -> Tensor:
         """The rows as they are kept, whether or not they still have a place."""
@@ -174,6 +166,18 @@ class FeatureCache:
                 handle.remove()
         called = [module for module, _ in before]
         self._front_layers = {module: shape for module, shape in before if called.count(module) == 1}
+
+
+def input_keys(backbone: Backbone, x: Tensor, lengths: Tensor | None) -> list[bytes]:
+    """One hash per sample of preprocessed input `[B,…]`, of its bytes and of what else decides what a frozen model makes of
+    it.
+    """
+    device = x.device.type
+    autocast = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+    facts = repr((backbone._like().dtype, autocast, device, x.dtype, tuple(x.shape[1:])))
+    rows: Any = x.detach().contiguous().cpu().flatten(1).view(torch.uint8).numpy() if len(x) else []
+    ends = ["None"] * len(x) if lengths is None else map(str, lengths.tolist())
+    return [hashlib.sha256(f"{facts},{end},".encode() + row.tobytes()).digest() for row, end in zip(rows, ends, strict=True)]
 
 
 def _same(*args: Any, **kwargs: Any) -> Tensor | None:

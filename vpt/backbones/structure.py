@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch._dynamo.eval_frame import OptimizedModule
 
-from vpt.errors import BackboneError
+from vpt.errors import BackboneError, PromptError
 
 
 @dataclass(eq=False)
@@ -162,6 +162,15 @@ def refuse_compiled(model: nn.Module) -> None:
 def recomputes(model: nn.Module) -> bool:
     """Whether timm's activation checkpointing is on: blocks run, and their hooks act, once more in the backward pass."""
     return any(getattr(module, "grad_checkpointing", False) is True for module in model.modules())
+
+
+def refuse_recomputing(model: nn.Module, what: str) -> None:
+    """Raise `PromptError` where blocks would run again in the backward pass, when what belongs to their batch is forgotten."""
+    if torch.is_grad_enabled() and recomputes(model):
+        raise PromptError(
+            f"{what} cannot learn under activation checkpointing, which runs blocks again when the batch is forgotten. Switch it "
+            "off (model.set_grad_checkpointing(False)), or use torch.no_grad()."
+        )
 
 
 def refuse_checkpointing(model: nn.Module) -> None:

@@ -9,10 +9,15 @@ from typing import Any
 from vpt.errors import PromptError
 from vpt.prompts.base import Prompt, Stack
 from vpt.prompts.border import Border
+from vpt.prompts.coda import CODAPrompt
+from vpt.prompts.dual import DualPrompt
 from vpt.prompts.full import Full
+from vpt.prompts.l2p import L2P
+from vpt.prompts.multi_task import MultiTask
 from vpt.prompts.patch import Patch
 from vpt.prompts.pixels import PixelPrompt
 from vpt.prompts.prefix import Prefix
+from vpt.prompts.queried import Queried
 from vpt.prompts.sample_mask import SampleMask
 from vpt.prompts.tokens import DeepTokens, ShallowTokens
 
@@ -25,10 +30,15 @@ PROMPTS: dict[str, tuple[type[Prompt], str]] = {
     "patch": (Patch, "size"),
     "full": (Full, ""),
     "smm": (SampleMask, "pools"),
+    "l2p": (L2P, "pool"),
+    "dual": (DualPrompt, "length"),
+    "coda": (CODAPrompt, "components"),
 }
 
-__all__ = ["PROMPTS", "Border", "DeepTokens", "Full", "Patch", "PixelPrompt", "Prefix", "Prompt", "SampleMask", "ShallowTokens",
-           "Stack", "build", "parse"]  # fmt: skip
+WITH_BLOCKS = (DeepTokens, Prefix, Queried)
+
+__all__ = ["L2P", "PROMPTS", "Border", "CODAPrompt", "DeepTokens", "DualPrompt", "Full", "MultiTask", "Patch", "PixelPrompt",
+           "Prefix", "Prompt", "Queried", "SampleMask", "ShallowTokens", "Stack", "build", "parse"]  # fmt: skip
 
 
 def build(name: str, config: dict[str, Any]) -> Prompt:
@@ -36,6 +46,8 @@ def build(name: str, config: dict[str, Any]) -> Prompt:
     classes: dict[str, Callable[..., Prompt]] = {cls.__name__: cls for cls, _ in PROMPTS.values()}
     if name == "Stack":
         return Stack([build(part["name"], part["config"]) for part in config["prompts"]])
+    if name == "MultiTask":
+        return MultiTask(**config)
     if name not in classes:
         raise PromptError(f"Found a prompt called {name!r}; known are {', '.join(classes)} and Stack.")
     return classes[name](**config)
@@ -54,15 +66,18 @@ def _parse_one(text: str, backbone: Any, options: dict[str, Any]) -> Prompt:
     name, _, number = form.partition(":")
     cls, word = PROMPTS.get(name, (Prompt, ""))
     span = re.fullmatch(r"(\d+)(?:-(\d+))?", where)
-    if cls is Prompt or (number and not (number.isdecimal() and word)) or (at and not (span and cls in (DeepTokens, Prefix))):
+    if cls is Prompt or (number and not (number.isdecimal() and word)) or (at and not (span and issubclass(cls, WITH_BLOCKS))):
         forms = ", ".join(f"{key}:{word.upper()}" if word else key for key, (_, word) in PROMPTS.items())
         raise PromptError(
-            f"Found prompt {text!r}; needed is one of {forms}, or several joined with +. Behind deep and prefix, the blocks can "
-            "follow: deep:10@9-11."
+            f"Found prompt {text!r}; needed is one of {forms}, or several joined with +. Behind those that act "
+            "inside blocks (but shallow), the blocks can follow: deep:10@9-11."
         )
     given: dict[str, Any] = {word: int(number)} if number else {}
     if span:
         given["blocks"] = list(range(int(span[1]), int(span[2] or span[1]) + 1))
-    if issubclass(cls, PixelPrompt):  # they start from nothing: they have no init to choose
-        options = {key: value for key, value in options.items() if key not in ("init", "examples", "seed", "dropout")}
+    if issubclass(cls, (PixelPrompt, Queried)):  # they have no init to choose
+        kept = () if issubclass(cls, PixelPrompt) else ("seed",)
+        options = {
+            key: value for key, value in options.items() if key in kept or key not in ("init", "examples", "seed", "dropout")
+        }
     return cls.like(backbone, **given, **options)  # type: ignore[attr-defined]

@@ -17,7 +17,18 @@ MOST = 4096  # tokens of a prompt: attention over more would exhaust the memory 
 
 
 class Prompt(nn.Module):
-    """A learned prompt. `type(self)(**self.config())` rebuilds it; its state dict holds what was learned."""
+    """A learned prompt. `type(self)(**self.config())` rebuilds it; its state dict holds what was learned.
+
+    selects: whether the input decides which of its parts act, so that on a given batch some may not. asks: names of the tasks
+    among which each sample's must be told; empty for prompts that ask nothing.
+    """
+
+    selects = False
+
+    @property
+    def asks(self) -> list[str]:
+        """See the class."""
+        return []
 
     def sites(self) -> tuple[Site, ...]:
         """Where the prompt acts."""
@@ -31,14 +42,21 @@ class Prompt(nn.Module):
         """One line for people: what it is and where it acts."""
         return type(self).__name__
 
+    def penalty(self) -> Tensor | None:
+        """What `fit` adds to the loss for the batch that was just seen: a scalar, or None."""
+        return None
+
+    def grow(self, seed: int = 0) -> None:
+        """Get ready for the next task of a sequence: prompts with parts per task get new ones, and the older learn no more."""
+
 
 def positive(**values: int) -> None:
     """Raise `PromptError` unless every value is a whole number of at least 1."""
     for name, value in values.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise PromptError(f"Found {name}={value!r}; needed is a whole number of at least 1.")
-        if name == "count" and value > MOST:
-            raise PromptError(f"Found count={value}; needed are at most {MOST} tokens, which is far more than a prompt can use.")
+        if name in ("count", "pool", "components", "tasks") and value > MOST:
+            raise PromptError(f"Found {name}={value}; needed are at most {MOST}, which is far more than a prompt can use.")
 
 
 def share(**values: float) -> None:
@@ -59,6 +77,26 @@ def choose_blocks(blocks: Sequence[int] | Literal["all"], depth: int) -> list[in
     if not chosen or len(set(chosen)) < len(chosen) or chosen[0] < 0 or chosen[-1] >= depth:
         raise PromptError(f"Found blocks={blocks!r}; needed are different numbers from 0 to {depth - 1}, or 'all'.")
     return chosen
+
+
+def head_sizes(heads: int | Sequence[int], head_dim: int | Sequence[int], blocks: Sequence[int]) -> list[tuple[int, int]]:
+    """(heads, head_dim) of each block, from one of each for all or a list. Raises `PromptError`."""
+    positive(blocks=len(blocks))
+    sizes = [[size] * len(blocks) if isinstance(size, int) else list(size) for size in (heads, head_dim)]
+    if any(len(size) != len(blocks) for size in sizes):
+        raise PromptError(f"Found heads={heads}, head_dim={head_dim} for {len(blocks)} blocks; needed is one of each per block.")
+    for number, size in zip(*sizes, strict=True):
+        positive(heads=number, head_dim=size)
+    return list(zip(*sizes, strict=True))
+
+
+def heads_of(backbone: Any, blocks: Sequence[int]) -> dict[str, Any]:
+    """`heads` and `head_dim` of these blocks' attention, one of each where all are alike. Raises `PromptError`."""
+    backbone.require_prefix(blocks)
+    sizes = [backbone.heads[i] for i in blocks]
+    alike = len(set(sizes)) == 1
+    heads, head_dim = sizes[0] if alike else tuple(list(parts) for parts in zip(*sizes, strict=True))
+    return {"heads": heads, "head_dim": head_dim}
 
 
 def check_init(init: str, examples: object) -> None:
@@ -103,3 +141,13 @@ class Stack(Prompt):
     def describe(self) -> str:
         """The members' descriptions."""
         return " + ".join(p.describe() for p in self.prompts)  # type: ignore[operator]
+
+    def penalty(self) -> Tensor | None:
+        """The sum of the members' penalties."""
+        found = [penalty for p in self.prompts if (penalty := p.penalty()) is not None]  # type: ignore[operator]
+        return torch.stack(found).sum() if found else None
+
+    def grow(self, seed: int = 0) -> None:
+        """Every member grows."""
+        for prompt in self.prompts:
+            prompt.grow(seed)  # type: ignore[operator]

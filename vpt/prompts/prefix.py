@@ -9,8 +9,18 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from vpt.errors import PromptError
-from vpt.prompts.base import Init, Prompt, check_init, choose_blocks, draw_rows, positive, share, vpt_bound
+from vpt.prompts.base import (
+    Init,
+    Prompt,
+    check_init,
+    choose_blocks,
+    draw_rows,
+    head_sizes,
+    heads_of,
+    positive,
+    share,
+    vpt_bound,
+)
 from vpt.sites import KeyValues
 
 
@@ -27,15 +37,8 @@ class Prefix(Prompt):
     ) -> None:
         super().__init__()
         blocks = list(blocks)
-        positive(count=count, blocks=len(blocks))
-        sizes = [[size] * len(blocks) if isinstance(size, int) else list(size) for size in (heads, head_dim)]
-        if any(len(size) != len(blocks) for size in sizes):
-            raise PromptError(
-                f"Found heads={heads}, head_dim={head_dim} for {len(blocks)} blocks; needed is one of each per block."
-            )
-        self.sizes = list(zip(*sizes, strict=True))
-        for number, size in self.sizes:
-            positive(heads=number, head_dim=size)
+        positive(count=count)
+        self.sizes = head_sizes(heads, head_dim, blocks)
         share(dropout=dropout)
         self.count, self.heads, self.head_dim = count, heads, head_dim
         self.blocks = choose_blocks(blocks, max(blocks) + 1)
@@ -67,11 +70,7 @@ class Prefix(Prompt):
         backbone.require_blocks()
         check_init(init, examples)
         chosen = choose_blocks(blocks, backbone.depth)
-        backbone.require_prefix(chosen)
-        sizes = [backbone.heads[i] for i in chosen]
-        one = len(set(sizes)) == 1
-        heads, head_dim = sizes[0] if one else tuple(list(parts) for parts in zip(*sizes, strict=True))
-        prompt = cls(count, heads, head_dim, chosen, dropout)
+        prompt = cls(count, blocks=chosen, dropout=dropout, **heads_of(backbone, chosen))
         prompt._fill(backbone, init, examples, seed)
         return prompt
 

@@ -1,0 +1,80 @@
+"""A pool of prompts from which each sample takes the nearest: Learning to Prompt (Wang et al., CVPR 2022)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vpt.errors import PromptError
+from vpt.prompts.base import positive, vpt_bound
+from vpt.prompts.queried import Blocks, Queried, cosine, draw
+
+
+class L2P(Queried):
+    """Each sample takes the `top` of `pool` prompts whose keys are nearest to its query; the loss draws these keys nearer:
+    CE − pull · (1/B) Σ_b Σ_{m taken} cos(q_b, k_m).
+
+    In the form of prefixes (L2P++ in Smith et al., CVPR 2023), read from the model's own class token; the original puts tokens in
+    front of block 0 and chooses by a majority of the batch. Each prompted block has a pool of its own. keys: per block
+    `[pool,D]`; prompts: per block `[pool,length,D]`. Raises `PromptError` for more to take than there are.
+    """
+
+    def __init__(
+        self, pool: int, length: int, top: int, heads: int | Sequence[int], head_dim: int | Sequence[int], blocks: Sequence[int],
+        width: int | Sequence[int], pull: float = 0.5, one_pass: bool = False,
+    ) -> None:  # fmt: skip
+        super().__init__(length, heads, head_dim, blocks, width, one_pass)
+        positive(pool=pool, top=top)
+        if top > pool:
+            raise PromptError(f"Found top={top} of pool={pool} prompts; needed is at most all of them.")
+        self.pool, self.top, self.pull = pool, top, pull
+        self._draw(0)
+
+    @property
+    def taken(self) -> int:  # type: ignore[override]
+        """How many prompts a sample gets."""
+        return self.top
+
+    @classmethod
+    def like(
+        cls, backbone: Any, pool: int = 10, *, length: int = 10, top: int = 4, blocks: Blocks = None, pull: float = 0.5,
+        one_pass: bool = False, seed: int = 0,
+    ) -> L2P:  # fmt: skip
+        """Of a backbone's sizes, at block 0 by default."""
+        prompt = cls(pool, length, top, pull=pull, **cls.places(backbone, blocks, [0], one_pass))
+        prompt._draw(seed)
+        return prompt
+
+    def _draw(self, seed: int) -> None:
+        generator = torch.Generator().manual_seed(seed)
+        widths = [self._prompt_width(i) for i in range(len(self.blocks))]
+        self.keys = nn.ParameterList([draw((self.pool, width), None, generator) for width in self.widths])
+        self.prompts = nn.ParameterList([draw((self.pool, self.length, d), vpt_bound(d, d), generator) for d in widths])
+
+    def rows(self, index: int, query: Tensor) -> Tensor:
+        """Query `[B,D]` → prompts `[B,top,length,D]`, the nearest first."""
+        return self.prompts[index][cosine(query, self.keys[index]).topk(self.top, dim=1).indices]
+
+    def weights(self, index: int, query: Tensor) -> Tensor:
+        """Query `[B,D]` → 1 for what a sample takes, 0 for the others `[B,pool]`."""
+        found = cosine(query, self.keys[index])
+        return torch.zeros_like(found).scatter(1, found.topk(self.top, dim=1).indices, 1.0)
+
+    def penalty(self) -> Tensor:
+        """−pull · (1/B) Σ_b Σ_{m taken} cos(q_b, k_m), summed over the prompted blocks."""
+        found = [cosine(self.query(i), keys).topk(self.top, dim=1).values.sum(1).mean() for i, keys in enumerate(self.keys)]
+        return -self.pull * torch.stack(found).sum()
+
+    def config(self) -> dict[str, Any]:
+        """Sizes of the pool and of the prompts."""
+        return {"pool": self.pool, "top": self.top, "pull": self.pull, **super().config()}
+
+    def describe(self) -> str:
+        """One line for people."""
+        return (
+            f"{self.top} of a pool of {self.pool} prompts for each sample, {self.each} keys and values each, in "
+            f"block{'s' * (len(self.blocks) > 1)} {', '.join(map(str, self.blocks))}"
+        )
