@@ -10,6 +10,7 @@ from accelerate import Accelerator
 from torch.utils.data import DataLoader
 
 from vpt.data import Examples
+from vpt.evaluation import tasks_of
 from vpt.model import PromptedModel
 from vpt.objectives import Objective
 from vpt.prompts import Prompt
@@ -25,7 +26,9 @@ def learn_statistics(model: PromptedModel, train: Examples, first: bool = False)
     if first or readout.refresh == "epoch":
         readout.reset()
         for batch in DataLoader(train, batch_size=64):
-            readout.update(model.outputs(batch[0]), torch.as_tensor(batch[1]).to(model.backbone.device))
+            with model.asked(tasks_of(model, batch)):
+                out = model.outputs(batch[0])
+            readout.update(out, torch.as_tensor(batch[1]).to(model.backbone.device))
     readout.settle()
     if readout.refresh == "reuse":
         readout.reset()

@@ -51,8 +51,8 @@ def scores(
         with torch.no_grad(), accelerator.autocast(), progress_bar(progress and accelerator.is_main_process) as bar:
             task = bar.add_task(what, total=len(loader))
             for batch in loader:
-                x = batch[0]
-                found.append((model.outputs(x) if outputs else model(x)).float().cpu())
+                with model.asked(tasks_of(model, batch)):
+                    found.append((model.outputs(batch[0]) if outputs else model(batch[0])).float().cpu())
                 labels.append(torch.as_tensor(batch[1]))
                 bar.advance(task)
     finally:
@@ -64,8 +64,30 @@ def scores(
     return torch.cat([t for part in parts for t in part[1]])[back], torch.cat([t for part in parts for t in part[2]])[back]
 
 
+def tasks_of(model: PromptedModel, batch: Any) -> Tensor | None:
+    """The task of each example of a batch, for models that ask: its group."""
+    return torch.as_tensor(batch[2]) if model.tasks and len(batch) > 2 else None
+
+
 def matched(model: PromptedModel, data: Any) -> Examples:
-    """Labelled data whose labels are the model's: classes are matched by name, never by order. Raises `DataError`."""
+    """Labelled data whose labels are the model's, and, for models of several tasks, whose groups are the model's tasks.
+
+    Both are matched by name, never by order. Raises `DataError`.
+    """
+    examples = _labels_matched(model, data)
+    if not model.tasks:
+        return examples
+    names = examples.group_names or []
+    used = {names[g] if 0 <= g < len(names) else None for g in examples.grouped or [-1]}
+    if strange := sorted(str(name) for name in used - set(model.tasks)):
+        raise DataError(
+            f"Found examples of task {', '.join(strange[:5])}; this model has {', '.join(model.tasks[:10])}. The group of each "
+            "example must be its task: vpt.data.joined({task: examples, …})."
+        )
+    return examples.regrouped(model.tasks)
+
+
+def _labels_matched(model: PromptedModel, data: Any) -> Examples:
     examples = wrap(data, None, lambda x: x)
     if len(examples) == 0:
         raise DataError("Found a data set without examples.")

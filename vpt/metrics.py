@@ -23,6 +23,25 @@ def classification(logits: Tensor, y: Tensor, classes: Sequence[str] | None = No
     }
 
 
+def forgetting_l2p(matrix: Sequence[Sequence[float]]) -> float:
+    """Mean over earlier tasks i of max_t a_{t,i} − a_{T,i}, from accuracies a `[T][i ≤ t]` (L2P, Wang et al. CVPR 2022).
+
+    max over t < T. 0 for a single task. Of the same run a much larger number than `forgetting_coda`: never compare the two.
+    """
+    last = len(matrix) - 1
+    drops = [max(matrix[t][i] for t in range(i, last)) - matrix[last][i] for i in range(last)]
+    return float(np.mean(drops)) if drops else 0.0
+
+
+def forgetting_coda(matrix: Sequence[Sequence[float]]) -> float:
+    """F_N = 1/(T−1) Σ_{t=2..T} Σ_{i<t} (a_{t−1,i} − a_{t,i}) / t, from accuracies a `[T][i ≤ t]` (CODA-Prompt's code).
+
+    0 for a single task.
+    """
+    steps = [sum(matrix[t - 1][i] - matrix[t][i] for i in range(t)) / (t + 1) for t in range(1, len(matrix))]
+    return float(np.mean(steps)) if steps else 0.0
+
+
 def mean_std(values: Sequence[float]) -> tuple[float, float]:
     """Mean and sample standard deviation (ddof 1; 0 for a single value)."""
     return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else 0.0

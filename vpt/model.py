@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 
+import torch
 from torch import Tensor, nn
 
 from vpt.backbones import Attachment, Backbone, Raw
+from vpt.backbones.structure import refuse_recomputing
 from vpt.errors import BackboneError, PromptError
 from vpt.prompts import Prompt
 from vpt.readouts import Readout
+
+Tasks = str | Sequence[str] | Tensor | None
 
 
 class PromptedModel(nn.Module):
@@ -28,6 +32,7 @@ class PromptedModel(nn.Module):
             raise BackboneError(f"Found {type(backbone).__name__} as backbone; needed is vpt.load_backbone(model).")
         self.backbone = backbone
         self.exact = exact
+        self._told = False
         self.prompt: Prompt
         self.readout: Readout
         self._join(prompt, readout)
@@ -37,6 +42,11 @@ class PromptedModel(nn.Module):
         if not isinstance(prompt, Prompt) or not isinstance(readout, Readout):
             raise PromptError(f"Found prompt {type(prompt).__name__} and readout {type(readout).__name__}; needed are e.g. "
                               "vpt.DeepTokens.like(backbone) and vpt.Linear(backbone.out_features, classes).")  # fmt: skip
+        if prompt.asks and readout.asks and prompt.asks != readout.asks:
+            raise PromptError(
+                f"Found a prompt for the tasks {', '.join(prompt.asks[:8])} and heads for {', '.join(readout.asks[:8])}; needed "
+                "are the same tasks in the same order."
+            )
         readout.bind(self.backbone)
         prompt, readout = prompt.to(self.backbone.device), readout.to(self.backbone.device)
         self.attachment = self._attach(prompt)
@@ -60,11 +70,45 @@ class PromptedModel(nn.Module):
         """Raw input → what the readout reads: features `[B,D]` or logits `[B,K]`, prompts acting."""
         if self.backbone.attachment is not self.attachment:
             raise PromptError("This model was closed, or its backbone now carries another prompt. Make a new PromptedModel.")
+        if self.tasks and not self._told:
+            raise PromptError(f"This model has {len(self.tasks)} tasks ({', '.join(self.tasks[:8])}). Say which each sample has: "
+                              "model(x, tasks=[…]), or `with model.asked(…)`.")  # fmt: skip
         return self.backbone.logits(x) if self.readout.reads == "logits" else self.backbone.features(x)
 
-    def forward(self, x: Raw) -> Tensor:
-        """Raw input → class scores `[B,C]`."""
-        return self.readout(self.outputs(x))
+    def forward(self, x: Raw, tasks: Tasks = None) -> Tensor:
+        """Raw input → class scores `[B,C]`. tasks: of each sample, for models of several (`asked`)."""
+        if tasks is None:
+            return self.readout(self.outputs(x))
+        with self.asked(tasks):
+            return self.readout(self.outputs(x))
+
+    @property
+    def tasks(self) -> list[str]:
+        """The tasks among which each sample's must be told; empty for a model that asks nothing."""
+        return self.prompt.asks or self.readout.asks
+
+    @contextmanager
+    def asked(self, tasks: Tasks) -> Iterator[None]:
+        """Inside, each sample's task is known: names or numbers `[B]`, or one name for all.
+
+        Nothing happens to a model that asks nothing. Raises `PromptError` for a task that is not there, or tasks of another
+        number than samples.
+        """
+        names = self.tasks
+        if not names or tasks is None:
+            yield
+            return
+        refuse_recomputing(self.backbone.model, "A prompt of several tasks")
+        numbers = _numbers(tasks, names)
+        with self.backbone.guard, ExitStack() as stack:
+            for part in (self.prompt, self.readout):
+                if part.asks:
+                    stack.enter_context(part.asked(numbers))  # type: ignore[operator]
+            before, self._told = self._told, True
+            try:
+                yield
+            finally:
+                self._told = before
 
     def trained_parameters(self) -> dict[str, list[nn.Parameter]]:
         """What learns by gradient, by part: "prompt" and "readout"."""
@@ -112,3 +156,16 @@ class PromptedModel(nn.Module):
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+
+def _numbers(tasks: str | Sequence[str] | Tensor, names: list[str]) -> Tensor:
+    """Tasks as numbers `[B]` (`[1]` for one name)."""
+    if isinstance(tasks, Tensor):
+        if tasks.ndim != 1 or (len(tasks) and not 0 <= int(tasks.min()) <= int(tasks.max()) < len(names)):
+            raise PromptError(f"Found task numbers {tasks.tolist()!r:.60}; needed is one from 0 to {len(names) - 1} per sample.")
+        return tasks.long()
+    given = [tasks] if isinstance(tasks, str) else [str(name) for name in tasks]
+    unknown = sorted(set(given) - set(names))
+    if unknown:
+        raise PromptError(f"Found tasks {', '.join(unknown[:5])}; this model has {', '.join(names[:10])}.")
+    return torch.tensor([names.index(name) for name in given], dtype=torch.long)

@@ -21,7 +21,7 @@ from vpt.checkpoints import Checkpoint, Position, digest, optimizer_tensors, res
 from vpt.counting import adding_up, average_buffers, learn_statistics
 from vpt.data import Examples, augment
 from vpt.errors import DivergedError, TrainingError
-from vpt.evaluation import evaluate, matched
+from vpt.evaluation import evaluate, matched, tasks_of
 from vpt.files import learned, learned_copy, restore, write_atomically
 from vpt.gradients import add_gradients, check_reach, no_gradients, reduce_gradients
 from vpt.late import GIGABYTES, UNSTEADY, Say, full, late_features, without_cache
@@ -114,6 +114,7 @@ class _Run:
             "objective": type(self.objective).__name__ + digest(self.objective.config()),
             "prompt": digest(self.model.prompt.config()),
             "readout": digest(self.model.readout.config()),
+            "learns": digest([name for name, p in self.model.named_parameters() if p.requires_grad]),
             "backbone": self.model.backbone.fingerprint(),
             "weights": str(self.model.backbone._like().dtype).removeprefix("torch."),
             "train": digest([self.train.targets, self.train.classes, self.train.grouped, self.train.group_names]),
@@ -124,7 +125,8 @@ class _Run:
     def go(self, resume: bool, progress: bool, say: Say) -> History:
         """From the start or the checkpoint to the end, then back to the best state."""
         batch = next(iter(DataLoader(self.train, batch_size=min(4, len(self.train)))))
-        check_reach(self.model, batch[0])
+        with self.model.asked(tasks_of(self.model, batch)):
+            check_reach(self.model, batch[0])
         self._fill_cache(progress, say)
         found = self.checkpoint.load(resume)
         if found is not None:
@@ -152,18 +154,25 @@ class _Run:
         return f"epoch {min(self.position.epoch, self.recipe.epochs)} of {self.recipe.epochs}{accuracy}"
 
     def _fill_cache(self, progress: bool, say: Say) -> None:
-        """What enters the first prompted block, in the order of the data: so that it is the same after a kill."""
-        cache = self.model.backbone.cache
-        if cache is None or self.recipe.augment != "none":
+        """Queries, and what enters the first prompted block, in the order of the data: so that they are the same after a kill."""
+        cache, queries = self.model.backbone.cache, self.model.backbone.queries
+        queries.clear()
+        if (cache is None and not self.model.attachment.asks) or self.recipe.augment != "none":
             return
+        what = "what the bare model makes of the data" if cache is None else "what enters the first prompted block"
         loader = DataLoader(self.train, batch_size=64, num_workers=self.workers)
         with progress_bar(progress and self.accelerator.is_main_process) as bar, torch.no_grad(), self.accelerator.autocast():
-            task = bar.add_task("what enters the first prompted block", total=len(loader))
+            task = bar.add_task(what, total=len(loader))
             for batch in loader:
-                self.model.outputs(batch[0])
+                with self.model.asked(tasks_of(self.model, batch)):
+                    self.model.outputs(batch[0])
                 bar.advance(task)
+            if cache is None:
+                return
             hits = cache.hits
-            self.model.outputs(next(iter(loader))[0])  # once more
+            batch = next(iter(loader))
+            with self.model.asked(tasks_of(self.model, batch)):
+                self.model.outputs(batch[0])  # once more
         if cache.hits == hits and cache.kept:
             self.unsteady = True
             cache.clear()
@@ -187,7 +196,7 @@ class _Run:
         self.objective.train()
         for number in range(first, len(order)):
             torch.manual_seed(seed_for(self.recipe.seed, position.epoch, number, self.accelerator.process_index))
-            parts = [next(loaded) for part in mine[number] if part]
+            parts = [(part, next(loaded)) for part in mine[number] if part]
             self._update(parts, len(order[number]), (position.epoch - 1) * self.per_epoch + number)
             position.update = number + 1
             bar.advance(task)
@@ -220,16 +229,17 @@ class _Run:
         self._save()
 
     # one update ----------------------------------------------------------------------------------------------------
-    def _update(self, micro_batches: list[Any], size: int, number: int) -> None:
+    def _update(self, micro_batches: list[tuple[list[int], Any]], size: int, number: int) -> None:
         """One step of the optimizer on an update of `size` examples over all processes."""
         gradients: Gradients = {}
         sums = torch.zeros(3, dtype=torch.float64)
         with adding_up(self.model.readout, self.objective, self.accelerator):
-            for batch in micro_batches:
-                losses, right = self._losses(batch)
+            for positions, batch in micro_batches:
+                self.objective.batch = torch.tensor(positions)
+                losses, shown, right = self._losses(batch)
                 add_gradients(gradients, losses, self.parts, len(batch[1]) / size * self._scale())
-                shown = float(next(iter(losses.values())).detach())
                 sums += torch.tensor([shown * len(batch[1]), right, len(batch[1])])
+        self.objective.batch = None
         gradients, totals = self._reduce(gradients, sums)
         self.position.sums = [a + b for a, b in zip(self.position.sums or [0.0] * 3, totals, strict=True)]
         combined = self.objective.combine(gradients)
@@ -243,18 +253,25 @@ class _Run:
             )
         self._step(combined, schedule(number, self.recipe.epochs * self.per_epoch, self.recipe.warmup))
 
-    def _losses(self, batch: Any) -> tuple[dict[str, Tensor], float]:
+    def _losses(self, batch: Any) -> tuple[dict[str, Tensor], float, float]:
+        """(the objective's losses, what the first of them is shown as, how many were right); the prompt's penalty joins the
+        first.
+        """
         x, y = batch[0], torch.as_tensor(batch[1]).to(self.accelerator.device)
         group = torch.as_tensor(batch[2]).to(y.device) if len(batch) > 2 else None
         generator = torch.Generator().manual_seed(torch.initial_seed() % (1 << 63))
         x = augment(x, self.recipe.augment, generator)
-        with self.accelerator.autocast():
+        with self.accelerator.autocast(), self.model.asked(tasks_of(self.model, batch)):
             outputs = self.model.outputs(x)
             logits = self.model.readout(outputs)
         if self.model.readout.refresh == "reuse":
             self.model.readout.update(outputs.detach(), y)
         losses = self.objective.losses(logits.float(), y, group)
-        return losses, float((logits.detach().argmax(1) == y).sum())
+        first, penalty = next(iter(losses)), self.model.prompt.penalty()
+        shown = float(losses[first].detach())
+        if penalty is not None:
+            losses[first] = losses[first] + penalty
+        return losses, shown, float((logits.detach().argmax(1) == y).sum())
 
     def _reduce(self, gradients: Gradients, sums: Tensor) -> tuple[Gradients, list[float]]:
         """Sum over processes (each gradient is already weighted by its share of the update), then unscale."""
@@ -316,6 +333,11 @@ def compiled(model: PromptedModel, backend: str) -> Iterator[None]:
     if not backend:
         yield
         return
+    if model.attachment.asks:
+        raise TrainingError(
+            "A prompt made from a query takes itself off and looks things up in every forward, which cannot be compiled. Train "
+            "without compile=…, or make it with one_pass=True."
+        )
     model.__dict__["outputs"] = torch.compile(model.outputs, backend=backend)
     try:
         yield

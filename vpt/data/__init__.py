@@ -13,13 +13,15 @@ from vpt.data.archives import Archive
 from vpt.data.augment import AUGMENTS, augment
 from vpt.data.examples import Examples, Files, same_groups, wrap
 from vpt.data.hub import from_hub, hub_classes, is_hub_dataset
+from vpt.data.joining import balanced, joined, with_classes
 from vpt.data.readers import fit_image, read_sound, reader, suffixes
 from vpt.data.sources import SPLITS, USUAL, Columns, Item, list_folder, list_manifest
 from vpt.data.splits import few_shot, hold_out, whole_number
 from vpt.errors import BadFilesError, DataError
 from vpt.progress import progress_bar
 
-__all__ = ["AUGMENTS", "Data", "Examples", "augment", "few_shot", "hold_out", "load_data", "read_parts", "read_sound", "reader"]
+__all__ = ["AUGMENTS", "Data", "Examples", "augment", "balanced", "few_shot", "hold_out", "joined", "load_data", "read_parts",
+           "read_sound", "reader", "with_classes"]  # fmt: skip
 
 SKIP = ", or go on without them: skip_bad=True (--skip-bad)"
 

@@ -2,6 +2,7 @@
 
 from vpt.objectives.base import Gradients, Objective
 from vpt.objectives.classification import Classification
+from vpt.objectives.distillation import Distillation
 from vpt.objectives.fairness import FairReprogram, GapPenalty, WorstGroup
 
-__all__ = ["Classification", "FairReprogram", "GapPenalty", "Gradients", "Objective", "WorstGroup"]
+__all__ = ["Classification", "Distillation", "FairReprogram", "GapPenalty", "Gradients", "Objective", "WorstGroup"]

@@ -17,10 +17,12 @@ class Objective(nn.Module):
     own parameters, accumulates, unscales and averages each over processes, and only then asks `combine` for the direction of the
     update, once.
 
-    keeps_best: whether the epoch of least cross-entropy on validation is kept, or the last one.
+    keeps_best: whether the epoch of least cross-entropy on validation is kept, or the last one. batch: positions `[B]` of the
+    training examples whose scores come next, for objectives that hold something for each.
     """
 
     keeps_best = True
+    batch: Tensor | None = None
 
     def bind(
         self, y: Sequence[int], group: Sequence[int] | None, classes: Sequence[str], group_names: Sequence[str] | None

@@ -26,6 +26,11 @@ class Readout(nn.Module):
     trainable = True
     refresh: Refresh = "never"
 
+    @property
+    def asks(self) -> list[str]:
+        """Names of the tasks among which each sample's must be told; empty for readouts that ask nothing."""
+        return []
+
     def __init__(self, classes: int | Sequence[str] | None) -> None:
         super().__init__()
         self.count, self.classes = _count_and_names(classes)

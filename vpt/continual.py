@@ -1,0 +1,307 @@
+"""Tasks that come one after another, each with classes of its own, and no data kept: prompts, and what they must beat."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.data import DataLoader
+
+from vpt import metrics
+from vpt.backbones import Backbone, load_backbone
+from vpt.checkpoints import NAME, digest
+from vpt.data import Data, Examples, joined, with_classes
+from vpt.errors import DataError, TrainingError
+from vpt.evaluation import evaluate, scores
+from vpt.files import read, restore, save, write_atomically
+from vpt.model import PromptedModel
+from vpt.plan import seed_for
+from vpt.progress import notice
+from vpt.prompts import Prompt, Queried, parse
+from vpt.readouts import NearestMean, RandomRidge, Readout, TaskHeads
+from vpt.recipes import Recipe, updated
+from vpt.training import fit
+
+RECIPE = Recipe(epochs=5, lr=5e-3, readout_lr=0.02)
+ONE = "deep:5"  # the one prompt of sequential and of joint training
+BASELINES = ("nearest-mean", "ridge", "joint")
+STRENGTHS = tuple(10.0**e for e in range(-2, 7))  # of the ridge
+RESULTS, PROMPT = "results.json", "prompt.vpt"
+Method = str | Prompt | Callable[[Backbone], Prompt]
+
+
+@dataclass
+class Outcome:
+    """What a method made of a sequence of tasks; `model` holds its prompt and heads, still attached.
+
+    accuracy: `[T][i ≤ t]`, on task i's test examples after task t, all classes seen so far competing. final_average: over all
+    test examples after the last task. usage: per prompted block, how much each part of the prompt was used by each task's test
+    examples `[T,M]`; empty for prompts without parts to choose from.
+    """
+
+    method: str
+    tasks: list[list[str]]
+    accuracy: list[list[float]]
+    final_average: float
+    usage: list[list[list[float]]]
+    model: PromptedModel
+    file: Path | None = None
+
+    @property
+    def forgetting_l2p(self) -> float | None:
+        """Mean over earlier tasks of the best accuracy minus the last (L2P); None for joint training."""
+        return metrics.forgetting_l2p(self.accuracy) if len(self.accuracy) == len(self.tasks) else None
+
+    @property
+    def forgetting_coda(self) -> float | None:
+        """CODA-Prompt's F_N, a much smaller number; None for joint training."""
+        return metrics.forgetting_coda(self.accuracy) if len(self.accuracy) == len(self.tasks) else None
+
+    @property
+    def parts_used(self) -> float | None:
+        """Which share of a prompt's parts is in use, exp(entropy of their mean weights) ÷ their number; near 1/M, it
+        collapsed.
+        """
+        if not self.usage:
+            return None
+        shares = [np.mean(block, axis=0) / max(np.sum(np.mean(block, axis=0)), 1e-12) for block in self.usage]
+        return float(np.mean([np.exp(-np.sum(p * np.log(np.clip(p, 1e-12, None)))) / len(p) for p in shares]))
+
+    def report(self) -> dict[str, Any]:
+        """All numbers, as plain values."""
+        return {
+            "method": self.method, "tasks": self.tasks, "accuracy": self.accuracy, "final_average": self.final_average,
+            "forgetting_l2p": self.forgetting_l2p, "forgetting_coda": self.forgetting_coda, "parts_used": self.parts_used,
+            "usage": self.usage,
+        }  # fmt: skip
+
+
+def split(data: Data, per_task: int = 2, seed: int | None = 0) -> list[Data]:
+    """One data set as a class-incremental sequence: `per_task` classes each, in an order drawn with `seed` (None: as they are).
+
+    Raises `DataError` where the classes do not come out even.
+    """
+    names = list(data.train.classes)
+    if per_task < 1 or len(names) % per_task:
+        raise DataError(f"Found {len(names)} classes for tasks of {per_task}; needed is a number that divides them.")
+    order = names if seed is None else [names[i] for i in np.random.default_rng(seed).permutation(len(names))]
+    chunks = [order[i : i + per_task] for i in range(0, len(order), per_task)]
+    parts = [[with_classes(p, c) if p is not None else None for p in (data.train, data.val, data.test)] for c in chunks]
+    return [Data(train, val, test, own, []) for (train, val, test), own in zip(parts, chunks, strict=True)]  # type: ignore[arg-type]
+
+
+def run(
+    method: Method,
+    tasks: Sequence[Data],
+    backbone: str | Path | Backbone = "vpt:vit-p8-64",
+    *,
+    out: str | Path | None = None,
+    resume: bool = False,
+    part: str = "test",
+    start: str = "means",
+    seed: int = 0,
+    progress: bool = True,
+    recipe: Recipe | None = None,
+    **settings: Any,
+) -> Outcome:
+    """Learn tasks one after another, without going back to the data of earlier ones, and test on all classes seen so far.
+
+    method: "l2p", "dual" or "coda", or any prompt as text ("coda:20@0-7", "prefix:4"), object or function of the backbone, tuned
+    on one task after the other; "sequential" tunes one set of deep tokens so, "joint" ("joint:coda:10") learns all tasks at once,
+    and "nearest-mean" and "ridge" (on random features, as RanPAC) learn no prompt. All prompts have the same heads: one per task,
+    in training the others score −inf. start: how a new head begins, at its class "means" or at "zeros". out: a folder for the
+    prompt file and the numbers; a run that was killed goes on with resume, to the same bytes. part: what is tested on ("val" to
+    choose settings by). recipe, or its fields as settings. Raises `DataError` for no task, an empty one, or a class in two of
+    them; `TrainingError` for a folder of another run.
+    """
+    backbone = backbone if isinstance(backbone, Backbone) else load_backbone(backbone)
+    check_tasks(tasks, part)
+    if start not in ("means", "zeros"):
+        raise TrainingError(f"Found start={start!r}; needed is 'means' or 'zeros'.")
+    sequence = _Sequence(list(tasks), backbone, part, seed, progress, Path(out) if out is not None else None)
+    name = method if isinstance(method, str) else type(method).__name__
+    if name in ("nearest-mean", "ridge"):
+        return sequence.statistics(name)
+    recipe = updated(updated(recipe or RECIPE, seed=seed), **settings)
+    joint = isinstance(method, str) and method.partition(":")[0] == "joint"
+    prompt = _prompt(str(method).partition(":")[2] or ONE if joint else method, backbone, seed)
+    return sequence.prompts(name, prompt, recipe, start, resume, joint)
+
+
+def check_tasks(tasks: Sequence[Data], part: str = "test") -> None:
+    """Raise `DataError` for no task, one without training examples or without a test part, or a class that two tasks have."""
+    if part not in ("test", "val"):
+        raise DataError(f"Found part={part!r}; needed is 'test' or 'val'.")
+    joined({f"task {t + 1}": task.train for t, task in enumerate(tasks)})
+    for t, task in enumerate(tasks):
+        held = getattr(task, part)
+        if held is None or not len(held):
+            raise DataError(f"Task {t + 1} has no {part} examples to be tested on.")
+
+
+def _prompt(method: Method, backbone: Backbone, seed: int) -> Prompt:
+    if isinstance(method, Prompt):
+        return method
+    if not isinstance(method, str):
+        return method(backbone)
+    return parse(ONE if method == "sequential" else method, backbone, seed=seed)
+
+
+class _Sequence:
+    """Tasks on a backbone: what every method shares."""
+
+    def __init__(self, tasks: list[Data], backbone: Backbone, part: str, seed: int, progress: bool, out: Path | None) -> None:
+        self.tasks, self.backbone, self.part, self.seed, self.progress, self.out = tasks, backbone, part, seed, progress, out
+        self.classes = [task.train.classes for task in tasks]
+        self.main = Accelerator().is_main_process
+        self.say = partial(notice, shown=progress and self.main)
+
+    def tested(self, t: int) -> Examples:
+        """What task t is tested on."""
+        return getattr(self.tasks[t], self.part)
+
+    # prompts -------------------------------------------------------------------------------------------------------
+    def prompts(self, name: str, prompt: Prompt, recipe: Recipe, start: str, resume: bool, joint: bool) -> Outcome:
+        """Tune a prompt on one task after the other, or on all at once."""
+        width, count = self.backbone.out_features, len(self.tasks)
+        first = {"all": [name for own in self.classes for name in own]} if joint else {"1": self.classes[0]}
+        readout = TaskHeads(width, first, incremental=True)
+        identity = digest([name, prompt.config(), asdict(recipe), start, self.part, self.classes, self._counts()])
+        model = PromptedModel(self.backbone, prompt, readout)
+        try:
+            rows, done = self._found(model, identity, resume, joint)
+            for t in [count - 1] if joint else range(count):
+                if t and not joint and t >= done:
+                    prompt.grow(seed_for(self.seed, t) % (1 << 31))
+                    readout.grow(str(t + 1), self.classes[t])
+                if t >= done:
+                    self._learn(model, t, recipe, start, resume, joint)
+                    self._keep(model, t + 1, rows, identity)
+                if len(rows) <= (0 if joint else t):
+                    rows.append([self._accuracy(model, i) for i in range(t + 1)])
+                    self.say(f"after task {t + 1} of {count}: {np.mean(rows[-1]):.1%} on {len(rows[-1])} tasks")
+                    self._keep(model, t + 1, rows, identity)
+            outcome = self._outcome(name, rows, model, self._usage(model))
+        except BaseException:
+            model.close()
+            raise
+        return outcome
+
+    def _counts(self) -> list[list[int]]:
+        return [[len(task.train), len(getattr(task, self.part))] for task in self.tasks]
+
+    def _learn(self, model: PromptedModel, t: int, recipe: Recipe, start: str, resume: bool, joint: bool) -> None:
+        readout, train = cast(TaskHeads, model.readout), self.tasks[t].train
+        folder = self.out / f"task-{t + 1}" if self.out is not None else None
+        if joint:
+            train = joined({str(i + 1): task.train for i, task in enumerate(self.tasks)})
+        if start == "means":
+            readout.start(*scores(model, train, outputs=True))
+        fit(model, train, None, recipe=recipe, out=folder, resume=resume, progress=self.progress)
+
+    @torch.no_grad()
+    def _usage(self, model: PromptedModel) -> list[list[list[float]]]:
+        """Per prompted block, how much each part is used by each task's examples `[T,M]`; empty without parts to choose from."""
+        if not isinstance(model.prompt, Queried):
+            return []
+        model.eval()
+        rows: list[list[Tensor]] = []
+        for t in range(len(self.tasks)):
+            found: list[list[Tensor]] = []
+            for batch in DataLoader(self.tested(t), batch_size=64):
+                model.outputs(batch[0])
+                found.append([used * len(batch[1]) for used in model.prompt.usage()])
+            rows.append([torch.stack(block).sum(0) / len(self.tested(t)) for block in zip(*found, strict=True)])
+        return [torch.stack(block).tolist() for block in zip(*rows, strict=True)]
+
+    def _outcome(self, name: str, rows: list[list[float]], model: PromptedModel, usage: list[list[list[float]]]) -> Outcome:
+        sizes = [len(self.tested(t)) for t in range(len(self.tasks))]
+        final = float(np.average(rows[-1], weights=sizes))
+        file = self.out / PROMPT if self.out is not None and (self.out / PROMPT).exists() else None
+        outcome = Outcome(name, self.classes, rows, final, usage, model, file)
+        if self.out is not None and self.main:
+            identity = json.loads((self.out / RESULTS).read_text(encoding="utf-8"))["identity"]
+            write_atomically(self.out / RESULTS, json.dumps({"identity": identity, **outcome.report()}, indent=1).encode())
+        return outcome
+
+    # baselines without prompts -------------------------------------------------------------------------------------
+    def statistics(self, name: str) -> Outcome:
+        """Class means or ridge regression on the frozen features: sums that no later task disturbs."""
+        width, names = self.backbone.out_features, [c for own in self.classes for c in own]
+        ridge = name == "ridge"
+        readout: Readout = RandomRidge(width, names, seed=self.seed) if ridge else NearestMean(width, names)
+        model = PromptedModel(self.backbone, None, readout)
+        rows: list[list[float]] = []
+        try:
+            held: list[tuple[Tensor, Tensor]] = []
+            for t, task in enumerate(self.tasks):
+                shift = names.index(self.classes[t][0])
+                x, y = scores(model, task.train, outputs=True, progress=self.progress)
+                readout.update(x.to(self.backbone.device), y.to(self.backbone.device) + shift)
+                if isinstance(readout, RandomRidge):
+                    _choose_strength(readout, *(scores(model, task.val, outputs=True) if len(task.val) else (x, y)), shift)
+                x, y = scores(model, self.tested(t), outputs=True)
+                held.append((x.to(self.backbone.device), y.to(self.backbone.device) + shift))
+                rows.append([metrics.classification(readout(features), y)["accuracy"] for features, y in held])
+            if self.out is not None and self.main:
+                self._keep(model, len(self.tasks), rows, digest([name, self.part, self.classes, self._counts()]))
+            return self._outcome(name, rows, model, [])
+        except BaseException:
+            model.close()
+            raise
+
+    def _accuracy(self, model: PromptedModel, i: int) -> float:
+        return evaluate(model, self.tested(i), progress=self.progress)["accuracy"]
+
+    # what is on disk -----------------------------------------------------------------------------------------------
+    def _found(self, model: PromptedModel, identity: str, resume: bool, joint: bool) -> tuple[list[list[float]], int]:
+        """(the rows of an interrupted run, how many tasks its prompt has learned), which the model takes over."""
+        if self.out is None or not (self.out / RESULTS).exists():
+            return [], 0
+        found = json.loads((self.out / RESULTS).read_text(encoding="utf-8"))
+        if found.get("identity") != identity:
+            raise TrainingError(
+                f"{self.out} holds a run of other tasks or settings ({found.get('method')}). Choose another folder (out=…)."
+            )
+        if not resume:
+            raise TrainingError(f"{self.out} holds a run already. Go on with resume=True, or choose another folder (out=…).")
+        header, tensors = read(self.out / PROMPT)
+        done = int(header["trained_on"]["tasks"])
+        for t in range(1, 1 if joint else done):
+            model.prompt.grow()
+            model.readout.grow(str(t + 1), self.classes[t])  # type: ignore[operator]
+        restore(model, tensors)
+        return found["accuracy"], done
+
+    def _keep(self, model: PromptedModel, done: int, rows: list[list[float]], identity: str) -> None:
+        """The prompt file first, then the rows."""
+        if self.out is None or not self.main:
+            return
+        save(self.out / PROMPT, model, trained_on={"tasks": done})
+        text = json.dumps({"identity": identity, "accuracy": rows})
+        write_atomically(self.out / RESULTS, text.encode())
+        (self.out / f"task-{done}" / NAME).unlink(missing_ok=True)
+
+
+@torch.no_grad()
+def _choose_strength(readout: RandomRidge, x: Tensor, y: Tensor, shift: int) -> None:
+    """λ of least squared error on the current task's validation examples (RanPAC chooses on a fifth of its training data)."""
+    x, needed = x.to(readout.gram.device), F.one_hot(y + shift, readout.size[0]).to(readout.gram)
+    seen = readout.counts > 0
+
+    def error(strength: float) -> float:
+        readout.strength = strength
+        readout.settle()
+        return float((readout(x)[:, seen] - needed[:, seen]).square().mean())
+
+    readout.strength = min(STRENGTHS, key=error)
+    readout.settle()

@@ -1,0 +1,63 @@
+"""Examples of several tasks as one data set, and one data set as several tasks."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+
+from vpt.data.examples import Examples
+from vpt.errors import DataError
+
+
+def joined(parts: Mapping[str, Examples], classes: Mapping[str, Sequence[str]] | None = None) -> Examples:
+    """The examples of several tasks one after another; the group of each is its task.
+
+    classes: what each task's classes are called among all, by default their own names. Raises `DataError` for none, for an empty
+    task, and for a class that two tasks have.
+    """
+    if not parts:
+        raise DataError("Found no tasks; needed is at least one.")
+    for task, part in parts.items():
+        if not len(part):
+            raise DataError(f"Task {task!r} has no examples.")
+    sample_rates = {part.sample_rate for part in parts.values()}
+    if len(sample_rates) > 1:
+        raise DataError(f"Found tasks at different sample rates: {', '.join(map(str, sample_rates))}.")
+    names = {task: list(classes[task] if classes is not None else part.classes) for task, part in parts.items()}
+    every = [name for own in names.values() for name in own]
+    twice = sorted({name for name in every if every.count(name) > 1})
+    if twice:
+        holders = [task for task, own in names.items() if twice[0] in own]
+        raise DataError(f"Class {twice[0]!r} appears in the tasks {', '.join(holders)}; needed are different classes.")
+    starts = [0, *accumulate(len(part) for part in parts.values())]
+    shifts = [0, *accumulate(len(own) for own in names.values())]
+    members = list(parts.values())
+
+    def get(index: int) -> Any:
+        t = bisect_right(starts, index) - 1
+        return members[t].get(members[t].indices[index - starts[t]])
+
+    labels = [y + shift for part, shift in zip(members, shifts, strict=False) for y in part.targets]
+    groups = [t for t, part in enumerate(members) for _ in range(len(part))]
+    return Examples(
+        get, labels, every, groups=groups, group_names=list(parts), sample_rate=members[0].sample_rate,
+        names=[part.name(i) for part in members for i in range(len(part))],
+    )  # fmt: skip
+
+
+def balanced(examples: Examples) -> list[int]:
+    """Positions in which every group comes as often as the largest: smaller ones are repeated, whole rounds first."""
+    groups = np.array(examples.grouped or [0] * len(examples))
+    most = max(int((groups == g).sum()) for g in np.unique(groups))
+    return [int(i) for g in np.unique(groups) for i in np.resize(np.flatnonzero(groups == g), most)]
+
+
+def with_classes(examples: Examples, classes: Sequence[str]) -> Examples:
+    """The examples of these classes alone, which become all their classes."""
+    position = {name: y for y, name in enumerate(classes)}
+    kept = [i for i, y in enumerate(examples.targets) if examples.classes[y] in position]
+    return examples.subset(kept).renamed(classes, [position.get(examples.classes[y], -1) for y in examples.labels])

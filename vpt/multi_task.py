@@ -1,0 +1,180 @@
+"""Multitask prompt tuning: one prompt learned from several tasks and their teachers, and taken to new tasks (Wang et al., ICLR
+2023).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vpt.backbones import Backbone, load_backbone
+from vpt.data import Data, balanced, joined
+from vpt.errors import PromptError, TrainingError
+from vpt.evaluation import evaluate, scores
+from vpt.files import save
+from vpt.model import PromptedModel
+from vpt.objectives import Distillation
+from vpt.probe import fit_probe
+from vpt.progress import notice
+from vpt.prompts import MultiTask, Prompt, parse
+from vpt.readouts import Linear, TaskHeads
+from vpt.recipes import Recipe, updated
+from vpt.training import fit
+
+DISTIL = 0.9  # λ of Wang et al. 2023, section 3.2
+SAMPLING = ("balanced", "proportional")
+
+
+@dataclass
+class Shared:
+    """A prompt shared by several tasks with their heads in `model`; teachers: each task's own prompt's accuracy on validation."""
+
+    model: PromptedModel
+    teachers: dict[str, float]
+
+    @property
+    def prompt(self) -> MultiTask:
+        """The shared prompt and each task's factors. `prompt.shared` alone is the universal prompt."""
+        return self.model.prompt  # type: ignore[return-value]
+
+    def accuracies(self, tasks: Mapping[str, Data], part: str = "val") -> dict[str, float]:
+        """Each task's accuracy among its own classes."""
+        found = {}
+        for name, data in tasks.items():
+            examples = getattr(data, part)
+            whole = joined({name: examples}, {name: [f"{name}: {label}" for label in examples.classes]})
+            found[name] = evaluate(self.model, whole)["accuracy"]
+        return found
+
+
+def share(
+    tasks: Mapping[str, Data],
+    backbone: str | Path | Backbone = "vpt:vit-p8-64",
+    prompt: str | Prompt = "deep:10",
+    *,
+    distil: float = DISTIL,
+    temperature: float = 1.0,
+    sampling: str = "balanced",
+    out: str | Path | None = None,
+    resume: bool = False,
+    seed: int = 0,
+    progress: bool = True,
+    recipe: Recipe | None = None,
+    **settings: Any,
+) -> Shared:
+    """Learn one prompt for several tasks, times two vectors for each.
+
+    First every task gets a prompt of its own, its teacher; then the shared one learns from labels and teachers' scores alike,
+    examples of all tasks mixed in each update. prompt: deep or shallow tokens or a prefix, as text or object; it is copied.
+    distil: λ of the teachers' part, 0 for none (and no teachers). sampling: "balanced" (every task as often as the largest) or
+    "proportional" to its examples. All readouts start from linear probes. out: a folder; a run that was killed goes on with
+    resume. Raises `PromptError` for another prompt, `DataError` for an empty task, `TrainingError` for bad settings.
+    """
+    if sampling not in SAMPLING:
+        raise TrainingError(f"Found sampling={sampling!r}; needed is one of {', '.join(SAMPLING)}.")
+    backbone = backbone if isinstance(backbone, Backbone) else load_backbone(backbone)
+    recipe = updated(updated(recipe or Recipe(), seed=seed), **settings)
+    start = parse(prompt, backbone, seed=seed) if isinstance(prompt, str) else prompt
+    whole = MultiTask(copy.deepcopy(start), list(tasks))  # says what cannot be shared, before anything is learned
+    names = {task: [f"{task}: {name}" for name in data.train.classes] for task, data in tasks.items()}
+    train = joined({task: data.train for task, data in tasks.items()}, names)
+    val = joined({task: data.val for task, data in tasks.items()}, names)
+    folder = Path(out) if out is not None else None
+    learn = partial(fit, recipe=recipe, resume=resume, progress=progress)
+    readout = TaskHeads(backbone.out_features, names)
+    targets = torch.full((len(train), len(train.classes)), float("-inf"))
+    teachers: dict[str, float] = {}
+    row = column = 0
+    for t, (task, data) in enumerate(tasks.items()):
+        head = _probe(backbone, data, seed)
+        _copy(head, readout.linears[t])
+        size, width = len(data.train), len(data.train.classes)
+        if distil:
+            notice(f"teacher {t + 1} of {len(tasks)}: {task}", progress)
+            with PromptedModel(backbone, copy.deepcopy(start), head) as model:
+                learn(model, data.train, data.val, out=folder / "teachers" / str(t) if folder else None)
+                targets[row : row + size, column : column + width] = scores(model, data.train)[0]
+                teachers[task] = evaluate(model, data.val)["accuracy"]
+        row, column = row + size, column + width
+    if sampling == "balanced":
+        positions = balanced(train)
+        train, targets = train.subset(positions), targets[positions]
+    model = PromptedModel(backbone, whole, readout)
+    try:
+        notice(f"the shared prompt of {len(tasks)} tasks", progress)
+        objective = Distillation(targets, distil, temperature) if distil else None
+        learn(model, train, val, objective=objective, out=folder / "shared" if folder else None)
+        if folder is not None:
+            save(folder / "prompt.vpt", model, trained_on={"tasks": {name: len(data.train) for name, data in tasks.items()}})
+    except BaseException:
+        model.close()
+        raise
+    return Shared(model, teachers)
+
+
+def take_to(
+    shared: MultiTask,
+    data: Data,
+    backbone: Backbone,
+    *,
+    learn: str = "all",
+    out: str | Path | None = None,
+    resume: bool = False,
+    seed: int = 0,
+    progress: bool = True,
+    recipe: Recipe | None = None,
+    **settings: Any,
+) -> PromptedModel:
+    """A new task's prompt and readout, tuned from the shared prompt's place; the shared prompt itself stays as it is.
+
+    learn: "all", the task's two "factors" only (some tenth as many numbers), or "nothing" (the universal prompt as it is, with a
+    readout that learns). The readout starts from a linear probe on what the universal prompt makes of the data. Raises
+    `PromptError` for a prompt that is not a `MultiTask`.
+    """
+    if not isinstance(shared, MultiTask):
+        raise PromptError(f"Found {type(shared).__name__}; needed is the MultiTask prompt of vpt.multi_task.share(…).prompt.")
+    prompt = shared.new_task("new", "factors" if learn == "nothing" else learn)
+    if learn == "nothing":
+        prompt.requires_grad_(False)
+    recipe = updated(updated(recipe or Recipe(), seed=seed), **settings)
+    model = PromptedModel(backbone, prompt, Linear(backbone.out_features, data.train.classes))
+    try:
+        found, _ = fit_probe(*scores(model, data.train, outputs=True), classes=data.train.classes, seed=seed)
+        _copy(found, model.readout)
+        fit(model, data.train, data.val, recipe=recipe, out=out, resume=resume, progress=progress)
+    except BaseException:
+        model.close()
+        raise
+    return model
+
+
+def export(path: str | Path, model: PromptedModel, task: str) -> Path:
+    """Save one task of a shared model as an ordinary small prompt file with its own head. Raises `PromptError` for an unknown
+    task.
+    """
+    prompt, readout = model.prompt, model.readout
+    if not isinstance(prompt, MultiTask):
+        raise PromptError(f"Found a model with {type(prompt).__name__}; needed is one with a MultiTask prompt.")
+    own, head = prompt.export(task), readout.export(task) if isinstance(readout, TaskHeads) else readout
+    model.swap(own, head)
+    try:
+        return save(path, model)
+    finally:
+        model.swap(prompt, readout)
+
+
+def _probe(backbone: Backbone, data: Data, seed: int) -> Linear:
+    """A linear probe on the bare backbone's features of a task's training data."""
+    with PromptedModel(backbone, None, Linear(backbone.out_features, data.train.classes)) as model:
+        return fit_probe(*scores(model, data.train, outputs=True), classes=data.train.classes, seed=seed)[0]
+
+
+@torch.no_grad()
+def _copy(source: torch.nn.Module, to: torch.nn.Module) -> None:
+    to.load_state_dict({name: value.clone() for name, value in source.state_dict().items()})
