@@ -12,8 +12,8 @@ import torch
 from families import make, open_tiny
 
 import vpt
-from vpt import training
-from vpt.data import Examples
+from vpt import continual, training
+from vpt.data import Data, Examples
 from vpt.evaluation import scores
 from vpt.probe import fit_probe
 
@@ -58,6 +58,23 @@ def colours(count: int = 48, seed: int = 0, size: int = 32) -> Examples:
     x *= (1 - 0.4 * dark)[:, None, None, None]
     names = ["light", "dark"]
     return Examples(list(x).__getitem__, y.tolist(), ["red", "green", "blue"], groups=dark.tolist(), group_names=names)
+
+
+def six_classes(count: int = 48, seed: int = 0) -> Examples:
+    """Noisy images `[3,32,32]` of which one half, left or right, is brighter in one channel: six classes."""
+    generator = torch.Generator().manual_seed(seed)
+    y = torch.arange(count) % 6
+    x = torch.rand(count, 3, 32, 32, generator=generator) * 0.4
+    for i, label in enumerate(y.tolist()):
+        x[i, label % 3, :, 16 * (label // 3) : 16 * (label // 3) + 16] += 0.5
+    names = [f"{colour} {side}" for side in ("left", "right") for colour in ("red", "green", "blue")]
+    return Examples(list(x).__getitem__, y.tolist(), names)
+
+
+def six_in_three(per_class: int = 6) -> list[Data]:
+    """The six classes as three tasks of two."""
+    parts = [six_classes(6 * per_class, seed) for seed in range(3)]
+    return continual.split(Data(*parts, parts[0].classes, []), 2, seed=0)
 
 
 def tiny_model(form: str = "deep", dropout: float = 0.0, readout: str = "linear") -> vpt.PromptedModel:

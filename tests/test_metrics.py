@@ -8,7 +8,7 @@ import pytest
 import torch
 from sklearn.metrics import accuracy_score, log_loss, recall_score
 
-from vpt.metrics import classification, is_finite, mean_std
+from vpt.metrics import classification, forgetting_coda, forgetting_l2p, is_finite, mean_std
 
 
 def test_classification_by_hand():
@@ -63,3 +63,12 @@ def test_mean_std():
 ])  # fmt: skip
 def test_is_finite(value, finite):
     assert is_finite(value) is finite
+
+
+def test_both_forgettings_by_hand() -> None:
+    matrix = [[0.9], [0.7, 0.8], [0.6, 0.9, 1.0]]
+    # L2P: task 1 fell from 0.9 to 0.6, task 2 rose from 0.8 to 0.9
+    assert forgetting_l2p(matrix) == pytest.approx((0.3 - 0.1) / 2)
+    # CODA: after task 2 (0.9 − 0.7)/2; after task 3 ((0.7 − 0.6) + (0.8 − 0.9))/3
+    assert forgetting_coda(matrix) == pytest.approx((0.1 + 0.0) / 2)
+    assert forgetting_l2p([[0.5]]) == forgetting_coda([[0.5]]) == 0.0

@@ -43,15 +43,15 @@ Method = str | Prompt | Callable[[Backbone], Prompt]
 class Outcome:
     """What a method made of a sequence of tasks; `model` holds its prompt and heads, still attached.
 
-    accuracy: `[T][i ≤ t]`, on task i's test examples after task t, all classes seen so far competing. final_average: over all
-    test examples after the last task. usage: per prompted block, how much each part of the prompt was used by each task's test
+    accuracy: `[T][i ≤ t]`, on task i's test examples after task t, all classes seen so far competing. sizes: how many test
+    examples each task has. usage: per prompted block, how much each part of the prompt was used by each task's test
     examples `[T,M]`; empty for prompts without parts to choose from.
     """
 
     method: str
     tasks: list[list[str]]
+    sizes: list[int]
     accuracy: list[list[float]]
-    final_average: float
     usage: list[list[list[float]]]
     model: PromptedModel
     file: Path | None = None
@@ -65,6 +65,16 @@ class Outcome:
     def forgetting_coda(self) -> float | None:
         """CODA-Prompt's F_N, a much smaller number; None for joint training."""
         return metrics.forgetting_coda(self.accuracy) if len(self.accuracy) == len(self.tasks) else None
+
+    @property
+    def after_each_task(self) -> list[float]:
+        """Accuracy over the test examples of all tasks seen so far, after each of them; one number for joint training."""
+        return [float(np.average(row, weights=self.sizes[: len(row)])) for row in self.accuracy]
+
+    @property
+    def final_average(self) -> float:
+        """Accuracy over all test examples after the last task."""
+        return self.after_each_task[-1]
 
     @property
     def parts_used(self) -> float | None:
@@ -130,7 +140,7 @@ def run(
     sequence = _Sequence(list(tasks), backbone, part, seed, progress, Path(out) if out is not None else None)
     name = method if isinstance(method, str) else type(method).__name__
     if name in ("nearest-mean", "ridge"):
-        return sequence.statistics(name)
+        return sequence.statistics(name, resume)
     recipe = updated(updated(recipe or RECIPE, seed=seed), **settings)
     joint = isinstance(method, str) and method.partition(":")[0] == "joint"
     prompt = _prompt(str(method).partition(":")[2] or ONE if joint else method, backbone, seed)
@@ -175,7 +185,7 @@ class _Sequence:
         width, count = self.backbone.out_features, len(self.tasks)
         first = {"all": [name for own in self.classes for name in own]} if joint else {"1": self.classes[0]}
         readout = TaskHeads(width, first, incremental=True)
-        identity = digest([name, prompt.config(), asdict(recipe), start, self.part, self.classes, self._counts()])
+        identity = self._identity(name, prompt.config(), asdict(recipe), start)
         model = PromptedModel(self.backbone, prompt, readout)
         try:
             rows, done = self._found(model, identity, resume, joint)
@@ -195,9 +205,6 @@ class _Sequence:
             model.close()
             raise
         return outcome
-
-    def _counts(self) -> list[list[int]]:
-        return [[len(task.train), len(getattr(task, self.part))] for task in self.tasks]
 
     def _learn(self, model: PromptedModel, t: int, recipe: Recipe, start: str, resume: bool, joint: bool) -> None:
         readout, train = cast(TaskHeads, model.readout), self.tasks[t].train
@@ -225,17 +232,18 @@ class _Sequence:
 
     def _outcome(self, name: str, rows: list[list[float]], model: PromptedModel, usage: list[list[list[float]]]) -> Outcome:
         sizes = [len(self.tested(t)) for t in range(len(self.tasks))]
-        final = float(np.average(rows[-1], weights=sizes))
         file = self.out / PROMPT if self.out is not None and (self.out / PROMPT).exists() else None
-        outcome = Outcome(name, self.classes, rows, final, usage, model, file)
+        outcome = Outcome(name, self.classes, sizes, rows, usage, model, file)
         if self.out is not None and self.main:
             identity = json.loads((self.out / RESULTS).read_text(encoding="utf-8"))["identity"]
             write_atomically(self.out / RESULTS, json.dumps({"identity": identity, **outcome.report()}, indent=1).encode())
         return outcome
 
     # baselines without prompts -------------------------------------------------------------------------------------
-    def statistics(self, name: str) -> Outcome:
+    def statistics(self, name: str, resume: bool) -> Outcome:
         """Class means or ridge regression on the frozen features: sums that no later task disturbs."""
+        identity = self._identity(name)
+        self._earlier(identity, resume)  # quick enough to be done again
         width, names = self.backbone.out_features, [c for own in self.classes for c in own]
         ridge = name == "ridge"
         readout: Readout = RandomRidge(width, names, seed=self.seed) if ridge else NearestMean(width, names)
@@ -252,8 +260,7 @@ class _Sequence:
                 x, y = scores(model, self.tested(t), outputs=True)
                 held.append((x.to(self.backbone.device), y.to(self.backbone.device) + shift))
                 rows.append([metrics.classification(readout(features), y)["accuracy"] for features, y in held])
-            if self.out is not None and self.main:
-                self._keep(model, len(self.tasks), rows, digest([name, self.part, self.classes, self._counts()]))
+            self._keep(model, len(self.tasks), rows, identity)
             return self._outcome(name, rows, model, [])
         except BaseException:
             model.close()
@@ -265,15 +272,9 @@ class _Sequence:
     # what is on disk -----------------------------------------------------------------------------------------------
     def _found(self, model: PromptedModel, identity: str, resume: bool, joint: bool) -> tuple[list[list[float]], int]:
         """(the rows of an interrupted run, how many tasks its prompt has learned), which the model takes over."""
-        if self.out is None or not (self.out / RESULTS).exists():
+        found = self._earlier(identity, resume)
+        if self.out is None or found is None:
             return [], 0
-        found = json.loads((self.out / RESULTS).read_text(encoding="utf-8"))
-        if found.get("identity") != identity:
-            raise TrainingError(
-                f"{self.out} holds a run of other tasks or settings ({found.get('method')}). Choose another folder (out=…)."
-            )
-        if not resume:
-            raise TrainingError(f"{self.out} holds a run already. Go on with resume=True, or choose another folder (out=…).")
         header, tensors = read(self.out / PROMPT)
         done = int(header["trained_on"]["tasks"])
         for t in range(1, 1 if joint else done):
@@ -281,6 +282,22 @@ class _Sequence:
             model.readout.grow(str(t + 1), self.classes[t])  # type: ignore[operator]
         restore(model, tensors)
         return found["accuracy"], done
+
+    def _identity(self, *facts: Any) -> str:
+        """What two runs must share for one to go on where the other stopped."""
+        sizes = [[len(task.train), len(task.val), len(self.tested(t))] for t, task in enumerate(self.tasks)]
+        return digest([*facts, self.seed, self.part, self.classes, sizes, self.backbone.fingerprint()])
+
+    def _earlier(self, identity: str, resume: bool) -> dict[str, Any] | None:
+        """The numbers of an earlier run in the folder; None where there is none. Raises `TrainingError` for another run's."""
+        if self.out is None or not (self.out / RESULTS).exists():
+            return None
+        found = json.loads((self.out / RESULTS).read_text(encoding="utf-8"))
+        if found.get("identity") != identity:
+            raise TrainingError(f"{self.out} holds a run of other tasks or settings. Choose another folder (out=…).")
+        if not resume:
+            raise TrainingError(f"{self.out} holds a run already. Go on with resume=True, or choose another folder (out=…).")
+        return found
 
     def _keep(self, model: PromptedModel, done: int, rows: list[list[float]], identity: str) -> None:
         """The prompt file first, then the rows."""

@@ -156,3 +156,21 @@ def costs(rows: Sequence[tuple[str, Ratio | None, Ratio | None]], title: str) ->
     axes.legend(fontsize=7, loc="upper right")
     axes.set_title(title, color=INK, fontsize=9, wrap=True)
     return _png(figure)
+
+
+def sequence(lines: dict[str, Sequence[Sequence[float]]], title: str) -> bytes:
+    """Accuracy after each task of a sequence, mean over the runs of each method; one number (joint training) is a line across."""
+    figure = _figure(6.5, 3.8)
+    axes = figure.add_subplot()
+    longest = max(len(run) for runs in lines.values() for run in runs)
+    for (name, runs), style in zip(lines.items(), cycle(("-", "--", "-.", ":")), strict=False):
+        mean = np.mean(np.asarray(runs), axis=0)
+        if len(mean) == 1 and longest > 1:
+            axes.axhline(mean[0], color=SOFT, lw=1, ls=style, label=name)
+        else:
+            axes.plot(range(1, len(mean) + 1), mean, marker="o", ms=4, lw=1.5, ls=style, label=name)
+    axes.set(xlabel="tasks learned", ylabel="accuracy", xticks=range(1, longest + 1))
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(fontsize=7, frameon=False)
+    axes.set_title(title, color=INK, fontsize=9)
+    return _png(figure)

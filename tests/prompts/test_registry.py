@@ -36,7 +36,7 @@ def test_parse(backbone: vpt.Backbone) -> None:
     assert parse("prefix:3@2", backbone).blocks == [2]
     both = parse("border:4 + prefix:2", backbone)
     assert [type(p).__name__ for p in both.prompts] == ["Border", "Prefix"]
-    assert set(PROMPTS) == {"shallow", "deep", "prefix", "border", "patch", "full", "smm"}
+    assert set(PROMPTS) == {"shallow", "deep", "prefix", "border", "patch", "full", "smm", "l2p", "dual", "coda"}
 
 
 NOTHING = ["", "deep:", "deep:x", "deep:-1", "lora:4", "deep:1:2", "deep:10+", "full:3", "deep:3@", "deep:3@x", "shallow:3@1",

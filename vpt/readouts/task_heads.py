@@ -17,7 +17,7 @@ from vpt.readouts.features import Linear
 class TaskHeads(Readout):
     """A linear classifier per task on the same features; scores `[B,C]` of all classes, task after task.
 
-    heads: task name → class names, all different. incremental: tasks come one after another; only the newest head learns, and in
+    heads: task name → class names (or pairs of them), all different. incremental: tasks come one after another; only the newest head learns, and in
     training the scores of all others are −inf (L2P, DualPrompt and CODA-Prompt all do so); at test all classes seen so far
     compete. Otherwise each sample's task must be told (`asked`), and the scores of other tasks' classes are −inf. Heads start at
     zero. Raises `PromptError` for a class that appears twice.
@@ -25,14 +25,16 @@ class TaskHeads(Readout):
 
     spread: Tensor  # σ² of `start`, 0 before
 
-    def __init__(self, features: int, heads: Mapping[str, Sequence[str]], incremental: bool = False) -> None:
+    def __init__(
+        self, features: int, heads: Mapping[str, Sequence[str]] | Sequence[tuple[str, Sequence[str]]], incremental: bool = False
+    ) -> None:
         super().__init__(None)
         self.features, self.incremental = features, incremental
         self.heads: dict[str, list[str]] = {}
         self.linears = nn.ModuleList()
         self.register_buffer("spread", torch.zeros(()))
         self._asked: Tensor | None = None
-        for task, classes in heads.items():
+        for task, classes in dict(heads).items():
             self.grow(task, classes)
 
     def grow(self, task: str, classes: Sequence[str]) -> None:
@@ -124,4 +126,4 @@ class TaskHeads(Readout):
 
     def config(self) -> dict[str, Any]:
         """Width, and the classes of each task."""
-        return {"features": self.features, "heads": self.heads, "incremental": self.incremental}
+        return {"features": self.features, "heads": [[task, names] for task, names in self.heads.items()], "incremental": self.incremental}
