@@ -1,7 +1,6 @@
 """Classes that come a few at a time, and no data kept: prompts for that, and what they must beat.
 
-python examples/class_incremental.py digits --shots 40
-python examples/class_incremental.py cifar10-few.zip --seeds 3
+python examples/class_incremental.py digits --shots 40; python examples/class_incremental.py cifar10-few.zip --seeds 3
 """
 
 from __future__ import annotations
@@ -21,11 +20,9 @@ from vpt.pictures import sequence
 METHODS = ["nearest-mean", "ridge", "sequential", "prefix:4@0-4", "l2p", "dual", "coda", "joint"]
 
 
-def percent(values: list[float | None]) -> str:
-    if any(value is None for value in values):
-        return ""
-    mean, std = mean_std([100 * value for value in values if value is not None])
-    return f"{mean:.1f} ± {std:.1f}"
+def percent(values: list[float]) -> str:
+    mean, std = mean_std([100 * value for value in values]) if None not in values else (None, None)
+    return f"{mean:.1f} ± {std:.1f}" if mean is not None else ""
 
 
 def open_data(source: str, backbone: vpt.Backbone, shots: int | None, seed: int) -> Data:
@@ -43,28 +40,26 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--per-task", type=int, default=2)
     parser.add_argument("--shots", type=int, default=None)
     parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--lr", type=float, default=None)
+    parser.add_argument("--lr", type=float, default=vpt.continual.RECIPE.lr)
     parser.add_argument("--epochs", type=int, default=vpt.continual.RECIPE.epochs)
     parser.add_argument("--part", default="test", help="'val' to choose settings by")
-    parser.add_argument("--backbone", default="vpt:vit-p8-64")
     parser.add_argument("--out", type=Path, default=Path("runs/classes"))
     options = parser.parse_args(argv)
-    backbone = vpt.load_backbone(options.backbone)
-    settings = {"epochs": options.epochs} | ({"lr": options.lr} if options.lr else {})
+    backbone = vpt.load_backbone("vpt:vit-p8-64")
+    settings = {"epochs": options.epochs, "lr": options.lr, "part": options.part, "progress": False}
     found: dict[str, list[vpt.continual.Outcome]] = {method: [] for method in options.methods}
     for seed in range(options.seeds):
         tasks = vpt.continual.split(open_data(options.data, backbone, options.shots, seed), options.per_task, seed)
         for method, outcomes in found.items():
-            outcome = vpt.continual.run(method, tasks, backbone, seed=seed, part=options.part, progress=False, **settings)
+            outcome = vpt.continual.run(method, tasks, backbone, seed=seed, **settings)
             outcome.model.close()
             outcomes.append(outcome)
             print(f"seed {seed}: {method} final average accuracy {outcome.final_average:.1%}", flush=True)
     table = Table("method", "final average", "forgetting (L2P)", "forgetting (CODA)", "parts used",
                   title=f"{len(tasks)} tasks of {options.per_task} classes, %, {options.seeds} seeds")  # fmt: skip
     for method, outcomes in found.items():
-        numbers = [[getattr(o, name) for o in outcomes] for name in ("final_average", "forgetting_l2p", "forgetting_coda")]
-        used = percent([o.parts_used for o in outcomes])
-        table.add_row(method, *map(percent, numbers), used)
+        names = ("final_average", "forgetting_l2p", "forgetting_coda", "parts_used")
+        table.add_row(method, *(percent([getattr(outcome, name) for outcome in outcomes]) for name in names))
     Console().print(table)
     options.out.mkdir(parents=True, exist_ok=True)
     lines = {method: [o.after_each_task for o in outcomes] for method, outcomes in found.items()}

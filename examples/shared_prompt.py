@@ -1,0 +1,70 @@
+"""One prompt learned from four related tasks, taken to a fifth: python examples/shared_prompt.py --seeds 5"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+import vpt
+from vpt.data import Data, Examples, few_shot, hold_out
+from vpt.demo import all_digits
+from vpt.metrics import mean_std
+
+TASKS: dict[str, Callable[[Tensor], Tensor]] = {
+    "upright": lambda x: x,
+    "inverted": lambda x: 1 - x,
+    "upside down": lambda x: x.flip(-2, -1),
+    "turned left": lambda x: x.rot90(1, (-2, -1)),
+    "new: inverted and turned right": lambda x: 1 - x.rot90(-1, (-2, -1)),
+}
+
+
+*_, NEW = TASKS
+PROMPT = "deep:10"
+
+
+def seen_through(examples: Examples, change: Callable[[Tensor], Tensor]) -> Examples:
+    return Examples(lambda i: change(examples.get(i)), examples.labels, examples.classes, indices=examples.indices)
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--per-class", type=int, default=20, help="examples of each of the four tasks")
+    parser.add_argument("--shots", type=int, default=5, help="of the new one, and as many to validate")
+    options = parser.parse_args(argv)
+    backbone = vpt.load_backbone("vpt:vit-p8-64")
+    (ours, others), rows = hold_out(all_digits(backbone.inputs), 0.5, seed=0), []  # no digit of the new task is in an earlier one
+    for seed in range(options.seeds):
+        same = {"seed": seed, "epochs": options.epochs, "progress": False}
+        train, val = hold_out(few_shot(ours, options.per_class, seed), 0.25, seed)
+        views = {task: Data(seen_through(train, f), seen_through(val, f), None, train.classes, []) for task, f in TASKS.items()}
+        views.pop(NEW)
+        test, few = hold_out(few_shot(seen_through(others, TASKS[NEW]), 80, seed), 2 * options.shots / 80, seed)
+        data = Data(*hold_out(few, 0.5, seed), test, few.classes, [])
+        scratch = vpt.adapt(data, backbone, PROMPT, augment="none", **same)
+        scratch.model.close()
+        probe, learned = scratch.metrics["baselines"]["linear_probe"]["test"], scratch.metrics["parameters_trained"]["prompt"]
+        results = [("linear probe", probe, 0), ("prompt from scratch", scratch.metrics["test_accuracy"], learned)]
+        shared = vpt.multi_task.share(views, backbone, PROMPT, **same)
+        shared.model.close()
+        for learn in ("nothing", "factors", "all"):
+            with vpt.multi_task.take_to(shared.prompt, data, backbone, learn=learn, **same) as model:
+                learned = sum(p.numel() for p in model.prompt.parameters() if p.requires_grad)
+                results.append((f"shared, {learn} learned", vpt.evaluate(model, test)["accuracy"], learned))
+        print(f"seed {seed}:", ", ".join(f"{name} {accuracy:.1%}" for name, accuracy, _ in results), flush=True)
+        rows.append(results)
+    table = Table("method", "test accuracy, %", "numbers learned", title=f"{options.shots} per class, {options.seeds} seeds")
+    for name, values, numbers in (zip(*column, strict=True) for column in zip(*rows, strict=True)):
+        mean, std = mean_std([100 * value for value in values])
+        table.add_row(name[0], f"{mean:.1f} ± {std:.1f}", f"{numbers[0]:,}")
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
