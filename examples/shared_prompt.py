@@ -14,17 +14,14 @@ from vpt.data import Data, Examples, few_shot, hold_out
 from vpt.demo import all_digits
 from vpt.metrics import mean_std
 
+PROMPT, NEW = "deep:10", "inverted and turned right"
 TASKS: dict[str, Callable[[Tensor], Tensor]] = {
     "upright": lambda x: x,
     "inverted": lambda x: 1 - x,
     "upside down": lambda x: x.flip(-2, -1),
     "turned left": lambda x: x.rot90(1, (-2, -1)),
-    "new: inverted and turned right": lambda x: 1 - x.rot90(-1, (-2, -1)),
+    NEW: lambda x: 1 - x.rot90(-1, (-2, -1)),
 }
-
-
-*_, NEW = TASKS
-PROMPT = "deep:10"
 
 
 def seen_through(examples: Examples, change: Callable[[Tensor], Tensor]) -> Examples:
@@ -37,15 +34,16 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--per-class", type=int, default=20, help="examples of each of the four tasks")
     parser.add_argument("--shots", type=int, default=5, help="of the new one, and as many to validate")
+    parser.add_argument("--test", type=int, default=70, help="per class of the new one")
     options = parser.parse_args(argv)
     backbone = vpt.load_backbone("vpt:vit-p8-64")
     (ours, others), rows = hold_out(all_digits(backbone.inputs), 0.5, seed=0), []  # no digit of the new task is in an earlier one
     for seed in range(options.seeds):
         same = {"seed": seed, "epochs": options.epochs, "progress": False}
         train, val = hold_out(few_shot(ours, options.per_class, seed), 0.25, seed)
-        views = {task: Data(seen_through(train, f), seen_through(val, f), None, train.classes, []) for task, f in TASKS.items()}
-        views.pop(NEW)
-        test, few = hold_out(few_shot(seen_through(others, TASKS[NEW]), 80, seed), 2 * options.shots / 80, seed)
+        views = {t: Data(*(seen_through(p, TASKS[t]) for p in (train, val)), None, train.classes, []) for t in TASKS if t != NEW}
+        drawn = few_shot(seen_through(others, TASKS[NEW]), 2 * options.shots + options.test, seed)
+        test, few = hold_out(drawn, 2 * options.shots / (2 * options.shots + options.test), seed)
         data = Data(*hold_out(few, 0.5, seed), test, few.classes, [])
         scratch = vpt.adapt(data, backbone, PROMPT, augment="none", **same)
         scratch.model.close()

@@ -17,8 +17,20 @@ TINY = {
     "label_map_table": ["{images}", "--shots", "2", "--seeds", "1", "--epochs", "1", "--prompt", "border:2"],
     "many_tasks": ["--epochs", "1", "--per-digit", "3", "--out", "{out}"],
     "mixed_batch_times": ["--samples", "8", "--repeats", "1"],
-    "class_incremental": ["{images}", "--methods", "ridge", "coda", "joint", "--per-task", "1", "--epochs", "1", "--out", "{out}"],
-    "shared_prompt": ["--epochs", "1", "--per-class", "4", "--shots", "2"],
+    "class_incremental": [
+        "{images}",
+        "--methods",
+        "ridge",
+        "coda",
+        "joint",
+        "--per-task",
+        "1",
+        "--epochs",
+        "1",
+        "--out",
+        "{out}",
+    ],
+    "shared_prompt": ["--epochs", "1", "--per-class", "4", "--shots", "2", "--test", "3"],
     "few_shot_table": ["{images}", "--shots", "2", "--seeds", "2", "--epochs", "1", "--prompts", "deep:1", "--out", "{out}"],
 }
 

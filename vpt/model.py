@@ -72,7 +72,7 @@ class PromptedModel(nn.Module):
             raise PromptError("This model was closed, or its backbone now carries another prompt. Make a new PromptedModel.")
         if self.tasks and not self._told:
             raise PromptError(f"This model has {len(self.tasks)} tasks ({', '.join(self.tasks[:8])}). Say which each sample has: "
-                              "model(x, tasks=[…]), or `with model.asked(…)`.")  # fmt: skip
+                              "model(x, tasks=[…]); or take one out: vpt.multi_task.export(path, model, task).")  # fmt: skip
         return self.backbone.logits(x) if self.readout.reads == "logits" else self.backbone.features(x)
 
     def forward(self, x: Raw, tasks: Tasks = None) -> Tensor:

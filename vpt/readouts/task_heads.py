@@ -17,10 +17,10 @@ from vpt.readouts.features import Linear
 class TaskHeads(Readout):
     """A linear classifier per task on the same features; scores `[B,C]` of all classes, task after task.
 
-    heads: task name → class names (or pairs of them), all different. incremental: tasks come one after another; only the newest head learns, and in
-    training the scores of all others are −inf (L2P, DualPrompt and CODA-Prompt all do so); at test all classes seen so far
-    compete. Otherwise each sample's task must be told (`asked`), and the scores of other tasks' classes are −inf. Heads start at
-    zero. Raises `PromptError` for a class that appears twice.
+    heads: task name → class names (or pairs of them), all different. incremental: tasks come one after another; only the newest
+    head learns, and in training the scores of all others are −inf (L2P, DualPrompt and CODA-Prompt all do so); at test all
+    classes seen so far compete. Otherwise each sample's task must be told (`asked`), and the scores of other tasks' classes are
+    −inf. Heads start at zero. Raises `PromptError` for a class that appears twice.
     """
 
     spread: Tensor  # σ² of `start`, 0 before
@@ -126,4 +126,5 @@ class TaskHeads(Readout):
 
     def config(self) -> dict[str, Any]:
         """Width, and the classes of each task."""
-        return {"features": self.features, "heads": [[task, names] for task, names in self.heads.items()], "incremental": self.incremental}
+        heads = [[task, names] for task, names in self.heads.items()]  # JSON would sort a mapping
+        return {"features": self.features, "heads": heads, "incremental": self.incremental}
