@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 import torch
 from families import EXTRA, MODELS, open_tiny, refusal
+from tasks import colours
 from torch import Tensor, nn
 
 import vpt
 from vpt.backbones import count_hooks
 from vpt.errors import PromptError
-from vpt.prompts import build
+from vpt.prompts import build, parse
 from vpt.prompts.queried import cosine
 from vpt.sites import KeyValues, Query, Site, Tokens
 
@@ -222,7 +223,52 @@ def test_wrong_input(backbone: vpt.Backbone) -> None:
             call()
 
 
-def test_activation_checkpointing_and_compiling_are_refused(backbone: vpt.Backbone) -> None:
+@pytest.mark.parametrize("spec", ["coda:3@1-2", "l2p:4@2", "dual:4@1-2"])
+def test_training_from_the_command_lines_words_is_the_same_with_and_without_kept_activations(spec: str) -> None:
+    found = []
+    for cache in ("auto", "off"):
+        backbone = open_tiny("timm ViT")
+        prompt = parse(spec, backbone, seed=0, init="uniform", dropout=0.0)
+        with vpt.PromptedModel(backbone, prompt, vpt.Linear(backbone.out_features, colours(3).classes)) as model:
+            vpt.fit(model, colours(12), colours(6, 1), epochs=2, lr=0.02, cache=cache, progress=False)
+            assert len(backbone.queries.kept) == 18  # training and validation
+        found.append(torch.cat([p.detach().flatten() for p in prompt.parameters()]))
+    assert torch.allclose(*found, atol=1e-5)
+
+
+def test_augmented_examples_are_not_kept(backbone: vpt.Backbone) -> None:
+    prompt = vpt.CODAPrompt.like(backbone, 2)
+    with vpt.PromptedModel(backbone, prompt, vpt.Linear(backbone.out_features, colours(3).classes)) as model:
+        vpt.fit(model, colours(6), None, epochs=2, augment="crop", progress=False)
+    assert not backbone.queries.kept
+    assert backbone.queries.keep
+
+
+def test_the_penalty_is_learned_from_but_not_shown(backbone: vpt.Backbone) -> None:
+    """History shows the cross-entropy; keys of L2P move all the same."""
+    shown = []
+    for pull in (0.0, 50.0):
+        prompt = vpt.L2P.like(backbone, 3, pull=pull)
+        before = prompt.keys[0].detach().clone()
+        with vpt.PromptedModel(backbone, prompt, vpt.Linear(backbone.out_features, colours(3).classes)) as model:
+            history = vpt.fit(model, colours(12), None, epochs=1, batch_size=12, weight_decay=0.0, progress=False)
+        shown.append(history.rows[1]["loss"])
+        assert torch.equal(prompt.keys[0], before) == (pull == 0.0)
+    assert shown[0] == pytest.approx(shown[1])
+
+
+def test_compiled(backbone: vpt.Backbone) -> None:
+    readout, x = vpt.Linear(backbone.out_features, 3), examples(backbone)
+    nn.init.normal_(readout.weight)
+    with vpt.PromptedModel(backbone, vpt.CODAPrompt.like(backbone, 2), readout) as model, torch.no_grad():
+        compiled = torch.compile(model.eval(), backend="eager")
+        assert torch.allclose(compiled(x), model(x), atol=1e-6)
+        assert torch.allclose(compiled(0.9 * x), model(0.9 * x), atol=1e-6)
+        with pytest.raises(vpt.errors.TrainingError, match="cannot be compiled"):
+            vpt.fit(model, colours(6), None, compile="eager", progress=False)
+
+
+def test_activation_checkpointing_is_refused(backbone: vpt.Backbone) -> None:
     model = vpt.PromptedModel(backbone, vpt.CODAPrompt.like(backbone, 2), vpt.Linear(backbone.out_features, 3))
     backbone.model.set_grad_checkpointing(True)
     with pytest.raises(PromptError, match="activation checkpointing"):

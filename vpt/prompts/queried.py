@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, Literal
@@ -91,13 +92,13 @@ class Queried(Prompt):
         own_keys, own_values = (part.flatten(1, 2).unflatten(2, (heads, size)).transpose(1, 2) for part in parts)
         return own_keys, own_values, None
 
+    @abstractmethod
     def rows(self, index: int, query: Tensor) -> Tensor:
         """Query `[B,D]` → prompts `[B|1,taken,length,D]` for the `index`-th prompted block."""
-        raise NotImplementedError
 
+    @abstractmethod
     def weights(self, index: int, query: Tensor) -> Tensor:
         """Query `[B,D]` → how much of each learned part a sample gets `[B,M]`; its statistics show whether all are used."""
-        raise NotImplementedError
 
     @torch.no_grad()
     def usage(self) -> list[Tensor]:
