@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor
-from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from vpt import metrics
@@ -34,7 +33,6 @@ from vpt.training import fit
 RECIPE = Recipe(epochs=5, lr=5e-3, readout_lr=0.02)
 ONE = "deep:5"  # the one prompt of sequential and of joint training
 BASELINES = ("nearest-mean", "ridge", "joint")
-STRENGTHS = tuple(10.0**e for e in range(-2, 7))  # of the ridge
 RESULTS, PROMPT = "results.json", "prompt.vpt"
 Method = str | Prompt | Callable[[Backbone], Prompt]
 
@@ -255,8 +253,9 @@ class _Sequence:
                 shift = names.index(self.classes[t][0])
                 x, y = scores(model, task.train, outputs=True, progress=self.progress)
                 readout.update(x.to(self.backbone.device), y.to(self.backbone.device) + shift)
-                if isinstance(readout, RandomRidge):
-                    _choose_strength(readout, *(scores(model, task.val, outputs=True) if len(task.val) else (x, y)), shift)
+                if isinstance(readout, RandomRidge):  # RanPAC chooses on a fifth of the task's training data
+                    held_x, held_y = scores(model, task.val, outputs=True) if task.val is not None and len(task.val) else (x, y)
+                    readout.choose_strength(held_x.to(self.backbone.device), held_y.to(self.backbone.device) + shift)
                 x, y = scores(model, self.tested(t), outputs=True)
                 held.append((x.to(self.backbone.device), y.to(self.backbone.device) + shift))
                 rows.append([metrics.classification(readout(features), y)["accuracy"] for features, y in held])
@@ -307,18 +306,3 @@ class _Sequence:
         text = json.dumps({"identity": identity, "accuracy": rows})
         write_atomically(self.out / RESULTS, text.encode())
         (self.out / f"task-{done}" / NAME).unlink(missing_ok=True)
-
-
-@torch.no_grad()
-def _choose_strength(readout: RandomRidge, x: Tensor, y: Tensor, shift: int) -> None:
-    """λ of least squared error on the current task's validation examples (RanPAC chooses on a fifth of its training data)."""
-    x, needed = x.to(readout.gram.device), F.one_hot(y + shift, readout.size[0]).to(readout.gram)
-    seen = readout.counts > 0
-
-    def error(strength: float) -> float:
-        readout.strength = strength
-        readout.settle()
-        return float((readout(x)[:, seen] - needed[:, seen]).square().mean())
-
-    readout.strength = min(STRENGTHS, key=error)
-    readout.settle()

@@ -9,6 +9,7 @@ from sklearn.linear_model import Ridge
 import vpt
 from vpt.errors import PromptError
 from vpt.readouts import READOUTS
+from vpt.readouts.ridge import STRENGTHS
 
 
 def test_it_is_scikit_learns_ridge_whatever_the_order() -> None:
@@ -27,6 +28,21 @@ def test_it_is_scikit_learns_ridge_whatever_the_order() -> None:
     again = READOUTS["RandomRidge"](**readout.config())
     again.load_state_dict(readout.state_dict())
     assert torch.equal(again(new), readout(new))
+
+
+def test_the_strength_is_that_of_least_error_on_held_out_data() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.randn(60, 5, generator=generator), torch.randint(0, 3, (60,), generator=generator)
+    readout = vpt.RandomRidge(5, 3, projections=40)
+    readout.update(x[:40], y[:40])
+    readout.choose_strength(x[40:], y[40:])
+    one_hot, errors = torch.nn.functional.one_hot(y, 3).double(), {}
+    lifted = readout.lifted(x).double()
+    for strength in STRENGTHS:
+        fitted = Ridge(alpha=strength, fit_intercept=False).fit(lifted[:40].numpy(), one_hot[:40].numpy())
+        errors[strength] = float((torch.tensor(fitted.predict(lifted[40:].numpy())) - one_hot[40:]).square().mean())
+    assert readout.strength == min(errors, key=errors.get)
+    assert readout.strength > STRENGTHS[0]  # labels are noise here
 
 
 def test_wrong_input() -> None:

@@ -13,6 +13,8 @@ from vpt.errors import PromptError
 from vpt.readouts.base import Refresh
 from vpt.readouts.features import _OnFeatures
 
+STRENGTHS = tuple(10.0**e for e in range(-2, 7))  # λ to choose among
+
 
 class RandomRidge(_OnFeatures):
     """Scores h(x)ᵀ (G + λI)⁻¹ C with h(x) = relu(xW), W random and fixed, G = Σ h hᵀ and C = Σ h yᵀ (RanPAC, McDonnell et al.,
@@ -67,6 +69,21 @@ class RandomRidge(_OnFeatures):
         """Solve for the weights."""
         eye = torch.eye(self.projections, device=self.gram.device, dtype=torch.float64)
         self.solution.copy_(torch.linalg.solve(self.gram.double() + self.strength * eye, self.sums.double()))
+
+    @torch.no_grad()
+    def choose_strength(self, out: Tensor, y: Tensor) -> None:
+        """Take the λ of least squared error on held-out features `[n,D]` of classes `[n]`, over the classes seen so far; then
+        settle.
+        """
+        needed, seen = F.one_hot(y, self.size[0]).to(self.gram), self.counts > 0
+
+        def error(strength: float) -> float:
+            self.strength = strength
+            self.settle()
+            return float((self(out)[:, seen] - needed[:, seen]).square().mean())
+
+        self.strength = min(STRENGTHS, key=error)
+        self.settle()
 
     def forward(self, out: Tensor) -> Tensor:
         """Features `[B,D]` → `[B,C]`. Raises `PromptError` before any update."""
