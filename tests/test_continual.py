@@ -47,10 +47,36 @@ def test_every_method_learns_and_leaves_the_model_as_it_was(method: str, tmp_pat
 
 def test_prompts_and_functions_are_methods_too() -> None:
     backbone, tasks = open_tiny("timm ViT"), six_in_three(3)
-    for method in (vpt.CODAPrompt.like(backbone, 2), lambda b: vpt.DeepTokens.like(b, 1)):
+    prompt = vpt.CODAPrompt.like(backbone, 2)
+    before = {name: value.clone() for name, value in prompt.state_dict().items()}
+    for method in (prompt, lambda b: vpt.DeepTokens.like(b, 1)):
         outcome = run(method, tasks, backbone, **QUICK)
         assert len(outcome.accuracy) == 3
         outcome.model.close()
+    assert prompt.tasks == 1  # a copy was tuned
+    assert all(torch.equal(value, before[name]) for name, value in prompt.state_dict().items())
+
+
+def test_labels_are_matched_by_name() -> None:
+    """Test examples that number the classes in another order."""
+    backbone, tasks = open_tiny("timm ViT"), six_in_three(4)
+    needed = run("nearest-mean", tasks, backbone, progress=False)
+    needed.model.close()
+    for task in tasks:
+        task.test = task.test.renamed(task.classes[::-1], [1 - y if y >= 0 else y for y in task.test.labels])
+    found = run("nearest-mean", tasks, backbone, progress=False)
+    found.model.close()
+    assert found.accuracy == needed.accuracy
+
+
+def test_precision_is_the_recipes_whatever_ran_before(tmp_path: Path) -> None:
+    rows = []
+    for precision in ("no", "bf16", "no"):
+        outcome = run("coda", six_in_three(4), open_tiny("timm ViT"), precision=precision, **QUICK)
+        outcome.model.close()
+        rows.append(torch.cat([p.detach().flatten() for p in outcome.model.prompt.parameters()]))
+    assert torch.equal(rows[0], rows[2])
+    assert not torch.equal(rows[0], rows[1])
 
 
 @pytest.mark.parametrize("method", ["coda", "dual", "sequential"])
@@ -142,6 +168,7 @@ def test_outcome_by_hand() -> None:
 
 def test_wrong_input(tmp_path: Path) -> None:
     backbone, tasks = open_tiny("timm ViT"), six_in_three(3)
+    whole = Data(*(six_classes(12, s) for s in range(3)), six_classes(6).classes, [])
     empty = Data(tasks[0].train.subset([]), tasks[0].val, tasks[0].test, tasks[0].classes, [])
     untested = Data(tasks[0].train, tasks[0].val, None, tasks[0].classes, [])
     for method, sequence, more, error, message in (
@@ -152,6 +179,7 @@ def test_wrong_input(tmp_path: Path) -> None:
         ("coda", tasks, {"part": "train"}, DataError, "'test' or 'val'"),
         ("coda", tasks, {"start": "ones"}, TrainingError, "'means' or 'zeros'"),
         ("coda", tasks, {"epoch": 3}, TrainingError, "Found settings epoch"),
+        ("coda", split(whole, 1), {}, DataError, "Task 1 has one class"),
         ("nothing", tasks, {}, PromptError, "Found prompt 'nothing'"),
     ):
         with pytest.raises(error, match=message):

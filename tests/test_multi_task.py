@@ -124,10 +124,12 @@ def test_a_killed_run_goes_on_to_the_same_bytes(method: str, call: int, tmp_path
 
 def test_wrong_input() -> None:
     backbone, tasks = open_tiny("timm ViT"), three_tasks()
+    lone = Data(tasks["plain"].train.subset([0, 3]), tasks["plain"].val, None, tasks["plain"].classes, [])
     empty = Data(tasks["plain"].train.subset([]), tasks["plain"].val, None, tasks["plain"].classes, [])
     for call, error, message in (
         (lambda: share({}, backbone), PromptError, "different names"),
-        (lambda: share({"a": empty}, backbone), DataError, "'a' has no examples"),
+        (lambda: share({"a": empty}, backbone), DataError, "'a' has examples of 0 classes"),
+        (lambda: share({"a": lone}, backbone), DataError, "'a' has examples of 1 classes"),
         (lambda: share(tasks, backbone, "border:2"), PromptError, "MultiTask\\(Border\\)"),
         (lambda: share(tasks, backbone, sampling="all"), TrainingError, "balanced, proportional"),
         (lambda: share(tasks, backbone, distil=-1), TrainingError, "weight=-1"),

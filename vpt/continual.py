@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -11,7 +13,6 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -20,7 +21,7 @@ from vpt.backbones import Backbone, load_backbone
 from vpt.checkpoints import NAME, digest
 from vpt.data import Data, Examples, joined, with_classes
 from vpt.errors import DataError, TrainingError
-from vpt.evaluation import evaluate, scores
+from vpt.evaluation import accelerator_in, evaluate, matched, scores
 from vpt.files import read, restore, save, write_atomically
 from vpt.model import PromptedModel
 from vpt.plan import seed_for
@@ -76,8 +77,8 @@ class Outcome:
 
     @property
     def parts_used(self) -> float | None:
-        """Which share of a prompt's parts is in use, exp(entropy of their mean weights) ÷ their number; near 1/M, it
-        collapsed.
+        """Which share of a prompt's parts is in use, exp(entropy of their mean weights) ÷ their number; 1/M (L2P:
+        top/M) where the choice collapsed.
         """
         if not self.usage:
             return None
@@ -152,13 +153,30 @@ def check_tasks(tasks: Sequence[Data], part: str = "test") -> None:
     joined({f"task {t + 1}": task.train for t, task in enumerate(tasks)})
     for t, task in enumerate(tasks):
         held = getattr(task, part)
-        if held is None or not len(held):
+        if not _has(held):
             raise DataError(f"Task {t + 1} has no {part} examples to be tested on.")
+
+
+def _has(examples: Examples | None) -> bool:
+    return examples is not None and len(examples) > 0
+
+
+@contextmanager
+def _newest(prompt: Prompt) -> Iterator[None]:
+    """Inside, a prompt that chooses by task takes the newest task's parts, as it does in training."""
+    parts = [part for part in prompt.modules() if isinstance(part, Queried)]
+    for part in parts:
+        part.newest = True
+    try:
+        yield
+    finally:
+        for part in parts:
+            part.newest = False
 
 
 def _prompt(method: Method, backbone: Backbone, seed: int) -> Prompt:
     if isinstance(method, Prompt):
-        return method
+        return copy.deepcopy(method)
     if not isinstance(method, str):
         return method(backbone)
     return parse(ONE if method == "sequential" else method, backbone, seed=seed)
@@ -170,7 +188,9 @@ class _Sequence:
     def __init__(self, tasks: list[Data], backbone: Backbone, part: str, seed: int, progress: bool, out: Path | None) -> None:
         self.tasks, self.backbone, self.part, self.seed, self.progress, self.out = tasks, backbone, part, seed, progress, out
         self.classes = [task.train.classes for task in tasks]
-        self.main = Accelerator().is_main_process
+        self.sizes = [len(self.tested(t)) for t in range(len(tasks))]
+        self.accelerator = accelerator_in("no")
+        self.main = self.accelerator.is_main_process
         self.say = partial(notice, shown=progress and self.main)
 
     def tested(self, t: int) -> Examples:
@@ -181,8 +201,14 @@ class _Sequence:
     def prompts(self, name: str, prompt: Prompt, recipe: Recipe, start: str, resume: bool, joint: bool) -> Outcome:
         """Tune a prompt on one task after the other, or on all at once."""
         width, count = self.backbone.out_features, len(self.tasks)
+        self.accelerator = accelerator_in(recipe.precision)
         first = {"all": [name for own in self.classes for name in own]} if joint else {"1": self.classes[0]}
         readout = TaskHeads(width, first, incremental=True)
+        if not joint and (lone := [t + 1 for t, classes in enumerate(self.classes) if len(classes) < 2]):
+            raise DataError(
+                f"Task {lone[0]} has one class: with all others masked in training there is nothing to tell it from. Needed are "
+                "tasks of two classes or more, or 'nearest-mean', 'ridge' or 'joint'."
+            )
         identity = self._identity(name, prompt.config(), asdict(recipe), start)
         model = PromptedModel(self.backbone, prompt, readout)
         try:
@@ -196,7 +222,8 @@ class _Sequence:
                     self._keep(model, t + 1, rows, identity)
                 if len(rows) <= (0 if joint else t):
                     rows.append([self._accuracy(model, i) for i in range(t + 1)])
-                    self.say(f"after task {t + 1} of {count}: {np.mean(rows[-1]):.1%} on {len(rows[-1])} tasks")
+                    average = np.average(rows[-1], weights=self.sizes[: t + 1])
+                    self.say(f"after task {t + 1} of {count}: {average:.1%} on all seen so far")
                     self._keep(model, t + 1, rows, identity)
             outcome = self._outcome(name, rows, model, self._usage(model))
         except BaseException:
@@ -210,7 +237,8 @@ class _Sequence:
         if joint:
             train = joined({str(i + 1): task.train for i, task in enumerate(self.tasks)})
         if start == "means":
-            readout.start(*scores(model, train, outputs=True))
+            with _newest(model.prompt):
+                readout.start(*self._features(model, train))
         fit(model, train, None, recipe=recipe, out=folder, resume=resume, progress=self.progress)
 
     @torch.no_grad()
@@ -223,15 +251,15 @@ class _Sequence:
         for t in range(len(self.tasks)):
             found: list[list[Tensor]] = []
             for batch in DataLoader(self.tested(t), batch_size=64):
-                model.outputs(batch[0])
+                with self.accelerator.autocast():
+                    model.outputs(batch[0])
                 found.append([used * len(batch[1]) for used in model.prompt.usage()])
             rows.append([torch.stack(block).sum(0) / len(self.tested(t)) for block in zip(*found, strict=True)])
         return [torch.stack(block).tolist() for block in zip(*rows, strict=True)]
 
     def _outcome(self, name: str, rows: list[list[float]], model: PromptedModel, usage: list[list[list[float]]]) -> Outcome:
-        sizes = [len(self.tested(t)) for t in range(len(self.tasks))]
         file = self.out / PROMPT if self.out is not None and (self.out / PROMPT).exists() else None
-        outcome = Outcome(name, self.classes, sizes, rows, usage, model, file)
+        outcome = Outcome(name, self.classes, self.sizes, rows, usage, model, file)
         if self.out is not None and self.main:
             identity = json.loads((self.out / RESULTS).read_text(encoding="utf-8"))["identity"]
             write_atomically(self.out / RESULTS, json.dumps({"identity": identity, **outcome.report()}, indent=1).encode())
@@ -250,23 +278,28 @@ class _Sequence:
         try:
             held: list[tuple[Tensor, Tensor]] = []
             for t, task in enumerate(self.tasks):
-                shift = names.index(self.classes[t][0])
-                x, y = scores(model, task.train, outputs=True, progress=self.progress)
-                readout.update(x.to(self.backbone.device), y.to(self.backbone.device) + shift)
+                train = self._named(model, task.train)
+                readout.update(*train)
                 if isinstance(readout, RandomRidge):  # RanPAC chooses on a fifth of the task's training data
-                    held_x, held_y = scores(model, task.val, outputs=True) if task.val is not None and len(task.val) else (x, y)
-                    readout.choose_strength(held_x.to(self.backbone.device), held_y.to(self.backbone.device) + shift)
-                x, y = scores(model, self.tested(t), outputs=True)
-                held.append((x.to(self.backbone.device), y.to(self.backbone.device) + shift))
-                rows.append([metrics.classification(readout(features), y)["accuracy"] for features, y in held])
+                    readout.choose_strength(*(self._named(model, task.val) if _has(task.val) else train))
+                held.append(self._named(model, self.tested(t)))
+                rows.append([metrics.classification(readout(x), y)["accuracy"] for x, y in held])
             self._keep(model, len(self.tasks), rows, identity)
             return self._outcome(name, rows, model, [])
         except BaseException:
             model.close()
             raise
 
+    def _named(self, model: PromptedModel, examples: Examples) -> tuple[Tensor, Tensor]:
+        """Features `[n,D]` and labels `[n]` among all classes, on the backbone's device."""
+        x, y = self._features(model, matched(model, examples))
+        return x.to(self.backbone.device), y.to(self.backbone.device)
+
     def _accuracy(self, model: PromptedModel, i: int) -> float:
-        return evaluate(model, self.tested(i), progress=self.progress)["accuracy"]
+        return evaluate(model, self.tested(i), accelerator=self.accelerator, progress=self.progress)["accuracy"]
+
+    def _features(self, model: PromptedModel, examples: Examples) -> tuple[Tensor, Tensor]:
+        return scores(model, examples, outputs=True, accelerator=self.accelerator, progress=self.progress, what="features")
 
     # what is on disk -----------------------------------------------------------------------------------------------
     def _found(self, model: PromptedModel, identity: str, resume: bool, joint: bool) -> tuple[list[list[float]], int]:
@@ -284,7 +317,7 @@ class _Sequence:
 
     def _identity(self, *facts: Any) -> str:
         """What two runs must share for one to go on where the other stopped."""
-        sizes = [[len(task.train), len(task.val), len(self.tested(t))] for t, task in enumerate(self.tasks)]
+        sizes = [[len(task.train), len(task.val or ()), len(self.tested(t))] for t, task in enumerate(self.tasks)]
         return digest([*facts, self.seed, self.part, self.classes, sizes, self.backbone.fingerprint()])
 
     def _earlier(self, identity: str, resume: bool) -> dict[str, Any] | None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.utils import gather_object
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
@@ -15,6 +16,13 @@ from vpt.data.examples import Examples, wrap
 from vpt.errors import DataError
 from vpt.model import PromptedModel
 from vpt.progress import progress_bar
+
+
+def accelerator_in(precision: str) -> Accelerator:
+    """An accelerator that computes in this precision: "no" (fp32), "bf16" or "fp16", whatever this process did before."""
+    if AcceleratorState._shared_state and AcceleratorState().mixed_precision != precision:
+        AcceleratorState._reset_state()  # or accelerate refuses a second precision in one process; the process group stays
+    return Accelerator(mixed_precision=precision)
 
 
 def evaluate(

@@ -20,7 +20,7 @@ from vpt.backbones import Attachment, Backbone, Output, Raw
 from vpt.backbones.structure import refuse_recomputing
 from vpt.errors import PromptError, PromptFileError, VptError
 from vpt.files import check_backbone, read, rebuild
-from vpt.prompts import Prompt
+from vpt.prompts import MultiTask, Prompt
 from vpt.readouts import Readout
 from vpt.sites import KeyValues, Pixels, Site, Tokens
 
@@ -190,6 +190,10 @@ class PromptLibrary:
         """A task on this backbone, tried alone; its places are hooked from now on."""
         with self.backbone.guard:
             self._require_open()
+            if isinstance(prompt, MultiTask) and not prompt.asks:
+                prompt = prompt.export(prompt.tasks[0])
+            if readout.asks:
+                raise PromptError("Heads of several tasks cannot be in a library; add each task alone: readout.export(task).")
             readout.bind(self.backbone)
             task = Task(prompt.to(self.backbone.device).eval(), readout.to(self.backbone.device).eval())
             Attachment(self.backbone, prompt.sites()).remove()  # says what does not fit

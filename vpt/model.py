@@ -32,7 +32,7 @@ class PromptedModel(nn.Module):
             raise BackboneError(f"Found {type(backbone).__name__} as backbone; needed is vpt.load_backbone(model).")
         self.backbone = backbone
         self.exact = exact
-        self._told = False
+        self._told: Tensor | None = None
         self.prompt: Prompt
         self.readout: Readout
         self._join(prompt, readout)
@@ -70,10 +70,15 @@ class PromptedModel(nn.Module):
         """Raw input → what the readout reads: features `[B,D]` or logits `[B,K]`, prompts acting."""
         if self.backbone.attachment is not self.attachment:
             raise PromptError("This model was closed, or its backbone now carries another prompt. Make a new PromptedModel.")
-        if self.tasks and not self._told:
+        if self.tasks and self._told is None:
             raise PromptError(f"This model has {len(self.tasks)} tasks ({', '.join(self.tasks[:8])}). Say which each sample has: "
                               "model(x, tasks=[…]); or take one out: vpt.multi_task.export(path, model, task).")  # fmt: skip
-        return self.backbone.logits(x) if self.readout.reads == "logits" else self.backbone.features(x)
+        out = self.backbone.logits(x) if self.readout.reads == "logits" else self.backbone.features(x)
+        if self._told is not None and len(self._told) not in (1, len(out)):
+            raise PromptError(
+                f"Found {len(self._told)} tasks for a batch of {len(out)}; needed is one for each sample, or one for all."
+            )
+        return out
 
     def forward(self, x: Raw, tasks: Tasks = None) -> Tensor:
         """Raw input → class scores `[B,C]`. tasks: of each sample, for models of several (`asked`)."""
@@ -91,8 +96,8 @@ class PromptedModel(nn.Module):
     def asked(self, tasks: Tasks) -> Iterator[None]:
         """Inside, each sample's task is known: names or numbers `[B]`, or one name for all.
 
-        Nothing happens to a model that asks nothing. Raises `PromptError` for a task that is not there, or tasks of another
-        number than samples.
+        Nothing happens to a model that asks nothing. Raises `PromptError` for a task that is not there; a forward inside does for
+        tasks of another number than samples.
         """
         names = self.tasks
         if not names or tasks is None:
@@ -104,7 +109,7 @@ class PromptedModel(nn.Module):
             for part in (self.prompt, self.readout):
                 if part.asks:
                     stack.enter_context(part.asked(numbers))  # type: ignore[operator]
-            before, self._told = self._told, True
+            before, self._told = self._told, numbers
             try:
                 yield
             finally:

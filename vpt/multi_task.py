@@ -15,8 +15,8 @@ import torch
 
 from vpt.backbones import Backbone, load_backbone
 from vpt.data import Data, balanced, joined
-from vpt.errors import PromptError, TrainingError
-from vpt.evaluation import evaluate, scores
+from vpt.errors import DataError, PromptError, TrainingError
+from vpt.evaluation import accelerator_in, evaluate, scores
 from vpt.files import save
 from vpt.model import PromptedModel
 from vpt.objectives import Distillation
@@ -33,7 +33,10 @@ SAMPLING = ("balanced", "proportional")
 
 @dataclass
 class Shared:
-    """A prompt shared by several tasks with their heads in `model`; teachers: each task's own prompt's accuracy on validation."""
+    """A prompt shared by several tasks, with their heads, in `model`.
+
+    teachers: the accuracy of each task's own prompt on validation examples (without any, on training examples).
+    """
 
     model: PromptedModel
     teachers: dict[str, float]
@@ -48,6 +51,8 @@ class Shared:
         found = {}
         for name, data in tasks.items():
             examples = getattr(data, part)
+            if examples is None:
+                raise DataError(f"Task {name!r} has no {part} examples.")
             whole = joined({name: examples}, {name: [f"{name}: {label}" for label in examples.classes]})
             found[name] = evaluate(self.model, whole)["accuracy"]
         return found
@@ -80,11 +85,19 @@ def share(
         raise TrainingError(f"Found sampling={sampling!r}; needed is one of {', '.join(SAMPLING)}.")
     backbone = backbone if isinstance(backbone, Backbone) else load_backbone(backbone)
     recipe = updated(updated(recipe or Recipe(), seed=seed), **settings)
+    accelerator = accelerator_in(recipe.precision)
+    say = partial(notice, shown=progress and accelerator.is_main_process)
     start = parse(prompt, backbone, seed=seed) if isinstance(prompt, str) else prompt
     whole = MultiTask(copy.deepcopy(start), list(tasks))  # says what cannot be shared, before anything is learned
+    for task, data in tasks.items():
+        _check_classes(data, task)
     names = {task: [f"{task}: {name}" for name in data.train.classes] for task, data in tasks.items()}
     train = joined({task: data.train for task, data in tasks.items()}, names)
-    val = joined({task: data.val for task, data in tasks.items()}, names)
+    val = (
+        joined({task: data.val for task, data in tasks.items()}, names)
+        if all(_has_val(data) for data in tasks.values())
+        else None
+    )
     folder = Path(out) if out is not None else None
     learn = partial(fit, recipe=recipe, resume=resume, progress=progress)
     readout = TaskHeads(backbone.out_features, names)
@@ -96,21 +109,21 @@ def share(
         _copy(head, readout.linears[t])
         size, width = len(data.train), len(data.train.classes)
         if distil:
-            notice(f"teacher {t + 1} of {len(tasks)}: {task}", progress)
+            say(f"teacher {t + 1} of {len(tasks)}: {task}")
             with PromptedModel(backbone, copy.deepcopy(start), head) as model:
                 learn(model, data.train, data.val, out=folder / "teachers" / str(t) if folder else None)
-                targets[row : row + size, column : column + width] = scores(model, data.train)[0]
-                teachers[task] = evaluate(model, data.val)["accuracy"]
+                targets[row : row + size, column : column + width] = scores(model, data.train, accelerator=accelerator)[0]
+                teachers[task] = evaluate(model, data.val if _has_val(data) else data.train, accelerator=accelerator)["accuracy"]
         row, column = row + size, column + width
     if sampling == "balanced":
         positions = balanced(train)
         train, targets = train.subset(positions), targets[positions]
     model = PromptedModel(backbone, whole, readout)
     try:
-        notice(f"the shared prompt of {len(tasks)} tasks", progress)
+        say(f"the shared prompt of {len(tasks)} tasks")
         objective = Distillation(targets, distil, temperature) if distil else None
         learn(model, train, val, objective=objective, out=folder / "shared" if folder else None)
-        if folder is not None:
+        if folder is not None and accelerator.is_main_process:
             save(folder / "prompt.vpt", model, trained_on={"tasks": {name: len(data.train) for name, data in tasks.items()}})
     except BaseException:
         model.close()
@@ -121,7 +134,7 @@ def share(
 def take_to(
     shared: MultiTask,
     data: Data,
-    backbone: Backbone,
+    backbone: str | Path | Backbone = "vpt:vit-p8-64",
     *,
     learn: str = "all",
     out: str | Path | None = None,
@@ -143,10 +156,15 @@ def take_to(
     if learn == "nothing":
         prompt.requires_grad_(False)
     recipe = updated(updated(recipe or Recipe(), seed=seed), **settings)
+    backbone = backbone if isinstance(backbone, Backbone) else load_backbone(backbone)
+    accelerator = accelerator_in(recipe.precision)
+    _check_classes(data, "new")
     model = PromptedModel(backbone, prompt, Linear(backbone.out_features, data.train.classes))
     try:
-        found, _ = fit_probe(*scores(model, data.train, outputs=True), classes=data.train.classes, seed=seed)
-        _copy(found, model.readout)
+        found = fit_probe(
+            *scores(model, data.train, outputs=True, accelerator=accelerator), classes=data.train.classes, seed=seed
+        )
+        _copy(found[0], model.readout)
         fit(model, data.train, data.val, recipe=recipe, out=out, resume=resume, progress=progress)
     except BaseException:
         model.close()
@@ -167,6 +185,16 @@ def export(path: str | Path, model: PromptedModel, task: str) -> Path:
         return save(path, model)
     finally:
         model.swap(prompt, readout)
+
+
+def _has_val(data: Data) -> bool:
+    return data.val is not None and len(data.val) > 0
+
+
+def _check_classes(data: Data, task: str) -> None:
+    """Raise `DataError` for a task with nothing to tell apart."""
+    if len(set(data.train.targets)) < 2:
+        raise DataError(f"Task {task!r} has examples of {len(set(data.train.targets))} classes; needed are two or more.")
 
 
 def _probe(backbone: Backbone, data: Data, seed: int) -> Linear:

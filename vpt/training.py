@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from rich.progress import Progress
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -21,7 +20,7 @@ from vpt.checkpoints import Checkpoint, Position, digest, optimizer_tensors, res
 from vpt.counting import adding_up, average_buffers, learn_statistics
 from vpt.data import Examples, augment
 from vpt.errors import DivergedError, TrainingError
-from vpt.evaluation import evaluate, matched, tasks_of
+from vpt.evaluation import accelerator_in, evaluate, matched, tasks_of
 from vpt.files import learned, learned_copy, restore, write_atomically
 from vpt.gradients import add_gradients, check_reach, no_gradients, reduce_gradients
 from vpt.late import GIGABYTES, UNSTEADY, Say, full, late_features, without_cache
@@ -66,9 +65,7 @@ def fit(
     recipe = updated(recipe or Recipe(), **settings)
     if isinstance(workers, bool) or not isinstance(workers, int) or workers < 0:
         raise TrainingError(f"Found workers={workers!r}; needed is a whole number of at least 0.")
-    if AcceleratorState._shared_state and AcceleratorState().mixed_precision != recipe.precision:
-        AcceleratorState._reset_state()  # or accelerate refuses a second precision in one process; the process group stays
-    accelerator = Accelerator(mixed_precision=recipe.precision)
+    accelerator = accelerator_in(recipe.precision)
     train_examples, val_examples = matched(model, train), matched(model, val) if val is not None else None
     objective = objective or Classification()
     objective.bind(train_examples.targets, train_examples.grouped, train_examples.classes, train_examples.group_names)
@@ -157,7 +154,7 @@ class _Run:
         """Queries, and what enters the first prompted block, in the order of the data: so that they are the same after a kill."""
         cache, queries = self.model.backbone.cache, self.model.backbone.queries
         queries.clear()
-        if (cache is None and not self.model.attachment.asks) or self.recipe.augment != "none":
+        if (cache is None and not self.model.attachment.wants_query) or self.recipe.augment != "none":
             return
         what = "what the bare model makes of the data" if cache is None else "what enters the first prompted block"
         loader = DataLoader(self.train, batch_size=64, num_workers=self.workers)
@@ -333,7 +330,7 @@ def compiled(model: PromptedModel, backend: str) -> Iterator[None]:
     if not backend:
         yield
         return
-    if model.attachment.asks:
+    if model.attachment.wants_query:
         raise TrainingError(
             "A prompt made from a query takes itself off and looks things up in every forward, which cannot be compiled. Train "
             "without compile=…, or make it with one_pass=True."

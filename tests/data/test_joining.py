@@ -29,7 +29,7 @@ def test_every_task_as_often_as_the_largest() -> None:
     both = joined({"a": colours(9), "b": six_classes(6).subset([0, 1, 2, 3])})
     positions = balanced(both)
     assert [both.grouped[i] for i in positions] == [0] * 9 + [1] * 9
-    assert positions[9:] == [9, 10, 11, 12, 9, 10, 11, 12, 9]
+    assert sorted(positions[9:]) == [9, 9, 9, 10, 10, 11, 11, 12, 12]  # no class of a sorted task more often than another
 
 
 def test_some_classes_alone() -> None:

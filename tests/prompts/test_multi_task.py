@@ -144,7 +144,22 @@ def test_wrong_input() -> None:
         with pytest.raises(PromptError, match="activation checkpointing"):
             model(x, tasks="a")
         backbone.model.set_grad_checkpointing(False)
+    with vpt.PromptedModel(backbone, vpt.MultiTask(vpt.Prefix.like(backbone, 2), ["a", "b"]), readout) as model:
+        for tasks in (["a", "b"], ["a", "b", "a", "b", "a", "b"]):
+            with pytest.raises((PromptError, RuntimeError), match=r"tasks for a batch of|size"):
+                model(x[:3], tasks=tasks)
+        with pytest.raises(PromptError, match="2 tasks for a batch of 4"):
+            model(torch.rand(4, 3, 32, 32), tasks=["a", "b"])
+    for wrong in (vpt.DeepTokens(2, [48] * 3, [0, 1, 2]), vpt.ShallowTokens(2, 48, 3)):
+        for names in (["a"], ["a", "b"]):
+            with pytest.raises(PromptError, match="whose tokens have width 32"):
+                vpt.PromptedModel(backbone, vpt.MultiTask(wrong, names), readout)
+    with pytest.raises(PromptError, match="cannot be in a Stack"):
+        vpt.Stack([prompt, vpt.Border.like(backbone)])
     with vpt.PromptLibrary(backbone) as library:
+        library.add("alone", prompt.new_task("x"), readout)
+        with pytest.raises(PromptError, match="Heads of several tasks"):
+            library.add("heads", deep, vpt.TaskHeads(32, {"a": ["x"], "b": ["y"]}))
         for selecting in (prompt, vpt.L2P.like(backbone)):
             with pytest.raises(PromptError, match="chosen or made for each sample"):
                 library.add("all", selecting, readout)

@@ -217,6 +217,11 @@ def test_wrong_input(backbone: vpt.Backbone) -> None:
         (lambda: vpt.CODAPrompt(2, 4, 2, 16, [0, 1], [32]), "1 query widths for 2 blocks"),
         (lambda: vpt.CODAPrompt(2, 4, 2, 16, [0], 32, tasks=10**9), "at most 4096"),
         (lambda: vpt.CODAPrompt(2, 4, 2, 16, [0], 32).query(0), "no input yet"),
+        (lambda: vpt.PromptedModel(backbone, vpt.CODAPrompt(2, 4, 2, 16, [0], 48), vpt.Linear(32, 2)), "query of width 32"),
+        (
+            lambda: vpt.PromptedModel(backbone, vpt.L2P(4, 4, 2, 2, 16, [0], 48, one_pass=True), vpt.Linear(32, 2)),
+            "query of width 32",
+        ),
         (lambda: vpt.PromptedModel(backbone, vpt.CODAPrompt(2, 4, 4, 16, [0], 32), vpt.Linear(32, 2)), "Found prefix keys"),
     ):
         with pytest.raises(PromptError, match=message):
@@ -255,6 +260,15 @@ def test_the_penalty_is_learned_from_but_not_shown(backbone: vpt.Backbone) -> No
         shown.append(history.rows[1]["loss"])
         assert torch.equal(prompt.keys[0], before) == (pull == 0.0)
     assert shown[0] == pytest.approx(shown[1])
+
+
+def test_autocast_does_not_touch_the_choice(backbone: vpt.Backbone) -> None:
+    prompt = moved(vpt.CODAPrompt.like(backbone, 2))
+    with vpt.PromptedModel(backbone, prompt, vpt.Linear(backbone.out_features, 3)) as model, torch.no_grad():
+        model(examples(backbone))
+        plain = prompt.make(0, torch.zeros(3, 2, 1, 16), torch.zeros(3, 2, 1, 16))[0]
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert torch.equal(prompt.make(0, torch.zeros(3, 2, 1, 16), torch.zeros(3, 2, 1, 16))[0], plain)
 
 
 def test_compiled(backbone: vpt.Backbone) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import vpt
-from vpt.errors import PromptError
+from vpt.errors import DataError, PromptError
 from vpt.readouts import READOUTS
 
 
@@ -68,6 +68,16 @@ def test_the_start_is_nearest_class_mean() -> None:
     x = torch.randn(9, 4, generator=generator) + 1
     found, needed = readout.eval()(x), nearest(x) / (20 * readout.spread)
     assert torch.allclose(found - found[:, :1], needed - needed[:, :1], atol=1e-4)
+
+
+def test_starts_from_little() -> None:
+    readout = vpt.TaskHeads(4, {"1": ["a", "b"]}, True)
+    with pytest.raises(DataError, match="'b' has no training example"):
+        readout.start(torch.rand(3, 4), torch.zeros(3, dtype=torch.long))
+    x = torch.randn(2, 4)
+    readout.start(x, torch.tensor([0, 1]))  # one each: nothing is known of the spread within
+    assert readout.spread > 0.01
+    assert readout.eval()(x).argmax(1).tolist() == [0, 1]
 
 
 def test_files_and_export() -> None:

@@ -104,8 +104,8 @@ class Attachment:
         """Ask every site for its rows once, on an empty example, and compare shapes with the backbone's."""
         open_spans: list[Tokens] = []
         with torch.no_grad():
-            if self.asks:
-                self.ask(torch.zeros(1, self.backbone.out_features, device=self.backbone.device))
+            if self.wants_query:
+                self.tell_query(torch.zeros(1, self.backbone.out_features, device=self.backbone.device))
             for site in self.sites:
                 if isinstance(site, Pixels):
                     self._check_pixels(site)
@@ -130,10 +130,9 @@ class Attachment:
         self.backbone.require_tokens(site.first, site.last, self._recorded(site))
         if site.whose is not None:  # nothing is known yet but that attention must see who has what
             self.backbone.require_attention(range(site.first, site.last + 1))
-            return
         block = self.backbone.blocks[site.first]
         found = site.make(torch.zeros(1, 1, block.width, device=self.backbone.device)).shape
-        if tuple(found) != (1, site.count, block.width):
+        if found[-1] != block.width or (site.whose is None and tuple(found) != (1, site.count, block.width)):
             raise PromptError(
                 f"Found prompt tokens {list(found)} for block {site.first}, whose tokens have width {block.width}; needed are "
                 f"[1,{site.count},{block.width}]. Make the prompt for this backbone: X.like(backbone, count={site.count})."
@@ -172,11 +171,11 @@ class Attachment:
         return x, lengths
 
     @property
-    def asks(self) -> bool:
+    def wants_query(self) -> bool:
         """Whether a site wants to know what the bare model makes of the input."""
         return self.enabled and any(isinstance(site, Query) for site in self.sites)
 
-    def ask(self, features: Tensor) -> None:
+    def tell_query(self, features: Tensor) -> None:
         """Hand the bare model's features `[B,D]` to the sites that want them."""
         for site in self.sites:
             if isinstance(site, Query):

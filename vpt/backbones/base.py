@@ -156,9 +156,9 @@ class Backbone(Reach, nn.Module):
             prepared, lengths = self.inputs.prepare(send_to_device(x, self.device))
             if not len(prepared):  # some front ends and models cannot
                 return Output(*(prepared.new_zeros(0, n) if n else None for n in (self.out_features, self.classes)))  # type: ignore[arg-type]
-            if attachment.asks:
+            if attachment.wants_query:
                 refuse_recomputing(self.model, "A prompt made from a query")
-                attachment.ask(self._query(prepared, lengths, attachment))
+                attachment.tell_query(self._query(prepared, lengths, attachment))
             with attachment.watching():
                 prepared, lengths = attachment.pixels(prepared, lengths)
                 cached = self.cache is not None and self.cache.fits(attachment.sites) and not torch.compiler.is_compiling()
@@ -182,6 +182,8 @@ class Backbone(Reach, nn.Module):
             finally:
                 attachment.classifier_inputs.clear()
 
+        if not self.queries.keep:
+            return compute(list(range(len(prepared))))
         return self.queries.answer(input_keys(self, prepared, lengths), compute)
 
     def straight(self, x: Raw) -> Tensor:

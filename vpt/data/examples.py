@@ -108,7 +108,8 @@ class Examples(Dataset):
     def regrouped(self, names: Sequence[str]) -> Examples:
         """The same examples with groups that are numbers into `names`, found by name."""
         own = self.group_names or []
-        groups = [names.index(own[g]) if g >= 0 else g for g in self.groups or []] if self.groups is not None else None
+        position = {name: number for number, name in enumerate(names)}
+        groups = [position.get(own[g], -1) if g >= 0 else g for g in self.groups or []] if self.groups is not None else None
         return self._with(groups=groups, group_names=names)
 
     def subset(self, chosen: Sequence[int]) -> Examples:

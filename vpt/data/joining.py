@@ -27,6 +27,9 @@ def joined(parts: Mapping[str, Examples], classes: Mapping[str, Sequence[str]] |
     sample_rates = {part.sample_rate for part in parts.values()}
     if len(sample_rates) > 1:
         raise DataError(f"Found tasks at different sample rates: {', '.join(map(str, sample_rates))}.")
+    for task, part in parts.items():
+        if classes is not None and len(classes[task]) != len(part.classes):
+            raise DataError(f"Found {len(classes[task])} names for the {len(part.classes)} classes of task {task!r}.")
     names = {task: list(classes[task] if classes is not None else part.classes) for task, part in parts.items()}
     every = [name for own in names.values() for name in own]
     twice = sorted({name for name in every if every.count(name) > 1})
@@ -50,10 +53,11 @@ def joined(parts: Mapping[str, Examples], classes: Mapping[str, Sequence[str]] |
 
 
 def balanced(examples: Examples) -> list[int]:
-    """Positions in which every group comes as often as the largest: smaller ones are repeated, whole rounds first."""
+    """Positions in which every group comes as often as the largest: each example of a smaller one nearly equally often."""
     groups = np.array(examples.grouped or [0] * len(examples))
     most = max(int((groups == g).sum()) for g in np.unique(groups))
-    return [int(i) for g in np.unique(groups) for i in np.resize(np.flatnonzero(groups == g), most)]
+    members = [np.flatnonzero(groups == g) for g in np.unique(groups)]
+    return [int(i) for own in members for i in own[np.arange(most) * len(own) // most]]
 
 
 def with_classes(examples: Examples, classes: Sequence[str]) -> Examples:

@@ -27,7 +27,7 @@ class Prompt(nn.Module):
 
     @property
     def asks(self) -> list[str]:
-        """See the class."""
+        """Names of the tasks among which each sample's must be told."""
         return []
 
     def sites(self) -> tuple[Site, ...]:
@@ -128,6 +128,8 @@ class Stack(Prompt):
         prompts = list(prompts)
         if not prompts or not all(isinstance(p, Prompt) for p in prompts):
             raise PromptError(f"Found Stack({[type(p).__name__ for p in prompts]}); needed is a list of one or more prompts.")
+        if any(p.asks for p in prompts):
+            raise PromptError("A prompt of several tasks cannot be in a Stack. Take one task out of it: prompt.export(task).")
         self.prompts = nn.ModuleList(prompts)
 
     def sites(self) -> tuple[Site, ...]:

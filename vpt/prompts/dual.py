@@ -91,7 +91,7 @@ class DualPrompt(Queried):
     def rows(self, index: int, query: Tensor) -> Tensor:
         """Query `[B,D]` → the newest expert `[1,1,length,D]` in training, else each sample's own `[B,1,length,D]`."""
         experts = [self.experts[t * len(self.blocks) + index] for t in range(self.tasks)]
-        if self.training:
+        if self.training or self.newest:
             return experts[-1][None, None]
         return torch.stack(experts)[cosine(query, self._keys(index)).argmax(1)][:, None]
 

@@ -99,7 +99,8 @@ class MultiTask(Prompt):
         found: list[Site] = []
         for place, site in enumerate(self.shared.sites()):
             if isinstance(site, Tokens):
-                found.append(Tokens(site.first, site.last, site.count, partial(self._tokens, place), self._whose))
+                told = (partial(self._tokens, place), self._whose) if self.asks else (partial(self._alone, place), None)
+                found.append(Tokens(site.first, site.last, site.count, *told))
             elif isinstance(site, KeyValues):
                 found.append(KeyValues(site.block, site.count, partial(self._key_values, place)))
         return tuple(found)
@@ -108,6 +109,10 @@ class MultiTask(Prompt):
         """Tokens `[T,count,D]` of the batch's different tasks."""
         different, self._index = self._now(len(x), x.device)
         return torch.stack([self.of_task(place, task)[0] for task in different])
+
+    def _alone(self, place: int, x: Tensor) -> Tensor:
+        """The one task's tokens for every sample `[B,count,D]`."""
+        return self.of_task(place, 0)[0].expand(len(x), -1, -1)
 
     def _whose(self) -> tuple[Tensor, None]:
         return self._index, None

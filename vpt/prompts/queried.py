@@ -30,6 +30,7 @@ class Queried(Prompt):
     """
 
     selects = True
+    newest = False  # whether the newest task's parts are taken where the choice is by task, as in training
 
     def __init__(
         self, length: int, heads: int | Sequence[int], head_dim: int | Sequence[int], blocks: Sequence[int],
@@ -69,14 +70,23 @@ class Queried(Prompt):
     taken = 1  # how many prompts of `length` rows a sample gets
 
     def _receive(self, query: Tensor) -> None:
+        self._check_width(query, 0)
         self._queries = [query] * len(self.blocks)
 
     def _look(self, index: int, x: Tensor) -> Tensor:
         """Tokens `[B,N,D]` before a block: their mean is its query; none are added."""
         if index == 0 or len(self._queries) != len(self.blocks):
             self._queries = [x.new_zeros(0)] * len(self.blocks)
+        self._check_width(x, index)
         self._queries[index] = x.detach().float().mean(1)
         return x[:, :0]
+
+    def _check_width(self, query: Tensor, index: int) -> None:
+        if query.shape[-1] != self.widths[index]:
+            raise PromptError(
+                f"Found a query of width {query.shape[-1]} for a prompt made for {self.widths[index]}. Make the prompt for this "
+                f"backbone: {type(self).__name__}.like(backbone)."
+            )
 
     def query(self, index: int) -> Tensor:
         """The query `[B,D]` of the batch that runs, at the `index`-th prompted block. Raises `PromptError` before the first."""
@@ -86,7 +96,8 @@ class Queried(Prompt):
 
     def make(self, index: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor, None]:
         """A block's own keys and values → keys and values `[B|1,heads,count,d]` of each sample's prompt for it."""
-        rows = self.rows(index, self.query(index))
+        with torch.autocast(keys.device.type, enabled=False):  # the choice is the penalty's
+            rows = self.rows(index, self.query(index))
         heads, size = self.sizes[index]
         parts = (rows[:, :, : self.each], rows[:, :, self.each :])
         own_keys, own_values = (part.flatten(1, 2).unflatten(2, (heads, size)).transpose(1, 2) for part in parts)

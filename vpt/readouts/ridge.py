@@ -48,7 +48,8 @@ class RandomRidge(_OnFeatures):
         """Features `[B,D]` → relu of random projections `[B,M]`, of length one per feature."""
         generator = torch.Generator().manual_seed(self.seed)
         weight = torch.randn(self.features, self.projections, generator=generator) / self.features**0.5
-        return F.relu(out.float() @ weight.to(out.device))
+        with torch.autocast(out.device.type, enabled=False):
+            return F.relu(out.float() @ weight.to(out.device))
 
     def reset(self) -> None:
         """Forget all examples."""
@@ -89,7 +90,8 @@ class RandomRidge(_OnFeatures):
         """Features `[B,D]` → `[B,C]`. Raises `PromptError` before any update."""
         if not bool((self.counts > 0).any()):
             raise PromptError("RandomRidge has seen no examples. Call readout.update(features, labels) and settle(), or vpt.fit.")
-        return (self.lifted(out) @ self.solution).masked_fill(self.counts == 0, float("-inf"))
+        with torch.autocast(out.device.type, enabled=False):
+            return (self.lifted(out) @ self.solution).masked_fill(self.counts == 0, float("-inf"))
 
     def config(self) -> dict[str, Any]:
         """Width, classes, and what the random features are made of."""

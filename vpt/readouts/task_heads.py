@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vpt.errors import PromptError
+from vpt.errors import DataError, PromptError
 from vpt.readouts.base import Readout
 from vpt.readouts.features import Linear
 
@@ -78,9 +78,14 @@ class TaskHeads(Readout):
         """
         linear = self.linears[-1]
         out, y = out.to(self.spread.device), y.to(self.spread.device)
-        means = torch.stack([out[y == c].mean(0) for c in range(len(linear.classes))])  # type: ignore[arg-type]
+        counts = torch.bincount(y, minlength=len(linear.classes))  # type: ignore[arg-type]
+        if not bool((counts > 0).all()):
+            empty = linear.classes[int(counts.argmin())]  # type: ignore[index]
+            raise DataError(f"Class {empty!r} has no training example; needed is at least one of each.")
+        means = torch.stack([out[y == c].mean(0) for c in range(len(counts))])
         if not self.spread:
-            self.spread.copy_((out - means[y]).square().mean().clamp(min=1e-12))
+            inside = out - means[y] if int(counts.max()) > 1 else out - out.mean(0)  # of one each nothing is known inside
+            self.spread.copy_(inside.square().mean().clamp(min=1e-12))
         scale = softness * self.spread
         linear.weight.copy_(means / scale)  # type: ignore[operator]
         linear.bias.copy_(-means.square().sum(1) / (2 * scale))  # type: ignore[operator]
