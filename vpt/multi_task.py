@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from vpt.backbones import Backbone, load_backbone
-from vpt.data import Data, balanced, joined
+from vpt.data import Data, Examples, balanced, joined
 from vpt.errors import DataError, PromptError, TrainingError
 from vpt.evaluation import accelerator_in, evaluate, scores
 from vpt.files import save
@@ -53,8 +53,7 @@ class Shared:
             examples = getattr(data, part)
             if examples is None:
                 raise DataError(f"Task {name!r} has no {part} examples.")
-            whole = joined({name: examples}, {name: [f"{name}: {label}" for label in examples.classes]})
-            found[name] = evaluate(self.model, whole)["accuracy"]
+            found[name] = evaluate(self.model, joined({name: examples}, _qualified({name: examples})))["accuracy"]
         return found
 
 
@@ -91,13 +90,10 @@ def share(
     whole = MultiTask(copy.deepcopy(start), list(tasks))  # says what cannot be shared, before anything is learned
     for task, data in tasks.items():
         _check_classes(data, task)
-    names = {task: [f"{task}: {name}" for name in data.train.classes] for task, data in tasks.items()}
-    train = joined({task: data.train for task, data in tasks.items()}, names)
-    val = (
-        joined({task: data.val for task, data in tasks.items()}, names)
-        if all(_has_val(data) for data in tasks.values())
-        else None
-    )
+    trains = {task: data.train for task, data in tasks.items()}
+    train, names = joined(trains, _qualified(trains)), _qualified(trains)
+    vals = {task: val for task, data in tasks.items() if (val := _val(data)) is not None}
+    val = joined(vals, _qualified(vals)) if len(vals) == len(tasks) else None
     folder = Path(out) if out is not None else None
     learn = partial(fit, recipe=recipe, resume=resume, progress=progress)
     readout = TaskHeads(backbone.out_features, names)
@@ -111,9 +107,9 @@ def share(
         if distil:
             say(f"teacher {t + 1} of {len(tasks)}: {task}")
             with PromptedModel(backbone, copy.deepcopy(start), head) as model:
-                learn(model, data.train, data.val, out=folder / "teachers" / str(t) if folder else None)
+                learn(model, data.train, _val(data), out=folder / "teachers" / str(t) if folder else None)
                 targets[row : row + size, column : column + width] = scores(model, data.train, accelerator=accelerator)[0]
-                teachers[task] = evaluate(model, data.val if _has_val(data) else data.train, accelerator=accelerator)["accuracy"]
+                teachers[task] = evaluate(model, _val(data) or data.train, accelerator=accelerator)["accuracy"]
         row, column = row + size, column + width
     if sampling == "balanced":
         positions = balanced(train)
@@ -165,7 +161,7 @@ def take_to(
             *scores(model, data.train, outputs=True, accelerator=accelerator), classes=data.train.classes, seed=seed
         )
         _copy(found[0], model.readout)
-        fit(model, data.train, data.val, recipe=recipe, out=out, resume=resume, progress=progress)
+        fit(model, data.train, _val(data), recipe=recipe, out=out, resume=resume, progress=progress)
     except BaseException:
         model.close()
         raise
@@ -187,8 +183,13 @@ def export(path: str | Path, model: PromptedModel, task: str) -> Path:
         model.swap(prompt, readout)
 
 
-def _has_val(data: Data) -> bool:
-    return data.val is not None and len(data.val) > 0
+def _val(data: Data) -> Examples | None:
+    return data.val if data.val is not None and len(data.val) else None
+
+
+def _qualified(parts: Mapping[str, Examples]) -> dict[str, list[str]]:
+    """Class names that say their task, so that two tasks may share them."""
+    return {task: [f"{task}: {name}" for name in part.classes] for task, part in parts.items()}
 
 
 def _check_classes(data: Data, task: str) -> None:
