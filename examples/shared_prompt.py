@@ -1,63 +1,65 @@
-"""One prompt learned from several tasks, taken to a new one with five examples per class: speakers who say the same words.
-
-python examples/shared_prompt.py fsdd.zip --seeds 5
-"""
+"""One prompt learned from four related tasks, taken to a fifth: python examples/shared_prompt.py --seeds 0 1 2 3 4"""
 
 from __future__ import annotations
 
 import argparse
-import re
-from pathlib import Path
+from collections.abc import Callable
 
 from rich.console import Console
 from rich.table import Table
+from torch import Tensor
 
 import vpt
-from vpt.data import Data, few_shot, hold_out, read_parts
+from vpt.data import Data, Examples, few_shot, hold_out
+from vpt.demo import all_digits
 from vpt.metrics import mean_std
+from vpt.prompts import parse
 
-PROMPT = "deep:10"
+PROMPT, NEW, LEARN = "deep:10", "mirrored", ("nothing", "factors", "all")
+TASKS: dict[str, Callable[[Tensor], Tensor]] = {
+    "upright": lambda x: x,
+    "inverted": lambda x: 1 - x,
+    "upside down": lambda x: x.flip(-2, -1),
+    "turned left": lambda x: x.rot90(1, (-2, -1)),
+    NEW: lambda x: x.flip(-1),
+}
+
+
+def seen(examples: Examples, task: str) -> Examples:
+    return Examples(lambda i: TASKS[task](examples.get(i)), examples.labels, examples.classes, indices=examples.indices)
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("data", type=Path, help="a folder or zip of class/file")
-    parser.add_argument("--apart", default="_([a-z]+)_", help="what in a file's name says whose it is: each is a task")
-    parser.add_argument("--seconds", type=float, default=None, help="clip length")
-    parser.add_argument("--per-class", type=int, default=10, help="examples of each earlier task")
-    parser.add_argument("--shots", type=int, default=5, help="of the new one, and as many to validate; the rest are tested")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--epochs", type=int, default=8)
-    parser.add_argument("--seeds", type=int, default=1, help="a different task is the new one in each")
+    parser.add_argument("--per-class", type=int, default=20, help="examples of each of the four tasks")
+    parser.add_argument("--shots", type=int, default=5, help="of the new one, and as many to validate")
+    parser.add_argument("--test", type=int, default=70, help="per class of the new one")
     options = parser.parse_args(argv)
-    backbone = vpt.load_backbone("vpt:ast-tiny", seconds=options.seconds)
-    everything = read_parts(options.data, backbone.inputs, part="train", progress=False)
-    whose = [re.search(options.apart, everything.name(i)) for i in range(len(everything))]
-    names = sorted({found[1] for found in whose if found})
-    tasks = {n: everything.subset([i for i, found in enumerate(whose) if found and found[1] == n]) for n in names}
-    rows = []
-    for seed in range(options.seeds):
-        new, same = names[seed % len(names)], {"seed": seed, "epochs": options.epochs, "progress": False}
-        earlier = {}
-        for name in names:
-            if name != new:
-                train, val = hold_out(few_shot(tasks[name], options.per_class, seed), 0.2, seed)
-                earlier[name] = Data(train, val, None, train.classes, [])
-        few = few_shot(tasks[new], 2 * options.shots, seed)
-        test = tasks[new].subset([i for i, index in enumerate(tasks[new].indices) if index not in set(few.indices)])
+    backbone = vpt.load_backbone("vpt:vit-p8-64")
+    (ours, others), rows = hold_out(all_digits(backbone.inputs), 0.5, seed=0), []  # no digit of the new task is in an earlier one
+    for seed in options.seeds:
+        same = {"seed": seed, "epochs": options.epochs, "progress": False}
+        train, val = hold_out(few_shot(ours, options.per_class, seed), 0.25, seed)
+        earlier = {task: Data(seen(train, task), seen(val, task), None, train.classes, []) for task in TASKS if task != NEW}
+        drawn = few_shot(seen(others, NEW), 2 * options.shots + options.test, seed)
+        test, few = hold_out(drawn, 2 * options.shots / (2 * options.shots + options.test), seed)
         data = Data(*hold_out(few, 0.5, seed), test, few.classes, [])
         scratch = vpt.adapt(data, backbone, PROMPT, augment="none", **same)
         scratch.model.close()
         probe, learned = scratch.metrics["baselines"]["linear_probe"]["test"], scratch.metrics["parameters_trained"]["prompt"]
-        results = [("linear probe", probe, 0), ("prompt from scratch", scratch.metrics["test_accuracy"], learned)]
+        results = [("linear probe", probe, 0), ("vpt.adapt, from scratch", scratch.metrics["test_accuracy"], learned)]
         shared = vpt.multi_task.share(earlier, backbone, PROMPT, **same)
         shared.model.close()
-        for learn in ("nothing", "factors", "all"):
-            with vpt.multi_task.take_to(shared.prompt, data, backbone, learn=learn, **same) as model:
+        fresh = vpt.MultiTask(parse(PROMPT, backbone, seed=seed), ["new"])
+        for start, prompt, learn in (("fresh", fresh, "all"), *(("shared", shared.prompt, what) for what in LEARN)):
+            with vpt.multi_task.take_to(prompt, data, backbone, learn=learn, **same) as model:
                 learned = sum(p.numel() for p in model.prompt.parameters() if p.requires_grad)
-                results.append((f"shared, {learn} learned", vpt.evaluate(model, test)["accuracy"], learned))
-        print(f"{new}:", ", ".join(f"{name} {accuracy:.1%}" for name, accuracy, _ in results), flush=True)
+                results.append((f"{start} prompt, {learn} learned", vpt.evaluate(model, test)["accuracy"], learned))
+        print(f"seed {seed}:", ", ".join(f"{name} {accuracy:.1%}" for name, accuracy, _ in results), flush=True)
         rows.append(results)
-    table = Table("method", "test accuracy, %", "numbers learned", title=f"{options.shots} per class, {options.seeds} seeds")
+    table = Table("method", "test accuracy, %", "numbers learned", title=f"{options.shots} per class, {len(rows)} seeds")
     for name, values, numbers in (zip(*column, strict=True) for column in zip(*rows, strict=True)):
         mean, std = mean_std([100 * value for value in values])
         table.add_row(name[0], f"{mean:.1f} ± {std:.1f}", f"{numbers[0]:,}")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import Accelerator
 
 from vpt.backbones import Backbone, load_backbone
 from vpt.data import Data, Examples, balanced, joined
@@ -77,7 +78,7 @@ def share(
     First every task gets a prompt of its own, its teacher; then the shared one learns from labels and teachers' scores alike,
     examples of all tasks mixed in each update. prompt: deep or shallow tokens or a prefix, as text or object; it is copied.
     distil: λ of the teachers' part, 0 for none (and no teachers). sampling: "balanced" (every task as often as the largest) or
-    "proportional" to its examples. All readouts start from linear probes. out: a folder; a run that was killed goes on with
+    "proportional" to its examples. All heads begin at class means. out: a folder; a run that was killed goes on with
     resume. Raises `PromptError` for another prompt, `DataError` for an empty task, `TrainingError` for bad settings.
     """
     if sampling not in SAMPLING:
@@ -101,7 +102,7 @@ def share(
     teachers: dict[str, float] = {}
     row = column = 0
     for t, (task, data) in enumerate(tasks.items()):
-        head = _probe(backbone, data, seed)
+        head = _class_means(backbone, data, accelerator)
         _copy(head, readout.linears[t])
         size, width = len(data.train), len(data.train.classes)
         if distil:
@@ -198,10 +199,12 @@ def _check_classes(data: Data, task: str) -> None:
         raise DataError(f"Task {task!r} has examples of {len(set(data.train.targets))} classes; needed are two or more.")
 
 
-def _probe(backbone: Backbone, data: Data, seed: int) -> Linear:
-    """A linear probe on the bare backbone's features of a task's training data."""
-    with PromptedModel(backbone, None, Linear(backbone.out_features, data.train.classes)) as model:
-        return fit_probe(*scores(model, data.train, outputs=True), classes=data.train.classes, seed=seed)[0]
+def _class_means(backbone: Backbone, data: Data, accelerator: Accelerator) -> Linear:
+    """A head that begins at the class means of the bare features; a probe would leave nothing to learn."""
+    heads = TaskHeads(backbone.out_features, {"": data.train.classes}, incremental=True)
+    with PromptedModel(backbone, None, heads) as model:
+        heads.start(*scores(model, data.train, outputs=True, accelerator=accelerator))
+    return heads.export("")
 
 
 @torch.no_grad()
