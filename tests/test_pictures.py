@@ -132,3 +132,12 @@ def test_every_baseline_is_drawn():
     three = {"a": 0.1, "b": 0.2, "c": 0.3}
     drawn = [opened(pictures.curves(ROWS, 2, lines, "t")) for lines in (three, {**three, "d": 0.9})]
     assert (drawn[0] != drawn[1]).any()
+
+
+def test_a_line_for_each_method_of_a_sequence():
+    one = opened(pictures.sequence({"coda": [[0.9, 0.7, 0.5], [0.8, 0.6, 0.4]]}, "two runs"))
+    two = opened(pictures.sequence({"coda": [[0.9, 0.7, 0.5]], "joint": [[0.6]], "ridge": [[0.9, 0.8, 0.7]]}, "three methods"))
+    assert one.shape == two.shape
+    ink = [len(np.unique(picture.reshape(-1, 3), axis=0)) for picture in (one, two)]
+    assert ink[1] > ink[0]  # more colours
+    assert opened(pictures.sequence({"joint": [[0.6]]}, "one number")).shape == one.shape
