@@ -90,7 +90,7 @@ def adapt(
     prompt: Annotated[
         str,
         typer.Option(
-            help="shallow:N, deep:N, prefix:N, border:WIDTH, patch:SIZE, full, smm; joined with +; deep:N@9-11 in these blocks"
+            help="shallow:N, deep:N, prefix:N, border:WIDTH, patch:SIZE, full, smm, l2p, dual, coda; joined with +; deep:N@9-11"
         ),
     ] = "deep:10",
     readout: Annotated[
