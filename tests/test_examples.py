@@ -18,7 +18,7 @@ TINY = {
     "many_tasks": ["--epochs", "1", "--per-digit", "3", "--out", "{out}"],
     "mixed_batch_times": ["--samples", "8", "--repeats", "1"],
     "class_incremental": "{images} --methods ridge coda joint --per-task 3 --epochs 1 --out {out}".split(),  # noqa: SIM905
-    "shared_prompt": ["--epochs", "1", "--per-class", "4", "--shots", "2", "--test", "3"],
+    "shared_prompt": ["--epochs", "1", "--per-class", "2", "--shots", "1", "--test", "1"],
     "few_shot_table": ["{images}", "--shots", "2", "--seeds", "2", "--epochs", "1", "--prompts", "deep:1", "--out", "{out}"],
 }
 

@@ -173,6 +173,7 @@ def test_a_data_set_is_audited_whole() -> None:
         audit(one, backbone(), progress=False)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("kind", "lr", "strength"), [("CNN", 0.003, 30.0), ("AST", 0.005, 1.0)])
 def test_other_kinds_of_models_lose_some_of_their_gap(kind: str, lr: float, strength: float) -> None:
     if kind == "CNN":

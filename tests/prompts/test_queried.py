@@ -270,6 +270,7 @@ def test_autocast_does_not_touch_the_choice(backbone: vpt.Backbone) -> None:
             assert torch.equal(prompt.make(0, torch.zeros(3, 2, 1, 16), torch.zeros(3, 2, 1, 16))[0], plain)
 
 
+@pytest.mark.long
 def test_compiled(backbone: vpt.Backbone) -> None:
     readout, x = vpt.Linear(backbone.out_features, 3), examples(backbone)
     nn.init.normal_(readout.weight)
