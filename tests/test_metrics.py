@@ -69,6 +69,8 @@ def test_both_forgettings_by_hand() -> None:
     matrix = [[0.9], [0.7, 0.8], [0.6, 0.9, 1.0]]
     # L2P: task 1 fell from 0.9 to 0.6, task 2 rose from 0.8 to 0.9
     assert forgetting_l2p(matrix) == pytest.approx((0.3 - 0.1) / 2)
-    # CODA: after task 2 (0.9 − 0.7)/2; after task 3 ((0.7 − 0.6) + (0.8 − 0.9))/3
-    assert forgetting_coda(matrix) == pytest.approx((0.1 + 0.0) / 2)
+    # CODA: after task 2, one earlier one: 0.9 − 0.7; after task 3, two: ((0.7 − 0.6) + (0.8 − 0.9)) / 2
+    assert forgetting_coda(matrix) == pytest.approx((0.2 + 0.0) / 2)
+    # two tasks: the drop of the first, undivided
+    assert forgetting_coda([[0.9], [0.4, 0.8]]) == pytest.approx(0.5)
     assert forgetting_l2p([[0.5]]) == forgetting_coda([[0.5]]) == 0.0

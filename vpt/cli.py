@@ -210,7 +210,7 @@ def audit(
     seconds: Seconds = None,
     as_json: AsJson = False,
 ) -> None:
-    """How a classifier, with a prompt or without, serves each group, with 95 % intervals."""
+    """How a classifier, with a prompt or without, serves each group, with the percentiles of a bootstrap."""
     from vpt.errors import BackboneError
     from vpt.reprogramming import audit as run_audit
     from vpt.runs import open_run

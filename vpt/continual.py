@@ -279,9 +279,10 @@ class _Sequence:
             held: list[tuple[Tensor, Tensor]] = []
             for t, task in enumerate(self.tasks):
                 train = self._named(model, task.train)
-                readout.update(*train)
-                if isinstance(readout, RandomRidge):  # RanPAC chooses on a fifth of the task's training data
-                    readout.choose_strength(*(self._named(model, task.val) if _has(task.val) else train))
+                if isinstance(readout, RandomRidge):
+                    self._learn_ridge(readout, train, self._named(model, task.val) if _has(task.val) else None)
+                else:
+                    readout.update(*train)
                 held.append(self._named(model, self.tested(t)))
                 rows.append([metrics.classification(readout(x), y)["accuracy"] for x, y in held])
             self._keep(model, len(self.tasks), rows, identity)
@@ -289,6 +290,20 @@ class _Sequence:
         except BaseException:
             model.close()
             raise
+
+    def _learn_ridge(self, readout: RandomRidge, train: tuple[Tensor, Tensor], val: tuple[Tensor, Tensor] | None) -> None:
+        """Add a task, λ being chosen on its validation data; without any on a fifth of the training data, which is then added (as
+        RanPAC does): on what it was fitted to, the least λ always looks best.
+        """
+        x, y = train
+        order = torch.randperm(len(y), generator=torch.Generator().manual_seed(self.seed)).to(y.device)
+        cut = 0 if val is not None else len(y) // 5
+        held, rest = order[:cut], order[cut:]
+        readout.update(x[rest], y[rest])
+        if val is not None or cut:
+            readout.choose_strength(*(val if val is not None else (x[held], y[held])))
+            readout.update(x[held], y[held])
+        readout.settle()
 
     def _named(self, model: PromptedModel, examples: Examples) -> tuple[Tensor, Tensor]:
         """Features `[n,D]` and labels `[n]` among all classes, on the backbone's device."""

@@ -103,7 +103,9 @@ def audit(
     {"n", "metrics": {name: {"value", "low", "high"}} (None where nothing can be said),
     "per_group": {group: {"n", "accuracy", "selected": {class: rate}}},
     "cells": {label: {group: {"n", "accuracy"}}}, "worst_group": (label, group), "positive", "empty": [(label, group)], "small":
-    [(label, group)]}. Intervals: percentiles of `draws` redrawings of the examples. Raises `DataError`.
+    [(label, group)]}. Intervals: percentiles of `draws` redrawings of the examples. Those of a gap lie too high: a redrawing adds
+    noise to each group's rate, and the largest difference of noisy rates is never below zero, so that a gap of 0 is never inside
+    (fairlearn's bootstrap has the same bias). Raises `DataError`.
     """
     if positive is not None and positive not in classes:
         raise DataError(f"Found positive={positive!r}; the classes are {', '.join(classes)}.")

@@ -34,11 +34,12 @@ def forgetting_l2p(matrix: Sequence[Sequence[float]]) -> float:
 
 
 def forgetting_coda(matrix: Sequence[Sequence[float]]) -> float:
-    """F_N = 1/(T−1) Σ_{t=2..T} Σ_{i<t} (a_{t−1,i} − a_{t,i}) / t, from accuracies a `[T][i ≤ t]` (CODA-Prompt's code).
+    """F_N = 1/(T−1) Σ_{t=2..T} 1/(t−1) Σ_{i<t} (a_{t−1,i} − a_{t,i}), from accuracies a `[T][i ≤ t]`.
 
-    0 for a single task.
+    The mean over steps of the mean drop of the tasks before: CODA-Prompt's `utils/calc_forgetting.py`, by which its authors made
+    the paper's tables. 0 for a single task.
     """
-    steps = [sum(matrix[t - 1][i] - matrix[t][i] for i in range(t)) / (t + 1) for t in range(1, len(matrix))]
+    steps = [float(np.mean([matrix[t - 1][i] - matrix[t][i] for i in range(t)])) for t in range(1, len(matrix))]
     return float(np.mean(steps)) if steps else 0.0
 
 

@@ -72,7 +72,7 @@ def reprogram(
     """Learn a prompt that makes a frozen classifier err alike between groups, at little loss of accuracy.
 
     data: as for `vpt.load_data`, with a group for every example (several group columns: their combinations). model: a classifier
-    as for `vpt.load_backbone`. prompt: as for `vpt.adapt`; by default a border of 20 pixels in 224, the paper's width. readout:
+    as for `vpt.load_backbone`. prompt: as for `vpt.adapt`; by default a border of 20 pixels in 224. readout:
     "identity", the model's own classes, matched by name (by number where it names none), or "linear", a probe to begin with.
     method, criterion, strengths, budget, bound: as for `vpt.frontier`. out: a folder for the prompt file, the numbers and
     pictures. Raises a `VptError` that says what to do, before training wherever that can be known.

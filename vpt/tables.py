@@ -11,12 +11,15 @@ from rich.table import Column, Table
 
 from vpt.group_metrics import TITLES
 
+# a gap is never negative, so noise only widens it
+PERCENTILES = "(2.5 to 97.5 % of redrawings of the examples; those of a gap lie too high, 0 is never inside)"
+
 
 def tradeoff_tables(report: dict[str, Any]) -> list[Table]:
     """Bare model, strengths, thresholds by group; and each cell without and with the chosen; on test (or validation)."""
     part, gap = "test" if report["base"]["test"] else "val", report["gap"]
     on = f"{report['base'][part]['n']} {'test' if part == 'test' else 'validation'} examples"
-    caption = f"{on}. Balanced: mean over label × group. Gap: {gap.replace('_', ' ')}, with its 95 % interval"
+    caption = f"{on}. Balanced: mean over label × group. Gap: {gap.replace('_', ' ')} {PERCENTILES}"
     table = Table("strength", "accuracy", "balanced", "worst group", "gap", title=escape(report["prompt"]), caption=caption)
     rows = [("bare model", report["base"])]
     for point in report["points"]:
@@ -41,7 +44,8 @@ def _interval(found: dict[str, Any], percent: bool) -> str:
 def audit_tables(found: dict[str, Any]) -> list[Table]:
     """The metrics with their intervals, and accuracy by label and group."""
     rates = f"rates are of {found['positive']!r}" if found["positive"] else "each class against the rest; the worst is shown"
-    numbers = Table("metric", "value (95 % interval)", title=f"{found['n']} examples", caption=escape(rates))
+    rates += f". In brackets: {PERCENTILES[1:-1]}"
+    numbers = Table("metric", "value (2.5–97.5 %)", title=f"{found['n']} examples", caption=escape(rates))
     for name, title in TITLES.items():
         numbers.add_row(title, _interval(found["metrics"][name], name.endswith("accuracy")))
     groups = list(found["per_group"])

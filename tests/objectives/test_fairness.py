@@ -36,11 +36,12 @@ def test_the_update_is_the_one_of_the_paper_by_hand() -> None:
 
 @pytest.mark.parametrize("criterion", ["dp", "eo"])
 @pytest.mark.parametrize("accumulate", [1, 3])
-def test_five_updates_equal_a_slow_loop(criterion: str, accumulate: int) -> None:
+@pytest.mark.parametrize("with_logits", [False, True])
+def test_five_updates_equal_a_slow_loop(criterion: str, accumulate: int, with_logits: bool) -> None:
     data, model, twin = colours(50), tiny_model("stack"), tiny_model("stack")
-    objective = vpt.FairReprogram(0.7, criterion, lr=0.02, hidden=16, seed=3)
+    objective = vpt.FairReprogram(0.7, criterion, lr=0.02, hidden=16, seed=3, with_logits=with_logits)
     vpt.fit(model, data, objective=objective, accumulate=accumulate, **(SETTINGS | {"epochs": 1}))
-    again = vpt.FairReprogram(0.7, criterion, lr=0.02, hidden=16, seed=3)
+    again = vpt.FairReprogram(**objective.config())
     again.bind(data.targets, data.groups, data.classes, data.group_names)
     adversary, c = copy.deepcopy(again.adversary), torch.ones((), requires_grad=True)
     parts = [list(twin.prompt.parameters()), list(twin.readout.parameters())]
@@ -53,7 +54,8 @@ def test_five_updates_equal_a_slow_loop(criterion: str, accumulate: int) -> None
         def gradients(values, x=x, y=y, z=z):
             """Of cross-entropy and of the adversary's loss, each from a forward of its own."""
             utility = torch.autograd.grad(F.cross_entropy(twin(x), y), values)
-            soft = (twin(x) * (1 + c.abs())).exp()
+            said = twin(x)
+            soft = (said * (1 + c.abs())).exp()
             soft = soft / soft.sum(1, keepdim=True)
             seen = soft
             if criterion == "eo":
@@ -61,6 +63,8 @@ def test_five_updates_equal_a_slow_loop(criterion: str, accumulate: int) -> None
                 for i, label in enumerate(y.tolist()):
                     at_label[i, label] = soft[i, label]
                 seen = torch.cat([soft, at_label], 1)
+            if with_logits:
+                seen = torch.cat([said, seen], 1)
             opponent.zero_grad()
             loss = F.nll_loss(F.log_softmax(adversary(seen), 1), z)
             adverse = torch.autograd.grad(loss, [*values, c, *adversary.parameters()])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from families import open_tiny
 
 import vpt
 
@@ -40,3 +41,10 @@ def test_keys_learn_from_the_penalty_prompts_from_the_loss() -> None:
     prompt.penalty().backward()
     assert prompt.keys[0].grad.abs().sum(1)[0] > 0
     assert prompt.keys[0].grad.abs().sum(1)[2] == 0
+
+
+def test_the_usual_sizes_are_the_published_ones() -> None:
+    """L2P++ in CODA-Prompt's commands: --prompt_param 30 20, five of them for each sample."""
+    prompt = vpt.L2P.like(open_tiny("timm ViT"))
+    assert (prompt.pool, prompt.length, prompt.top) == (30, 20, 5)
+    assert vpt.L2P.like(open_tiny("timm ViT"), 3).top == 3

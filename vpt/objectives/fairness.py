@@ -76,29 +76,37 @@ class _ByGroup(Objective):
 class FairReprogram(_ByGroup):
     """Cross-entropy against an adversary that reads the group off the scores (Zhang et al. 2022, equations 2 to 4).
 
-    The adversary sees s = softmax(o · (1 + |c|)), c learned; for equalized odds also s on the label's place. With û = g_a/‖g_a‖
-    the update of the prompt (and of a new readout), each as one flat vector, is g_u − ⟨g_u, û⟩ û − λ g_a, where g_u and g_a are
-    the gradients of cross-entropy and of the adversary's loss, and λ = `strength`. lr: of the adversary's own Adam. hidden: its
-    width.
+    The adversary sees s = softmax(o · (1 + |c|)), c learned; for equalized odds also s on the label's place. with_logits: it sees
+    the scores o too, as in every command that the authors publish for images (with lr=0.05). With û = g_a/‖g_a‖ the update of the
+    prompt (and of a new readout), each as one flat vector, is g_u − ⟨g_u, û⟩ û − λ g_a, where g_u and g_a are the gradients of
+    cross-entropy and of the adversary's loss, and λ = `strength`. lr: of the adversary's own Adam. hidden: its width.
     """
 
     temperature: nn.Parameter
     adversary: nn.Module
 
-    def __init__(self, strength: float = 0.5, criterion: str = "eo", lr: float = 0.01, hidden: int = 512, seed: int = 0) -> None:
+    def __init__(
+        self,
+        strength: float = 0.5,
+        criterion: str = "eo",
+        lr: float = 0.01,
+        hidden: int = 512,
+        seed: int = 0,
+        with_logits: bool = False,
+    ) -> None:
         super().__init__(criterion, strength)
-        self.lr, self.hidden, self.seed = _rate("lr", lr), hidden, seed
+        self.lr, self.hidden, self.seed, self.with_logits = _rate("lr", lr), hidden, seed, bool(with_logits)
 
     def config(self) -> dict[str, Any]:
         """Everything it was made with."""
-        return super().config() | {"lr": self.lr, "hidden": self.hidden, "seed": self.seed}
+        return super().config() | {"lr": self.lr, "hidden": self.hidden, "seed": self.seed, "with_logits": self.with_logits}
 
     def bind(
         self, y: Sequence[int], group: Sequence[int] | None, classes: Sequence[str], group_names: Sequence[str] | None
     ) -> None:
         """Make the adversary, the same on every process."""
         super().bind(y, group, classes, group_names)
-        width = len(classes) * (2 if self.criterion == "eo" else 1)
+        width = len(classes) * (1 + (self.criterion == "eo") + self.with_logits)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             self.adversary = nn.Sequential(nn.Linear(width, self.hidden), nn.ReLU(), nn.Linear(self.hidden, self.groups))
@@ -111,8 +119,10 @@ class FairReprogram(_ByGroup):
     def losses(self, logits: Tensor, y: Tensor, group: Tensor | None = None) -> dict[str, Tensor]:
         """Scores `[B,C]`, labels `[B]`, groups `[B]` → {"cross_entropy", "adversary"}."""
         soft = torch.softmax(logits * (1 + self.temperature.abs()), 1)
-        seen = torch.cat([soft, soft * F.one_hot(y, self.classes)], 1) if self.criterion == "eo" else soft
-        return {"cross_entropy": F.cross_entropy(logits, y), "adversary": F.cross_entropy(self.adversary(seen), _given(group))}
+        seen = [logits] if self.with_logits else []
+        seen += [soft, soft * F.one_hot(y, self.classes)] if self.criterion == "eo" else [soft]
+        said = self.adversary(torch.cat(seen, 1))
+        return {"cross_entropy": F.cross_entropy(logits, y), "adversary": F.cross_entropy(said, _given(group))}
 
     def combine(self, gradients: Gradients) -> dict[str, Tensor]:
         """The projected update; the adversary itself descends its own loss."""

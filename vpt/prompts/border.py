@@ -19,10 +19,11 @@ Fit = Literal["shrink", "cover"]
 class Border(PixelPrompt):
     """A learned frame of `width` pixels (or, for sound, `width` time frames before and after the clip).
 
-    fit="shrink": the image is resized to fit inside the frame and nothing is covered, x' = pad(resize(x)) + M ⊙ δ
-    (FairReprogram, Zhang et al. 2022); a short clip moves into its padding and is only shortened as far as it must.
-    fit="cover": δ is added over the edge, x' = x + M ⊙ δ (Bahng et al. 2022). δ = bound · tanh(pixels).
-    pixels: parameter `[C, pixels of the frame]` (top, bottom, left, right) or `[2·width, bins]`. Raises `PromptError`.
+    fit="shrink": the image is resized to fit inside the frame and nothing is covered, x' = pad(resize(x)) + M ⊙ δ (FairReprogram,
+    Zhang et al. 2022); a short clip moves into its padding and is only shortened as far as it must. fit="cover": δ is added over
+    the edge, x' = x + M ⊙ δ (after Bahng et al. 2022; theirs is added to the normalised image, unbounded, from N(0, 1); here it
+    is in image units, before mean and standard deviation, from 0). δ = bound · tanh(pixels). pixels: parameter `[C, pixels of the
+    frame]` (top, bottom, left, right) or `[2·width, bins]`. Raises `PromptError`.
     """
 
     def __init__(

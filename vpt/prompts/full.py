@@ -14,6 +14,8 @@ from vpt.prompts.pixels import PixelPrompt, space_of, start
 class Full(PixelPrompt):
     """A learned pattern added to the whole input, x' = x + δ (the "watermark" of Bahng et al. 2022), δ = bound · tanh(pixels).
 
+    Here δ is in image units, before mean and standard deviation, and starts at 0; Bahng et al. add it after them, unbounded, from
+    N(0, 1): bound=None, and a pattern divided by the standard deviation, is theirs.
     pixels: parameter of the input's shape, `[C,H,W]` or `[frames,bins]`. On sound it is added to the clip, not to its padding.
     """
 

@@ -40,11 +40,13 @@ class L2P(Queried):
 
     @classmethod
     def like(
-        cls, backbone: Any, pool: int = 10, *, length: int = 10, top: int | None = None, blocks: Blocks = None, pull: float = 0.5,
+        cls, backbone: Any, pool: int = 30, *, length: int = 20, top: int | None = None, blocks: Blocks = None, pull: float = 0.5,
         one_pass: bool = False, seed: int = 0,
     ) -> L2P:  # fmt: skip
-        """Of a backbone's sizes, at block 0 by default. top: 4 by default, or all of a smaller pool."""
-        prompt = cls(pool, length, min(4, pool) if top is None else top, pull=pull, **cls.places(backbone, blocks, [0], one_pass))
+        """Of a backbone's sizes, at block 0 by default: 5 of a pool of 30 prompts of length 20, L2P++'s published sizes (L2P
+        itself: 4 of 10, length 5). top: 5 by default, or all of a smaller pool.
+        """
+        prompt = cls(pool, length, min(5, pool) if top is None else top, pull=pull, **cls.places(backbone, blocks, [0], one_pass))
         prompt._draw(seed)
         return prompt
 

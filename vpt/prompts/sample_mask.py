@@ -20,6 +20,7 @@ WIDTHS = (8, 16, 32, 64)  # of the convolutions (SMM, appendix A: five layers fo
 class SampleMask(PixelPrompt):
     """x' = x + δ ⊙ up(f(x)), f a small CNN with one mask value per channel and patch (Cai et al. ICML 2024, equation 4).
 
+    Here f sees, and δ changes, the image in [0,1]; in the authors' code it is the normalised image, and δ has no bound.
     pools: the network halves its map so often; a mask value covers 2^pools × 2^pools pixels, copied without smoothing. δ =
     bound · tanh(pixels). pixels: parameter of the input's shape. f: 3×3 convolutions of 8, 16, 32 and 64 channels with batch norm
     and ReLU, and one to the masks; its running statistics are kept with the prompt. Raises `PromptError` for a small input.
