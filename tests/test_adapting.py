@@ -107,6 +107,24 @@ def test_it_starts_from_the_probe_of_prompted_features() -> None:
     assert result.file is None
 
 
+def test_a_passed_recipe_wins_and_what_is_said_beside_it_goes_over_it() -> None:
+    """A recipe's seed and augmentation gave way to defaults that nobody had asked for."""
+    data = {"train": colours(12), "val": colours(6, 1)}
+    recipe = vpt.Recipe(seed=7, augment="none", epochs=1, lr=0.01)
+
+    def used(**said: object) -> tuple:
+        result = vpt.adapt(data, open_tiny("timm ViT"), "deep:1", progress=False, **said)
+        result.model.close()
+        found = result.metrics["recipe"]
+        return result.metrics["seed"], found["augment"], found["lr"]
+
+    assert used(recipe=recipe) == (7, "none", 0.01)
+    assert used(recipe=recipe, seed=3, lr=0.02) == (3, "none", 0.02)
+    assert used(recipe=recipe, augment="crop") == (7, "crop", 0.01)
+    assert used(epochs=1)[0] == 0
+    assert used(epochs=1)[1] in ("crop", "flip-crop")  # without a recipe it is chosen
+
+
 def test_digits_like_data_is_not_mirrored() -> None:
     """Left and right halves: mirrored images change their class, and the probe notices."""
     x = torch.rand(80, 3, 32, 32) * 0.3

@@ -58,6 +58,20 @@ def test_prompts_and_functions_are_methods_too() -> None:
     assert all(torch.equal(value, before[name]) for name, value in prompt.state_dict().items())
 
 
+def test_a_passed_recipe_wins() -> None:
+    backbone, tasks, rows = open_tiny("timm ViT"), six_in_three(3), []
+    for said in (
+        {"recipe": vpt.Recipe(seed=7, epochs=1)},
+        {"seed": 7, "recipe": vpt.Recipe(epochs=1)},
+        {"recipe": vpt.Recipe(epochs=1)},
+    ):
+        outcome = run("coda", tasks, backbone, progress=False, **said)
+        outcome.model.close()
+        rows.append(torch.cat([p.detach().flatten() for p in outcome.model.prompt.parameters()]))
+    assert torch.equal(rows[0], rows[1])
+    assert not torch.equal(rows[0], rows[2])
+
+
 def test_labels_are_matched_by_name() -> None:
     """Test examples that number the classes in another order."""
     backbone, tasks = open_tiny("timm ViT"), six_in_three(4)

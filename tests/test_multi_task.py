@@ -102,6 +102,19 @@ def test_the_teachers_scores_reach_their_own_examples(monkeypatch: pytest.Monkey
     assert (targets.argmax(1) == y).float().mean() > 0.9  # the teachers have learned them
 
 
+def test_a_passed_recipe_wins() -> None:
+    backbone, tasks, found = open_tiny("timm ViT"), three_tasks(6), []
+    recipe = vpt.Recipe(seed=7, epochs=1)
+    for said in ({"recipe": recipe}, {"seed": 7, "epochs": 1}, {"epochs": 1}):
+        shared = share({name: tasks[name] for name in ("plain", "turned")}, backbone, "deep:1", distil=0, progress=False, **said)
+        shared.model.close()
+        taken = take_to(shared.prompt, tasks["six"], backbone, progress=False, **said)
+        taken.close()
+        found.append(torch.cat([p.detach().flatten() for p in (*shared.prompt.parameters(), *taken.prompt.parameters())]))
+    assert torch.equal(found[0], found[1])
+    assert not torch.equal(found[0], found[2])
+
+
 def test_without_teachers() -> None:
     shared = share(three_tasks(), open_tiny("timm ViT"), "prefix:2", distil=0, **QUICK)
     assert shared.teachers == {}

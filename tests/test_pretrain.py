@@ -335,12 +335,21 @@ def test_transfer_prints_a_table_and_goes_on(recipe, tmp_path: Path, capsys) -> 
     transfer = recipe("transfer")
     write_images(tmp_path / "images", per_class=8)
     words = [str(tmp_path / "images"), "--shots", "4", "--epochs", "1", "--prompt", "deep:1", "--out", str(tmp_path / "t.jsonl")]
-    transfer.main([*words, "--seeds", "1"])
-    transfer.main([*words, "--seeds", "2"])
+    transfer.main([*words, "--seeds", "1", "--precision", "no"])
+    transfer.main([*words, "--seeds", "2", "--precision", "no"])
     assert "±" in capsys.readouterr().out
     rows = [json.loads(line) for line in (tmp_path / "t.jsonl").read_text().splitlines()]
     assert [row["seed"] for row in rows] == [0, 1]
     assert all(0 <= row[method] <= 1 for row in rows for method in transfer.METHODS)
+
+
+def test_transfer_of_a_sound_model_with_prompts(recipe, tmp_path: Path) -> None:
+    """Its attention was made eager, where no recorded prompt acts."""
+    transfer = recipe("transfer")
+    words = [str(write_sounds(tmp_path / "sounds", per_class=4)), "--backbones", "vpt:ast-tiny", "--shots", "2"]
+    transfer.main([*words, "--seeds", "1", "--epochs", "1", "--prompt", "deep:1", "--out", str(tmp_path / "t.jsonl")])
+    (row,) = [json.loads(line) for line in (tmp_path / "t.jsonl").read_text().splitlines()]
+    assert all(0 <= row[method] <= 1 for method in transfer.METHODS)
 
 
 def test_speakers_stay_on_one_side(recipe, tmp_path: Path) -> None:

@@ -101,6 +101,14 @@ def test_numbers_are_those_of_the_model_that_is_given_back() -> None:
     assert audit(data.test, bare, progress=False)["metrics"] == result.frontier.base.test["metrics"]
 
 
+def test_a_passed_recipe_wins(tmp_path: Path) -> None:
+    data, recipe = table(tmp_path / "data"), vpt.Recipe(seed=7, epochs=1)
+    columns = {"label": "look", "group": "sky"}
+    result = reprogram(data, backbone(), "border:2", recipe=recipe, strengths=[1.0], progress=False, **columns)
+    result.model.close()
+    assert result.report["seed"] == result.report["recipe"]["seed"] == 7
+
+
 def test_groups_of_two_columns(tmp_path: Path) -> None:
     found = audit(table(tmp_path / "data"), backbone(), label="look", group=["sky", "day"], progress=False)
     assert list(found["per_group"]) == ["blue, even", "blue, odd", "plain, even", "plain, odd"]

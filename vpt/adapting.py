@@ -26,7 +26,7 @@ from vpt.probe import fit_probe
 from vpt.progress import notice
 from vpt.prompts import Prompt, parse
 from vpt.readouts import Identity, LabelMap, Linear, Readout
-from vpt.recipes import Recipe, updated
+from vpt.recipes import Recipe, chosen, updated
 from vpt.runs import count, prepare_folder, write_run
 from vpt.training import History, fit
 
@@ -54,11 +54,11 @@ def adapt(
     out: str | Path | None = None,
     readout: str | Readout = "linear",
     shots: int | None = None,
-    seed: int = 0,
+    seed: int | None = None,
     skip_bad: bool = False,
     val_share: float = 0.2,
     test_share: float = 0.2,
-    augment: str = "auto",
+    augment: str | None = None,
     recipe: Recipe | None = None,
     resume: bool = False,
     overwrite: bool = False,
@@ -70,17 +70,20 @@ def adapt(
 ) -> Result:
     """Fit a prompt to labelled data, starting from a linear probe, and say whether it was worth it.
 
-    data: as for `vpt.load_data`. backbone: as for `vpt.load_backbone`, or an open one. prompt: "shallow:N", "deep:N",
-    "prefix:N", "border:WIDTH", "patch:SIZE", "full", "smm", several joined with +; a prompt; or a function of the backbone.
-    readout: "linear" (a new classifier that starts from the probe), "identity" (the model's own classes, by name), "map:HOW"
-    (a `LabelMap` from the model's own classes: random, frequency, iterative, bayes or bayes+), or a readout.
-    out: a folder for prompt.vpt, metrics.json and pictures. augment: "auto" shifts images, and mirrors them if the probe
-    knows mirrored validation images as well as plain ones. baselines: of
-    `measure_baselines` on the same data, if at hand. workers: processes that read and prepare the data while training.
-    settings: fields of `Recipe`. Raises a `VptError` that says what to do, before training wherever that can be known.
+    data: as for `vpt.load_data`. backbone: as for `vpt.load_backbone`, or an open one. prompt: "shallow:N", "deep:N", "prefix:N",
+    "border:WIDTH", "patch:SIZE", "full", "smm", several joined with +; a prompt; or a function of the backbone. readout: "linear"
+    (a new classifier that starts from the probe), "identity" (the model's own classes, by name), "map:HOW" (a `LabelMap` from the
+    model's own classes: random, frequency, iterative, bayes or bayes+), or a readout. out: a folder for prompt.vpt, metrics.json
+    and pictures. recipe: how to train; what is said besides it (seed, augment, settings) goes over it. seed: 0 where nothing says
+    otherwise; of the recipe, the split and the prompt. augment: "auto", the default without a recipe, shifts images, and mirrors
+    them if the probe knows mirrored validation images as well as plain ones. baselines: of `measure_baselines` on the same data,
+    if at hand. workers: processes that read and prepare the data while training. settings: fields of `Recipe`. Raises a
+    `VptError` that says what to do, before training wherever that can be known.
     """
     started = time.monotonic()
-    recipe = updated(recipe or Recipe(), seed=seed, **settings)
+    augment = augment or ("auto" if recipe is None else recipe.augment)
+    recipe = chosen(recipe, Recipe(), seed=seed, **settings)
+    seed = recipe.seed
     if out is not None and isinstance(data, (str, Path)) and Path(out).resolve().is_relative_to(Path(data).resolve()):
         raise TrainingError(
             f"{out} lies inside the data, {data}: the run's own files would be read as examples. Choose another out=…."

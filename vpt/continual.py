@@ -28,7 +28,7 @@ from vpt.plan import seed_for
 from vpt.progress import notice
 from vpt.prompts import Prompt, Queried, parse
 from vpt.readouts import NearestMean, RandomRidge, Readout, TaskHeads
-from vpt.recipes import Recipe, updated
+from vpt.recipes import Recipe, chosen
 from vpt.training import fit
 
 RECIPE = Recipe(epochs=5, lr=5e-3, readout_lr=0.02)
@@ -117,7 +117,7 @@ def run(
     resume: bool = False,
     part: str = "test",
     start: str = "means",
-    seed: int = 0,
+    seed: int | None = None,
     progress: bool = True,
     recipe: Recipe | None = None,
     **settings: Any,
@@ -136,11 +136,12 @@ def run(
     check_tasks(tasks, part)
     if start not in ("means", "zeros"):
         raise TrainingError(f"Found start={start!r}; needed is 'means' or 'zeros'.")
+    recipe = chosen(recipe, RECIPE, seed=seed, **settings)
+    seed = recipe.seed
     sequence = _Sequence(list(tasks), backbone, part, seed, progress, Path(out) if out is not None else None)
     name = method if isinstance(method, str) else type(method).__name__
     if name in ("nearest-mean", "ridge"):
         return sequence.statistics(name, resume)
-    recipe = updated(updated(recipe or RECIPE, seed=seed), **settings)
     joint = isinstance(method, str) and method.partition(":")[0] == "joint"
     prompt = _prompt(str(method).partition(":")[2] or ONE if joint else method, backbone, seed)
     return sequence.prompts(name, prompt, recipe, start, resume, joint)

@@ -25,7 +25,7 @@ from vpt.probe import fit_probe
 from vpt.progress import notice
 from vpt.prompts import MultiTask, Prompt, parse
 from vpt.readouts import Linear, TaskHeads
-from vpt.recipes import Recipe, updated
+from vpt.recipes import Recipe, chosen
 from vpt.training import fit
 
 DISTIL = 0.9  # λ of Wang et al. 2023, section 3.2
@@ -68,7 +68,7 @@ def share(
     sampling: str = "balanced",
     out: str | Path | None = None,
     resume: bool = False,
-    seed: int = 0,
+    seed: int | None = None,
     progress: bool = True,
     recipe: Recipe | None = None,
     **settings: Any,
@@ -84,7 +84,8 @@ def share(
     if sampling not in SAMPLING:
         raise TrainingError(f"Found sampling={sampling!r}; needed is one of {', '.join(SAMPLING)}.")
     backbone = backbone if isinstance(backbone, Backbone) else load_backbone(backbone)
-    recipe = updated(updated(recipe or Recipe(), seed=seed), **settings)
+    recipe = chosen(recipe, Recipe(), seed=seed, **settings)
+    seed = recipe.seed
     accelerator = accelerator_in(recipe.precision)
     say = partial(notice, shown=progress and accelerator.is_main_process)
     start = parse(prompt, backbone, seed=seed) if isinstance(prompt, str) else prompt
@@ -136,7 +137,7 @@ def take_to(
     learn: str = "all",
     out: str | Path | None = None,
     resume: bool = False,
-    seed: int = 0,
+    seed: int | None = None,
     progress: bool = True,
     recipe: Recipe | None = None,
     **settings: Any,
@@ -152,7 +153,8 @@ def take_to(
     prompt = shared.new_task("new", "factors" if learn == "nothing" else learn)
     if learn == "nothing":
         prompt.requires_grad_(False)
-    recipe = updated(updated(recipe or Recipe(), seed=seed), **settings)
+    recipe = chosen(recipe, Recipe(), seed=seed, **settings)
+    seed = recipe.seed
     backbone = backbone if isinstance(backbone, Backbone) else load_backbone(backbone)
     accelerator = accelerator_in(recipe.precision)
     _check_classes(data, "new")

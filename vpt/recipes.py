@@ -70,6 +70,14 @@ def backends() -> list[str]:
     return ["aot_eager", "eager", *torch.compiler.list_backends()]
 
 
+def chosen(recipe: Recipe | None, usual: Recipe, **settings: Any) -> Recipe:
+    """The caller's recipe, else the usual one, with the settings that were given (None: not given) put over it.
+
+    Raises `TrainingError` for an unknown field or a bad value.
+    """
+    return updated(recipe or usual, **{name: value for name, value in settings.items() if value is not None})
+
+
 def updated(recipe: Recipe, **settings: Any) -> Recipe:
     """A recipe with some fields changed. Raises `TrainingError` for an unknown field or a bad value."""
     unknown = sorted(set(settings) - set(Recipe.__dataclass_fields__))

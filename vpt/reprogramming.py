@@ -24,7 +24,7 @@ from vpt.model import PromptedModel
 from vpt.probe import fit_probe
 from vpt.prompts import Prompt
 from vpt.readouts import Readout
-from vpt.recipes import Recipe, updated
+from vpt.recipes import Recipe, chosen
 from vpt.runs import METRICS, PROMPT, count, draw_pixels, prepare_folder
 from vpt.tradeoff import Frontier, Point, audit_model, frontier, suspicion
 
@@ -57,7 +57,7 @@ def reprogram(
     positive: str | None = None,
     readout: str | Readout = "identity",
     out: str | Path | None = None,
-    seed: int = 0,
+    seed: int | None = None,
     val_share: float = 0.3,
     test_share: float = 0.2,
     skip_bad: bool = False,
@@ -78,7 +78,8 @@ def reprogram(
     pictures. Raises a `VptError` that says what to do, before training wherever that can be known.
     """
     started = time.monotonic()
-    recipe = updated(recipe or Recipe(), seed=seed, **settings)
+    recipe = chosen(recipe, Recipe(), seed=seed, **settings)
+    seed = recipe.seed
     folder = prepare_folder(Path(out), resume, overwrite) if out is not None else None
     if folder is not None and (folder / POINTS).exists() and not resume:
         if not overwrite:

@@ -40,16 +40,6 @@ def open_backbone(name: str) -> vpt.Backbone:
     return vpt.load_backbone(source, weights=weights or "pretrained")
 
 
-def with_plain_attention(backbone: vpt.Backbone) -> vpt.Backbone:
-    """Attention as two matrix products: the same function, whose backward pass in bf16 is far faster on a CPU than SDPA's."""
-    if hasattr(backbone.model, "set_attn_implementation"):
-        backbone.model.set_attn_implementation("eager")
-    for module in backbone.model.modules():
-        if hasattr(module, "fused_attn"):
-            module.fused_attn = False
-    return backbone
-
-
 def open_data(name: str, inputs: Any) -> dict[str, Examples]:
     """The parts of a data set: train, and test where it has one."""
     if name == "digits":
@@ -121,9 +111,7 @@ def main(argv: list[str] | None = None) -> None:
         table = Table("backbone", "per class", "nearest mean", "linear probe", options.prompt)
         table.title = f"{Path(name).stem}, {options.seeds} seeds"
         for opened in options.backbones:
-            backbone = (
-                open_backbone(opened) if options.prompt.startswith("prefix") else with_plain_attention(open_backbone(opened))
-            )
+            backbone = open_backbone(opened)
             size = Path(name).stat().st_size if Path(name).is_file() else 0
             facts = {"data": name, "bytes": size, "backbone": opened, "weights": backbone.fingerprint()[:16]} | settings
             parts = None
