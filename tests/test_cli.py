@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from test_adapting import write_images
 from test_reprogramming import table
 from typer.testing import CliRunner
@@ -69,6 +70,25 @@ def test_predict(adapted: tuple[Path, Path]) -> None:
     assert all(row["class"] in ("red", "green", "blue") and 0 < row["probability"] <= 1 for row in rows)
     assert sum(p for _, p in rows[0]["top"]) == pytest.approx(1.0)
     assert "probability" in run("predict", folder, files[0])
+
+
+def test_names_from_a_file_give_the_terminal_no_orders(tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
+    names = ["\x1b[2J\x1b[31mOWNED\x1b]0;title\x07", "a\nfake row", "\ud800", "\u202egnp.exe"]
+    backbone = vpt.load_backbone("vpt:vit-p8-64")
+    with vpt.PromptedModel(backbone, None, vpt.Linear(192, names)) as model:
+        vpt.save(tmp_path / "evil.vpt", model, scores={"\x1b[5m": "\ud800"})
+    Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
+    for words in (
+        ("inspect", tmp_path / "evil.vpt"),
+        ("library", tmp_path),
+        ("predict", tmp_path / "evil.vpt", tmp_path / "a.png"),
+    ):
+        text = run(*words)
+        assert not set(text) & set("\x1b\x07\u202e\ud800")
+        assert "fake row" not in [line.strip() for line in text.splitlines()]
+        run(*words, "--json").encode()
+    with pytest.raises(vpt.errors.PromptFileError, match=r"\\x1b\[31m"):
+        run("inspect", "\x1b[31mnothing.vpt")
 
 
 def test_a_library_is_listed_and_predicts(adapted: tuple[Path, Path], tmp_path: Path) -> None:

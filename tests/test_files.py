@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 import os
 import random
+import warnings
 from pathlib import Path
 
 import pytest
 import torch
-from families import FORMS, open_tiny
+from families import FORMS, make, open_tiny
+from safetensors.torch import save_file
+from timm.models import VisionTransformer
+from torch import nn
 
 import vpt
-from vpt import files
+from vpt import files, runs
 from vpt.errors import PromptFileError
 
 RELEASED = Path(__file__).parent / "released"
@@ -79,9 +83,13 @@ def test_wrong_backbone_names_both(backbone: vpt.Backbone, tmp_path: Path) -> No
         vpt.load(path)
     with pytest.raises(vpt.errors.BackboneError, match="load_backbone"):
         vpt.load(path, backbone.model)
-    other = vpt.load_backbone(backbone.model, inputs=vpt.Images(size=(32, 32), mean=(0.1,), std=(0.3,)))
-    with pytest.raises(PromptFileError, match="made for inputs"):
+    other = vpt.load_backbone(make("timm ViT"), inputs=vpt.Images(size=(32, 32), mean=(0.1,), std=(0.3,)))
+    with pytest.raises(PromptFileError, match=r"made for inputs|computes something else"):
         vpt.load(path, other)
+
+
+def deep(levels: int) -> list:
+    return [deep(levels - 1)] if levels else []
 
 
 def rewritten(path: Path, change) -> Path:
@@ -95,7 +103,7 @@ def rewritten(path: Path, change) -> Path:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda h, t: h.update(version=2), "version 2"),
+        (lambda h, t: h.update(version=3), "version 3"),
         (lambda h, t: h.update(version="1; import os"), "version"),
         (lambda h, t: h.update(format="other"), "needed is a prompt file"),
         (lambda h, t: h["prompt"].update(name="os.system"), "known are"),
@@ -105,8 +113,8 @@ def rewritten(path: Path, change) -> Path:
         (lambda h, t: h["readout"]["config"].update(features=10**12), "do not match its header"),
         (lambda h, t: h["prompt"]["config"]["prompts"][1]["config"].update(count="3"), "whole number"),
         (lambda h, t: h["prompt"]["config"]["prompts"][1]["config"].update(evil=1), "fit together"),
-        (lambda h, t: h["prompt"].pop("config"), "fit together"),
-        (lambda h, t: h.update(prompt=[]), "fit together"),
+        (lambda h, t: h["prompt"].pop("config"), "prompt.config is None"),
+        (lambda h, t: h.update(prompt=[]), r"prompt is \[\]"),
         (lambda h, t: t.pop("readout.bias"), "readout.bias"),
         (lambda h, t: t.update({"readout.extra": torch.zeros(1)}), "readout.extra"),
         (lambda h, t: t.update({"readout.bias": torch.zeros(4)}), "readout.bias"),
@@ -120,8 +128,26 @@ def rewritten(path: Path, change) -> Path:
             lambda h, t: h["backbone"].update(identity={"kind": "hub", "source": "a/b", "options": {"trust_remote_code": True}}),
             "by name",
         ),
-        (lambda h, t: h["backbone"].update(identity=None), "fit together"),
-        (lambda h, t: h.pop("backbone"), "fit together"),
+        (lambda h, t: h["backbone"].update(identity=None), "backbone.identity is None"),
+        (lambda h, t: h.pop("backbone"), "backbone is None"),
+        (lambda h, t: h["backbone"].update(fingerprint="x"), "needed is a SHA-256"),
+        (
+            lambda h, t: h["backbone"]["identity"].update(options={"img_size": 20000}),
+            "img_size is 20000; needed is a whole number",
+        ),
+        (lambda h, t: h["backbone"]["identity"].update(seconds=1e9), "of up to an hour"),
+        (lambda h, t: h["backbone"]["identity"].update(seed=10**30), "seed is 1000"),
+        (lambda h, t: h["inputs"].update(size=[20000, 20000]), r"inputs.size is 20000"),
+        (lambda h, t: h["inputs"].update(mean=[0.5]), r"one number per channel \(3\)"),
+        (lambda h, t: h["prompt"]["config"]["prompts"][2]["config"].update(blocks=list(range(10**5))), "needed are at most 1024"),
+        (lambda h, t: h["readout"]["config"].update(classes=10**10), "needed are at most 100000"),
+        (lambda h, t: h.update(classes=["a"] * 100_001), "100001 of them"),
+        (lambda h, t: h.update(classes=["x", "y", "z"]), "other classes than its readout"),
+        (lambda h, t: h.update(scores={"a": deep(900)}), "more than 16 deep"),
+        (lambda h, t: h.update(exact="maybe"), "exact is 'maybe'"),
+        (lambda h, t: t.update({"readout.bias": torch.full((3,), float("nan"))}), "NaN or infinite"),
+        (lambda h, t: t.update({"readout.bias": torch.zeros(3, dtype=torch.int64)}), "is of type torch.int64"),
+        (lambda h, t: t.update({"readout.bias": torch.zeros(3, dtype=torch.complex64)}), "is of type torch.complex64"),
     ],
 )
 def test_forged_headers_are_refused_before_anything_is_allocated(
@@ -130,6 +156,170 @@ def test_forged_headers_are_refused_before_anything_is_allocated(
     path, _ = saved(backbone, tmp_path / "a.vpt")
     with pytest.raises(PromptFileError, match=message):
         vpt.load(rewritten(path, change))
+
+
+# the same weights, another function ----------------------------------------------------------------------------------
+class Tokens(nn.Module):
+    """A model that returns its tokens, so that pooling is chosen from outside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.vit = make("timm ViT")
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.vit.forward_features(x)
+
+
+INPUTS = vpt.Images(size=(32, 32), mean=0.5, std=0.5)
+
+
+def relu() -> nn.Module:
+    model = make("timm ViT")
+    for block in model.blocks:
+        block.mlp.act = nn.ReLU()
+    return model
+
+
+def sharp() -> nn.Module:
+    """Attention that looks somewhere; that of small random weights looks everywhere, whatever its heads."""
+    model = make("timm ViT")
+    with torch.no_grad():
+        for block in model.blocks:
+            block.attn.qkv.weight.normal_(0, 0.5, generator=torch.Generator().manual_seed(0))
+    return model
+
+
+def four_heads() -> nn.Module:
+    model = sharp()
+    for block in model.blocks:
+        block.attn.num_heads, block.attn.head_dim, block.attn.scale = 4, 8, 8**-0.5
+    return model
+
+
+def hooked() -> nn.Module:
+    model = make("timm ViT")
+    model.blocks[0].register_forward_hook(lambda module, args, output: 2 * output)
+    return model
+
+
+def int8(seed: int) -> nn.Module:
+    model = make("timm ViT")
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            if "blocks" in name and p.ndim == 2:
+                p.normal_(0, 0.3, generator=torch.Generator().manual_seed(seed))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.ao.quantization.quantize_dynamic(model.eval(), {nn.Linear}, dtype=torch.qint8)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (lambda: make("timm ViT"), relu),
+        (sharp, four_heads),
+        (hooked, lambda: make("timm ViT")),
+        (lambda: int8(1), lambda: int8(2)),
+    ],
+    ids=["activation", "heads", "hook", "int8"],
+)
+def test_the_same_weights_that_compute_something_else_are_refused(one, other, tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=DeprecationWarning)  # of torch's own int8 modules
+        warnings.filterwarnings("ignore", category=UserWarning)
+        first, second = (vpt.load_backbone(model(), inputs=INPUTS) for model in (one, other))
+        assert first.fingerprint() == second.fingerprint()
+        with vpt.PromptedModel(first, None, vpt.Linear(first.out_features, 2)) as model:
+            path = vpt.save(tmp_path / "a.vpt", model)
+            with vpt.PromptLibrary(second) as library, pytest.raises(PromptFileError, match="computes something else"):
+                library.add("a", path)
+        with pytest.raises(PromptFileError, match="same weights that computes something else"):
+            vpt.load(path, second)
+        vpt.load(path, first).close()
+
+
+def test_pooling_is_kept_and_belongs_to_the_function(tmp_path: Path) -> None:
+    with vpt.PromptedModel(vpt.load_backbone(Tokens(), inputs=INPUTS, pool="mean"), None, vpt.Linear(32, 2)) as model:
+        path = vpt.save(tmp_path / "a.vpt", model)
+    with pytest.raises(PromptFileError, match=r"something else.*pool=…"):
+        vpt.load(path, vpt.load_backbone(Tokens(), inputs=INPUTS))
+    assert vpt.load(path, vpt.load_backbone(Tokens(), inputs=INPUTS, pool="mean")).backbone.pool == "mean"
+    assert files.read(path)[0]["backbone"]["identity"]["pool"] == "mean"
+
+
+def test_rounding_is_no_other_function(tmp_path: Path) -> None:
+    whole, half = vpt.load_backbone("vpt:vit-p8-64"), vpt.load_backbone("vpt:vit-p8-64", dtype="bf16")
+    for made, used in ((whole, half), (half, whole)):
+        with vpt.PromptedModel(made, None, vpt.Linear(192, 2)) as model:
+            path = vpt.save(tmp_path / "a.vpt", model)
+        vpt.load(path, used).close()
+
+
+def test_a_file_of_version_1_says_that_only_weights_were_compared(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("WARNING", logger="vpt"):
+        vpt.load(RELEASED / "version-1.vpt").close()
+    assert "only the weights can be compared" in caplog.text
+
+
+def test_a_backbone_of_options_that_no_file_can_name_is_saved_all_the_same(tmp_path: Path) -> None:
+    options = {"weights": "random", "img_size": 32, "patch_size": 8, "depth": 2, "act_layer": nn.ReLU}
+    backbone = vpt.load_backbone("vit_tiny_patch16_224", **options)
+    with vpt.PromptedModel(backbone, None, vpt.Linear(192, 2)) as model:
+        path = vpt.save(tmp_path / "a.vpt", model)
+    with pytest.raises(PromptFileError, match="cannot be opened by name alone"):
+        vpt.load(path)
+    vpt.load(path, backbone).close()
+
+
+# places ----------------------------------------------------------------------------------------------------------------
+def test_a_timm_name_is_a_timm_name_whatever_lies_in_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    path, _ = saved(open_tiny("timm ViT"), tmp_path / "a.vpt")
+    make_folder(tmp_path / "evil")
+    make_folder(tmp_path / "vit_tiny_patch16_224")
+    assert vpt.load_backbone("evil").identity["kind"] == "folder"
+    rewritten(path, lambda h, t: h["backbone"].update(identity={"kind": "timm", "source": "evil"}))
+    with pytest.raises(vpt.errors.BackboneError, match="timm has no model of this name"):
+        vpt.load(path)
+    opened = vpt.load_backbone("vit_tiny_patch16_224", kind="timm", weights="random")
+    assert (opened.identity["kind"], opened.depth) == ("timm", 12)
+    with pytest.raises(vpt.errors.BackboneError, match="kind='pickle'; needed is one of"):
+        vpt.load_backbone("evil", kind="pickle")
+
+
+def make_folder(folder: Path) -> None:
+    """A model as timm writes it."""
+    folder.mkdir()
+    sizes = {"img_size": 32, "patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2}
+    cfg = {"input_size": [3, 32, 32], "num_classes": 3, "classifier": "head", "first_conv": "patch_embed.proj"}
+    config = {"architecture": "vit_tiny_patch16_224", "num_classes": 3, "model_args": sizes, "pretrained_cfg": cfg}
+    (folder / "config.json").write_text(json.dumps(config))
+    save_file(VisionTransformer(num_classes=3, **sizes).state_dict(), folder / "model.safetensors")
+
+
+def test_places_that_are_no_plain_files(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.vpt")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    (tmp_path / "large.vpt").touch()
+    os.truncate(tmp_path / "large.vpt", 3 << 30)  # holes: it takes no room
+    for place, message in (
+        (tmp_path / "pipe.vpt", "it is no plain file"),
+        ("/dev/zero", "it is no plain file"),
+        (tmp_path, "it is a folder"),
+        (tmp_path / "loop", "there is nothing"),
+        (tmp_path / "large.vpt", "3.2 GB, more than any prompt file"),
+        ("a\0b", "there is nothing"),
+        ("a" * 5000, "there is nothing"),
+    ):
+        with pytest.raises(PromptFileError, match=message):
+            vpt.load(place)
+        with pytest.raises(PromptFileError):
+            runs.inspect(place)
+    with (
+        vpt.PromptedModel(open_tiny("timm ViT"), None, vpt.Identity()) as model,
+        pytest.raises(PromptFileError, match="cannot be written"),
+    ):
+        vpt.save("a\0b.vpt", model)
 
 
 def mutations(data: bytes, count: int, seed: int) -> list[bytes]:

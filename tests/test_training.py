@@ -18,7 +18,7 @@ from tasks import OBJECTIVES, SETTINGS, colours, stop_at, tiny_model
 
 import vpt
 from vpt.errors import DataError, DivergedError, PromptError, TrainingError
-from vpt.files import learned
+from vpt.files import learned, pack, unpack
 from vpt.objectives import Objective
 from vpt.plan import batches, schedule
 
@@ -250,6 +250,36 @@ def test_stopped_and_resumed_in_process_is_bit_equal(tmp_path: Path, monkeypatch
     assert torch.equal(state(whole), state(again))
     lines = [json.loads(line) for line in (tmp_path / "cut" / "history.jsonl").read_text().splitlines()]
     assert lines == rows
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda h, t: h.pop("position"), "does not say where its run stands"),
+        (lambda h, t: h["position"].update(x=1), "does not say where its run stands"),
+        (lambda h, t: h["position"].update(epoch="x"), "does not say where its run stands"),
+        (lambda h, t: h["position"].update(best=99), "does not say where its run stands"),
+        (lambda h, t: h.pop("run"), "does not say where its run stands"),
+        (lambda h, t: h.update(version=1), "of version 1; this vpt goes on from version"),
+        (lambda h, t: t.pop("now.prompt.tokens"), "does not hold the whole state"),
+        (lambda h, t: t.pop("best.readout.bias"), "does not hold the whole state"),
+        (lambda h, t: [t.pop(name) for name in list(t) if name.startswith("optimizer")], "does not hold the whole state"),
+    ],
+)
+def test_a_checkpoint_that_was_altered_or_is_of_another_version_is_said(
+    change, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hashed anew, some gave a KeyError, and one of another version was resumed without a word."""
+    with monkeypatch.context() as patch:
+        stop_at(patch, "_finish_epoch", 3)
+        with pytest.raises(KeyboardInterrupt):
+            vpt.fit(tiny_model(), colours(), colours(seed=1), out=tmp_path, **SETTINGS)
+    path = tmp_path / "checkpoint.safetensors"
+    header, tensors = unpack(path.read_bytes(), "x")
+    change(header, tensors)
+    path.write_bytes(pack(tensors, header))
+    with pytest.raises(TrainingError, match=message):
+        vpt.fit(tiny_model(), colours(), colours(seed=1), out=tmp_path, resume=True, **SETTINGS)
 
 
 def test_a_damaged_checkpoint_is_said(tmp_path: Path) -> None:

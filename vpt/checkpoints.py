@@ -14,9 +14,10 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from vpt.errors import PromptFileError, TrainingError
-from vpt.files import pack, unpack, write_atomically
+from vpt.files import file_bytes, pack, unpack, write_atomically
 
 NAME = "checkpoint.safetensors"
+VERSION = 2
 EVERY_SECONDS = 60.0
 
 
@@ -51,7 +52,7 @@ class Checkpoint:
         """Write the whole state (main process only)."""
         self._last = time.monotonic()
         if self.path is not None and self.accelerator.is_main_process:
-            header = {"format": "vpt-checkpoint", "version": 1, "run": self.identity, "position": asdict(position)}
+            header = {"format": "vpt-checkpoint", "version": VERSION, "run": self.identity, "position": asdict(position)}
             write_atomically(self.path, pack(tensors, header))
 
     def load(self, resume: bool) -> tuple[Position, dict[str, Tensor]] | None:
@@ -62,12 +63,13 @@ class Checkpoint:
         if self.path is None or not self.path.exists():
             return None
         try:
-            header, tensors = unpack(self.path.read_bytes(), str(self.path))
+            header, tensors = unpack(file_bytes(self.path), str(self.path))
+            self._check_version(header)
+            position = _position(header, str(self.path))
         except PromptFileError as error:
             if not resume:
                 return None
             raise TrainingError(f"{error} Or start again in another folder (out=…).") from error
-        position = Position(**header["position"])
         if not resume:
             if not position.finished:
                 raise TrainingError(f"{self.path.parent} holds a run that was stopped in epoch {position.epoch}. Go on with "
@@ -81,6 +83,27 @@ class Checkpoint:
             )
         return position, tensors
 
+    def _check_version(self, header: dict[str, Any]) -> None:
+        """Raise `TrainingError` for the state of a run of another vpt: it is neither gone on from nor overwritten."""
+        if header.get("version") != VERSION:
+            raise TrainingError(
+                f"{self.path} is of version {header.get('version')!r:.80}; this vpt goes on from version {VERSION} only. "
+                "Finish the run with the vpt that began it, or choose another folder (out=…)."
+            )
+
+
+def _position(header: dict[str, Any], path: str) -> Position:
+    """Where a checkpoint stands, if its header is one that `save` writes. Raises `PromptFileError`."""
+    found, run = header.get("position"), header.get("run")
+    if header.get("format") == "vpt-checkpoint" and isinstance(found, dict) and isinstance(run, dict):
+        kinds = {name: type(value) for name, value in asdict(Position()).items()}
+        if {name: type(value) for name, value in found.items()} == kinds:
+            position = Position(**found)
+            rows = all(isinstance(row, dict) for row in position.rows)
+            if rows and position.epoch >= 1 and position.update >= 0 and 0 <= position.best < max(1, len(position.rows)):
+                return position
+    raise PromptFileError(f"{path} does not say where its run stands.")
+
 
 def digest(value: Any) -> str:
     """A short hash of plain values, to compare them."""
@@ -93,8 +116,8 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer | None, called: str) -> d
     return {f"{called}.{i}.{name}": torch.as_tensor(value) for i, values in state.items() for name, value in values.items()}
 
 
-def restore_optimizer(optimizer: torch.optim.Optimizer | None, tensors: dict[str, Tensor], called: str) -> None:
-    """Put back what `optimizer_tensors` gave."""
+def restore_optimizer(optimizer: torch.optim.Optimizer | None, tensors: dict[str, Tensor], called: str, begun: bool) -> None:
+    """Put back what `optimizer_tensors` gave. begun: whether it has made a step; raises `KeyError` if there is no trace of it."""
     if optimizer is None:
         return
     whole = optimizer.state_dict()
@@ -103,4 +126,6 @@ def restore_optimizer(optimizer: torch.optim.Optimizer | None, tensors: dict[str
         if name.startswith(f"{called}."):
             _, number, key = name.split(".", 2)
             state.setdefault(int(number), {})[key] = value
+    if begun and len(state) < sum(len(group["params"]) for group in whole["param_groups"]):
+        raise KeyError(called)
     optimizer.load_state_dict({"state": state, "param_groups": whole["param_groups"]})

@@ -12,11 +12,12 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Column, Table
 
 from vpt.errors import VptError
+from vpt.progress import clean
 from vpt.tables import audit_tables, map_text, report_table, tradeoff_tables
+from vpt.text import printable
 
 app = typer.Typer(
     add_completion=False,
@@ -39,7 +40,7 @@ def main() -> None:
     try:
         app()
     except VptError as error:
-        Console(stderr=True).print(f"[bold red]{type(error).__name__}[/]: {escape(str(error))}", highlight=False)
+        Console(stderr=True).print(f"[bold red]{type(error).__name__}[/]: {clean(str(error), lines=True)}", highlight=False)
         sys.exit(1)
     finally:
         if (distributed := sys.modules.get("torch.distributed")) and distributed.is_available() and distributed.is_initialized():
@@ -66,9 +67,7 @@ def demo(
         for name, case in BIASED.items():
             console.print(case.story)
             _show_reprogrammed(make_fairer(case, out / name, say=_dim))
-        console.print(
-            f"Pictures, numbers and prompt files are in [bold]{escape(str(out))}[/] ({time.monotonic() - start:.0f} s)."
-        )
+        console.print(f"Pictures, numbers and prompt files are in [bold]{clean(out)}[/] ({time.monotonic() - start:.0f} s).")
         return
     console.print(show.intro)
     rows = run_demo(out, seeds, say=_dim, show=show)
@@ -76,7 +75,7 @@ def demo(
     for row in rows:
         table.add_row(row.name, row.text(), f"{row.parameters:,}")
     console.print(table)
-    console.print(f"Pictures, curves and prompt files are in [bold]{escape(str(out))}[/] ({time.monotonic() - start:.0f} s).")
+    console.print(f"Pictures, curves and prompt files are in [bold]{clean(out)}[/] ({time.monotonic() - start:.0f} s).")
 
 
 @app.command()
@@ -132,11 +131,11 @@ def adapt(
         raise typer.Exit(130) from None
     console.print(report_table(result.metrics))
     if result.metrics["label_map"]:
-        console.print(escape(map_text(result.metrics["label_map"])), highlight=False)
+        console.print(clean(map_text(result.metrics["label_map"]), lines=True), highlight=False)
     for path, reason in result.metrics["skipped"][:10]:
-        console.print(f"[yellow]left out[/] {escape(path)}: {escape(reason)}", highlight=False)
+        console.print(f"[yellow]left out[/] {clean(path)}: {clean(reason)}", highlight=False)
     console.print(
-        f"{escape(result.metrics['verdict'])}. Everything is in [bold]{escape(str(out))}[/] ({result.metrics['seconds']:.0f} s)."
+        f"{clean(result.metrics['verdict'])}. Everything is in [bold]{clean(out)}[/] ({result.metrics['seconds']:.0f} s)."
     )
 
 
@@ -193,7 +192,7 @@ def reprogram(
         console.print(STOPPED)
         raise typer.Exit(130) from None
     _show_reprogrammed(result.report)
-    console.print(f"Prompt file, numbers and pictures are in [bold]{escape(str(out))}[/] ({result.report['seconds']:.0f} s).")
+    console.print(f"Prompt file, numbers and pictures are in [bold]{clean(out)}[/] ({result.report['seconds']:.0f} s).")
 
 
 @app.command()
@@ -226,12 +225,12 @@ def audit(
     for table in audit_tables(found):
         console.print(table)
     for label_name, name in found["empty"]:
-        console.print(f"[yellow]No examples[/] of label {escape(label_name)} in group {escape(name)}: its rates are left out.")
+        console.print(f"[yellow]No examples[/] of label {clean(label_name)} in group {clean(name)}: its rates are left out.")
     if found["small"]:
         small = "; ".join(f"{label_name}, {name}" for label_name, name in found["small"])
-        console.print(f"[yellow]Few examples[/] (their rates say little): {escape(small)}.", highlight=False)
+        console.print(f"[yellow]Few examples[/] (their rates say little): {clean(small)}.", highlight=False)
     if found["warning"]:
-        console.print(f"[yellow]Careful:[/] {escape(found['warning'])}.", highlight=False)
+        console.print(f"[yellow]Careful:[/] {clean(found['warning'])}.", highlight=False)
 
 
 @app.command()
@@ -251,7 +250,7 @@ def evaluate(
         return
     table = Table("class", "accuracy", title=f"{found['n']} examples: accuracy {found['accuracy']:.1%}, loss {found['loss']:.3f}")
     for name, value in found["per_class"].items():
-        table.add_row(escape(name), f"{value:.1%}")
+        table.add_row(clean(name), f"{value:.1%}")
     console.print(table)
 
 
@@ -281,7 +280,7 @@ def predict(
     table = Table("file", "class", "probability", "then")
     for row in found:
         then = ", ".join(f"{name} {p:.0%}" for name, p in row["top"][1:])
-        table.add_row(escape(row["file"]), escape(row["class"]), f"{row['probability']:.0%}", escape(then))
+        table.add_row(clean(row["file"]), clean(row["class"]), f"{row['probability']:.0%}", clean(then))
     console.print(table)
 
 
@@ -297,13 +296,13 @@ def library(
     if as_json:
         typer.echo(json.dumps(found))
         return
-    table = Table("task", "acts", "classes", "backbone", "bytes", title=escape(str(folder)))
+    table = Table("task", "acts", "classes", "backbone", "bytes", title=clean(str(folder)))
     for name, row in found.items():
         backbone = row["header"]["backbone"]
         classes = row["header"]["classes"] or ["not named"]
-        shown = ", ".join(classes[:4]) + (f" … ({len(classes)})" if len(classes) > 4 else "")
+        listed = ", ".join(classes[:4]) + (f" … ({len(classes)})" if len(classes) > 4 else "")
         weights = f"{backbone['identity']['source']} {backbone['fingerprint'][:8]}"
-        table.add_row(*(escape(text) for text in (name, row["acts"], shown, weights, f"{row['bytes']:,}")))
+        table.add_row(*(clean(text) for text in (name, row["acts"], listed, weights, f"{row['bytes']:,}")))
     console.print(table)
 
 
@@ -318,20 +317,20 @@ def inspect(run: Run, as_json: AsJson = False) -> None:
         return
     header = found["header"]
     tower = f", its {name}" if (name := header["backbone"]["identity"].get("tower")) else ""
-    table = Table(show_header=False, title=escape(found["file"]))
+    table = Table(show_header=False, title=clean(found["file"]))
     rows = {
         "acts": found["acts"],
         "size": f"{found['bytes']:,} bytes; {found['parameters']['prompt']:,} + {found['parameters']['readout']:,} numbers "
         "(prompt + readout)",
         "backbone": f"{header['backbone']['identity']['source']} ({header['backbone']['model']}{tower})",
         "weights": f"SHA-256 {header['backbone']['fingerprint'][:16]}…",
-        "classes": ", ".join((header["classes"] or ["not named"])[:12]),
+        "classes": ", ".join(printable(name, lines=False) for name in (header["classes"] or ["not named"])[:12]),
         "label map": map_text(found["label_map"]) if found["label_map"] else "none (not made from the model's own classes)",
         "scores": json.dumps(header["scores"], indent=1),
         "pictures": "\n".join(found["pictures"]) or "none (nothing in pixel space)",
     }
     for name, value in rows.items():
-        table.add_row(name, escape(str(value)))
+        table.add_row(name, clean(value, lines=True))
     console.print(table)
 
 
@@ -376,7 +375,7 @@ def bench(
     setting = Setting(backbone, weights, dtype, precision, compiled, device, batch_size, tuple(tokens or (10, 50, 100)))
     for table in bench_tables(run_bench(setting, repeats=repeats, images=images, memory=memory, out=out)):
         console.print(table)
-    console.print(f"Numbers and a picture are in [bold]{escape(str(out))}[/] ({time.monotonic() - start:.0f} s).")
+    console.print(f"Numbers and a picture are in [bold]{clean(out)}[/] ({time.monotonic() - start:.0f} s).")
 
 
 def _one_of(folder: Path, task: str | None) -> Path:
@@ -396,7 +395,7 @@ def _given(**settings: Any) -> dict[str, Any]:
 
 
 def _dim(text: str) -> None:
-    console.print(f"[dim]{escape(text)}[/]")
+    console.print(f"[dim]{clean(text, lines=True)}[/]")
 
 
 def _show_reprogrammed(report: dict[str, Any]) -> None:
@@ -404,8 +403,8 @@ def _show_reprogrammed(report: dict[str, Any]) -> None:
     for table in tradeoff_tables(report):
         console.print(table)
     for note in report["notes"]:
-        console.print(f"[yellow]Careful:[/] {escape(note)}.", highlight=False)
-    console.print(f"Chosen: {escape(report['rule'])}.\n{escape(report['verdict'][0].upper() + report['verdict'][1:])}.\n")
+        console.print(f"[yellow]Careful:[/] {clean(note)}.", highlight=False)
+    console.print(f"Chosen: {clean(report['rule'])}.\n{clean(report['verdict'][0].upper() + report['verdict'][1:])}.\n")
 
 
 def _open(source: str | None, **options: Any) -> Any:

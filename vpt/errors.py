@@ -5,9 +5,14 @@ Each message says what was found, what is needed and what to do about it.
 
 from __future__ import annotations
 
+from vpt.text import printable
+
 
 class VptError(Exception):
-    """Base of every error that vpt raises on purpose."""
+    """Base of every error that vpt raises on purpose. Its message names what it found, with nothing that a terminal obeys."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(printable(message))
 
 
 class BackboneError(VptError):

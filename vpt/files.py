@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import re
 import tempfile
@@ -19,11 +20,15 @@ from torch import Tensor
 
 from vpt.backbones import Backbone, load_backbone
 from vpt.errors import BackboneError, PromptError, PromptFileError
+from vpt.headers import check_header
 from vpt.model import PromptedModel
+from vpt.places import is_file, is_folder, is_there
 from vpt.prompts import Prompt, build
 from vpt.readouts import READOUTS, Readout
 
-VERSION = 1
+VERSION = 2
+MOST_BYTES = 2 << 30  # of a prompt file; a new classifier of 100,000 classes has a quarter of it
+WITNESS = "backbone.witness"  # the name of what the backbone makes of a fixed input, among the tensors
 MARK = b'\\"sha256\\": \\"'  # as it stands in a JSON string inside a JSON string
 EMPTY = b"0" * 64
 # what a file may name to have its backbone opened again: never a path, an import or remote code
@@ -33,6 +38,10 @@ REOPENED = {
     "timm-hub": re.compile(r"(timm/|hf-hub:|hf_hub:)[A-Za-z0-9_.-]{1,100}(/[A-Za-z0-9_.-]{1,100})?"),
     "hub": re.compile(r"[A-Za-z0-9_.-]{1,100}/[A-Za-z0-9_.-]{1,100}"),
 }
+# relative differences that are still rounding: fp32 sums in another order are 1e-6 apart, TF32 1e-3, half precision 1e-2
+TOLERANCE, GPU_TOLERANCE, HALF_TOLERANCE = 1e-4, 1e-2, 0.1
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+LOGGER = logging.getLogger("vpt")
 UNFIT = (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError, OverflowError, PromptError)
 OPTIONS = {"num_classes": int, "img_size": int, "global_pool": str, "attn_implementation": str}
 
@@ -52,8 +61,9 @@ def write_atomically(path: Path, data: bytes) -> None:
         except BaseException:
             Path(name).unlink(missing_ok=True)
             raise
-    except OSError as error:
-        raise PromptFileError(f"{path} cannot be written: {error.strerror or error}. Choose another place (out=…).") from error
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        reason = getattr(error, "strerror", None) or error
+        raise PromptFileError(f"{path} cannot be written: {reason}. Choose another place (out=…).") from error
 
 
 def pack(tensors: Mapping[str, Tensor], header: dict[str, Any]) -> bytes:
@@ -88,7 +98,8 @@ def save(
 ) -> Path:
     """Write prompt and readout, with all that is needed to use them again, to one file.
 
-    trained_on, scores: plain values kept in the header. Raises `PromptFileError` if the place cannot be written.
+    trained_on, scores: plain values kept in the header. Raises `PromptFileError` if the place cannot be written, or for values
+    that a header cannot hold.
     """
     path = Path(path)
     backbone = model.backbone
@@ -104,16 +115,16 @@ def save(
             "identity": backbone.identity,
             "model": type(backbone.model).__name__,
             "fingerprint": backbone.fingerprint(),
+            "dtype": str(backbone.dtype).removeprefix("torch."),
         },
         "trained_on": trained_on or {},
         "scores": scores or {},
     }
     try:
-        data = pack(learned(model), header)
-    except TypeError as error:
-        raise PromptFileError(
-            f"trained_on and scores hold something that a header cannot ({error}); needed are plain values."
-        ) from error
+        check_header(json.loads(json.dumps(header)))
+        data = pack(learned(model) | {WITNESS: backbone.witness()}, header)
+    except (TypeError, ValueError) as error:
+        raise PromptFileError(f"This cannot be kept in a prompt file: {error}; needed are plain values.") from error
     write_atomically(path, data)
     return path
 
@@ -142,22 +153,32 @@ def restore(model: PromptedModel, tensors: Mapping[str, Tensor]) -> None:
 
 
 def read(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """A prompt file's (header, tensors), checked for soundness and version. Raises `PromptFileError`."""
+    """A prompt file's (header, tensors), checked for soundness, version and shape of the header. Raises `PromptFileError`."""
     if not isinstance(path, (str, Path)):
         raise PromptFileError(f"Found {type(path).__name__} where the path of a prompt file should be.")
-    path = Path(path)
+    header, tensors = unpack(file_bytes(Path(path)), str(path))
     try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise PromptFileError(f"{path} cannot be read: {error.strerror or error}.") from error
-    header, tensors = unpack(data, str(path))
-    if header.get("format") != "vpt-prompt":
-        raise PromptFileError(f"{path} holds {header.get('format')!r}; needed is a prompt file.")
-    if header.get("version") != VERSION:
-        raise PromptFileError(
-            f"{path} has format version {header.get('version')!r}; this vpt reads version {VERSION}. Update vpt."
-        )
+        check_header(header)
+    except ValueError as error:
+        raise PromptFileError(f"{path} cannot be used: {error}.") from error
+    if any(not value.isfinite().all() for value in tensors.values() if value.is_floating_point()):
+        raise PromptFileError(f"{path} cannot be used: it holds NaN or infinite numbers.")
     return header, tensors
+
+
+def file_bytes(path: Path) -> bytes:
+    """A whole file of up to 2 GiB. Raises `PromptFileError` for one that is larger, missing, or no plain file (a pipe, a
+    device).
+    """
+    try:
+        if not is_file(path):
+            missing = "there is nothing" if not is_there(path) else "it is a folder" if is_folder(path) else "it is no plain file"
+            raise PromptFileError(f"{path} cannot be read: {missing}.")
+        if path.stat().st_size > MOST_BYTES:
+            raise PromptFileError(f"{path} cannot be read: it has {path.stat().st_size / 1e9:.1f} GB, more than any prompt file.")
+        return path.read_bytes()
+    except (OSError, ValueError) as error:
+        raise PromptFileError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
 
 
 def load(path: str | Path, backbone: Backbone | None = None) -> PromptedModel:
@@ -169,7 +190,7 @@ def load(path: str | Path, backbone: Backbone | None = None) -> PromptedModel:
     prompt, readout = rebuild(header, tensors)
     try:
         backbone = backbone if backbone is not None else reopen(header)
-        check_backbone(header, backbone, str(path))
+        check_backbone(header, tensors, backbone, str(path))
         return PromptedModel(backbone, prompt, readout, exact=header.get("exact", "insert")).eval()
     except UNFIT as error:
         raise PromptFileError(f"{path} does not fit together: {error}") from error
@@ -190,13 +211,17 @@ def _rebuild(header: dict[str, Any], tensors: Mapping[str, Tensor]) -> tuple[Pro
     with torch.device("meta"):
         parts = _parts(header)
         expected = {f"{n}.{k}": list(v.shape) for n, part in parts.items() for k, v in part.state_dict().items()}
-    found = {name: list(value.shape) for name, value in tensors.items()}
+    found = {name: list(value.shape) for name, value in tensors.items() if name != WITNESS}
     if expected != found:
         wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
         raise PromptFileError(
             f"Its tensors do not match its header: {wrong[0]} is {found.get(wrong[0])}, the header says {expected.get(wrong[0])}."
         )
     parts = _parts(header)
+    _check_types(parts, tensors)
+    named = parts["readout"].classes
+    if named is not None and header["classes"] != named:
+        raise PromptFileError("Its header names other classes than its readout.")
     for name, part in parts.items():
         part.load_state_dict({k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(f"{name}.")})
     return parts["prompt"], parts["readout"]  # type: ignore[return-value]
@@ -211,6 +236,15 @@ def _parts(header: dict[str, Any]) -> dict[str, Prompt | Readout]:
     }
 
 
+def _check_types(parts: Mapping[str, torch.nn.Module], tensors: Mapping[str, Tensor]) -> None:
+    """Raise `PromptFileError` for numbers of another kind than what was learned (whole numbers for fractions, say)."""
+    for part, module in parts.items():
+        for name, value in module.state_dict().items():
+            dtype = tensors[f"{part}.{name}"].dtype
+            if dtype != value.dtype and not (dtype in FLOATS and value.dtype in FLOATS):
+                raise PromptFileError(f"Its tensor {part}.{name} is of type {dtype}; needed is {value.dtype}.")
+
+
 def reopen(header: dict[str, Any]) -> Backbone:
     """The backbone that a file names, if the name is of a kind that may be opened. Raises `PromptFileError`."""
     identity = header["backbone"]["identity"]
@@ -218,16 +252,27 @@ def reopen(header: dict[str, Any]) -> Backbone:
     options = identity.get("options", {})
     known = kind in REOPENED and REOPENED[kind].fullmatch(source) and weights in ("pretrained", "random")
     plain = all(name in OPTIONS and type(value) is OPTIONS[name] for name, value in options.items())
-    if not known or not plain or (kind == "hub" and Path(source).exists()):
+    if not known or not plain or (kind == "hub" and is_there(source)):
         raise PromptFileError(
             f"This prompt was made for {source} ({kind}, weights: {weights}), which cannot be opened by name alone. "
             "Open it and pass it: vpt.load(path, backbone=vpt.load_backbone(…)), or --backbone on the command line."
         )
-    return load_backbone(source, weights=weights, seed=identity.get("seed", 0), seconds=identity.get("seconds"), **options)
+    kept = {name: identity[name] for name in ("seed", "seconds", "pool", "blocks") if name in identity}
+    return load_backbone(source, kind=kind, weights=weights, **kept, **options)
 
 
-def check_backbone(header: dict[str, Any], backbone: Backbone, path: str, fingerprint: str | None = None) -> None:
-    """Raise `PromptFileError` for a file that was made for other weights or inputs. fingerprint: the backbone's, if at hand."""
+def check_backbone(
+    header: dict[str, Any],
+    tensors: Mapping[str, Tensor],
+    backbone: Backbone,
+    path: str,
+    fingerprint: str | None = None,
+    witness: Tensor | None = None,
+) -> None:
+    """Raise `PromptFileError` for a file that was made for other weights, another function of them, or other inputs.
+
+    fingerprint, witness: the backbone's, if at hand.
+    """
     if not isinstance(backbone, Backbone):
         raise BackboneError(f"Found {type(backbone).__name__} as backbone; needed is vpt.load_backbone(model).")
     made_for, own = header["backbone"], fingerprint or backbone.fingerprint()
@@ -237,8 +282,37 @@ def check_backbone(header: dict[str, Any], backbone: Backbone, path: str, finger
             f"{made_for['fingerprint'][:12]}…); this is {backbone.identity.get('source')} "
             f"({type(backbone.model).__name__}, weights {own[:12]}…)."
         )
+    if header["version"] == 1:
+        LOGGER.warning("%s is of format version 1: of its backbone only the weights can be compared.", path)
+    else:
+        _check_witness(header, tensors, backbone, path, witness)
     if header["inputs"] != backbone.inputs.describe():
         hint = " Say the same length: seconds=… (--seconds)." if header["inputs"].get("kind") == "sound" else ""
         raise PromptFileError(
             f"{path} was made for inputs {header['inputs']}; this backbone takes {backbone.inputs.describe()}.{hint}"
         )
+
+
+def _check_witness(
+    header: dict[str, Any], tensors: Mapping[str, Tensor], backbone: Backbone, path: str, witness: Tensor | None
+) -> None:
+    """Raise `PromptFileError` where the same weights compute something else."""
+    needed = tensors.get(WITNESS)
+    if needed is None or not needed.is_floating_point():
+        raise PromptFileError(f"{path} does not say what its backbone makes of a fixed input, as format version 2 does.")
+    own = backbone.witness() if witness is None else witness
+    same_size = own.shape == needed.shape
+    off = float((own - needed.float()).norm() / needed.float().norm().clamp_min(1e-12)) if same_size else float("inf")
+    if not off <= tolerance(backbone, header["backbone"]["dtype"]):
+        found = f"its answer to a fixed input differs by {off:.2%}" if same_size else "its features have another width"
+        raise PromptFileError(
+            f"{path} was made for a model of the same weights that computes something else: {found}. Look at the activation, the "
+            "number of heads, pooling (pool=…) and hooks of the model, and open it as it was when the prompt was learned."
+        )
+
+
+def tolerance(backbone: Backbone, dtype: str) -> float:
+    """How far two runs of one model may be apart, relative: rounding of half precision, TF32 on a GPU, or of fp32."""
+    if dtype != "float32" or backbone.dtype != torch.float32:
+        return HALF_TOLERANCE
+    return TOLERANCE if backbone.device.type == "cpu" else GPU_TOLERANCE

@@ -72,7 +72,7 @@ class PromptLibrary:
         self._default: str | None = None
         self._own = threading.local()
         self._order: dict[str, None] = {}
-        self._fingerprint = backbone.fingerprint()
+        self._fingerprint, self._witness = backbone.fingerprint(), backbone.witness()
         self._files: dict[str, Path] = {}
         self._held: dict[str, Task] = {}
         self._loaded: OrderedDict[str, Task] = OrderedDict()
@@ -109,7 +109,7 @@ class PromptLibrary:
         if isinstance(prompt, (str, Path)):
             if readout is not None:
                 raise PromptError("A prompt file holds its own readout; pass the path alone.")
-            check_backbone(read(prompt)[0], self.backbone, str(prompt), self._fingerprint)
+            check_backbone(*read(prompt), self.backbone, str(prompt), self._fingerprint, self._witness)
             self._files[name] = Path(prompt)
             self._order[name] = None
             return
@@ -161,7 +161,7 @@ class PromptLibrary:
 
     def _read_file(self, path: Path) -> Task:
         header, tensors = read(path)
-        check_backbone(header, self.backbone, str(path), self._fingerprint)
+        check_backbone(header, tensors, self.backbone, str(path), self._fingerprint, self._witness)
         try:
             with torch.inference_mode(False):  # or it could not be used outside of the caller's
                 return self._fit(*rebuild(header, tensors))

@@ -12,7 +12,10 @@ from typing import Any
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from torch import Tensor
+
+from vpt.text import printable
 
 INK, SOFT, GOOD = "#1b2a41", "#8d99ae", "#c1440e"
 
@@ -25,6 +28,9 @@ def _figure(width: float, height: float) -> Figure:
 
 def _png(figure: Figure) -> bytes:
     buffer = BytesIO()
+    for text in figure.findobj(Text):  # names of classes and files: no formulas, nothing that cannot be drawn
+        text.set_parse_math(False)
+        text.set_text(printable(text.get_text()))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # names in scripts that matplotlib's font lacks
         figure.savefig(buffer, format="png", metadata={"Software": None})

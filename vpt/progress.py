@@ -6,6 +6,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from vpt.text import printable
+
 
 def progress_bar(shown: bool) -> Progress:
     """A bar that leaves nothing behind."""
@@ -14,7 +16,12 @@ def progress_bar(shown: bool) -> Progress:
     return Progress(*columns, console=console, transient=True, disable=not (shown and console.is_terminal))
 
 
+def clean(text: object, lines: bool = False) -> str:
+    """Text from outside for rich: no markup, and nothing that a terminal obeys. lines: whether it may have several."""
+    return escape(printable(str(text), lines))
+
+
 def notice(text: str, shown: bool = True) -> None:
     """A line on the error stream about what is done, for people."""
     if shown:
-        Console(stderr=True).print(f"[dim]{escape(text)}[/]", highlight=False)
+        Console(stderr=True).print(f"[dim]{clean(text, lines=True)}[/]", highlight=False)

@@ -18,6 +18,7 @@ from vpt.errors import BadFilesError, DataError, PromptFileError, TrainingError
 from vpt.evaluation import evaluate, scores
 from vpt.files import load, read, rebuild, save, write_atomically
 from vpt.model import PromptedModel
+from vpt.places import is_file, is_folder, is_there
 from vpt.prompts import Border, PixelPrompt, Prompt, Stack
 from vpt.readouts import LabelMap
 
@@ -26,9 +27,9 @@ PROMPT, METRICS, CURVES = "prompt.vpt", "metrics.json", "curves.png"
 
 def prepare_folder(folder: Path, resume: bool, overwrite: bool) -> Path:
     """Make the folder and try to write in it, before hours are spent. Raises `TrainingError` or `PromptFileError`."""
-    if folder.exists() and not folder.is_dir():
+    if is_there(folder) and not is_folder(folder):
         raise PromptFileError(f"{folder} is a file; needed is a folder to write the run to (out=…).")
-    if (folder / PROMPT).exists() and not overwrite:
+    if is_there(folder / PROMPT) and not overwrite:
         nothing = "; nothing is left to resume" if resume else ""
         raise TrainingError(
             f"{folder} already holds a finished run{nothing}. Choose another folder (out=…), or overwrite=True (--overwrite)."
@@ -82,8 +83,8 @@ def _draw(part: PixelPrompt, path: Path) -> None:
 def prompt_file(place: str | Path) -> Path:
     """The prompt file of a run's folder, or the file itself. Raises `PromptFileError` if there is none."""
     place = Path(place)
-    path = place / PROMPT if place.is_dir() else place
-    if not path.is_file():
+    path = place / PROMPT if is_folder(place) else place
+    if not is_file(path):
         raise PromptFileError(f"Found no prompt file at {path}; needed is a run's folder (with {PROMPT}) or a prompt file.")
     return path
 
@@ -115,9 +116,9 @@ def predict(model: PromptedModel, paths: list[str | Path], top: int = 3) -> list
 
 
 def _missing(path: Path) -> str | None:
-    if path.is_dir():
+    if is_folder(path):
         return "a folder; name the files in it"
-    return None if path.is_file() else "no such file"
+    return None if is_file(path) else "no such file"
 
 
 def evaluate_on(model: PromptedModel, source: str | Path) -> dict[str, Any]:

@@ -6,10 +6,11 @@ import statistics
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
-from rich.markup import escape
 from rich.table import Column, Table
 
 from vpt.group_metrics import TITLES
+from vpt.progress import clean
+from vpt.text import printable
 
 # a gap is never negative, so noise only widens it
 PERCENTILES = "(2.5 to 97.5 % of redrawings of the examples; those of a gap lie too high, 0 is never inside)"
@@ -20,7 +21,7 @@ def tradeoff_tables(report: dict[str, Any]) -> list[Table]:
     part, gap = "test" if report["base"]["test"] else "val", report["gap"]
     on = f"{report['base'][part]['n']} {'test' if part == 'test' else 'validation'} examples"
     caption = f"{on}. Balanced: mean over label × group. Gap: {gap.replace('_', ' ')} {PERCENTILES}"
-    table = Table("strength", "accuracy", "balanced", "worst group", "gap", title=escape(report["prompt"]), caption=caption)
+    table = Table("strength", "accuracy", "balanced", "worst group", "gap", title=clean(report["prompt"]), caption=caption)
     rows = [("bare model", report["base"])]
     for point in report["points"]:
         name = "accuracy alone" if point["strength"] is None else f"{point['strength']:g}"
@@ -45,36 +46,39 @@ def audit_tables(found: dict[str, Any]) -> list[Table]:
     """The metrics with their intervals, and accuracy by label and group."""
     rates = f"rates are of {found['positive']!r}" if found["positive"] else "each class against the rest; the worst is shown"
     rates += f". In brackets: {PERCENTILES[1:-1]}"
-    numbers = Table("metric", "value (2.5–97.5 %)", title=f"{found['n']} examples", caption=escape(rates))
+    numbers = Table("metric", "value (2.5–97.5 %)", title=f"{found['n']} examples", caption=clean(rates))
     for name, title in TITLES.items():
         numbers.add_row(title, _interval(found["metrics"][name], name.endswith("accuracy")))
     groups = list(found["per_group"])
-    cells = Table("accuracy", *(escape(name) for name in groups), title="by label and group")
+    cells = Table("accuracy", *(clean(name) for name in groups), title="by label and group")
     for label, row in found["cells"].items():
-        shown = [row[name] for name in groups]
-        cells.add_row(escape(label), *(f"{c['accuracy']:.1%} [dim]of {c['n']}[/]" if c["n"] else "–" for c in shown))
+        found_cells = [row[name] for name in groups]
+        cells.add_row(clean(label), *(f"{c['accuracy']:.1%} [dim]of {c['n']}[/]" if c["n"] else "–" for c in found_cells))
     cells.add_row("all", *(f"{found['per_group'][g]['accuracy']:.1%} [dim]of {found['per_group'][g]['n']}[/]" for g in groups))
     return [numbers, cells]
 
 
 def _cells_table(before: dict[str, Any], after: dict[str, Any]) -> Table:
     """Accuracy by label and group, without a prompt and with it, from two audits."""
-    table = Table("accuracy", *(escape(name) for name in before["per_group"]), title="by label and group, without → with")
+    table = Table("accuracy", *(clean(name) for name in before["per_group"]), title="by label and group, without → with")
     share = lambda cell: f"{cell['accuracy']:.1%}" if cell["n"] else "–"  # noqa: E731
     for label, row in before["cells"].items():
-        table.add_row(escape(label), *(f"{share(cell)} → {share(after['cells'][label][name])}" for name, cell in row.items()))
+        table.add_row(clean(label), *(f"{share(cell)} → {share(after['cells'][label][name])}" for name, cell in row.items()))
     return table
 
 
 def map_text(mapping: dict[str, list[tuple[str, float]]]) -> str:
     """Each class with the source classes that stand for it."""
-    rows = [f"{name}: {', '.join(f'{source} {weight:.0%}' for source, weight in found)}" for name, found in mapping.items()]
+    rows = [
+        printable(f"{name}: {', '.join(f'{source} {weight:.0%}' for source, weight in found)}", lines=False)
+        for name, found in mapping.items()
+    ]
     return "\n".join([*rows[:20], *([f"and {len(rows) - 20} more"] if len(rows) > 20 else [])])
 
 
 def report_table(report: dict[str, Any]) -> Table:
     """Baselines and prompt of `vpt adapt`."""
-    table = Table("method", "validation", "test", "parameters", title=escape(report["prompt"]))
+    table = Table("method", "validation", "test", "parameters", title=clean(report["prompt"]))
     for name, values in report["baselines"].items():
         test = f"{values['test']:.1%}" if "test" in values else "–"
         table.add_row(name.replace("_", " "), f"{values['val']:.1%}", test, "–")
@@ -101,7 +105,7 @@ def bench_tables(report: dict[str, Any]) -> list[Table]:
     )
     columns = [Column(name, no_wrap=True) for name in ("tokens", "inference\n× plain", "step\n× plain", "÷ in-\nserted")]
     columns += [Column(name, no_wrap=True) for name in ("operations\ninf. / step", "peak\nmemory")]
-    table = Table(*columns, title=escape(title), caption=escape(caption), box=SIMPLE_HEAD)
+    table = Table(*columns, title=clean(title), caption=clean(caption), box=SIMPLE_HEAD)
     for name, key, infer, train in cost_rows(report):
         counts = [f"{row['operations']:.2f}" if row else "–" for row in (infer, train)]
         memory = report.get("memory", {}).get(f"{key} train")
@@ -143,7 +147,7 @@ def _other_costs(report: dict[str, Any]) -> Table:
         what = f"epochs of {late['images']}, {late['tokens']} tokens in blocks {first} to {last}, what enters them kept"
         table.add_row(what, f"{value:.2f} times faster [dim]({low:.2f}–{high:.2f})[/]")
     elif late:
-        table.add_row("what enters a late prompt is not kept", escape(late["reason"]))
+        table.add_row("what enters a late prompt is not kept", clean(late["reason"]))
     table.add_row("import vpt, beyond import torch", f"{max(0.0, start['torch and vpt'] - start['torch']):.2f} s")
     table.add_row("vpt --help", f"{start['vpt --help']:.2f} s")
     return table

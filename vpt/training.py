@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 from vpt.checkpoints import Checkpoint, Position, digest, optimizer_tensors, restore_optimizer
 from vpt.counting import adding_up, average_buffers, learn_statistics
 from vpt.data import Examples, augment
-from vpt.errors import DivergedError, TrainingError
+from vpt.errors import DivergedError, PromptFileError, TrainingError
 from vpt.evaluation import accelerator_in, evaluate, matched, tasks_of
 from vpt.files import learned, learned_copy, restore, write_atomically
 from vpt.gradients import add_gradients, check_reach, no_gradients, reduce_gradients
@@ -127,7 +127,12 @@ class _Run:
         self._fill_cache(progress, say)
         found = self.checkpoint.load(resume)
         if found is not None:
-            self._restore(*found)
+            try:
+                self._restore(*found)
+            except (KeyError, IndexError, TypeError, ValueError, RuntimeError, PromptFileError) as error:
+                raise TrainingError(
+                    f"{self.checkpoint.path} does not hold the whole state of this run ({error}). Start again elsewhere (out=…)."
+                ) from error
         else:
             learn_statistics(self.model, self.train, first=True)
             self._finish_epoch(0, [])
@@ -318,10 +323,12 @@ class _Run:
             return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
         self.position, self.best = position, under("best.")
+        restore(self.model, self.best)  # both must fit
         restore(self.model, under("now."))
         self.objective.load_state_dict(under("objective."))
-        restore_optimizer(self.optimizer, tensors, "optimizer")
-        restore_optimizer(self.own_optimizer, tensors, "own_optimizer")
+        begun = position.epoch > 1 or position.update > 0
+        restore_optimizer(self.optimizer, tensors, "optimizer", begun)
+        restore_optimizer(self.own_optimizer, tensors, "own_optimizer", begun)
 
 
 @contextmanager

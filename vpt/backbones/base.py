@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -132,6 +133,23 @@ class Backbone(Reach, nn.Module):
         self.model.to(dtype)
         self._overrides = {name: value.to(dtype) for name, value in self._overrides.items()}
         self._rounded[self.fingerprint()] = before
+
+    @torch.no_grad()
+    def witness(self) -> Tensor:
+        """What the bare model makes of one fixed input: features, and up to 64 logits, in fp32 on the CPU.
+
+        The weights' hash knows nothing of activation, heads, pooling, hooks or packed int8 weights; this does.
+        """
+        bare = self.attachment.off() if self.attachment is not None else nullcontext()
+        with bare, torch.inference_mode(False), torch.autocast(self.device.type, enabled=False):
+            out = self.run(self.inputs.witness())
+        parts = [out.features[0], *([out.logits[0, :64]] if out.logits is not None else [])]
+        return torch.cat(parts).float().cpu()
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the model's weights."""
+        return self._like().dtype
 
     @property
     def device(self) -> torch.device:

@@ -126,6 +126,10 @@ class Images:
         """Random raw images `[batch,C,H,W]` of the right shape, the same on every call."""
         return torch.rand(batch, *self.shape, generator=torch.Generator().manual_seed(0))
 
+    def witness(self) -> Tensor:
+        """One fixed raw image, of which a model's answer shows what it computes."""
+        return self.example(1)
+
     def describe(self) -> dict[str, Any]:
         """Plain values for a file's header."""
         names = ("channels", "mean", "std", "crop_pct", "interpolation", *(("frames",) if self.frames else ()))

@@ -21,6 +21,7 @@ from vpt.backbones.towers import open_tower
 from vpt.backbones.waveform import InputSpec
 from vpt.bundled import bundled_folder, recorded
 from vpt.errors import BackboneError
+from vpt.places import is_folder
 
 # classes that the project's own tests put through `check`; any other is checked when it is opened
 SEEN = {
@@ -60,6 +61,7 @@ SEEN_NAMES = {f"{package}.{name}" for package, names in SEEN.items() for name in
 def load_backbone(
     source: str | Path | nn.Module,
     *,
+    kind: str | None = None,
     weights: str | Path = "pretrained",
     seed: int = 0,
     inputs: InputSpec | None = None,
@@ -72,16 +74,17 @@ def load_backbone(
 ) -> Backbone:
     """Open a model as a frozen `Backbone`.
 
-    source: a timm name with its tag ("vit_base_patch16_224.augreg_in21k"), a Hugging Face id ("google/vit-base-patch16-224"),
-    a local folder (timm's or transformers' layout), a bundled name ("vpt:vit-p8-64"), or an `nn.Module`. weights: "pretrained",
-    "random" (drawn from `seed`), or a file (safetensors, or a torch checkpoint read with weights_only). inputs: `vpt.Images` or
-    `vpt.Sound` where the model does not say, or to override it. seconds: clip length of an AST, whose position grid is
-    interpolated, or of a wav2vec2. Of a model with several towers (CLIP, CLAP, Whisper), the one that fits the input is opened,
-    and is named. blocks: path of the list of blocks where structure does not show it. pool: "first" or "mean" for models that
-    return tokens. classes: names of the logits. dtype: "bf16" or "fp16" to hold the frozen weights in half the memory, rounded (a
-    prompt stays in fp32, and its file fits the weights as they were). options: passed to the library that builds the model
-    (num_classes=…, img_size=…, attn_implementation=…). Raises `BackboneError`, or `BundledFileError`
-    for a bundled file that is missing or altered.
+    source: a timm name with its tag ("vit_base_patch16_224.augreg_in21k"), a Hugging Face id ("google/vit-base-patch16-224"), a
+    local folder (timm's or transformers' layout), a bundled name ("vpt:vit-p8-64"), or an `nn.Module`. kind: which of these a
+    name is ("timm", "timm-hub", "hub", "folder" or "bundled"), where it could be several; a folder comes first. weights:
+    "pretrained", "random" (drawn from `seed`), or a file (safetensors, or a torch checkpoint read with weights_only). inputs:
+    `vpt.Images` or `vpt.Sound` where the model does not say, or to override it. seconds: clip length of an AST, whose position
+    grid is interpolated, or of a wav2vec2. Of a model with several towers (CLIP, CLAP, Whisper), the one that fits the input is
+    opened, and is named. blocks: path of the list of blocks where structure does not show it. pool: "first" or "mean" for models
+    that return tokens. classes: names of the logits. dtype: "bf16" or "fp16" to hold the frozen weights in half the memory,
+    rounded (a prompt stays in fp32, and its file fits the weights as they were). options: passed to the library that builds the
+    model (num_classes=…, img_size=…, attn_implementation=…). Raises `BackboneError`, or `BundledFileError` for a bundled file
+    that is missing or altered.
     """
     facts: dict[str, Any] = {}
     if dtype is not None and dtype not in DTYPES:
@@ -94,14 +97,17 @@ def load_backbone(
         if dtype is not None:
             raise BackboneError("dtype= is for models opened by name: a module you hold would be rounded for good. Give it the "
                                 "precision that you want (module.to(torch.bfloat16)) before it is opened.")  # fmt: skip
-        if options or str(weights) != "pretrained":
-            raise BackboneError("weights and library options are for models opened by name; load them into your module first.")
+        if options or kind or str(weights) != "pretrained":
+            raise BackboneError(
+                "kind, weights and library options are for models opened by name; load them into your module first."
+            )
         identity: dict[str, Any]
         model, identity = source, {"kind": "module", "source": f"{type(source).__module__}.{type(source).__qualname__}"}
     else:
-        model, identity, facts = _open(str(source), str(weights), seed, options)
+        model, identity, facts = _open(str(source), kind, str(weights), seed, options)
     model, tower = open_tower(model, inputs.kind if inputs is not None else None)
-    identity |= ({"tower": tower} if tower else {}) | ({"seconds": seconds} if seconds is not None else {})
+    said = {"tower": tower, "seconds": seconds, "pool": pool, "blocks": blocks}
+    identity |= {name: value for name, value in said.items() if value is not None}
     inputs = inputs or facts.get("inputs") or describe_inputs(model, facts, seconds)
     if seconds is not None and inputs.kind == "image":
         raise BackboneError(f"seconds= is for models of sound; {type(model).__name__} takes pictures.")
@@ -152,41 +158,52 @@ def _bundled_names() -> list[str]:
 
 
 # one function per kind of source -----------------------------------------------------------------------------------
-def _open(source: str, weights: str, seed: int, options: dict[str, Any]) -> tuple[nn.Module, dict[str, Any], dict[str, Any]]:
+def _open(
+    source: str, kind: str | None, weights: str, seed: int, options: dict[str, Any]
+) -> tuple[nn.Module, dict[str, Any], dict[str, Any]]:
     """(model, identity, facts) of a model opened by name."""
-    import timm
-
     if "trust_remote_code" in options:
         raise BackboneError("vpt never runs code from a model's repository (trust_remote_code).")
-    if source.startswith("vpt:"):
-        kind, opener = "bundled", _open_bundled
-    elif Path(source).is_dir():
-        kind, opener = "folder", _open_folder
-    elif "/" not in source and timm.is_model(source):
-        kind, opener = "timm", _open_timm
-    elif source.startswith(("timm/", "hf-hub:", "hf_hub:")):
-        kind, opener = "timm-hub", _open_timm
-    elif source.count("/") == 1 and not source.startswith(("/", ".", "~")):
-        kind, opener = "hub", _open_transformers
-    else:
-        near = ", ".join(timm.list_models(f"{source.split('.')[0][:14]}*")[:4])
-        raise BackboneError(f"Found no model called {source!r}: not a folder, a timm name, a Hugging Face id (owner/name) or a "
-                            f"bundled name ({', '.join(_bundled_names())}).{f' Near: {near}.' if near else ''}")  # fmt: skip
+    if kind is not None and kind not in OPENERS:
+        raise BackboneError(f"Found kind={kind!r}; needed is one of {', '.join(OPENERS)}, or None.")
+    kind = kind or _kind(source)
     identity: dict[str, Any] = {
         "kind": kind,
         "source": source,
         "weights": weights if weights in ("pretrained", "random") else "file",
     }
     identity |= ({"options": options} if options else {}) | ({"seed": seed} if weights == "random" else {})
+    plain = {k: v if isinstance(v, (str, int, float, bool, type(None))) else str(v) for k, v in options.items()}
+    if plain != options:  # a class or a function, which no prompt file can name: it then says that the model must be passed
+        identity |= {"kind": f"{kind}, opened with options of its own", "options": plain}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
-            model, facts = opener(source, weights == "pretrained", options)
+            model, facts = OPENERS[kind](source, weights == "pretrained", options)
         except (OSError, RuntimeError, ValueError, TypeError, SafetensorError) as error:
             raise BackboneError(f"{source!r} could not be opened: {error}") from error
     if weights not in ("pretrained", "random"):
         _load_weights(model, Path(weights))
     return model, identity, facts
+
+
+def _kind(source: str) -> str:
+    """What kind of name this is. Raises `BackboneError` for none that is known."""
+    import timm
+
+    if source.startswith("vpt:"):
+        return "bundled"
+    if is_folder(source):
+        return "folder"
+    if "/" not in source and timm.is_model(source):
+        return "timm"
+    if source.startswith(("timm/", "hf-hub:", "hf_hub:")):
+        return "timm-hub"
+    if source.count("/") == 1 and not source.startswith(("/", ".", "~")):
+        return "hub"
+    near = ", ".join(timm.list_models(f"{source.split('.')[0][:14]}*")[:4])
+    raise BackboneError(f"Found no model called {source!r}: not a folder, a timm name, a Hugging Face id (owner/name) or a "
+                        f"bundled name ({', '.join(_bundled_names())}).{f' Near: {near}.' if near else ''}")  # fmt: skip
 
 
 def _open_bundled(source: str, pretrained: bool, options: dict[str, Any]) -> tuple[nn.Module, dict[str, Any]]:
@@ -215,6 +232,8 @@ def _open_folder(source: str, pretrained: bool, options: dict[str, Any]) -> tupl
 def _open_timm(source: str, pretrained: bool, options: dict[str, Any]) -> tuple[nn.Module, dict[str, Any]]:
     import timm
 
+    if ":" not in source and "/" not in source and not timm.is_model(source):
+        raise ValueError("timm has no model of this name")
     name = f"hf-hub:{source}" if source.startswith("timm/") else source
     return timm.create_model(name, pretrained=pretrained, **options), {}
 
@@ -235,6 +254,15 @@ def _open_transformers(source: str, pretrained: bool, options: dict[str, Any]) -
     if any("pooler" in name for name in found["missing_keys"]):
         model.pooler = None  # nobody trained it
     return model, facts
+
+
+OPENERS = {
+    "bundled": _open_bundled,
+    "folder": _open_folder,
+    "timm": _open_timm,
+    "timm-hub": _open_timm,
+    "hub": _open_transformers,
+}
 
 
 def _preprocessor(source: str) -> dict[str, Any]:

@@ -120,6 +120,13 @@ class Sound:
         noise = torch.randn(batch, *self.shape, generator=torch.Generator().manual_seed(0))
         return self.mean + self.std * noise
 
+    def witness(self) -> Raw:
+        """One fixed raw clip, of which a model's answer shows what it computes, front end included."""
+        if self.front_end is None:
+            return self.example(1)
+        noise = torch.randn(1, self.samples, generator=torch.Generator().manual_seed(0)).mul(0.1).clamp(-1, 1)
+        return noise, torch.tensor([self.samples])
+
     def describe(self) -> dict[str, Any]:
         """Plain values for a file's header."""
         names = ("sample_rate", "samples", "frames", "bins", "window", "hop", "mean", "std", "scale")

@@ -92,6 +92,10 @@ class Waveform:
         lengths = torch.tensor([self.samples - (i % 2) * (self.samples // 4) for i in range(batch)])
         return noise * (torch.arange(self.samples) < lengths.view(-1, 1)), lengths
 
+    def witness(self) -> tuple[Tensor, Tensor]:
+        """One fixed raw clip, of which a model's answer shows what it computes."""
+        return self.example(1)
+
     def describe(self) -> dict[str, Any]:
         """Plain values for a file's header."""
         names = ("sample_rate", "samples", "normalized", "masked", "std")

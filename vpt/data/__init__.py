@@ -18,6 +18,7 @@ from vpt.data.readers import fit_image, read_sound, reader, suffixes
 from vpt.data.sources import SPLITS, USUAL, Columns, Item, list_folder, list_manifest
 from vpt.data.splits import few_shot, hold_out, whole_number
 from vpt.errors import BadFilesError, DataError
+from vpt.places import is_there
 from vpt.progress import progress_bar
 
 __all__ = ["AUGMENTS", "Data", "Examples", "augment", "balanced", "few_shot", "hold_out", "joined", "load_data", "read_parts",
@@ -168,7 +169,7 @@ def _convert(x: Any, inputs: Any) -> Any:
 def _from_files(
     path: Path, inputs: Any, skip_bad: bool, progress: bool, needed: str | None = "train", columns: Columns = USUAL
 ) -> tuple[dict[str, Examples], list[tuple[str, str]]]:
-    if not path.exists():
+    if not is_there(path):
         raise DataError(f"Found nothing at {path}; needed is a folder of classes, a zip archive of one, or a CSV manifest.")
     if getattr(inputs, "frames", None) and inputs.kind == "image":
         raise DataError("Video files are not read; pass a torch Dataset of (video [frames,C,H,W] in [0,1], label).")

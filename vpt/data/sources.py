@@ -9,6 +9,7 @@ from pathlib import Path
 
 from vpt.data.readers import AUDIO_SUFFIXES, IMAGE_SUFFIXES
 from vpt.errors import DataError
+from vpt.places import is_file
 
 SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val", "test": "test"}
 JOIN = ", "  # between the names of a group of several columns
@@ -110,7 +111,7 @@ def list_manifest(path: Path, names: Columns = USUAL) -> list[Item]:
         )
     groups = names.groups(columns, path)
     items = [_item(path, number, row, label, groups) for number, row in rows]
-    lost = [str(item.path) for item in items if not _is_file(item.path)]
+    lost = [str(item.path) for item in items if not is_file(item.path)]
     if lost:
         raise DataError(f"{path}: {len(lost)} of {len(items)} files are not there: {', '.join(lost[:5])}.")
     first: dict[Path, int] = {}
@@ -121,13 +122,6 @@ def list_manifest(path: Path, names: Columns = USUAL) -> list[Item]:
             "one split; remove the other rows."
         )
     return items
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except (OSError, ValueError):  # a name that no file can have
-        return False
 
 
 def _item(manifest: Path, number: int, row: dict[str, str | None], label_column: str, group_columns: tuple[str, ...]) -> Item:
