@@ -148,6 +148,7 @@ def rewritten(path: Path, change) -> Path:
         (lambda h, t: t.update({"readout.bias": torch.full((3,), float("nan"))}), "NaN or infinite"),
         (lambda h, t: t.update({"readout.bias": torch.zeros(3, dtype=torch.int64)}), "is of type torch.int64"),
         (lambda h, t: t.update({"readout.bias": torch.zeros(3, dtype=torch.complex64)}), "is of type torch.complex64"),
+        (lambda h, t: t.update({"readout.bias": torch.zeros(3).to(torch.float8_e4m3fn)}), "is of type torch.float8_e4m3fn"),
     ],
 )
 def test_forged_headers_are_refused_before_anything_is_allocated(

@@ -161,7 +161,7 @@ def read(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         check_header(header)
     except ValueError as error:
         raise PromptFileError(f"{path} cannot be used: {error}.") from error
-    if any(not value.isfinite().all() for value in tensors.values() if value.is_floating_point()):
+    if any(not value.isfinite().all() for value in tensors.values() if value.dtype in FLOATS):
         raise PromptFileError(f"{path} cannot be used: it holds NaN or infinite numbers.")
     return header, tensors
 
@@ -298,7 +298,7 @@ def _check_witness(
 ) -> None:
     """Raise `PromptFileError` where the same weights compute something else."""
     needed = tensors.get(WITNESS)
-    if needed is None or not needed.is_floating_point():
+    if needed is None or needed.dtype not in FLOATS:
         raise PromptFileError(f"{path} does not say what its backbone makes of a fixed input, as format version 2 does.")
     own = backbone.witness() if witness is None else witness
     same_size = own.shape == needed.shape
