@@ -125,6 +125,28 @@ def test_a_passed_recipe_wins_and_what_is_said_beside_it_goes_over_it() -> None:
     assert used(epochs=1)[1] in ("crop", "flip-crop")  # without a recipe it is chosen
 
 
+@pytest.mark.parametrize("trouble", [KeyboardInterrupt, OSError("the disk went away")])
+def test_a_module_that_someone_holds_is_given_back_after_any_interruption(trouble: BaseException) -> None:
+    """Eleven hooks stayed on it, and its weights stayed frozen."""
+    module, calls = make("timm ViT"), [0]
+    data = colours(24)
+    get = data.get
+
+    def failing(index: int) -> torch.Tensor:
+        calls[0] += 1
+        if calls[0] > 150:
+            raise trouble
+        return get(index)
+
+    data.get = failing
+    with pytest.raises(type(trouble) if isinstance(trouble, Exception) else trouble):
+        vpt.adapt({"train": data, "val": data}, module, "deep:2", augment="none", epochs=30, progress=False)
+    assert vpt.backbones.count_hooks(module) == {}
+    assert all(p.requires_grad for p in module.parameters())
+    data.get = get
+    vpt.adapt({"train": data, "val": data}, module, "deep:2", augment="none", epochs=1, progress=False).model.close()
+
+
 def test_digits_like_data_is_not_mirrored() -> None:
     """Left and right halves: mirrored images change their class, and the probe notices."""
     x = torch.rand(80, 3, 32, 32) * 0.3

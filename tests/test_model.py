@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import copy
 import pickle
+import threading
+import time
 
 import pytest
 import torch
 from families import FORMS, MODELS, make, open_tiny
+from tasks import in_threads
 
 import vpt
 from vpt.backbones import count_hooks
@@ -189,3 +192,91 @@ def test_samples_of_a_batch_do_not_see_each_other() -> None:
     x = backbone.inputs.example(4)
     whole = model(x)
     assert torch.allclose(torch.cat([model(x[i : i + 1]) for i in range(4)]), whole, atol=1e-5)
+
+
+def test_a_swap_is_seen_whole_by_other_threads() -> None:
+    """Half of the answers were of one task's prompt and the other's readout."""
+    backbone = open_tiny("timm ViT")
+    pairs = []
+    for seed in range(2):
+        torch.manual_seed(seed)
+        prompt, readout = vpt.DeepTokens.like(backbone, 2, seed=seed), vpt.Linear(backbone.out_features, 3)
+        torch.nn.init.normal_(prompt.tokens)
+        torch.nn.init.normal_(readout.weight)
+        pairs.append((prompt, readout))
+    x, needed = backbone.inputs.example(2), []
+    model = vpt.PromptedModel(backbone, *pairs[0]).eval()
+    with torch.no_grad():
+        for pair in pairs:
+            needed.append(model.swap(*pair)(x))
+    wrong, stop = [], threading.Event()
+
+    def swapping() -> None:
+        while not stop.is_set():
+            for pair in pairs:
+                model.swap(*pair)
+                time.sleep(0.002)
+
+    def running(_: int) -> None:
+        with torch.no_grad():
+            for _ in range(60):
+                out = model(x)
+                if not any(torch.allclose(out, one, atol=1e-5) for one in needed):
+                    wrong.append(out)
+
+    thread = threading.Thread(target=swapping)
+    thread.start()
+    in_threads(running, 3)
+    stop.set()
+    thread.join()
+    assert not wrong
+
+
+def test_only_one_thread_learns_where_blocks_run_again() -> None:
+    """The backward pass of one thread ran blocks in the midst of another's forward: a quarter of the gradients were wrong."""
+    module = make("timm ViT")
+    module.set_grad_checkpointing(True)
+    backbone = vpt.load_backbone(module)
+    model = vpt.PromptedModel(backbone, vpt.DeepTokens.like(backbone, 2), vpt.Identity())
+    x, refused, found = backbone.inputs.example(2), [], []
+
+    def gradient() -> torch.Tensor:
+        return torch.autograd.grad(model(x).square().sum(), model.prompt.tokens)[0]
+
+    needed = gradient()
+
+    def other(_: int) -> None:
+        for _ in range(5):
+            try:
+                found.append(gradient())
+            except vpt.errors.PromptError as error:
+                refused.append(str(error))
+
+    in_threads(other)
+    assert not found
+    assert all("only one thread can use the model" in text for text in refused)
+    assert torch.equal(gradient(), needed)
+    module.set_grad_checkpointing(False)
+    in_threads(other)
+    assert len(found) == 20
+    assert all(torch.allclose(one, needed, atol=1e-5) for one in found)
+
+
+def test_the_learning_thread_may_change_when_it_is_gone() -> None:
+    module = make("timm ViT")
+    module.set_grad_checkpointing(True)
+    backbone = vpt.load_backbone(module)
+    model = vpt.PromptedModel(backbone, vpt.DeepTokens.like(backbone, 2), vpt.Identity())
+    for _ in range(2):
+        in_threads(lambda _: model(backbone.inputs.example(1)).sum().backward(), 1)
+    model(backbone.inputs.example(1)).sum().backward()
+
+
+def test_an_interrupted_swap_leaves_the_old_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
+    backbone = open_tiny("timm ViT")
+    model = vpt.PromptedModel(backbone, vpt.DeepTokens.like(backbone, 2), vpt.Identity())
+    out, new = model(backbone.inputs.example(1)), vpt.DeepTokens.like(backbone, 3)
+    monkeypatch.setattr(new, "sites", lambda: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        model.swap(new)
+    assert torch.equal(model(backbone.inputs.example(1)), out)

@@ -17,7 +17,7 @@ from vpt.backbones import Backbone, load_backbone
 from vpt.baselines import Baselines, measure_baselines
 from vpt.data import Data, Examples, load_data
 from vpt.data import augment as augment_batch
-from vpt.errors import TrainingError, VptError
+from vpt.errors import TrainingError
 from vpt.evaluation import evaluate, scores
 from vpt.late import late_features, without_cache
 from vpt.model import PromptedModel
@@ -119,7 +119,7 @@ def adapt(
         result = Result(model, report, history, folder)
         if folder is not None and Accelerator().is_main_process:
             result.file = write_run(folder, model, report, history.rows, wanted.val)
-    except VptError:
+    except BaseException:  # Ctrl-C and a disk that went away too: the module that someone holds is theirs again
         model.close()
         raise
     return result

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
@@ -33,9 +34,11 @@ class PromptedModel(nn.Module):
         self.backbone = backbone
         self.exact = exact
         self._told: Tensor | None = None
+        self._held: list[Attachment] = []  # the one that acts, also for when the model is gone
         self.prompt: Prompt
         self.readout: Readout
         self._join(prompt, readout)
+        weakref.finalize(self, _take_off, self._held).atexit = False
 
     def _join(self, prompt: Prompt | None, readout: Readout) -> None:
         prompt = prompt if prompt is not None else Prompt()
@@ -49,8 +52,12 @@ class PromptedModel(nn.Module):
             )
         readout.bind(self.backbone)
         prompt, readout = prompt.to(self.backbone.device), readout.to(self.backbone.device)
-        self.attachment = self._attach(prompt)
+        self._keep(self._attach(prompt))
         self.prompt, self.readout = prompt, readout
+
+    def _keep(self, attachment: Attachment) -> None:
+        self.attachment = attachment
+        self._held[:] = [attachment]
 
     def _attach(self, prompt: Prompt) -> Attachment:
         """Attach in eval mode: what an attachment tries out must not move running statistics."""
@@ -81,10 +88,13 @@ class PromptedModel(nn.Module):
         return out
 
     def forward(self, x: Raw, tasks: Tasks = None) -> Tensor:
-        """Raw input → class scores `[B,C]`. tasks: of each sample, for models of several (`asked`)."""
-        if tasks is None:
+        """Raw input → class scores `[B,C]`. tasks: of each sample, for models of several (`asked`).
+
+        Prompt and readout are of one time, also while another thread swaps them.
+        """
+        if torch.compiler.is_compiling():  # which knows no locks
             return self.readout(self.outputs(x))
-        with self.asked(tasks):
+        with self.backbone.guard, self.asked(tasks):
             return self.readout(self.outputs(x))
 
     @property
@@ -141,13 +151,18 @@ class PromptedModel(nn.Module):
             yield self
 
     def swap(self, prompt: Prompt | None, readout: Readout | None = None) -> PromptedModel:
-        """Exchange the prompt (and readout); the old ones stay usable. On a misfit the model is left as it was."""
-        self.attachment.remove()
-        try:
-            self._join(prompt, readout if readout is not None else self.readout)
-        except (PromptError, BackboneError):
-            self.attachment = self._attach(self.prompt)
-            raise
+        """Exchange the prompt (and readout); the old ones stay usable. On a misfit the model is left as it was.
+
+        A forward of another thread sees the old ones or the new ones, never one of each.
+        """
+        with self.backbone.guard:
+            self.attachment.remove()
+            try:
+                self._join(prompt, readout if readout is not None else self.readout)
+            except BaseException:
+                if self.backbone.attachment is None:
+                    self._keep(self._attach(self.prompt))
+                raise
         return self
 
     def close(self) -> nn.Module:
@@ -161,6 +176,12 @@ class PromptedModel(nn.Module):
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+
+def _take_off(held: list[Attachment]) -> None:
+    """A model that nobody has any more leaves no hooks behind."""
+    for attachment in held:
+        attachment.remove()
 
 
 def _numbers(tasks: str | Sequence[str] | Tensor, names: list[str]) -> Tensor:

@@ -179,11 +179,12 @@ def export(path: str | Path, model: PromptedModel, task: str) -> Path:
     if not isinstance(prompt, MultiTask):
         raise PromptError(f"Found a model with {type(prompt).__name__}; needed is one with a MultiTask prompt.")
     own, head = prompt.export(task), readout.export(task) if isinstance(readout, TaskHeads) else readout
-    model.swap(own, head)
-    try:
-        return save(path, model)
-    finally:
-        model.swap(prompt, readout)
+    with model.backbone.guard:  # no other thread sees the one task alone
+        model.swap(own, head)
+        try:
+            return save(path, model)
+        finally:
+            model.swap(prompt, readout)
 
 
 def _val(data: Data) -> Examples | None:

@@ -17,7 +17,7 @@ from vpt import pictures
 from vpt.adapting import make_prompt, make_readout
 from vpt.backbones import Backbone, load_backbone
 from vpt.data import Data, Examples, load_data, read_parts
-from vpt.errors import TrainingError, VptError
+from vpt.errors import TrainingError
 from vpt.evaluation import scores
 from vpt.files import restore, save, write_atomically
 from vpt.model import PromptedModel
@@ -100,7 +100,7 @@ def reprogram(
                          budget=budget, bound=bound, positive=positive, recipe=recipe,
                          out=folder / POINTS if folder is not None else None, resume=resume,
                          progress=progress, say=say)  # fmt: skip
-    except VptError:
+    except BaseException:  # Ctrl-C and a disk that went away too: the module that someone holds is theirs again
         prompted.close()
         raise
     report = _report(prompted, found) | {

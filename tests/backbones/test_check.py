@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import copy
+import warnings
 
 import pytest
 import timm
 import torch
 from families import EXTRA, FORMS, HF_SPEECH, LAYER_NORM, MODELS, PIXEL_FORMS, VIT, hf, make, open_tiny, refusal
 from timm.models.vision_transformer import VisionTransformer
+from torch import nn
 
 import vpt
 from vpt.backbones import Raw, count_hooks
+from vpt.errors import PromptError
 
 
 @pytest.mark.parametrize("name", [*MODELS, *EXTRA])
@@ -170,3 +173,18 @@ def test_a_model_that_stacks_what_its_blocks_gave_refuses_insertion_and_takes_re
         vpt.PromptedModel(backbone, prompt, vpt.Identity())
     with vpt.PromptedModel(backbone, prompt, vpt.Identity(), exact="record") as prompted:
         assert prompted(backbone.inputs.example(2)).shape == (2, 4)
+
+
+def test_int8_weights_are_checked_and_what_does_not_hold_is_refused() -> None:
+    """Their scales are of all tokens together, so recorded tokens were 9 % off what inserted ones give; none has a gradient."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = torch.ao.quantization.quantize_dynamic(make("timm ViT"), {nn.Linear}, dtype=torch.qint8)
+        backbone = vpt.load_backbone(model, inputs=vpt.Images(size=(32, 32)))
+        readout = vpt.Linear(backbone.out_features, 2)
+        for form in (vpt.DeepTokens.like(backbone, 3), vpt.Border.like(backbone, 3)):
+            with pytest.raises(PromptError, match=r"do not act as they should.*a readout of its features alone can"):
+                vpt.PromptedModel(backbone, form, readout)
+        assert set(backbone.refused) >= {"recorded", "pixels"}
+        with vpt.PromptedModel(backbone, None, readout) as bare:
+            assert bare(backbone.inputs.example(2)).shape == (2, 2)

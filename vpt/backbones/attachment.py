@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -15,12 +17,16 @@ from vpt.backbones.insertion import Exit, Insertion
 from vpt.backbones.interception import Interception
 from vpt.backbones.narrowing import Narrowing, can_narrow
 from vpt.backbones.recording import Recording
+from vpt.backbones.strangers import foreign_hooks, global_hooks
 from vpt.backbones.structure import recomputes
 from vpt.errors import PromptError
 from vpt.sites import KeyValues, Pixels, Query, Site, Tokens
 
 if TYPE_CHECKING:
     from vpt.backbones.base import Backbone
+
+
+LOGGER = logging.getLogger("vpt")
 
 
 class Attachment:
@@ -60,6 +66,10 @@ class Attachment:
             layer.register_forward_pre_hook(self._read_classifier) for layer in backbone.classifiers
         ]
         self._handles: list[RemovableHandle] = []
+        self._learner: int | None = None  # the thread that learns under activation checkpointing
+        self._said = False
+        self._hooks = set(foreign_hooks(backbone.model.modules()))
+        self._seen_by_others = bool(self._hooks or global_hooks())
         self._install()
 
     def _interception(self, block: int) -> Interception:
@@ -118,6 +128,7 @@ class Attachment:
                     self._check_key_values(site)
 
     def _check_pixels(self, site: Pixels) -> None:
+        self.backbone.require_pixels()
         example, lengths = self.backbone.inputs.prepare(send_to_device(self.backbone.inputs.example(1), self.backbone.device))
         try:
             shape = site.apply(example, lengths)[0].shape
@@ -185,7 +196,11 @@ class Attachment:
     def watching(self) -> Iterator[None]:
         """Around one forward: count what acts, refuse silence, and let go of everything afterwards."""
         self.classifier_inputs = []
-        narrows = not recomputes(self.backbone.model)  # or what happens here had to happen once more in the backward pass
+        recomputing = recomputes(self.backbone.model)
+        if recomputing:
+            self._require_one_thread()
+        # or what happens here had to happen once more in the backward pass, or others would see zeros
+        narrows = not recomputing and not self._observed()
         for actor in self._actors:
             actor.acted = 0
             if isinstance(actor, Narrowing):
@@ -204,13 +219,58 @@ class Attachment:
             for interception in self._interceptions.values():
                 interception.release()
 
+    def _require_one_thread(self) -> None:
+        """Raise `PromptError` where blocks run again in the backward pass of another thread, in the midst of this forward."""
+        me, learner = threading.get_ident(), self._learner
+        if learner not in (None, me) and any(thread.ident == learner for thread in threading.enumerate()):
+            raise PromptError(
+                "Under activation checkpointing blocks run again in the backward pass, so only one thread can use the model, and "
+                "another one learned with it. Switch it off (model.set_grad_checkpointing(False)), or use one thread."
+            )
+        if torch.is_grad_enabled():
+            self._learner = me
+
+    def _observed(self) -> bool:
+        """Whether others' hooks see the last block or what comes behind it; those inside earlier blocks do not matter."""
+        if torch.compiler.is_compiling():  # it cannot look, and hooks that come later are not compiled either
+            return self._seen_by_others
+        earlier = {id(m) for block in self.backbone.blocks[:-1] for m in block.module.modules()}
+        near = [m for m in self.backbone.model.modules() if id(m) not in earlier]
+        self._seen_by_others = bool(foreign_hooks(near) or global_hooks())
+        self._say_late_hooks()
+        return self._seen_by_others
+
+    def _say_late_hooks(self) -> None:
+        """Once: that hooks came inside blocks after the prompt was attached, so that nobody looked at what they do to it."""
+        inside = [m for block in self.backbone.blocks for m in block.module.modules() if m is not block.module]
+        late = bool(self._recordings()) and set(foreign_hooks(inside)) - self._hooks
+        if late and not self._said:
+            self._said = True
+            LOGGER.warning(
+                "%s got hooks inside its blocks after the prompt was attached. If they mix tokens, the prompt acts otherwise "
+                "than it should: attach it again (model.swap(model.prompt)), and that is checked.",
+                type(self.backbone.model).__name__,
+            )
+
+    def _recordings(self) -> list[Recording]:
+        return [actor for actor in self._actors if isinstance(actor, Recording)]
+
+    def start_afresh(self) -> None:
+        """In a forked process: forget what another thread, which is not here, was in the midst of."""
+        for interception in self._interceptions.values():
+            interception.abandon()
+        if self.backbone.attachment is self:
+            self._uninstall()
+            self.enabled = True
+            self._install()
+
     @contextmanager
     def baked(self) -> Iterator[None]:
         """Inside, recorded tokens act through keys and values computed once, on entry; a change of the prompt is not seen.
 
         Raises `PromptError` for tokens that differ between samples.
         """
-        recordings = [actor for actor in self._actors if isinstance(actor, Recording)]
+        recordings = self._recordings()
         try:
             with torch.inference_mode(False), torch.no_grad():
                 for recording in recordings:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import weakref
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import partial
 from typing import Any, NamedTuple
@@ -19,9 +20,11 @@ from vpt.backbones.fingerprints import fingerprint
 from vpt.backbones.guard import Guard
 from vpt.backbones.inputs import Images, Raw
 from vpt.backbones.narrowing import tokens_read
+from vpt.backbones.owners import claim, disown, flags_of, give_back, owns
 from vpt.backbones.pooling import class_token_named, pooled
 from vpt.backbones.queries import Queries
 from vpt.backbones.reach import Reach
+from vpt.backbones.strangers import foreign_hooks, settings_of
 from vpt.backbones.structure import Structure, logits_of, refuse_checkpointing, refuse_compiled, refuse_recomputing
 from vpt.backbones.watching import watch
 from vpt.backbones.waveform import InputSpec
@@ -78,7 +81,9 @@ class Backbone(Reach, nn.Module):
         self.guard = Guard()
         self._rounded: dict[str, str] = {}  # fingerprint of rounded weights → of those they came from
         self.refused: dict[str, str] = {}  # prompt form → what `check` found wrong with it
-        self._as_found = [(p, p.requires_grad) for p in model.parameters()], [(m, m.training) for m in model.modules()]
+        self.look_again: Callable[[Backbone], None] = _trust  # what is done where others' hooks came or went
+        self._as_found: tuple[list, list] | None = None
+        self._finalizer: weakref.finalize | None = None
         self._hold()
         try:
             self._structure = self._observe(blocks)
@@ -92,11 +97,27 @@ class Backbone(Reach, nn.Module):
         self.class_names = list(class_names) if class_names is not None else None
         if self.class_names is not None and len(self.class_names) != self.classes:
             raise BackboneError(f"Found {len(self.class_names)} class names for a model with {self.classes} classes.")
-        features, self.read = tokens_read(self.blocks, lambda: self.run(self.inputs.example(1)).features)
-        self.out_features = features.shape[1]
+        self.out_features = self._measure()
         if not self.classifiers and self.out_features == getattr(model, "num_classes", None):
             name = type(model).__name__
             LOGGER.warning("The classifier of %s was not found: its %d logits are taken for features.", name, self.out_features)
+
+    def _measure(self) -> int:
+        """Find out how many of the last block's tokens are read, as the model is now; the width of its features."""
+        self._measured = (settings_of(self.model), foreign_hooks(self.model.modules()))
+        features, self.read = tokens_read(self.blocks, lambda: self.run(self.inputs.example(1)).features)
+        return features.shape[1]
+
+    def _look(self) -> None:
+        """Before something is attached: measure and check again what was found, if others changed the model since."""
+        now = (settings_of(self.model), foreign_hooks(self.model.modules()))
+        if now == self._measured:
+            return
+        hooked = now[1] != self._measured[1]
+        if self._measure() != self.out_features:
+            raise BackboneError("The model was changed: its features have another width. Open it again: vpt.load_backbone(…).")
+        if hooked:
+            self.look_again(self)
 
     def _observe(self, blocks: str | None) -> Structure:
         x, lengths = self.inputs.prepare(send_to_device(self.inputs.example(WATCHED), self.device))
@@ -170,6 +191,9 @@ class Backbone(Reach, nn.Module):
     def _run(self, x: Raw) -> Output:
         self._hold()
         attachment = self.attachment or Attachment(self, ())
+        if self.guard.renewed:
+            self.guard.renewed = False
+            attachment.start_afresh()
         try:
             prepared, lengths = self.inputs.prepare(send_to_device(x, self.device))
             if not len(prepared):  # some front ends and models cannot
@@ -253,6 +277,7 @@ class Backbone(Reach, nn.Module):
                               "model.close() to take it off first.")  # fmt: skip
         with self.guard:
             self._hold()
+            self._look()
             self.queries.clear()
             self.attachment = Attachment(self, tuple(sites), exact)
             return self.attachment
@@ -286,6 +311,17 @@ class Backbone(Reach, nn.Module):
         return next((p for p in self.model.parameters() if p.is_floating_point()), torch.zeros(()))
 
     def _hold(self) -> None:
+        """Take the model, if it is not taken, and keep it still."""
+        if not torch.compiler.is_compiling() and not owns(self):
+            claim(self)
+            if self._as_found is None:
+                self._as_found = (
+                    [(p, p.requires_grad) for p in self.model.parameters()],
+                    [(m, m.training) for m in self.model.modules()],
+                )
+            if self._finalizer is None or not self._finalizer.alive:
+                self._finalizer = weakref.finalize(self, give_back, flags_of(self.model))
+                self._finalizer.atexit = False
         for parameter in self.model.parameters():
             if parameter.requires_grad:
                 parameter.requires_grad_(False)
@@ -298,11 +334,26 @@ class Backbone(Reach, nn.Module):
         return self
 
     def release(self) -> nn.Module:
-        """The bare model with its training and requires_grad flags as they were found. Raises nothing."""
+        """The bare model with its training and requires_grad flags as they were found, for anyone to use. Raises nothing.
+
+        The backbone takes it again when it is next used, unless another one has it by then.
+        """
         if self.attachment is not None:
             self.attachment.remove()
-        for parameter, needed in self._as_found[0]:
+        for parameter, needed in self._as_found[0] if self._as_found else ():
             parameter.requires_grad_(needed)
-        for module, training in self._as_found[1]:
+        for module, training in self._as_found[1] if self._as_found else ():
             module.training = training
+        self._as_found = None
+        if self._finalizer is not None:
+            self._finalizer.detach()
+        disown(self)
         return self.model
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy owns nothing yet."""
+        return self.__dict__ | {"_finalizer": None}
+
+
+def _trust(backbone: Backbone) -> None:
+    """Nothing: what a backbone does that was made without `load_backbone`."""

@@ -94,6 +94,10 @@ class Interception:
             self._active.pop().close()
         self.recorded, self.hidden, self._captured, self._capturing = [], None, None, False
 
+    def abandon(self) -> None:
+        """Let go of what another thread left here; its torch-function modes were its own, and are not left again."""
+        self._active, self.recorded, self.hidden, self._captured, self._capturing = [], [], None, None, False
+
     def capture(self, run: Any) -> tuple[Tensor, Tensor]:
         """The keys and values `[B,heads,P,d]` that the attention makes while `run()` sends rows through it."""
         self._capturing, self._captured = True, None

@@ -17,6 +17,7 @@ from vpt.backbones.base import Backbone
 from vpt.backbones.check import check
 from vpt.backbones.describing import class_names, describe_inputs
 from vpt.backbones.sound import Sound
+from vpt.backbones.strangers import foreign_hooks
 from vpt.backbones.towers import open_tower
 from vpt.backbones.waveform import InputSpec
 from vpt.bundled import bundled_folder, recorded
@@ -55,6 +56,7 @@ SEEN_PARTS = {
 }  # fmt: skip
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 LIBRARIES = ("timm", "transformers", "torchvision")
+STOCK = ("torch.nn.", "timm.", "transformers.", "torchvision.")
 SEEN_NAMES = {f"{package}.{name}" for package, names in SEEN.items() for name in names}
 
 
@@ -123,18 +125,28 @@ def load_backbone(
         pool=pool or facts.get("pool"),
         overrides=overrides,
     )
-    if not _seen(backbone):
-        check(backbone).refuse_failed(backbone)
+    backbone.look_again = _check_again
+    if foreign_hooks(model.modules()) or not _seen(backbone):
+        _check_again(backbone)
     if dtype is not None:
         backbone.round_weights(DTYPES[dtype])
     return backbone
 
 
+def _check_again(backbone: Backbone) -> None:
+    """Let the backbone refuse the forms that fail the six checks, as it is now."""
+    backbone.refused = {}
+    check(backbone).refuse_failed(backbone)
+
+
 def _seen(backbone: Backbone) -> bool:
-    """Whether the tests check this class, with these blocks and settings."""
+    """Whether the tests check this class, with these blocks and settings, and nothing in it was exchanged (for int8, by peft)."""
     model, parts = backbone.model, {type(part) for b in backbone.blocks for part in (b.module, b.attention)}
     known = all(part.__name__ in SEEN_PARTS and part.__module__.split(".")[0] in (*LIBRARIES, "torch") for part in parts)
-    plain = not getattr(getattr(model, "config", None), "use_weighted_layer_sum", False)  # it stacks what every block gave
+    stock = all(type(part).__module__.startswith(STOCK) for part in model.modules())
+    plain = stock and not getattr(
+        getattr(model, "config", None), "use_weighted_layer_sum", False
+    )  # it stacks what every block gave
     return f"{type(model).__module__}.{type(model).__name__}" in SEEN_NAMES and known and plain
 
 

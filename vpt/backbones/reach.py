@@ -97,13 +97,18 @@ class Reach:
         self._require_sound("prefix")
         self.require_attention(indices)
 
+    def require_pixels(self) -> None:
+        """Raise `PromptError` where no change of the input can be learned."""
+        self._require_sound("pixels")
+
     def _require_sound(self, form: str) -> None:
         """Raise `PromptError` for a form that `check` found wrong when the model was opened."""
         if form in self.refused:
-            raise PromptError(
-                f"{form.capitalize()} prompts do not act as they should on {type(self.model).__name__}: {self.refused[form]}. "
-                "Use another form: pixel prompts (Border, Patch, Full) need nothing of the model's inside."
-            )
+            other = "Use another form: pixel prompts (Border, Patch, Full) need nothing of the model's inside."
+            if "pixels" in self.refused:
+                other = "Nothing can be learned through this model; a readout of its features alone can (prompt None)."
+            what = f"{form.capitalize()} prompts do not act as they should on {type(self.model).__name__}"
+            raise PromptError(f"{what}: {self.refused[form]}. {other}")
 
     def no_attention(self, index: int) -> str:
         """Why a key/value prefix at block `index` reaches nothing, and what to do."""

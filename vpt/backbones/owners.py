@@ -1,0 +1,81 @@
+"""Whose a module is. It carries one backbone at a time: two would let the prompts of both act in both, without a word."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from vpt.backbones.guard import Guard
+from vpt.errors import BackboneError
+
+if TYPE_CHECKING:
+    from vpt.backbones.base import Backbone
+
+Flags = tuple[list[tuple[weakref.ref, bool]], list[tuple[weakref.ref, bool]]]
+
+_OWNERS: weakref.WeakKeyDictionary[nn.Module, weakref.ref[Backbone]] = weakref.WeakKeyDictionary()
+_LOCK = Guard()
+
+
+def owns(backbone: Backbone) -> bool:
+    """Whether the backbone has its model to itself."""
+    found = _OWNERS.get(backbone.model)
+    return found is not None and found() is backbone
+
+
+def claim(backbone: Backbone) -> None:
+    """Take every module of the backbone's model. Raises `BackboneError`, naming it, where another backbone has one of them."""
+    modules = dict(backbone.model.named_modules())
+    with _LOCK:
+        if _other(modules, backbone) is not None:
+            gc.collect()  # it may be nobody's any more
+        taken = _other(modules, backbone)
+        if taken is not None:
+            what = f"its part {taken!r}" if taken else "it"
+            raise BackboneError(
+                f"{type(backbone.model).__name__} cannot carry this backbone: {what} carries another one already, and a "
+                "module carries one at a time. Use that backbone, or let it go first: model.close(), or backbone.release()."
+            )
+        mine = weakref.ref(backbone)
+        for module in modules.values():
+            _OWNERS[module] = mine
+
+
+def disown(backbone: Backbone) -> None:
+    """Let every module go."""
+    with _LOCK:
+        for module in backbone.model.modules():
+            found = _OWNERS.get(module)
+            if found is not None and found() in (backbone, None):
+                del _OWNERS[module]
+
+
+def _other(modules: dict[str, nn.Module], backbone: Backbone) -> str | None:
+    """The name of the first module that another backbone has."""
+    for name, module in modules.items():
+        found = _OWNERS.get(module)
+        owner = found() if found is not None else None
+        if owner is not None and owner is not backbone:
+            return name
+    return None
+
+
+def flags_of(model: nn.Module) -> Flags:
+    """What every parameter and module had set, to be given back even when the backbone is gone; it keeps nothing alive."""
+    return (
+        [(weakref.ref(p), p.requires_grad) for p in model.parameters()],
+        [(weakref.ref(m), m.training) for m in model.modules()],
+    )
+
+
+def give_back(flags: Flags) -> None:
+    """Set again what `flags_of` found."""
+    for parameter, needed in flags[0]:
+        if (held := parameter()) is not None:
+            held.requires_grad_(needed)
+    for module, training in flags[1]:
+        if (held := module()) is not None:
+            held.training = training
