@@ -18,8 +18,8 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from vpt.backbones import Backbone, load_backbone
-from vpt.errors import BackboneError, PromptError, PromptFileError
+from vpt.backbones import Backbone, Images, load_backbone
+from vpt.errors import BackboneError, InputError, PromptError, PromptFileError
 from vpt.headers import check_header
 from vpt.model import PromptedModel
 from vpt.places import is_file, is_folder, is_there
@@ -42,7 +42,7 @@ REOPENED = {
 TOLERANCE, GPU_TOLERANCE, HALF_TOLERANCE = 1e-4, 1e-2, 0.1
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 LOGGER = logging.getLogger("vpt")
-UNFIT = (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError, OverflowError, PromptError)
+UNFIT = (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError, OverflowError, PromptError, InputError)
 OPTIONS = {"num_classes": int, "img_size": int, "global_pool": str, "attn_implementation": str}
 
 
@@ -181,15 +181,20 @@ def file_bytes(path: Path) -> bytes:
         raise PromptFileError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
 
 
-def load(path: str | Path, backbone: Backbone | None = None) -> PromptedModel:
+def load(
+    path: str | Path, backbone: Backbone | str | Path | None = None, *, dtype: str | None = None, seconds: float | None = None
+) -> PromptedModel:
     """A saved prompt and readout on their backbone, which is opened again by its recorded name unless it is passed.
 
-    Raises `PromptFileError` for an altered file, an unknown version, shapes that do not agree, or another backbone.
+    backbone: an open one, or the name or folder to open it by. dtype: of its weights, as for `vpt.load_backbone`. seconds: clip
+    length, if another than the file says is meant. Input is prepared as the file says. Raises `PromptFileError` for an altered
+    file, an unknown version, shapes that do not agree, or another backbone.
     """
     header, tensors = read(path)
     prompt, readout = rebuild(header, tensors)
     try:
-        backbone = backbone if backbone is not None else reopen(header)
+        if not isinstance(backbone, Backbone):
+            backbone = reopen(header, backbone, dtype=dtype, seconds=seconds)
         check_backbone(header, tensors, backbone, str(path))
         return PromptedModel(backbone, prompt, readout, exact=header.get("exact", "insert")).eval()
     except UNFIT as error:
@@ -245,11 +250,22 @@ def _check_types(parts: Mapping[str, torch.nn.Module], tensors: Mapping[str, Ten
                 raise PromptFileError(f"Its tensor {part}.{name} is of type {dtype}; needed is {value.dtype}.")
 
 
-def reopen(header: dict[str, Any]) -> Backbone:
-    """The backbone that a file names, if the name is of a kind that may be opened. Raises `PromptFileError`."""
+def reopen(
+    header: dict[str, Any], named: str | Path | None = None, *, dtype: str | None = None, seconds: float | None = None
+) -> Backbone:
+    """The backbone that a file names, if the name is of a kind that may be opened, or the one that the user names instead.
+
+    Raises `PromptFileError`.
+    """
     identity = header["backbone"]["identity"]
     kind, source, weights = identity["kind"], str(identity["source"]), identity.get("weights", "pretrained")
     options = identity.get("options", {})
+    kept = {name: identity[name] for name in ("seed", "seconds", "pool", "blocks") if name in identity}
+    kept |= {"dtype": dtype, "inputs": _told_inputs(header["inputs"])} | ({"seconds": seconds} if seconds is not None else {})
+    if named is not None:
+        if not isinstance(named, (str, Path)):
+            raise BackboneError(f"Found {type(named).__name__} as backbone; needed is a name, or vpt.load_backbone(model).")
+        return load_backbone(named, **kept)
     known = kind in REOPENED and REOPENED[kind].fullmatch(source) and weights in ("pretrained", "random")
     plain = all(name in OPTIONS and type(value) is OPTIONS[name] for name, value in options.items())
     if not known or not plain or (kind == "hub" and is_there(source)):
@@ -257,8 +273,14 @@ def reopen(header: dict[str, Any]) -> Backbone:
             f"This prompt was made for {source} ({kind}, weights: {weights}), which cannot be opened by name alone. "
             "Open it and pass it: vpt.load(path, backbone=vpt.load_backbone(…)), or --backbone on the command line."
         )
-    kept = {name: identity[name] for name in ("seed", "seconds", "pool", "blocks") if name in identity}
     return load_backbone(source, kind=kind, weights=weights, **kept, **options)
+
+
+def _told_inputs(inputs: dict[str, Any]) -> Any:
+    """What a file says of its input, as `load_backbone` takes it: all of an image's preparation, the statistics of sound."""
+    if inputs["kind"] == "image":
+        return Images.described(inputs)
+    return {name: inputs[name] for name in ("mean", "std", "scale", "normalized", "masked") if name in inputs}
 
 
 def check_backbone(
@@ -282,15 +304,34 @@ def check_backbone(
             f"{made_for['fingerprint'][:12]}…); this is {backbone.identity.get('source')} "
             f"({type(backbone.model).__name__}, weights {own[:12]}…)."
         )
+    _check_inputs(header, backbone, path)
     if header["version"] == 1:
         LOGGER.warning("%s is of format version 1: of its backbone only the weights can be compared.", path)
     else:
         _check_witness(header, tensors, backbone, path, witness)
-    if header["inputs"] != backbone.inputs.describe():
-        hint = " Say the same length: seconds=… (--seconds)." if header["inputs"].get("kind") == "sound" else ""
-        raise PromptFileError(
-            f"{path} was made for inputs {header['inputs']}; this backbone takes {backbone.inputs.describe()}.{hint}"
-        )
+
+
+def _check_inputs(header: dict[str, Any], backbone: Backbone, path: str) -> None:
+    """Raise `PromptFileError` where a file was made for other input: its prompt was learned on that, and is used on that."""
+    needed, own = header["inputs"], backbone.inputs.describe()
+    if header["version"] == 1 and needed["kind"] == "image":  # it knew less of how pictures are prepared
+        needed = Images.described(needed).describe() | needed
+    changed = {name: needed[name] for name in needed if needed.get(name) != own.get(name)}
+    if not changed:
+        return
+    if needed["kind"] != own["kind"]:
+        how = f"It takes {needed['kind']}, this backbone {own['kind']}."
+    elif changed.keys() & {"samples", "frames"} and needed["kind"] == "sound":
+        how = f"Say the same length: seconds={needed['samples'] / needed['sample_rate']:g} (--seconds)."
+    else:
+        words = " ".join(f"--inputs {name}={_plain(value)}" for name, value in changed.items())
+        how = f"Open it as it was: vpt.load_backbone(…, inputs={changed}), or {words}."
+    what = ", ".join(f"{name} {_plain(own.get(name))} instead of {_plain(value)}" for name, value in changed.items())
+    raise PromptFileError(f"{path} was made for other inputs; this backbone has {what}. {how}")
+
+
+def _plain(value: Any) -> str:
+    return ",".join(f"{v:.6g}" if isinstance(v, float) else str(v) for v in (value if isinstance(value, list) else [value]))
 
 
 def _check_witness(

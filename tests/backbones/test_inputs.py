@@ -102,7 +102,10 @@ def test_images_describe_themselves():
     spec = Images(size=7, mean=0.5, std=0.25)
     assert (spec.size, spec.shape, spec.mean, spec.std) == ((7, 7), (3, 7, 7), (0.5,) * 3, (0.25,) * 3)
     assert spec.describe() == {"kind": "image", "size": [7, 7], "channels": 3, "mean": [0.5] * 3, "std": [0.25] * 3,
-                               "crop_pct": 1.0, "interpolation": "bicubic"}  # fmt: skip
+                               "crop_pct": 1.0, "interpolation": "bicubic", "fit": "cover", "like": "timm",
+                               "resize_to": [7, 7]}  # fmt: skip
+    assert Images.described(spec.describe()) == spec
+    assert str(spec) == "7 × 7 pixels (covered, bicubic), mean 0.5, 0.5, 0.5, std 0.25, 0.25, 0.25"
     assert (spec.base, spec.unit) == (0.0, 1.0)
 
 

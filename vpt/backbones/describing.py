@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import nn
 
 from vpt.backbones.ast import ast_sound
 from vpt.backbones.extractors import clap_sound, whisper_sound
+from vpt.backbones.image_processors import assumed_images, images_of, overridden, processor_of
 from vpt.backbones.inputs import Images
 from vpt.backbones.waveform import InputSpec, wave_input
 from vpt.errors import BackboneError
 
+LOGGER = logging.getLogger("vpt")
 # transformers' model_type of models of sound → (config, preprocessor facts, seconds) → their input
 SOUNDS: dict[str, Callable[[Any, dict[str, Any], float | None], InputSpec]] = {
     "audio-spectrogram-transformer": ast_sound,
@@ -23,8 +26,18 @@ SOUNDS: dict[str, Callable[[Any, dict[str, Any], float | None], InputSpec]] = {
 }
 
 
-def describe_inputs(model: nn.Module, facts: dict[str, Any], seconds: float | None = None) -> InputSpec:
-    """What a model says of its own input: timm's and transformers' configs. Raises `BackboneError` if it says nothing."""
+def describe_inputs(
+    model: nn.Module, facts: dict[str, Any], seconds: float | None = None, changes: Mapping[str, Any] | None = None
+) -> InputSpec:
+    """What a model says of its own input: timm's and transformers' configs. changes: fields to change in that.
+
+    Raises `BackboneError` if it says nothing, `InputError` for a field that it has not.
+    """
+    found = _described(model, facts, seconds, bool(changes))
+    return overridden(found, dict(changes)) if changes else found
+
+
+def _described(model: nn.Module, facts: dict[str, Any], seconds: float | None, told: bool) -> InputSpec:
     config = getattr(model, "config", None)
     config = config if hasattr(config, "image_size") else getattr(config, "vision_config", config)
     sound = SOUNDS.get(getattr(config, "model_type", ""))
@@ -32,27 +45,38 @@ def describe_inputs(model: nn.Module, facts: dict[str, Any], seconds: float | No
         return sound(config, facts, seconds)
     if seconds is not None:
         raise BackboneError(f"seconds= is for models of sound; {type(model).__name__} says nothing of it.")
-    size = getattr(getattr(model, "patch_embed", None), "img_size", None)
-    cfg = getattr(model, "pretrained_cfg", None) or {}
-    if size or cfg:
-        names = ("mean", "std", "crop_pct", "interpolation")
-        channels = next((m.in_channels for m in model.modules() if isinstance(m, nn.Conv2d)), 3)
-        known = {name: cfg[name] for name in names if cfg.get(name) is not None}
-        for name in ("mean", "std"):
-            if name in known and len(known[name]) != channels:
-                known[name] = (sum(known[name]) / len(known[name]),)
-        known = {"mean": (0.0,), "std": (1.0,)} | known if channels != 3 else known
-        return Images(size=tuple(size or cfg["input_size"][1:]), channels=channels, **known)
-    size = getattr(config, "image_size", None)
-    if size is not None:
-        mean, std = facts.get("image_mean", (0.5, 0.5, 0.5)), facts.get("image_std", (0.5, 0.5, 0.5))
-        channels = getattr(config, "num_channels", 3)
-        known = {"mean": tuple(mean[:channels]), "std": tuple(std[:channels]), "frames": getattr(config, "num_frames", None)}
-        return Images(size=size, channels=channels, interpolation="bilinear", **known)
+    if getattr(getattr(model, "patch_embed", None), "img_size", None) or getattr(model, "pretrained_cfg", None):
+        return _timm_images(model, told)
+    processor = facts.get("image_processor") or processor_of(model)
+    if processor is not None:
+        return images_of(processor, config)
+    if getattr(config, "image_size", None) is not None:
+        said = {name: tuple(facts[f"image_{name}"]) for name in ("mean", "std") if facts.get(f"image_{name}")}
+        return assumed_images(model, config, told, said)
     raise BackboneError(
         f"{type(model).__name__} does not say what its input looks like. Say it: load_backbone(model, "
         "inputs=vpt.Images(size=(H, W), mean=…, std=…)) or inputs=vpt.Sound(sample_rate=…, samples=…, frames=…, bins=…)."
     )
+
+
+def _timm_images(model: Any, told: bool) -> Images:
+    """timm's own configuration: what its `create_transform` would do. A model made by hand has none, and is given [0,1]."""
+    from timm.data import resolve_data_config
+
+    size: Any = getattr(getattr(model, "patch_embed", None), "img_size", None)
+    channels = next((m.in_channels for m in model.modules() if isinstance(m, nn.Conv2d)), 3)
+    if not getattr(model, "pretrained_cfg", None):
+        if not told:
+            LOGGER.warning(
+                "Nothing says how %s wants its pictures: they are given in [0,1] as they are (mean 0, std 1). Say otherwise with "
+                "inputs=vpt.Images(…), or inputs={'mean': …} (--inputs mean=…).", type(model).__name__,
+            )  # fmt: skip
+        return Images(size=size, channels=channels)
+    data = resolve_data_config(model=model)
+    mean, std = (v if len(v) == channels else (sum(v) / len(v),) for v in (data["mean"], data["std"]))
+    fit = {"center": "cover"}.get(data["crop_mode"], data["crop_mode"])
+    size = tuple(size or data["input_size"][1:])
+    return Images(size, mean, std, channels, data["crop_pct"], data["interpolation"], fit=fit)
 
 
 def class_names(model: nn.Module) -> list[str] | None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import Any, Literal
 
 import torch
+from PIL import Image
 from torch import Tensor
 from torch._C._functorch import is_functorch_wrapped_tensor
 
+from vpt.backbones.fitting import FITS, LIBRARIES, RESAMPLES, fitted
 from vpt.errors import InputError
 
 Raw = Tensor | tuple[Tensor, Tensor]
@@ -63,8 +66,12 @@ def _channels(values: Any, channels: int, what: str) -> tuple[float, ...]:
 class Images:
     """Images `[B,C,H,W]` with values in [0,1], or videos `[B,frames,C,H,W]` where frames is given.
 
-    size: (height, width) in pixels. mean, std: per channel, in units of [0,1]. crop_pct: the share of the resized image
-    that the centre crop keeps when a file is read. interpolation: "bicubic" or "bilinear". Raises `InputError` on use.
+    size: (height, width) in pixels, as the model is given it. mean, std: per channel, in units of [0,1]. The rest says how a
+    picture of another shape is brought to that size when a file is read. interpolation: of PIL, "bicubic", "bilinear", "lanczos",
+    "nearest", "box" or "hamming". fit: "cover" (resized until it covers, aspect ratio kept, centre cut out), "squash" (each side
+    resized for itself), "border" (resized until it fits in, the rest filled with the mean) or "crop" (not resized). crop_pct: the
+    share of the resized picture that the centre crop keeps; or resize_to: (height, width) before the crop. like: the library
+    whose resizing and rounding it is, "timm" or "transformers". Raises `InputError`.
     """
 
     size: tuple[int, int]
@@ -74,6 +81,9 @@ class Images:
     crop_pct: float = 1.0
     interpolation: str = "bicubic"
     frames: int | None = None
+    fit: str = "cover"
+    resize_to: tuple[int, int] = (0, 0)  # 0: by crop_pct
+    like: str = "timm"
     kind: Literal["image"] = field(default="image", init=False)
     # what a pixel prompt needs to know: the level of "nothing there", and the unit of its bound
     base: float = field(default=0.0, init=False)
@@ -83,9 +93,20 @@ class Images:
         size = (self.size, self.size) if isinstance(self.size, int) else tuple(int(s) for s in self.size)
         if len(size) != 2 or min(size) < 1:
             raise InputError(f"Found size={self.size!r}; needed is (height, width) in pixels.")
-        if self.interpolation not in ("bicubic", "bilinear") or not 0 < self.crop_pct <= 1:
-            raise InputError(f"Found interpolation={self.interpolation!r}, crop_pct={self.crop_pct}; needed are 'bicubic' or "
-                             "'bilinear', and a share above 0 and up to 1.")  # fmt: skip
+        if not isinstance(self.crop_pct, Real) or not 0 < self.crop_pct <= 1:
+            raise InputError(f"Found crop_pct={self.crop_pct!r}; needed is a share above 0 and up to 1.")
+        for name, known in (("interpolation", tuple(RESAMPLES)), ("fit", FITS), ("like", LIBRARIES)):
+            if getattr(self, name) not in known:
+                raise InputError(f"Found {name}={getattr(self, name)!r}; needed is one of {', '.join(known)}.")
+        to = (self.resize_to, self.resize_to) if isinstance(self.resize_to, int) else tuple(int(s) for s in self.resize_to)
+        if len(to) != 2 or min(to) < 0:
+            raise InputError(f"Found resize_to={self.resize_to!r}; needed is (height, width) in pixels.")
+        by_share = tuple(math.floor(side / self.crop_pct) for side in size)
+        if min(to) == 0:
+            to = by_share
+        elif to != by_share:  # what both say must be one thing
+            object.__setattr__(self, "crop_pct", min(1.0, *(side / whole for side, whole in zip(size, to, strict=True))))
+        object.__setattr__(self, "resize_to", to)
         object.__setattr__(self, "size", size)
         object.__setattr__(self, "mean", _channels(self.mean, self.channels, "mean"))
         object.__setattr__(self, "std", _channels(self.std, self.channels, "std"))
@@ -130,8 +151,29 @@ class Images:
         """One fixed raw image, of which a model's answer shows what it computes."""
         return self.example(1)
 
+    def picture(self, image: Image.Image) -> Tensor:
+        """A picture of mode RGB (L for one channel) and of any shape → uint8 `[C,H,W]`, as the model is given it."""
+        return fitted(image, self)
+
     def describe(self) -> dict[str, Any]:
         """Plain values for a file's header."""
-        names = ("channels", "mean", "std", "crop_pct", "interpolation", *(("frames",) if self.frames else ()))
-        values = {name: getattr(self, name) for name in names}
-        return {"kind": "image", "size": list(self.size), **values, "mean": list(values["mean"]), "std": list(values["std"])}
+        names = ("channels", "crop_pct", "interpolation", "fit", "like", *(("frames",) if self.frames else ()))
+        lists = ("size", "mean", "std", "resize_to")
+        return {"kind": "image"} | {n: getattr(self, n) for n in names} | {n: list(getattr(self, n)) for n in lists}
+
+    @classmethod
+    def described(cls, values: Mapping[str, Any]) -> Images:
+        """What `describe` gave, of this version or an earlier one (which covered and knew no more)."""
+        return cls(**{name: value for name, value in values.items() if name != "kind"})
+
+    def __str__(self) -> str:
+        """For people: size, how a picture gets there, and its statistics."""
+        how = {"cover": "covered", "squash": "squashed", "border": "inside a border of the mean", "crop": "not resized"}[self.fit]
+        by = "" if self.fit == "crop" else f", {self.interpolation}"
+        through = f" through {_pixels(self.resize_to)}" if self.resize_to != self.size and self.fit != "crop" else ""
+        mean, std = (", ".join(f"{v:.3g}" for v in values) for values in (self.mean, self.std))  # type: ignore[union-attr]
+        return f"{_pixels(self.size)} pixels ({how}{through}{by}), mean {mean}, std {std}"
+
+
+def _pixels(size: tuple[int, int]) -> str:
+    return f"{size[0]} × {size[1]}"

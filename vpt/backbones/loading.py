@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from torch import Tensor, nn
 from vpt.backbones.ast import is_ast, resized_positions
 from vpt.backbones.base import Backbone
 from vpt.backbones.check import check
-from vpt.backbones.describing import class_names, describe_inputs
+from vpt.backbones.describing import SOUNDS, class_names, describe_inputs
+from vpt.backbones.image_processors import image_processor, quiet_transformers
 from vpt.backbones.sound import Sound
 from vpt.backbones.strangers import foreign_hooks
 from vpt.backbones.towers import open_tower
@@ -54,6 +56,7 @@ SEEN_PARTS = {
     "ViTAttention", "ViTLayer", "Wav2Vec2Attention", "Wav2Vec2EncoderLayerStableLayerNorm", "WhisperAttention",
     "WhisperEncoderLayer",
 }  # fmt: skip
+LOGGER = logging.getLogger("vpt")
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 LIBRARIES = ("timm", "transformers", "torchvision")
 STOCK = ("torch.nn.", "timm.", "transformers.", "torchvision.")
@@ -66,7 +69,7 @@ def load_backbone(
     kind: str | None = None,
     weights: str | Path = "pretrained",
     seed: int = 0,
-    inputs: InputSpec | None = None,
+    inputs: InputSpec | Mapping[str, Any] | None = None,
     seconds: float | None = None,
     blocks: str | None = None,
     pool: str | None = None,
@@ -77,16 +80,23 @@ def load_backbone(
     """Open a model as a frozen `Backbone`.
 
     source: a timm name with its tag ("vit_base_patch16_224.augreg_in21k"), a Hugging Face id ("google/vit-base-patch16-224"), a
-    local folder (timm's or transformers' layout), a bundled name ("vpt:vit-p8-64"), or an `nn.Module`. kind: which of these a
-    name is ("timm", "timm-hub", "hub", "folder" or "bundled"), where it could be several; a folder comes first. weights:
-    "pretrained", "random" (drawn from `seed`), or a file (safetensors, or a torch checkpoint read with weights_only). inputs:
-    `vpt.Images` or `vpt.Sound` where the model does not say, or to override it. seconds: clip length of an AST, whose position
-    grid is interpolated, or of a wav2vec2. Of a model with several towers (CLIP, CLAP, Whisper), the one that fits the input is
-    opened, and is named. blocks: path of the list of blocks where structure does not show it. pool: "first" or "mean" for models
-    that return tokens. classes: names of the logits. dtype: "bf16" or "fp16" to hold the frozen weights in half the memory,
-    rounded (a prompt stays in fp32, and its file fits the weights as they were). options: passed to the library that builds the
-    model (num_classes=…, img_size=…, attn_implementation=…). Raises `BackboneError`, or `BundledFileError` for a bundled file
-    that is missing or altered.
+        local folder (timm's or transformers' layout), a bundled name ("vpt:vit-p8-64"), or an `nn.Module`. Of a model with
+        several towers (CLIP, CLAP, Whisper), the one that fits the input is opened, and is named.
+    kind: which of these a name is ("timm", "timm-hub", "hub", "folder" or "bundled"), where it could be several; a folder comes
+    first. weights: "pretrained", "random" (drawn from `seed`), or a file (safetensors, or a torch checkpoint read with
+    weights_only). inputs: `vpt.Images`, `vpt.Sound` or `vpt.Waveform` where the model does not say what it takes, or a mapping of
+    what to change in
+        what it says ({"mean": (…), "fit": "squash"}).
+    seconds: clip length of a model of sound.
+    blocks: path of the list of blocks where structure does not show it.
+    pool: "first" or "mean" for models that return tokens.
+    classes: names of the logits.
+    dtype: "bf16" or "fp16" to hold the frozen weights in half the memory, rounded (a prompt stays in fp32, and its file fits the
+        weights as they were).
+    options: passed to the library that builds the model (num_classes=…, img_size=…, attn_implementation=…).
+
+    Raises `BackboneError`, `InputError` for inputs that cannot be, or `BundledFileError` for a bundled file that is missing or
+    altered.
     """
     facts: dict[str, Any] = {}
     if dtype is not None and dtype not in DTYPES:
@@ -107,10 +117,11 @@ def load_backbone(
         model, identity = source, {"kind": "module", "source": f"{type(source).__module__}.{type(source).__qualname__}"}
     else:
         model, identity, facts = _open(str(source), kind, str(weights), seed, options)
+    changes, inputs = (inputs, None) if isinstance(inputs, Mapping) else (None, inputs)
     model, tower = open_tower(model, inputs.kind if inputs is not None else None)
     said = {"tower": tower, "seconds": seconds, "pool": pool, "blocks": blocks}
     identity |= {name: value for name, value in said.items() if value is not None}
-    inputs = inputs or facts.get("inputs") or describe_inputs(model, facts, seconds)
+    inputs = inputs or facts.get("inputs") or describe_inputs(model, facts, seconds, changes)
     if seconds is not None and inputs.kind == "image":
         raise BackboneError(f"seconds= is for models of sound; {type(model).__name__} takes pictures.")
     overrides: dict[str, Tensor] = {}
@@ -258,13 +269,21 @@ def _open_transformers(source: str, pretrained: bool, options: dict[str, Any]) -
     named = getattr(transformers, architecture, None) if "Classification" in architecture else None
     auto: Any = named or transformers.AutoModel
     facts = _preprocessor(source)
+    if config.model_type not in SOUNDS:
+        facts["image_processor"] = image_processor(source)
     if architecture in ("ViTModel", "DeiTModel"):  # their class token says more than their pooler, where that was trained at all
         options, facts["pool"] = options | {"add_pooling_layer": False}, "first"
     if not pretrained:
         return auto._from_config(config, **options) if named else auto.from_config(config, **options), facts
-    model, found = auto.from_pretrained(source, config=config, trust_remote_code=False, output_loading_info=True, **options)
+    with quiet_transformers():  # whose report names what it leaves out on purpose, too
+        model, found = auto.from_pretrained(source, config=config, trust_remote_code=False, output_loading_info=True, **options)
     if any("pooler" in name for name in found["missing_keys"]):
         model.pooler = None  # nobody trained it
+    missing = sorted(name for name in found["missing_keys"] if "pooler" not in name)
+    if missing:
+        LOGGER.warning(
+            "%d weights of %s are not in the checkpoint and are random: %s.", len(missing), architecture, ", ".join(missing[:4])
+        )
     return model, facts
 
 

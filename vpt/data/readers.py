@@ -11,8 +11,6 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
-from torchvision.transforms import InterpolationMode
-from torchvision.transforms.v2 import functional as tvf
 
 from vpt.errors import DataError
 
@@ -52,19 +50,14 @@ def open_image(path: Path | BinaryIO) -> Image.Image:
 
 
 def fit_image(image: Image.Image, inputs: Any) -> Tensor:
-    """Resize to cover, cut the centre out: uint8 `[C,H,W]` of the backbone's size. Raises `DataError`."""
+    """A picture as the backbone is given it, uint8 `[C,H,W]`, prepared as `inputs` says. Raises `DataError`."""
     if image.mode in ("I", "F"):
         raise DataError(f"a picture of mode {image.mode} (32 bits); save it with 8 or 16 bits per channel")
     if image.mode.startswith("I;16"):
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if "transparency" in image.info:
         image = image.convert("RGBA")
-    image = image.convert("RGB" if inputs.channels == 3 else "L")
-    height, width = inputs.size
-    scale = max(height / image.height, width / image.width) / inputs.crop_pct
-    size = [max(height, round(image.height * scale)), max(width, round(image.width * scale))]
-    mode = InterpolationMode.BILINEAR if inputs.interpolation == "bilinear" else InterpolationMode.BICUBIC
-    return tvf.pil_to_tensor(tvf.center_crop(tvf.resize(image, size, mode, antialias=True), [height, width]))
+    return inputs.picture(image.convert("RGB" if inputs.channels == 3 else "L"))
 
 
 def _size(file: Path | BinaryIO) -> int:
