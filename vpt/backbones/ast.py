@@ -55,6 +55,9 @@ def ast_sound(config: Any, facts: dict[str, Any], seconds: float | None) -> Soun
     if frames < config.patch_size:
         raise BackboneError(f"Found clips of {seconds} s, {frames} frames; needed are at least {config.patch_size} frames "
                             f"({config.patch_size * HOP_SECONDS + WINDOW_SECONDS:.3f} s).")  # fmt: skip
+    mean, std, scale = float(facts.get("mean", AUDIOSET["mean"])), float(facts.get("std", AUDIOSET["std"])), 2.0
+    if not facts.get("do_normalize", True):  # it takes the energies as they are
+        mean, scale = 0.0, 1 / std
     return Sound(
         sample_rate=rate,
         samples=(frames - 1) * hop + window if seconds is None else round(seconds * rate),
@@ -63,9 +66,9 @@ def ast_sound(config: Any, facts: dict[str, Any], seconds: float | None) -> Soun
         front_end=KaldiFbank(rate, frames, config.num_mel_bins),
         window=window,
         hop=hop,
-        mean=float(facts.get("mean", AUDIOSET["mean"])),
-        std=float(facts.get("std", AUDIOSET["std"])),
-        scale=2.0,
+        mean=mean,
+        std=std,
+        scale=scale,
     )
 
 

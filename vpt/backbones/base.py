@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import weakref
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -63,6 +63,7 @@ class Backbone(Reach, nn.Module):
         blocks: str | None = None,
         pool: str | None = None,
         overrides: dict[str, Tensor] | None = None,
+        settings: dict[tuple[str, str], Any] | None = None,
     ) -> None:
         super().__init__()
         refuse_compiled(model)
@@ -75,6 +76,7 @@ class Backbone(Reach, nn.Module):
         self.pool = pool or ("first" if class_token_named(model) else "mean")
         self._own_pooling = pool is None
         self._overrides = overrides or {}
+        self._settings = settings or {}
         self.attachment: Attachment | None = None
         self.cache: FeatureCache | None = None
         self.queries = Queries()
@@ -253,7 +255,24 @@ class Backbone(Reach, nn.Module):
     def _call(self, x: Tensor, lengths: Tensor | None) -> Any:
         x, extra = self.inputs.arguments(x, lengths)
         x = x.to(self._like())
-        return functional_call(self.model, self._overrides, (x,), extra) if self._overrides else self.model(x, **extra)
+        if not self._overrides:
+            return self.model(x, **extra)
+        instead = {name: value.to(self._like()) for name, value in self._overrides.items()}
+        with self._set() if self._settings else nullcontext():
+            return functional_call(self.model, instead, (x,), extra)
+
+    @contextmanager
+    def _set(self) -> Iterator[None]:
+        """Inside, some settings of the model are those that its input needs; they are put back, whatever happens."""
+        places = [(self.model.get_submodule(path), name, value) for (path, name), value in self._settings.items()]
+        own = [(module, name, getattr(module, name)) for module, name, _ in places]
+        try:
+            for module, name, value in places:
+                setattr(module, name, value)
+            yield
+        finally:
+            for module, name, value in own:
+                setattr(module, name, value)
 
     def _read(self, answer: Any, classifier_inputs: list[Tensor], lengths: Tensor | None) -> Output:
         if classifier_inputs:

@@ -17,6 +17,7 @@ from vpt.backbones.ast import is_ast, resized_positions
 from vpt.backbones.base import Backbone
 from vpt.backbones.check import check
 from vpt.backbones.describing import SOUNDS, class_names, describe_inputs
+from vpt.backbones.extractors import is_whisper, short_whisper
 from vpt.backbones.image_processors import image_processor, quiet_transformers
 from vpt.backbones.sound import Sound
 from vpt.backbones.strangers import foreign_hooks
@@ -125,8 +126,11 @@ def load_backbone(
     if seconds is not None and inputs.kind == "image":
         raise BackboneError(f"seconds= is for models of sound; {type(model).__name__} takes pictures.")
     overrides: dict[str, Tensor] = {}
+    settings: dict[tuple[str, str], Any] = {}
     if is_ast(model) and isinstance(inputs, Sound):
         overrides = resized_positions(model, inputs.frames)
+    elif is_whisper(model) and isinstance(inputs, Sound):
+        overrides, settings = short_whisper(model, inputs.frames)
     backbone = Backbone(
         model,
         inputs,
@@ -135,6 +139,7 @@ def load_backbone(
         blocks=blocks,
         pool=pool or facts.get("pool"),
         overrides=overrides,
+        settings=settings,
     )
     backbone.look_again = _check_again
     if foreign_hooks(model.modules()) or not _seen(backbone):
