@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from vpt.errors import VptError
+from vpt.places import is_there
 from vpt.progress import clean
 from vpt.tables import audit_tables, map_text, report_table, tradeoff_tables
 from vpt.text import printable
@@ -31,6 +32,11 @@ STOPPED = "Stopped. The same command with --resume goes on from the last checkpo
 Run = Annotated[Path, typer.Argument(help="a run's folder, or a prompt file")]
 BackboneOption = Annotated[str | None, typer.Option(help="model to use, where the prompt file cannot name it (a local folder)")]
 Seconds = Annotated[float | None, typer.Option(help="clip length, for models of sound that take any")]
+Dtype = Annotated[str | None, typer.Option(help="hold the frozen weights in fp32, bf16 or fp16")]
+Inputs = Annotated[
+    list[str] | None,
+    typer.Option(help="how input is prepared, where the model does not say: mean=R,G,B, std=R,G,B, fit=squash, size=H,W, …"),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON instead of a table")]
 
 
@@ -98,6 +104,7 @@ def adapt(
     ] = "linear",
     weights: Annotated[str, typer.Option(help="pretrained, random, or a file")] = "pretrained",
     seconds: Seconds = None,
+    inputs: Inputs = None,
     shots: Annotated[int | None, typer.Option(help="keep this many training examples of each class")] = None,
     seed: int = 0,
     epochs: Annotated[int | None, typer.Option(min=1)] = None,
@@ -105,7 +112,7 @@ def adapt(
     batch_size: Annotated[int | None, typer.Option(min=1)] = None,
     augment: Annotated[str, typer.Option(help="auto, none, crop or flip-crop")] = "auto",
     precision: Annotated[str | None, typer.Option(help="no (fp32), bf16 or fp16")] = None,
-    dtype: Annotated[str | None, typer.Option(help="hold the frozen weights in bf16 or fp16")] = None,
+    dtype: Dtype = None,
     cache: Annotated[
         str, typer.Option(help="of what enters a prompt that begins late: auto, bf16 (half the memory) or off")
     ] = "auto",
@@ -121,8 +128,9 @@ def adapt(
     settings = _given(epochs=epochs, lr=lr, batch_size=batch_size, precision=precision, cache=cache)
     settings |= {"compile": "inductor", "workers": workers} if compiled else {"workers": workers}
     try:
+        opened = _open(backbone, weights=weights, seconds=seconds, dtype=dtype, inputs=inputs)
         result = run_adapt(
-            data, _open(backbone, weights=weights, seconds=seconds, dtype=dtype), prompt, out=out, readout=readout, shots=shots,
+            data, opened, prompt, out=out, readout=readout, shots=shots,
             seed=seed, skip_bad=skip_bad, augment=augment, resume=resume, overwrite=overwrite,
             command=shlex.join(["vpt", *sys.argv[1:]]), **settings,
         )  # fmt: skip
@@ -166,11 +174,13 @@ def reprogram(
     positive: Positive = None,
     readout: Annotated[str, typer.Option(help="identity (the model's own classes) or linear (a new classifier)")] = "identity",
     seconds: Seconds = None,
+    inputs: Inputs = None,
     seed: int = 0,
     epochs: Annotated[int | None, typer.Option(min=1)] = None,
     lr: Annotated[float | None, typer.Option(help="peak learning rate of the prompt")] = None,
     batch_size: Annotated[int | None, typer.Option(min=1)] = None,
     precision: Annotated[str | None, typer.Option(help="no (fp32), bf16 or fp16")] = None,
+    dtype: Dtype = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="go on without files that cannot be used")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="go on where a run in this folder was stopped")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace a finished run in this folder")] = False,
@@ -182,8 +192,9 @@ def reprogram(
         raise typer.BadParameter("--border is short for --prompt border:W: give one of them")
     settings = _given(epochs=epochs, lr=lr, batch_size=batch_size, precision=precision)
     try:
+        classifier = _classifier(model, seconds=seconds, dtype=dtype, inputs=inputs)
         result = run_reprogram(
-            data, _classifier(model, seconds), f"border:{border}" if border else prompt, label=label, group=group or None,
+            data, classifier, f"border:{border}" if border else prompt, label=label, group=group or None,
             method=method, criterion=criterion, strengths=strength or None, budget=budget, bound=bound, positive=positive,
             readout=readout, out=out, seed=seed, skip_bad=skip_bad, resume=resume, overwrite=overwrite,
             say=_dim, command=shlex.join(["vpt", *sys.argv[1:]]), **settings,
@@ -207,6 +218,8 @@ def audit(
     positive: Positive = None,
     split: Annotated[str, typer.Option(help="train, val or test, where the table has a column split")] = "test",
     seconds: Seconds = None,
+    inputs: Inputs = None,
+    dtype: Dtype = None,
     as_json: AsJson = False,
 ) -> None:
     """How a classifier, with a prompt or without, serves each group, with the percentiles of a bootstrap."""
@@ -216,9 +229,13 @@ def audit(
 
     if model is None and prompt is None:
         raise BackboneError("Found neither --model nor --prompt; needed is a classifier to audit.")
-    classifier: Any = _classifier(model, seconds) if model is not None else None
-    found = run_audit(data, open_run(prompt, classifier) if prompt is not None else classifier, label=label, group=group or None,
-                      positive=positive, split=split)  # fmt: skip
+    options: dict[str, Any] = {"seconds": seconds, "dtype": dtype}
+    if prompt is not None:
+        own = model if model is None or not _is_function(model) else _classifier(model, **options, inputs=inputs)
+        audited = open_run(prompt, own, **options)
+    else:
+        audited = _classifier(str(model), **options, inputs=inputs)
+    found = run_audit(data, audited, label=label, group=group or None, positive=positive, split=split)
     if as_json:
         typer.echo(json.dumps(found))
         return
@@ -239,12 +256,13 @@ def evaluate(
     data: Annotated[Path, typer.Argument(help="a folder or CSV manifest; its test split if it has one, else all of it")],
     backbone: BackboneOption = None,
     seconds: Seconds = None,
+    dtype: Dtype = None,
     as_json: AsJson = False,
 ) -> None:
     """Accuracy of a run's prompt on labelled data."""
     from vpt.runs import evaluate_on, open_run
 
-    found = evaluate_on(open_run(run, _open(backbone, seconds=seconds)), data)
+    found = evaluate_on(open_run(run, backbone, seconds=seconds, dtype=dtype), data)
     if as_json:
         typer.echo(json.dumps(found))
         return
@@ -262,6 +280,7 @@ def predict(
     task: Annotated[str | None, typer.Option(help="which of the library to use")] = None,
     backbone: BackboneOption = None,
     seconds: Seconds = None,
+    dtype: Dtype = None,
     as_json: AsJson = False,
 ) -> None:
     """Classify files with a run's prompt, or with one of a folder of prompts."""
@@ -273,7 +292,7 @@ def predict(
         raise typer.BadParameter("--task is one of a library's: say --library FOLDER too")
     if library is not None:
         paths, run = [run, *paths], _one_of(library, task)
-    found = run_predict(open_run(run, _open(backbone, seconds=seconds)), paths)
+    found = run_predict(open_run(run, backbone, seconds=seconds, dtype=dtype), paths)
     if as_json:
         typer.echo(json.dumps(found))
         return
@@ -361,7 +380,7 @@ def bench(
     repeats: Annotated[int, typer.Option(min=1, help="rounds; in each, everything once")] = 10,
     images: Annotated[int, typer.Option(min=0, help="examples of an epoch with a late prompt; 0 leaves it out")] = 300,
     precision: Annotated[str, typer.Option(help="no (fp32) or bf16 (autocast)")] = "no",
-    dtype: Annotated[str | None, typer.Option(help="hold the frozen weights in bf16 or fp16")] = None,
+    dtype: Dtype = None,
     compiled: Annotated[bool, typer.Option("--compile", help="with torch.compile")] = False,
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
     memory: Annotated[bool, typer.Option(help="peak memory too, in fresh processes")] = True,
@@ -407,25 +426,31 @@ def _show_reprogrammed(report: dict[str, Any]) -> None:
     console.print(f"Chosen: {clean(report['rule'])}.\n{clean(report['verdict'][0].upper() + report['verdict'][1:])}.\n")
 
 
-def _open(source: str | None, **options: Any) -> Any:
-    """A backbone, or None where none was named."""
-    from vpt.backbones import load_backbone
+def _open(source: str, inputs: list[str] | None = None, **options: Any) -> Any:
+    """A backbone by name or folder."""
+    from vpt.backbones import load_backbone, told
 
-    return load_backbone(source, **options) if source is not None else None
+    return load_backbone(source, inputs=told(inputs) if inputs else None, **options)
 
 
-def _classifier(source: str, seconds: float | None) -> Any:
+def _is_function(source: str) -> bool:
+    """Whether this is `module:function`."""
+    module, _, function = source.partition(":")
+    return bool(function) and module not in ("vpt", "hf-hub", "hf_hub") and not is_there(source)
+
+
+def _classifier(source: str, inputs: list[str] | None, seconds: float | None, dtype: str | None) -> Any:
     """A model by name or folder, or made by `module:function` of the user's own, in the current folder or installed."""
     import importlib
 
     from torch import nn
 
-    from vpt.backbones import Backbone, load_backbone
+    from vpt.backbones import Backbone, load_backbone, told
     from vpt.errors import BackboneError
 
+    if not _is_function(source):
+        return _open(source, inputs, seconds=seconds, dtype=dtype)
     module, _, function = source.partition(":")
-    if not function or module in ("vpt", "hf-hub", "hf_hub") or Path(source).exists():
-        return load_backbone(source, seconds=seconds)
     sys.path.insert(0, "")
     try:
         made = getattr(importlib.import_module(module), function)()
@@ -438,4 +463,6 @@ def _classifier(source: str, seconds: float | None) -> Any:
         sys.path.remove("")
     if not isinstance(made, nn.Module):
         raise BackboneError(f"{source!r} gave {type(made).__name__}; needed is a module, or a backbone.")
-    return made if isinstance(made, Backbone) else load_backbone(made, seconds=seconds)
+    if isinstance(made, Backbone):
+        return made
+    return load_backbone(made, seconds=seconds, dtype=dtype, inputs=told(inputs) if inputs else None)

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from vpt import metrics
+from vpt.backbones.precision import DTYPES, say_if_slow
 from vpt.data.examples import Examples, wrap
 from vpt.errors import DataError
 from vpt.model import PromptedModel
@@ -22,6 +23,8 @@ def accelerator_in(precision: str) -> Accelerator:
     """An accelerator that computes in this precision: "no" (fp32), "bf16" or "fp16", whatever this process did before."""
     if AcceleratorState._shared_state and AcceleratorState().mixed_precision != precision:
         AcceleratorState._reset_state()  # or accelerate refuses a second precision in one process; the process group stays
+    if precision != "no":
+        say_if_slow(DTYPES.get(precision), "It computes in")
     return Accelerator(mixed_precision=precision)
 
 

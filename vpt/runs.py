@@ -89,9 +89,14 @@ def prompt_file(place: str | Path) -> Path:
     return path
 
 
-def open_run(place: str | Path, backbone: Backbone | None = None) -> PromptedModel:
-    """A run's fitted model; its backbone is opened again by name unless it is passed. Raises `PromptFileError`."""
-    return load(prompt_file(place), backbone)
+def open_run(
+    place: str | Path, backbone: Backbone | str | Path | None = None, *, dtype: str | None = None, seconds: float | None = None
+) -> PromptedModel:
+    """A run's fitted model; its backbone is opened again by name, or by the name that is given, unless an open one is passed.
+
+    dtype, seconds: as for `vpt.load`. Raises `PromptFileError`.
+    """
+    return load(prompt_file(place), backbone, dtype=dtype, seconds=seconds)
 
 
 def predict(model: PromptedModel, paths: list[str | Path], top: int = 3) -> list[dict[str, Any]]:

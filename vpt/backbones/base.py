@@ -16,7 +16,7 @@ from torch.func import functional_call
 
 from vpt.backbones.attachment import Attachment
 from vpt.backbones.feature_cache import FeatureCache, input_keys
-from vpt.backbones.fingerprints import fingerprint
+from vpt.backbones.fingerprints import fingerprint_of
 from vpt.backbones.guard import Guard
 from vpt.backbones.inputs import Images, Raw
 from vpt.backbones.narrowing import tokens_read
@@ -146,8 +146,7 @@ class Backbone(Reach, nn.Module):
 
         Of weights that `round_weights` rounded, it is that of the weights they came from.
         """
-        front_end = getattr(self.inputs, "front_end", None)
-        found = fingerprint(self.model, *([front_end] if isinstance(front_end, nn.Module) else []))
+        found = fingerprint_of(self.model, self.inputs)
         return self._rounded.get(found, found)
 
     def round_weights(self, dtype: torch.dtype) -> None:
@@ -155,7 +154,11 @@ class Backbone(Reach, nn.Module):
         before = self.fingerprint()
         self.model.to(dtype)
         self._overrides = {name: value.to(dtype) for name, value in self._overrides.items()}
-        self._rounded[self.fingerprint()] = before
+        self.came_from(before)
+
+    def came_from(self, fingerprint: str) -> None:
+        """The weights are those of this fingerprint, held in another precision."""
+        self._rounded[self.fingerprint()] = fingerprint
 
     @torch.no_grad()
     def witness(self) -> Tensor:

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+
+def fingerprint_of(model: nn.Module, inputs: Any) -> str:
+    """That of a model and of the front end of its input, where it is a module."""
+    front_end = getattr(inputs, "front_end", None)
+    return fingerprint(model, *([front_end] if isinstance(front_end, nn.Module) else []))
 
 
 def fingerprint(*modules: nn.Module) -> str:

@@ -5,7 +5,7 @@ nothing.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -220,3 +220,24 @@ def overridden(inputs: Any, changes: dict[str, Any]) -> Any:
     if "size" in changes or "crop_pct" in changes:  # what they lead to, unless that is said too
         changes = {"resize_to": (0, 0)} | changes
     return replace(inputs, **changes)
+
+
+def told(words: Sequence[str]) -> dict[str, Any]:
+    """ "mean=0.5,0.5,0.5", "fit=squash" → the fields that they change. Raises `InputError` for what is no NAME=VALUE."""
+    found: dict[str, Any] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not (name and equals and value):
+            raise InputError(f"Found --inputs {word!r}; needed is NAME=VALUE, as mean=0.5,0.5,0.5 or fit=squash.")
+        parts = [_number(part) for part in value.split(",")]
+        found[name] = parts[0] if len(parts) == 1 else tuple(parts)
+    return found
+
+
+def _number(text: str) -> float | int | str:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text

@@ -18,7 +18,9 @@ from vpt.backbones.base import Backbone
 from vpt.backbones.check import check
 from vpt.backbones.describing import SOUNDS, class_names, describe_inputs
 from vpt.backbones.extractors import is_whisper, short_whisper
+from vpt.backbones.fingerprints import fingerprint_of
 from vpt.backbones.image_processors import image_processor, quiet_transformers
+from vpt.backbones.precision import half_of, say_if_slow, suited_dtype, wanted_dtype
 from vpt.backbones.sound import Sound
 from vpt.backbones.strangers import foreign_hooks
 from vpt.backbones.towers import open_tower
@@ -58,7 +60,6 @@ SEEN_PARTS = {
     "WhisperEncoderLayer",
 }  # fmt: skip
 LOGGER = logging.getLogger("vpt")
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 LIBRARIES = ("timm", "transformers", "torchvision")
 STOCK = ("torch.nn.", "timm.", "transformers.", "torchvision.")
 SEEN_NAMES = {f"{package}.{name}" for package, names in SEEN.items() for name in names}
@@ -88,22 +89,17 @@ def load_backbone(
     weights_only). inputs: `vpt.Images`, `vpt.Sound` or `vpt.Waveform` where the model does not say what it takes, or a mapping of
     what to change in
         what it says ({"mean": (…), "fit": "squash"}).
-    seconds: clip length of a model of sound.
-    blocks: path of the list of blocks where structure does not show it.
-    pool: "first" or "mean" for models that return tokens.
-    classes: names of the logits.
-    dtype: "bf16" or "fp16" to hold the frozen weights in half the memory, rounded (a prompt stays in fp32, and its file fits the
-        weights as they were).
+    seconds: clip length of a model of sound. blocks: path of the list of blocks where structure does not show it. pool: "first"
+    or "mean" for models that return tokens. classes: names of the logits. dtype: "fp32", "bf16" or "fp16" to hold the frozen
+    weights in (a prompt stays in fp32, and its file fits the weights as they were).
+        Without it a checkpoint in half precision is held in fp32 on a CPU, and that is said.
     options: passed to the library that builds the model (num_classes=…, img_size=…, attn_implementation=…).
 
     Raises `BackboneError`, `InputError` for inputs that cannot be, or `BundledFileError` for a bundled file that is missing or
     altered.
     """
     facts: dict[str, Any] = {}
-    if dtype is not None and dtype not in DTYPES:
-        raise BackboneError(
-            f"Found dtype={dtype!r}; needed is one of {', '.join(DTYPES)}, or None to leave the weights as they are."
-        )
+    held = wanted_dtype(dtype)
     if seconds is not None and not (isinstance(seconds, (int, float)) and math.isfinite(seconds) and seconds > 0):
         raise BackboneError(f"Found seconds={seconds!r}; needed is a positive number.")
     if isinstance(source, nn.Module):
@@ -116,6 +112,7 @@ def load_backbone(
             )
         identity: dict[str, Any]
         model, identity = source, {"kind": "module", "source": f"{type(source).__module__}.{type(source).__qualname__}"}
+        say_if_slow(half_of(source), f"The weights of this {type(source).__name__} are in")
     else:
         model, identity, facts = _open(str(source), kind, str(weights), seed, options)
     changes, inputs = (inputs, None) if isinstance(inputs, Mapping) else (None, inputs)
@@ -125,12 +122,12 @@ def load_backbone(
     inputs = inputs or facts.get("inputs") or describe_inputs(model, facts, seconds, changes)
     if seconds is not None and inputs.kind == "image":
         raise BackboneError(f"seconds= is for models of sound; {type(model).__name__} takes pictures.")
-    overrides: dict[str, Tensor] = {}
-    settings: dict[tuple[str, str], Any] = {}
-    if is_ast(model) and isinstance(inputs, Sound):
-        overrides = resized_positions(model, inputs.frames)
-    elif is_whisper(model) and isinstance(inputs, Sound):
-        overrides, settings = short_whisper(model, inputs.frames)
+    overrides, settings = _for_length(model, inputs)
+    stored = None
+    by_name = not isinstance(source, nn.Module)
+    if by_name and half_of(model) is not None and (held or suited_dtype(model, str(source))) == torch.float32:
+        stored = fingerprint_of(model, inputs)
+        model = model.float()
     backbone = Backbone(
         model,
         inputs,
@@ -144,9 +141,21 @@ def load_backbone(
     backbone.look_again = _check_again
     if foreign_hooks(model.modules()) or not _seen(backbone):
         _check_again(backbone)
-    if dtype is not None:
-        backbone.round_weights(DTYPES[dtype])
+    if stored is not None:
+        backbone.came_from(stored)
+    say_if_slow(held, "The weights are held in")
+    if held not in (None, backbone.dtype):
+        backbone.round_weights(held)
     return backbone
+
+
+def _for_length(model: nn.Module, inputs: InputSpec) -> tuple[dict[str, Tensor], dict[tuple[str, str], Any]]:
+    """What a model of sound is given during a forward of clips of another length than its own: (tensors, settings)."""
+    if isinstance(inputs, Sound) and is_ast(model):
+        return resized_positions(model, inputs.frames), {}
+    if isinstance(inputs, Sound) and is_whisper(model):
+        return short_whisper(model, inputs.frames)
+    return {}, {}
 
 
 def _check_again(backbone: Backbone) -> None:
