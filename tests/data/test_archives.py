@@ -102,3 +102,27 @@ def test_examples_of_files_may_be_pickled(tmp_path: Path) -> None:
     data = vpt.load_data(pack(tmp_path / "d.zip"), INPUTS, progress=False)
     twin = pickle.loads(pickle.dumps(data.train))
     assert np.array_equal(twin[0][0], data.train[0][0])
+
+
+def test_names_that_claim_to_be_utf_8_and_are_not(tmp_path: Path) -> None:
+    """A UnicodeDecodeError."""
+    pack(tmp_path / "d.zip")
+    with zipfile.ZipFile(tmp_path / "d.zip", "a") as archive:
+        archive.writestr("é/a.png", b"x")
+    data = (tmp_path / "d.zip").read_bytes()
+    (tmp_path / "d.zip").write_bytes(data.replace("é".encode(), b"\xff\xfe"))
+    with pytest.raises(DataError, match="not a sound zip archive"):
+        vpt.load_data(tmp_path / "d.zip", INPUTS, progress=False)
+
+
+@pytest.mark.parametrize("place", ["../{name}/cat.png", "{folder}/{name}/cat.png"])
+def test_a_table_in_an_archive_names_nothing_outside_of_it(place: str, tmp_path: Path) -> None:
+    """Twelve pictures from beside it were read, and an absolute path was a ValueError."""
+    (tmp_path / "own").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "own" / "cat.png")
+    with zipfile.ZipFile(tmp_path / "d.zip", "w") as archive:
+        archive.write(tmp_path / "own" / "cat.png", "in.png")
+        named = place.format(name="own", folder=tmp_path)
+        archive.writestr("m.csv", f"path,label\nin.png,cat\n{named},dog\n")
+    with pytest.raises(DataError, match=r"lie outside of the archive|are not there"):
+        vpt.load_data(tmp_path / "d.zip", INPUTS, progress=False)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 import soundfile
@@ -162,9 +165,9 @@ def test_what_is_no_picture_is_refused(tmp_path):
     (tmp_path / "a.png").write_text("not a picture at all")
     with pytest.raises(DataError, match=r"^not an image$"):
         open_image(tmp_path / "a.png")
-    with pytest.raises(DataError, match="directory"):
+    with pytest.raises(DataError, match="a folder"):
         open_image(tmp_path)
-    with pytest.raises(DataError, match="No such file"):
+    with pytest.raises(DataError, match="no such file"):
         open_image(tmp_path / "none.png")
 
 
@@ -268,7 +271,7 @@ def test_flac_cut_in_the_middle_is_refused(tmp_path):
 
 
 def test_missing_sound_file_is_refused(tmp_path):
-    with pytest.raises(DataError, match="none"):
+    with pytest.raises(DataError, match="no such file"):
         read_sound(tmp_path / "none.wav", RATE, 100)
 
 
@@ -302,3 +305,66 @@ def test_channels_that_cancel_are_silent(tmp_path):
 def test_a_folder_is_no_sound(tmp_path):
     with pytest.raises(DataError, match="a folder"):
         read_sound(tmp_path, 16000, 1600)
+
+
+@pytest.mark.parametrize(("content", "name"), [
+    (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 32 32\n%%EndComments\nshowpage\n%%EOF\n", "eps.png"),
+    (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "svg.png"),
+])  # fmt: skip
+def test_only_the_listed_formats_are_read_whatever_a_file_is_called(tmp_path, content, name, monkeypatch):
+    """EPS called Ghostscript."""
+    monkeypatch.setattr("subprocess.check_call", lambda *a, **k: pytest.fail("a program was called"))
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match="not an image"):
+        open_image(tmp_path / name)
+
+
+def test_formats_that_are_not_listed_are_not_decoded(tmp_path):
+    for form in ("PPM", "TGA", "ICO", "AVIF", "JPEG2000"):
+        try:
+            Image.new("RGB", (32, 32)).save(tmp_path / "a.png", form)
+        except (KeyError, OSError):  # not built in
+            continue
+        with pytest.raises(DataError, match="not an image"):
+            open_image(tmp_path / "a.png")
+
+
+def test_photographs_of_phones_with_several_pictures_are_jpegs(tmp_path):
+    picture = Image.new("RGB", (8, 8), (255, 0, 0))
+    picture.save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=[Image.new("RGB", (8, 8))])
+    assert open_image(tmp_path / "a.jpg").convert("RGB").getpixel((4, 4))[0] > 200
+
+
+def test_whatever_a_decoder_throws_is_a_reason(tmp_path, monkeypatch):
+    """A corrupt AVIF gave a RuntimeError, and ended the run."""
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    for trouble in (RuntimeError("codec"), MemoryError(), ZeroDivisionError("x")):
+        monkeypatch.setattr(Image.Image, "load", lambda self, trouble=trouble: (_ for _ in ()).throw(trouble))
+        monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda self, trouble=trouble: (_ for _ in ()).throw(trouble))
+        with pytest.raises(DataError, match=r"codec|MemoryError|x"):
+            open_image(tmp_path / "a.png")
+
+
+def test_a_picture_of_milliards_of_pixels_is_refused_before_it_is_decoded(tmp_path, monkeypatch):
+    monkeypatch.setattr("vpt.data.readers.MOST_PIXELS", 100)
+    Image.new("RGB", (20, 20)).save(tmp_path / "a.png")
+    with pytest.raises(DataError, match="20 × 20 pixels; read are at most"):
+        open_image(tmp_path / "a.png")
+
+
+def test_a_picture_of_one_line(tmp_path):
+    """Its long side was scaled to 13 million pixels."""
+    Image.new("RGB", (1, 60_000), (9, 9, 9)).save(tmp_path / "a.png")
+    found = reader(Images(224))(tmp_path / "a.png")
+    assert found.shape == (3, 224, 224)
+    assert found.unique().tolist() == [9]
+
+
+def test_pipes_and_devices_are_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.png")
+    os.mkfifo(tmp_path / "a.wav")
+    for place in (tmp_path / "a.png", "/dev/zero"):
+        with pytest.raises(DataError, match="no plain file"):
+            open_image(Path(place))
+    with pytest.raises(DataError, match="no plain file"):
+        read_sound(tmp_path / "a.wav", RATE, 100)

@@ -14,6 +14,9 @@ from pathlib import Path
 from vpt.data.sources import SPLITS
 from vpt.errors import DataError
 
+# ValueError: names that are none, or not in the encoding that they claim
+UNSOUND = (zipfile.BadZipFile, OSError, RuntimeError, EOFError, NotImplementedError, ValueError, lzma.LZMAError, zlib.error)
+
 
 class Archive:
     """An unpacked zip archive; `root` is the folder in it that holds the classes or splits, `manifest` the only CSV there.
@@ -34,14 +37,23 @@ class Archive:
                     if info.filename.startswith("__MACOSX/"):
                         continue
                     archive.extract(_named(info), place)  # it keeps absolute and upward names inside the folder
-        except (zipfile.BadZipFile, OSError, RuntimeError, EOFError, NotImplementedError, lzma.LZMAError, zlib.error) as error:
+        except (
+            zipfile.BadZipFile,
+            OSError,
+            RuntimeError,
+            EOFError,
+            NotImplementedError,
+            ValueError,
+            lzma.LZMAError,
+            zlib.error,
+        ) as error:  # ValueError: names that are none
             raise DataError(f"{path} is not a sound zip archive: {error}") from error
         self.root = _inner(place)
         self.manifest = _manifest(self.root)
 
     def shown(self, path: Path) -> str:
         """What a file in it is called: archive.zip/folder/file."""
-        return f"{self.path}/{path.relative_to(self._place)}"
+        return f"{self.path}/{path.relative_to(self._place)}" if path.is_relative_to(self._place) else str(path)
 
 
 def _inner(folder: Path) -> Path:

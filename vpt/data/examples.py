@@ -6,35 +6,68 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from vpt.data.readers import as_floats
 from vpt.errors import DataError
 
 CACHE_BYTES = 2 << 30
 
 
 class Files:
-    """index → raw input of one file, read once and kept while all that is kept stays under 2 GiB."""
+    """index → raw input of one file, read once and kept while all that is kept stays under 2 GiB.
 
-    def __init__(self, paths: Sequence[Path], read: Callable[[Path], Any], keep: Any = None) -> None:
+    A clip of sound that is longer than what the model hears has several windows; silent ones are left out.
+    """
+
+    def __init__(self, paths: Sequence[Path], read: Callable[..., Any], keep: Any = None) -> None:
         self.paths, self.read, self.keep = list(paths), read, keep  # keep: what must live as long as the files (an archive)
-        self._kept: dict[int, Any] = {}
+        self._kept: dict[tuple[int, int], Any] = {}
         self._bytes = 0
+        self._windows: dict[int, list[int]] = {}
+        self.copies: dict[int, int] = {}  # of files with the same bytes: number → number of the first
 
-    def __call__(self, index: int) -> Any:
-        """The raw input: image `[C,H,W]` in [0,1], or (waveform `[T]`, length). Raises `DataError` naming the file."""
-        value = self._kept.get(index)
+    def __call__(self, index: int, window: int | None = None) -> Any:
+        """The raw input: image `[C,H,W]` in [0,1], or (waveform `[T]`, length) of a window, by default the first of those that
+        can be used. Raises `DataError` naming the file.
+        """
+        window = self.windows(index)[0] if window is None else window
+        value = self._kept.get((index, window))
         if value is None:
             try:
-                value = self.read(self.paths[index])
+                value = self.read(self.paths[index], window) if window else self.read(self.paths[index])
             except DataError as error:
                 raise DataError(f"{self.paths[index]}: {error}") from error
             size = sum(t.nbytes for t in (value if isinstance(value, tuple) else (value,)) if isinstance(t, Tensor))
             if self._bytes + size <= CACHE_BYTES:
-                self._kept[index], self._bytes = value, self._bytes + size
-        return value.float() / 255 if isinstance(value, Tensor) and value.dtype == torch.uint8 else value
+                self._kept[index, window], self._bytes = value, self._bytes + size
+        return as_floats(value)
+
+    def windows(self, index: int) -> list[int]:
+        """The windows of this file that can be used: [0] where it has one. Raises `DataError` where it has none."""
+        if index not in self._windows:
+            self._windows[index] = self._usable(index)
+        return self._windows[index]
+
+    def _usable(self, index: int) -> list[int]:
+        count = getattr(self.read, "windows", None)
+        try:
+            number = count(self.paths[index]) if count is not None else 1
+        except DataError as error:
+            raise DataError(f"{self.paths[index]}: {error}") from error
+        if number == 1:
+            return [0]
+        found, first = [], None
+        for window in range(number):
+            try:
+                self(index, window)
+                found.append(window)
+            except DataError as error:
+                first = first or error
+        if not found:
+            raise first or DataError(f"{self.paths[index]}: no samples")
+        return found
 
     def reason(self, index: int) -> str | None:
         """Why this file cannot be used, or None."""
@@ -45,12 +78,24 @@ class Files:
         return None
 
 
+class Windows:
+    """index → raw input of one window of one file."""
+
+    def __init__(self, get: Any, places: Sequence[tuple[int, int]]) -> None:
+        self.get, self.places = get, list(places)
+
+    def __call__(self, index: int) -> Any:
+        """The raw input of this window."""
+        return self.get(*self.places[index])
+
+
 class Examples(Dataset):
     """(input, label) or (input, label, group) by index.
 
-    get: index → raw input. labels `[n]`: class numbers into `classes`. groups `[n]`: numbers into `group_names`, or None.
-    names: of the examples, for people. named: whether the classes have names of their own, or are only numbered. sample_rate:
-    Hz, for sound. Raises `DataError` for a label out of range.
+    get: index → raw input. labels `[n]`: class numbers into `classes`. groups `[n]`: numbers into `group_names`, or None. units
+    `[n]`: numbers of what stays on one side when examples are held out: copies of one file, or, where apart says what, a person
+    or the like. names: of the examples, for people. named: whether the classes have names of their own, or are only numbered.
+    sample_rate: Hz, for sound. Raises `DataError` for a label out of range.
     """
 
     def __init__(
@@ -65,8 +110,11 @@ class Examples(Dataset):
         sample_rate: int | None = None,
         indices: Sequence[int] | None = None,
         named: bool = True,
+        units: Sequence[int] | None = None,
+        apart: str | None = None,
     ) -> None:
-        self.named = named
+        self.named, self.apart = named, apart
+        self.units = [int(u) for u in units] if units is not None else None
         self.get, self.classes = get, list(classes)
         self.labels = [int(y) for y in labels]
         self.groups = [int(g) for g in groups] if groups is not None else None
@@ -97,6 +145,31 @@ class Examples(Dataset):
         """Groups in the order of the examples; None where there are none."""
         return [self.groups[i] for i in self.indices] if self.groups is not None else None
 
+    @property
+    def together(self) -> list[int] | None:
+        """Units in the order of the examples; None where each is its own."""
+        return [self.units[i] for i in self.indices] if self.units is not None else None
+
+    def windows(self) -> tuple[Examples, list[int]]:
+        """Every window of every example as an example of its own, and the number of the example that each is of.
+
+        Pictures, and sound no longer than the model hears, have one window.
+        """
+        count = getattr(self.get, "windows", None)
+        places = [(i, w) for i, index in enumerate(self.indices) for w in count(index)] if count is not None else []
+        if len(places) <= len(self):
+            return self, list(range(len(self)))
+        of = [self.indices[i] for i, _ in places]
+        kept: dict[str, Any] = {
+            "labels": [self.labels[index] for index in of],
+            "groups": [self.groups[index] for index in of] if self.groups is not None else None,
+            "names": [self.names[index] for index in of] if self.names is not None else None,
+            "units": None,
+            "indices": None,
+        }
+        get = Windows(self.get, list(zip(of, (w for _, w in places), strict=True)))
+        return self._with(get=get, **kept), [i for i, _ in places]
+
     def name(self, i: int) -> str:
         """What example `i` is called: its path, or its number."""
         return self.names[self.indices[i]] if self.names is not None else str(self.indices[i])
@@ -117,8 +190,9 @@ class Examples(Dataset):
         return self._with(indices=[self.indices[i] for i in chosen])
 
     def _with(self, **changes: Any) -> Examples:
-        kept = ("labels", "classes", "groups", "group_names", "names", "sample_rate", "indices", "named")
-        return Examples(self.get, **({name: getattr(self, name) for name in kept} | changes))
+        kept = ("get", "labels", "classes", "groups", "group_names", "names", "sample_rate", "indices", "named", "units", "apart")
+        values: dict[str, Any] = {name: getattr(self, name) for name in kept} | changes
+        return Examples(**values)
 
 
 def same_groups(parts: dict[str, Examples]) -> dict[str, Examples]:

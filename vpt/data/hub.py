@@ -6,10 +6,10 @@ import io
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from vpt.data.examples import Examples, Files
-from vpt.data.readers import decode_sound, fit_image, open_image
+from vpt.data.readers import Reader
 from vpt.data.sources import JOIN, USUAL, Columns
 from vpt.errors import DataError
 
@@ -35,7 +35,7 @@ def from_hub(source: Any, inputs: Any, classes: Sequence[str] | None, columns: C
     if own := columns.groups(list(kinds), "The data set"):
         named = [_named(source, name) for name in own]
         groups, group_names = _numbered([JOIN.join(row) for row in zip(*named, strict=True)], None)
-    files = Files([Path(str(i)) for i in range(len(source))], partial(_read, plain, column, inputs))
+    files = Files([Path(str(i)) for i in range(len(source))], Reader(inputs, partial(_open, plain, column)))
     return Examples(
         files, numbers, names, groups=groups, group_names=group_names,
         names=[f"row {i}" for i in range(len(source))], sample_rate=getattr(inputs, "sample_rate", None),
@@ -106,8 +106,8 @@ def _numbered(values: Sequence[Any], names: Sequence[str] | None) -> tuple[list[
     return [names.index(str(v)) if str(v) in names else int(v) for v in values], names
 
 
-def _read(rows: Any, column: str, inputs: Any, path: Path) -> Any:
-    """The cell {"bytes", "path"} of the row that `path` numbers → raw input. Raises `DataError`."""
+def _open(rows: Any, column: str, path: Path) -> BinaryIO:
+    """The cell {"bytes", "path"} of the row that `path` numbers, as an open file. Raises `DataError`."""
     cell = rows[int(path.name)][column]
     if cell is None:
         raise DataError("nothing in this row")
@@ -115,6 +115,4 @@ def _read(rows: Any, column: str, inputs: Any, path: Path) -> Any:
         content = cell["bytes"] if cell["bytes"] is not None else Path(cell["path"]).read_bytes()
     except OSError as error:
         raise DataError(f"{cell['path']} cannot be read: {error.strerror or error}") from error
-    if inputs.kind == "image":
-        return fit_image(open_image(io.BytesIO(content)), inputs)
-    return decode_sound(io.BytesIO(content), inputs.sample_rate, inputs.samples)
+    return io.BytesIO(content)

@@ -1,9 +1,8 @@
-"""One file → one raw input: images in [0,1], sound as (waveform, length)."""
+"""One file → raw input: an image in [0,1], or a window of sound as (waveform, length)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -12,11 +11,15 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from vpt.data.sounds import decode_sound, seconds_of, starts_of
 from vpt.errors import DataError
+from vpt.places import is_file, is_folder, is_there
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
-SILENT = 1e-4  # the peak, −80 dB of full scale: what 16 bits leave of two channels that cancel
+# whatever a file is called: others run programs (EPS), or decoders that nobody asked for
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+MOST_PIXELS = 1 << 27  # of a picture that is decoded: 134 million, 0.4 GB
 
 
 def suffixes(kind: str) -> tuple[str, ...]:
@@ -24,28 +27,67 @@ def suffixes(kind: str) -> tuple[str, ...]:
     return IMAGE_SUFFIXES if kind == "image" else AUDIO_SUFFIXES
 
 
-def reader(inputs: Any) -> Callable[[Path], Any]:
-    """path → raw input as `inputs` (a backbone's) wants it: a uint8 image `[C,H,W]`, or (waveform `[T]`, length)."""
-    return partial(_read_image if inputs.kind == "image" else _read_clip, inputs)
+def kind_of(path: Path) -> str | None:
+    """What a file is by its ending: "image", "sound" or None."""
+    ending = path.suffix.lower()
+    return "image" if ending in IMAGE_SUFFIXES else "sound" if ending in AUDIO_SUFFIXES else None
 
 
-def _read_image(inputs: Any, path: Path) -> Tensor:
-    return fit_image(open_image(path), inputs)
+class Reader:
+    """path → raw input as `inputs` (a backbone's) wants it: a uint8 image `[C,H,W]`, or (waveform `[T]`, length) of a window.
+
+    opened: path → what is decoded, the path itself or an open file. Raises `DataError` with the reason.
+    """
+
+    def __init__(self, inputs: Any, opened: Callable[[Path], Path | BinaryIO] | None = None) -> None:
+        self.inputs, self.opened = inputs, opened
+
+    def __call__(self, path: Path, window: int = 0) -> Any:
+        """The raw input. window: which one, of a clip that is longer than what the model hears."""
+        file = self.opened(path) if self.opened is not None else path
+        if self.inputs.kind == "image":
+            return fit_image(open_image(file), self.inputs)
+        starts = self._starts(file)
+        return decode_sound(file, self.inputs.sample_rate, self.inputs.samples, starts[min(window, len(starts) - 1)])
+
+    def windows(self, path: Path) -> int:
+        """How many windows of what the model hears a file has; 1 for a picture."""
+        return 1 if self.inputs.kind == "image" else len(self._starts(self.opened(path) if self.opened is not None else path))
+
+    def _starts(self, file: Path | BinaryIO) -> list[float]:
+        if isinstance(file, Path):
+            require_file(file)
+        return starts_of(seconds_of(file), self.inputs.samples / self.inputs.sample_rate)
 
 
-def _read_clip(inputs: Any, path: Path) -> tuple[Tensor, int]:
-    return read_sound(path, inputs.sample_rate, inputs.samples)
+def reader(inputs: Any) -> Reader:
+    """path → raw input as `inputs` wants it."""
+    return Reader(inputs)
+
+
+def require_file(path: Path) -> None:
+    """Raise `DataError` for what is no plain file: nothing, a folder, or a pipe or device, which would never end."""
+    if is_folder(path):
+        raise DataError("a folder")
+    if not is_file(path):
+        raise DataError("no plain file" if is_there(path) else "no such file")
 
 
 def open_image(path: Path | BinaryIO) -> Image.Image:
-    """A decoded picture of a path or open file, turned upright. Raises `DataError` with the reason."""
+    """A decoded picture of a path or open file, turned upright. Raises `DataError` with the reason, whatever a decoder throws."""
+    if isinstance(path, Path):
+        require_file(path)
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
+            if image.width * image.height > MOST_PIXELS:
+                raise DataError(f"{image.width} × {image.height} pixels; read are at most {MOST_PIXELS / 1e6:.0f} million")
             image.load()
             return ImageOps.exif_transpose(image)
+    except DataError:
+        raise
     except UnidentifiedImageError as error:
         raise DataError("empty file" if _size(path) == 0 else "not an image") from error
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except Exception as error:  # of any decoder: it is this file's fault, and others go on
         raise DataError(str(error) or type(error).__name__) from error
 
 
@@ -55,41 +97,24 @@ def fit_image(image: Image.Image, inputs: Any) -> Tensor:
         raise DataError(f"a picture of mode {image.mode} (32 bits); save it with 8 or 16 bits per channel")
     if image.mode.startswith("I;16"):
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    if "transparency" in image.info:
-        image = image.convert("RGBA")
-    return inputs.picture(image.convert("RGB" if inputs.channels == 3 else "L"))
+    try:
+        if "transparency" in image.info:
+            image = image.convert("RGBA")
+        return inputs.picture(image.convert("RGB" if inputs.channels == 3 else "L"))
+    except (ValueError, OSError, MemoryError) as error:
+        raise DataError(str(error) or type(error).__name__) from error
 
 
 def _size(file: Path | BinaryIO) -> int:
-    return (file.stat().st_size if file.is_file() else -1) if isinstance(file, Path) else file.seek(0, 2)
+    return (file.stat().st_size if is_file(file) else -1) if isinstance(file, Path) else file.seek(0, 2)
 
 
 def read_sound(path: Path, sample_rate: int, samples: int) -> tuple[Tensor, int]:
-    """`decode_sound` of a file."""
-    if path.is_dir():
-        raise DataError("a folder")
+    """`decode_sound` of the first window of a file."""
+    require_file(path)
     return decode_sound(path, sample_rate, samples)
 
 
-def decode_sound(file: Path | BinaryIO, sample_rate: int, samples: int) -> tuple[Tensor, int]:
-    """(waveform `[samples]` in [-1,1], mono, at `sample_rate` Hz, cut or padded with zeros; valid length). Raises `DataError`."""
-    import soundfile
-
-    try:
-        data, rate = soundfile.read(str(file) if isinstance(file, Path) else file, dtype="float32", always_2d=True)
-    except (soundfile.LibsndfileError, OSError, TypeError) as error:
-        raise DataError("empty file" if _size(file) == 0 else f"not readable sound ({error})") from error
-    waveform = torch.from_numpy(np.ascontiguousarray(data.mean(axis=1)))
-    if waveform.numel() == 0:
-        raise DataError("no samples")
-    if not bool(torch.isfinite(waveform).all()):
-        raise DataError("NaN or infinite samples")
-    if rate != sample_rate:
-        from torchaudio.functional import resample
-
-        waveform = resample(waveform, rate, sample_rate)
-    waveform = waveform.clamp(-1, 1)[:samples]
-    if not bool(waveform.abs().max() > SILENT):
-        whole = not bool(np.abs(data.mean(axis=1)).max() > SILENT)
-        raise DataError("silent" if whole else f"silent in its first {samples / sample_rate:g} s, which is all that is used")
-    return torch.nn.functional.pad(waveform, (0, samples - len(waveform))), len(waveform)
+def as_floats(value: Any) -> Any:
+    """What a reader gave, as raw input: an image in [0,1], sound as it is."""
+    return value.float() / 255 if isinstance(value, Tensor) and value.dtype == torch.uint8 else value

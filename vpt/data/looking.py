@@ -1,0 +1,104 @@
+"""A folder, a zip or a CSV before anything is read: which files there are, what kind, how long, which are copies."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from vpt.data.archives import Archive
+from vpt.data.readers import kind_of
+from vpt.data.sounds import seconds_of
+from vpt.data.sources import USUAL, Columns, Listing, list_folder, list_manifest
+from vpt.errors import DataError
+from vpt.places import is_file, is_there
+
+MOST_CLIPS = 0.9  # the share of clips that are to be heard whole, when the clip length follows the data
+
+
+@dataclass
+class Source:
+    """The files of a folder, zip archive or CSV, listed and not read. archive: lives as long as this does."""
+
+    path: Path
+    root: Path
+    listing: Listing
+    columns: Columns
+    archive: Archive | None = None
+
+    @property
+    def kind(self) -> str | None:
+        """What most files are: "image", "sound", or None."""
+        return self.listing.kind
+
+    def shown(self, path: Path) -> str:
+        """What a file is called for people: in an archive by its place there."""
+        return self.archive.shown(path) if self.archive is not None else str(path)
+
+    @cached_property
+    def lengths(self) -> list[float]:
+        """How long the sounds say they are, in seconds; those that cannot be opened are left out."""
+        found = []
+        for item in self.listing.items:
+            if kind_of(item.path) == "sound" and is_file(item.path):
+                try:
+                    found.append(seconds_of(item.path))
+                except DataError:
+                    continue  # it is named when it is read
+        return found
+
+    @property
+    def clip(self) -> float | None:
+        """The length that nine of ten sounds do not exceed, in seconds; None where there is no sound."""
+        return float(np.quantile(self.lengths, MOST_CLIPS, method="higher")) if self.lengths else None
+
+
+def look(path: str | Path, columns: Columns = USUAL) -> Source:
+    """List a folder (`class/file` or `split/class/file`), a zip of one, or a CSV. Raises `DataError`."""
+    path = Path(path)
+    if not is_there(path):
+        raise DataError(f"Found nothing at {path}; needed is a folder of classes, a zip archive of one, or a CSV manifest.")
+    if path.is_file() and path.suffix.lower() not in (".csv", ".zip"):
+        raise DataError(f"{path} is a file; needed is a folder of classes, a zip archive of one, or a CSV manifest (.csv).")
+    if not path.is_file():
+        _no_columns(columns, path)
+        return Source(path, path, list_folder(path), columns)
+    if path.suffix.lower() == ".csv":
+        return Source(path, path, list_manifest(path, columns), columns)
+    archive = Archive(path)
+    try:
+        if archive.manifest is not None:
+            listing = list_manifest(archive.manifest, columns, archive.root)
+        else:
+            _no_columns(columns, path)
+            listing = list_folder(archive.root)
+    except DataError as error:
+        raise DataError(str(error).replace(str(archive.root), str(path))) from error
+    return Source(path, archive.root, listing, columns, archive)
+
+
+def _no_columns(columns: Columns, path: Path) -> None:
+    if columns.apart is not None:
+        raise DataError(f"{path} is a folder, which has no column {columns.apart} to split by; needed is a CSV (path,label,…).")
+
+
+def copies(paths: Sequence[Path]) -> dict[int, int]:
+    """Number → number of the first file with the same bytes, of every file that has a copy. Only files of one size are read."""
+    by_size: dict[int, list[int]] = defaultdict(list)
+    for i, path in enumerate(paths):
+        if is_file(path):
+            by_size[path.stat().st_size].append(i)
+    found: dict[int, int] = {}
+    for same in by_size.values():
+        by_bytes: dict[bytes, list[int]] = defaultdict(list)
+        for i in same if len(same) > 1 else ():
+            with paths[i].open("rb") as file:
+                by_bytes[hashlib.file_digest(file, "sha256").digest()].append(i)
+        for twins in by_bytes.values():
+            found |= dict.fromkeys(twins, twins[0]) if len(twins) > 1 else {}
+    return found
