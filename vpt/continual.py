@@ -251,11 +251,12 @@ class _Sequence:
         rows: list[list[Tensor]] = []
         for t in range(len(self.tasks)):
             found: list[list[Tensor]] = []
-            for batch in DataLoader(self.tested(t), batch_size=64):
+            heard = self.tested(t).windows()[0]
+            for batch in DataLoader(heard, batch_size=64):
                 with self.accelerator.autocast():
                     model.outputs(batch[0])
                 found.append([used * len(batch[1]) for used in model.prompt.usage()])
-            rows.append([torch.stack(block).sum(0) / len(self.tested(t)) for block in zip(*found, strict=True)])
+            rows.append([torch.stack(block).sum(0) / len(heard) for block in zip(*found, strict=True)])
         return [torch.stack(block).tolist() for block in zip(*rows, strict=True)]
 
     def _outcome(self, name: str, rows: list[list[float]], model: PromptedModel, usage: list[list[list[float]]]) -> Outcome:

@@ -25,7 +25,7 @@ def learn_statistics(model: PromptedModel, train: Examples, first: bool = False)
         return
     if first or readout.refresh == "epoch":
         readout.reset()
-        for batch in DataLoader(train, batch_size=64):
+        for batch in DataLoader(train.windows()[0], batch_size=64):
             with model.asked(tasks_of(model, batch)):
                 out = model.outputs(batch[0])
             readout.update(out, torch.as_tensor(batch[1]).to(model.backbone.device))

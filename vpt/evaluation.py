@@ -47,13 +47,17 @@ def scores(
     progress: bool = False,
     what: str = "evaluating",
 ) -> tuple[Tensor, Tensor]:
-    """(class scores `[n,C]`, labels `[n]`) in order, on the CPU. outputs: what the readout reads, instead of its scores."""
+    """(class scores `[n,C]`, labels `[n]`) in order, on the CPU. outputs: what the readout reads, instead of its scores.
+
+    Of a clip that is longer than what the model hears: the mean over its windows.
+    """
     if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
         raise DataError(f"Found batch_size={batch_size!r}; needed is a whole number of at least 1.")
     accelerator = accelerator or Accelerator()
     model.to(accelerator.device)
-    order = list(range(accelerator.process_index, len(examples), accelerator.num_processes))  # type: ignore[arg-type]
-    loader = DataLoader(Subset(examples, order), batch_size=batch_size)
+    heard, clips = examples.windows() if isinstance(examples, Examples) else (examples, None)
+    order = list(range(accelerator.process_index, len(heard), accelerator.num_processes))  # type: ignore[arg-type]
+    loader = DataLoader(Subset(heard, order), batch_size=batch_size)
     was = model.training
     model.eval()
     found: list[Tensor] = []
@@ -72,7 +76,15 @@ def scores(
     if accelerator.num_processes > 1:
         parts = gather_object(parts)
     back = torch.argsort(torch.tensor([i for part in parts for i in part[0]]))
-    return torch.cat([t for part in parts for t in part[1]])[back], torch.cat([t for part in parts for t in part[2]])[back]
+    values, y = torch.cat([t for part in parts for t in part[1]])[back], torch.cat([t for part in parts for t in part[2]])[back]
+    return (values, y) if clips is None or len(clips) == len(examples) else _of_clips(values, y, torch.tensor(clips))  # type: ignore[arg-type]
+
+
+def _of_clips(values: Tensor, y: Tensor, clips: Tensor) -> tuple[Tensor, Tensor]:
+    """(mean over the windows of each clip, its label). clips `[n]`: which each window is of, in order."""
+    count = torch.bincount(clips)
+    mean = values.new_zeros(len(count), values.shape[1]).index_add_(0, clips, values) / count[:, None]
+    return mean, y[torch.cumsum(count, 0) - count]
 
 
 def tasks_of(model: PromptedModel, batch: Any) -> Tensor | None:

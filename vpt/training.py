@@ -162,7 +162,7 @@ class _Run:
         if (cache is None and not self.model.attachment.wants_query) or self.recipe.augment != "none":
             return
         what = "what the bare model makes of the data" if cache is None else "what enters the first prompted block"
-        loader = DataLoader(self.train, batch_size=64, num_workers=self.workers)
+        loader = DataLoader(self.train.windows()[0], batch_size=64, num_workers=self.workers)
         with progress_bar(progress and self.accelerator.is_main_process) as bar, torch.no_grad(), self.accelerator.autocast():
             task = bar.add_task(what, total=len(loader))
             for batch in loader:
@@ -193,7 +193,8 @@ class _Run:
         first = position.update
         mine = [self._mine(batch) for batch in order]
         plan = [part for parts in mine[first:] for part in parts if part]
-        loaded = iter(DataLoader(self.train, batch_sampler=plan, num_workers=self.workers))
+        heard = self.train.drawn(self.recipe.seed, position.epoch)
+        loaded = iter(DataLoader(heard, batch_sampler=plan, num_workers=self.workers))
         self.model.train()
         self.objective.train()
         for number in range(first, len(order)):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -155,11 +156,29 @@ class Examples(Dataset):
 
         Pictures, and sound no longer than the model hears, have one window.
         """
-        count = getattr(self.get, "windows", None)
-        places = [(i, w) for i, index in enumerate(self.indices) for w in count(index)] if count is not None else []
-        if len(places) <= len(self):
+        found = self._windows()
+        if found is None:
             return self, list(range(len(self)))
-        of = [self.indices[i] for i, _ in places]
+        owners = [i for i, own in enumerate(found) for _ in own]
+        return self._heard([(self.indices[i], w) for i, own in enumerate(found) for w in own]), owners
+
+    def drawn(self, *seed: int) -> Examples:
+        """One window of each example, drawn with `seed`: another one in each epoch of a clip that has several."""
+        found = self._windows()
+        if found is None:
+            return self
+        draws = np.random.default_rng(seed).random(len(found)).tolist()
+        return self._heard([(i, own[int(draw * len(own))]) for i, own, draw in zip(self.indices, found, draws, strict=True)])
+
+    def _windows(self) -> list[list[int]] | None:
+        """The windows of each example; None where each has one."""
+        count = getattr(self.get, "windows", None)
+        found = [count(index) for index in self.indices] if count is not None else []
+        return found if any(len(own) > 1 for own in found) else None
+
+    def _heard(self, places: Sequence[tuple[int, int]]) -> Examples:
+        """These windows (number of the example in the source, of the window) as examples of their own."""
+        of = [index for index, _ in places]
         kept: dict[str, Any] = {
             "labels": [self.labels[index] for index in of],
             "groups": [self.groups[index] for index in of] if self.groups is not None else None,
@@ -167,8 +186,7 @@ class Examples(Dataset):
             "units": None,
             "indices": None,
         }
-        get = Windows(self.get, list(zip(of, (w for _, w in places), strict=True)))
-        return self._with(get=get, **kept), [i for i, _ in places]
+        return self._with(get=Windows(self.get, places), **kept)
 
     def name(self, i: int) -> str:
         """What example `i` is called: its path, or its number."""

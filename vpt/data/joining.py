@@ -36,20 +36,36 @@ def joined(parts: Mapping[str, Examples], classes: Mapping[str, Sequence[str]] |
     if twice:
         holders = [task for task, own in names.items() if twice[0] in own]
         raise DataError(f"Class {twice[0]!r} appears in the tasks {', '.join(holders)}; needed are different classes.")
-    starts = [0, *accumulate(len(part) for part in parts.values())]
     shifts = [0, *accumulate(len(own) for own in names.values())]
     members = list(parts.values())
-
-    def get(index: int) -> Any:
-        t = bisect_right(starts, index) - 1
-        return members[t].get(members[t].indices[index - starts[t]])
 
     labels = [y + shift for part, shift in zip(members, shifts, strict=False) for y in part.targets]
     groups = [t for t, part in enumerate(members) for _ in range(len(part))]
     return Examples(
-        get, labels, every, groups=groups, group_names=list(parts), sample_rate=members[0].sample_rate,
+        _Joined(members), labels, every, groups=groups, group_names=list(parts), sample_rate=members[0].sample_rate,
         names=[part.name(i) for part in members for i in range(len(part))],
     )  # fmt: skip
+
+
+class _Joined:
+    """index → raw input of the part that it falls into, which keeps its windows."""
+
+    def __init__(self, members: Sequence[Examples]) -> None:
+        self.members = list(members)
+        self.starts = [0, *accumulate(len(part) for part in members)]
+
+    def __call__(self, index: int, window: int | None = None) -> Any:
+        part, own = self._find(index)
+        return part.get(own) if window is None else part.get(own, window)  # type: ignore[call-arg]
+
+    def windows(self, index: int) -> list[int]:
+        part, own = self._find(index)
+        count = getattr(part.get, "windows", None)
+        return count(own) if count is not None else [0]
+
+    def _find(self, index: int) -> tuple[Examples, int]:
+        t = bisect_right(self.starts, index) - 1
+        return self.members[t], self.members[t].indices[index - self.starts[t]]
 
 
 def balanced(examples: Examples) -> list[int]:
