@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -13,14 +14,16 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from vpt.backbones import Backbone, load_backbone
+from vpt.backbones import Backbone
 from vpt.baselines import Baselines, measure_baselines
-from vpt.data import Data, Examples, load_data
+from vpt.briefing import data_facts, say_before, seconds_of_run
+from vpt.data import Data, Examples, Source, load_data, look
 from vpt.data import augment as augment_batch
 from vpt.errors import TrainingError
 from vpt.evaluation import evaluate, scores
 from vpt.late import late_features, without_cache
 from vpt.model import PromptedModel
+from vpt.opening import open_for
 from vpt.plan import seed_for
 from vpt.probe import fit_probe
 from vpt.progress import notice
@@ -48,7 +51,7 @@ class Result:
 
 def adapt(
     data: Any,
-    backbone: str | Path | Backbone | torch.nn.Module = "vpt:vit-p8-64",
+    backbone: str | Path | Backbone | torch.nn.Module | None = None,
     prompt: str | Prompt | Callable[[Backbone], Prompt] = "deep:10",
     *,
     out: str | Path | None = None,
@@ -56,6 +59,8 @@ def adapt(
     shots: int | None = None,
     seed: int | None = None,
     skip_bad: bool = False,
+    label: str | None = None,
+    split_by: str | None = None,
     val_share: float = 0.2,
     test_share: float = 0.2,
     augment: str | None = None,
@@ -70,59 +75,79 @@ def adapt(
 ) -> Result:
     """Fit a prompt to labelled data, starting from a linear probe, and say whether it was worth it.
 
-    data: as for `vpt.load_data`. backbone: as for `vpt.load_backbone`, or an open one. prompt: "shallow:N", "deep:N", "prefix:N",
-    "border:WIDTH", "patch:SIZE", "full", "smm", several joined with +; a prompt; or a function of the backbone. readout: "linear"
-    (a new classifier that starts from the probe), "identity" (the model's own classes, by name), "map:HOW" (a `LabelMap` from the
-    model's own classes: random, frequency, iterative, bayes or bayes+), or a readout. out: a folder for prompt.vpt, metrics.json
-    and pictures. recipe: how to train; what is said besides it (seed, augment, settings) goes over it. seed: 0 where nothing says
-    otherwise; of the recipe, the split and the prompt. augment: "auto", the default without a recipe, shifts images, and mirrors
-    them if the probe knows mirrored validation images as well as plain ones. baselines: of `measure_baselines` on the same data,
-    if at hand. workers: processes that read and prepare the data while training. settings: fields of `Recipe`. Raises a
+    data, label, split_by, val_share, test_share, shots, skip_bad: as for `vpt.load_data`.
+    backbone: as for `vpt.load_backbone`, or an open one; by default the bundled one for this kind of data. What a model of sound
+        hears at a time follows the clips.
+    prompt: "shallow:N", "deep:N", "prefix:N", "border:WIDTH", "patch:SIZE", "full", "smm", several joined with +; a prompt; or a
+        function of the backbone.
+    readout: "linear" (a new classifier that starts from the probe), "identity" (the model's own classes, by name), "map:HOW" (a
+        `LabelMap` from the model's own classes: random, frequency, iterative, bayes or bayes+), or a readout.
+    out: a folder for prompt.vpt, metrics.json and pictures.
+    recipe: how to train; what is said besides it (seed, augment, settings: fields of `Recipe`) goes over it.
+    seed: of the recipe, the split and the prompt; 0 where nothing says otherwise.
+    augment: "auto", the default without a recipe, shifts images, and mirrors them if the probe knows mirrored validation images
+        as well as plain ones.
+    workers: processes that read and prepare the data while training.
+    baselines: of `measure_baselines` on the same data, if at hand.
+
+    Before training it is said what was understood of the data, how its input is prepared, and how long it will take. Raises a
     `VptError` that says what to do, before training wherever that can be known.
     """
     started = time.monotonic()
     augment = augment or ("auto" if recipe is None else recipe.augment)
     recipe = chosen(recipe, Recipe(), seed=seed, **settings)
     seed = recipe.seed
-    if out is not None and isinstance(data, (str, Path)) and Path(out).resolve().is_relative_to(Path(data).resolve()):
+    data = look(data, label, split_by=split_by) if isinstance(data, (str, Path)) else data
+    if out is not None and isinstance(data, Source) and Path(out).resolve().is_relative_to(data.path.resolve()):
         raise TrainingError(
-            f"{out} lies inside the data, {data}: the run's own files would be read as examples. Choose another out=…."
+            f"{out} lies inside the data, {data.path}: the run's own files would be read as examples. Choose another out=…."
         )
     folder = prepare_folder(Path(out), resume, overwrite) if out is not None else None
-    backbone = backbone if isinstance(backbone, Backbone) else load_backbone(backbone)
-    made = make_prompt(prompt, backbone, seed)
-    wanted = load_data(
-        data,
-        backbone.inputs,
-        shots=shots,
-        seed=seed,
-        skip_bad=skip_bad,
-        progress=progress,
-        val_share=val_share,
-        test_share=test_share,
-    )
-    joined = make_readout(readout, backbone, wanted, seed)
-    baselines = baselines or measure_baselines(backbone, wanted, seed, progress)
-    recipe = updated(recipe, augment=_choose_augment(backbone, wanted, baselines) if augment == "auto" else augment)
-    model = PromptedModel(backbone, made, joined)
-    try:
-        with late_features(model, recipe.kept, partial(notice, shown=progress)):
-            if readout == "linear":
-                _start_from_probe(model, wanted, baselines.strength * SOFTER, recipe, progress)
-            history = fit(
-                model, wanted.train, wanted.val, recipe=recipe, out=folder, resume=resume, workers=workers, progress=progress
-            )
-            if readout == "linear":
-                _refit(model, wanted, seed, progress)
+    with (
+        ExitStack() as undo
+    ):  # whatever goes wrong (Ctrl-C, a disk that went away): the module that someone holds is theirs again
+        held = isinstance(backbone, Backbone)
+        backbone = open_for(data, backbone)
+        undo.callback(lambda: None if held else backbone.release())
+        made = make_prompt(prompt, backbone, seed)
+        wanted = load_data(data, backbone.inputs, label=label, split_by=split_by, shots=shots, seed=seed, skip_bad=skip_bad,
+                           val_share=val_share, test_share=test_share, progress=progress)  # fmt: skip
+        joined = make_readout(readout, backbone, wanted, seed)
+        shown = progress and Accelerator().is_main_process
+        if shown:
+            say_before(wanted, backbone, made.describe(), _time(backbone, made, joined, wanted, recipe, augment))
+        baselines = baselines or measure_baselines(backbone, wanted, seed, progress)
+        recipe = updated(recipe, augment=_choose_augment(backbone, wanted, baselines) if augment == "auto" else augment)
+        model = PromptedModel(backbone, made, joined)
+        undo.callback(model.close)
+        start = baselines.strength * SOFTER if readout == "linear" else None
+        with late_features(model, recipe.kept, partial(notice, shown=shown)):
+            history = _learn(model, wanted, recipe, start, out=folder, resume=resume, workers=workers, progress=progress)
             report = _report(model, wanted, baselines, history, recipe)
         report |= {"seconds": round(time.monotonic() - started, 1), "command": command}
         result = Result(model, report, history, folder)
         if folder is not None and Accelerator().is_main_process:
             result.file = write_run(folder, model, report, history.rows, wanted.val)
-    except BaseException:  # Ctrl-C and a disk that went away too: the module that someone holds is theirs again
-        model.close()
-        raise
+        undo.pop_all()
     return result
+
+
+def _learn(model: PromptedModel, data: Data, recipe: Recipe, start: float | None, *, progress: bool, **how: Any) -> History:
+    """Train. start: the strength of the probe from which the readout starts, and that it is probed again afterwards; or None."""
+    if start is not None:
+        _start_from_probe(model, data, start, recipe, progress)
+    history = fit(model, data.train, data.val, recipe=recipe, progress=progress, **how)
+    if start is not None:
+        _refit(model, data, recipe.seed, progress)
+    return history
+
+
+def _time(backbone: Backbone, prompt: Prompt, readout: Readout, data: Data, recipe: Recipe, augment: str) -> float:
+    """How long it will take here, in seconds."""
+    augmented = backbone.inputs.kind == "image" if augment == "auto" else augment != "none"
+    views = 1 + (VIEWS if augmented else 0)
+    with PromptedModel(backbone, prompt, readout) as model:
+        return seconds_of_run(model, data, recipe, augmented, views if isinstance(readout, Linear) else 1)
 
 
 def _start_from_probe(model: PromptedModel, data: Data, strength: float, recipe: Recipe, progress: bool) -> None:
@@ -220,4 +245,6 @@ def _report(model: PromptedModel, data: Data, baselines: Baselines, history: His
         "recipe": asdict(recipe),
         "best_epoch": history.best,
         "skipped": data.skipped,
+        "data": data_facts(data),
+        "inputs": str(model.backbone.inputs),
     }

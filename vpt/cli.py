@@ -37,6 +37,10 @@ Inputs = Annotated[
     list[str] | None,
     typer.Option(help="how input is prepared, where the model does not say: mean=R,G,B, std=R,G,B, fit=squash, size=H,W, …"),
 ]
+Label = Annotated[str | None, typer.Option(help="column of the label in a CSV, if not 'label'")]
+SplitBy = Annotated[
+    str | None, typer.Option(help="column of a CSV (a person, a speaker, …) whose values stay on one side when data is held out")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON instead of a table")]
 
 
@@ -91,7 +95,10 @@ def adapt(
         typer.Argument(help="a folder (class/file or split/class/file), a zip of one, or a CSV (path,label[,group][,split])"),
     ],
     out: Annotated[Path, typer.Option(help="folder for the prompt file, metrics and pictures")],
-    backbone: Annotated[str, typer.Option(help="a bundled, timm or Hugging Face name, or a local folder")] = "vpt:vit-p8-64",
+    backbone: Annotated[
+        str | None,
+        typer.Option(help="a bundled, timm or Hugging Face name, or a local folder; a bundled one that suits the data"),
+    ] = None,
     prompt: Annotated[
         str,
         typer.Option(
@@ -105,6 +112,8 @@ def adapt(
     weights: Annotated[str, typer.Option(help="pretrained, random, or a file")] = "pretrained",
     seconds: Seconds = None,
     inputs: Inputs = None,
+    label: Label = None,
+    split_by: SplitBy = None,
     shots: Annotated[int | None, typer.Option(help="keep this many training examples of each class")] = None,
     seed: int = 0,
     epochs: Annotated[int | None, typer.Option(min=1)] = None,
@@ -124,13 +133,19 @@ def adapt(
 ) -> None:
     """Fit a prompt to a folder of labelled images or sounds, and say whether it was worth it."""
     from vpt.adapting import adapt as run_adapt
+    from vpt.backbones import told
+    from vpt.data import look
+    from vpt.opening import open_for
 
     settings = _given(epochs=epochs, lr=lr, batch_size=batch_size, precision=precision, cache=cache)
     settings |= {"compile": "inductor", "workers": workers} if compiled else {"workers": workers}
     try:
-        opened = _open(backbone, weights=weights, seconds=seconds, dtype=dtype, inputs=inputs)
+        source = look(data, label, split_by=split_by)
+        opened = open_for(
+            source, backbone, weights=weights, seconds=seconds, dtype=dtype, inputs=told(inputs) if inputs else None
+        )
         result = run_adapt(
-            data, opened, prompt, out=out, readout=readout, shots=shots,
+            source, opened, prompt, out=out, readout=readout, shots=shots,
             seed=seed, skip_bad=skip_bad, augment=augment, resume=resume, overwrite=overwrite,
             command=shlex.join(["vpt", *sys.argv[1:]]), **settings,
         )  # fmt: skip
@@ -148,7 +163,6 @@ def adapt(
 
 
 ModelOption = Annotated[str, typer.Option(help="the classifier: a timm or Hugging Face name, a folder, or module:function")]
-Label = Annotated[str | None, typer.Option(help="column of the label, if not 'label'")]
 Group = Annotated[list[str] | None, typer.Option(help="column of the group; several make a group of each combination")]
 Positive = Annotated[str | None, typer.Option(help="of two classes, the one whose rates count (the second by name)")]
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vpt.backbones.sound import Sound
+from vpt.backbones.sound import Sound, up_to_hundredth
 from vpt.errors import BackboneError
 
 # of AudioSet, as in the model's own feature extractor; used where a checkpoint says nothing else
@@ -70,6 +70,12 @@ def ast_sound(config: Any, facts: dict[str, Any], seconds: float | None) -> Soun
         std=std,
         scale=scale,
     )
+
+
+def ast_length(config: Any, facts: dict[str, Any], clips: float) -> float | None:
+    """The length, in seconds, for `clips` of another: its own, but for clips of less than half of it, which so cost far less."""
+    own, least = (config.max_length * HOP_SECONDS, config.patch_size * HOP_SECONDS + WINDOW_SECONDS)
+    return max(up_to_hundredth(clips), up_to_hundredth(least)) if clips < own / 2 else None
 
 
 def resized_positions(model: nn.Module, frames: int) -> dict[str, Tensor]:

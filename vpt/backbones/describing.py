@@ -4,25 +4,35 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import nn
 
-from vpt.backbones.ast import ast_sound
-from vpt.backbones.extractors import clap_sound, whisper_sound
+from vpt.backbones.ast import ast_length, ast_sound
+from vpt.backbones.extractors import clap_length, clap_sound, whisper_length, whisper_sound
 from vpt.backbones.image_processors import assumed_images, images_of, overridden, processor_of
 from vpt.backbones.inputs import Images
-from vpt.backbones.waveform import InputSpec, wave_input
+from vpt.backbones.waveform import InputSpec, wave_input, wave_length
 from vpt.errors import BackboneError
 
 LOGGER = logging.getLogger("vpt")
-# transformers' model_type of models of sound → (config, preprocessor facts, seconds) → their input
-SOUNDS: dict[str, Callable[[Any, dict[str, Any], float | None], InputSpec]] = {
-    "audio-spectrogram-transformer": ast_sound,
-    "whisper": whisper_sound,
-    "wav2vec2": wave_input,
-    "hubert": wave_input,
-    "clap_audio_model": clap_sound,
+
+
+class Hearing(NamedTuple):
+    """How a family of models of sound hears. inputs: (config, preprocessor facts, seconds) → their input. length: (config, facts,
+    seconds of the clips at hand) → the length that suits these, None for the model's own.
+    """
+
+    inputs: Callable[[Any, dict[str, Any], float | None], InputSpec]
+    length: Callable[[Any, dict[str, Any], float], float | None]
+
+
+SOUNDS = {  # by transformers' model_type
+    "audio-spectrogram-transformer": Hearing(ast_sound, ast_length),
+    "whisper": Hearing(whisper_sound, whisper_length),
+    "wav2vec2": Hearing(wave_input, wave_length),
+    "hubert": Hearing(wave_input, wave_length),
+    "clap_audio_model": Hearing(clap_sound, clap_length),
 }
 
 
@@ -37,12 +47,19 @@ def describe_inputs(
     return overridden(found, dict(changes)) if changes else found
 
 
+def suited_length(model: nn.Module, facts: dict[str, Any], clips: float) -> float | None:
+    """The clip length in seconds that suits clips of this length; None for the model's own, and for a model of pictures."""
+    config: Any = getattr(model, "config", None)
+    sound = SOUNDS.get(getattr(config, "model_type", ""))
+    return sound.length(config, facts, clips) if sound is not None else None
+
+
 def _described(model: nn.Module, facts: dict[str, Any], seconds: float | None, told: bool) -> InputSpec:
     config = getattr(model, "config", None)
     config = config if hasattr(config, "image_size") else getattr(config, "vision_config", config)
     sound = SOUNDS.get(getattr(config, "model_type", ""))
     if sound is not None:
-        return sound(config, facts, seconds)
+        return sound.inputs(config, facts, seconds)
     if seconds is not None:
         raise BackboneError(f"seconds= is for models of sound; {type(model).__name__} says nothing of it.")
     if getattr(getattr(model, "patch_embed", None), "img_size", None) or getattr(model, "pretrained_cfg", None):

@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vpt.backbones.sound import Sound
+from vpt.backbones.sound import Sound, up_to_hundredth
 from vpt.errors import BackboneError
 
 STRIDE = 2  # of Whisper's convolutions together: frames per position
+SHORTEST = 0.1  # seconds, where the length follows the data
 LOWEST = 50  # Hz: the published CLAP models' frequency_min, where the class has 0
 
 
@@ -58,6 +59,12 @@ def whisper_sound(config: Any, facts: dict[str, Any], seconds: float | None) -> 
     options |= {"do_normalize": True} if facts.get("do_normalize") else {}
     front_end = ExtractorFrontEnd(extractor, frames, True, **options)
     return Sound(rate, samples, frames, config.num_mel_bins, front_end, window=hop, hop=hop, layout="bins-frames")
+
+
+def whisper_length(config: Any, facts: dict[str, Any], clips: float) -> float | None:
+    """The length, in seconds, for `clips` of another: theirs, up to its own."""
+    step = STRIDE * int(facts.get("hop_length") or 160) / int(facts.get("sampling_rate") or 16000)
+    return max(up_to_hundredth(clips), SHORTEST) if clips < config.max_source_positions * step else None
 
 
 def is_whisper(model: nn.Module) -> bool:
@@ -110,6 +117,10 @@ def clap_sound(config: Any, facts: dict[str, Any], seconds: float | None) -> Sou
     layout = "fusion" if config.enable_fusion else "channel"
     # decibels that the model normalises itself: σ is only the unit of a pixel prompt's bound
     return Sound(rate, samples, frames, config.num_mel_bins, front_end, 1, hop, std=20.0, scale=1 / 20, layout=layout)
+
+
+def clap_length(config: Any, facts: dict[str, Any], clips: float) -> None:
+    """Its own length whatever the clips: shorter ones are repeated."""
 
 
 def _known(facts: dict[str, Any], *names: str) -> dict[str, Any]:

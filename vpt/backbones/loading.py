@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from vpt.backbones.ast import is_ast, resized_positions
 from vpt.backbones.base import Backbone
 from vpt.backbones.check import check
-from vpt.backbones.describing import SOUNDS, class_names, describe_inputs
+from vpt.backbones.describing import SOUNDS, class_names, describe_inputs, suited_length
 from vpt.backbones.extractors import is_whisper, short_whisper
 from vpt.backbones.fingerprints import fingerprint_of
 from vpt.backbones.image_processors import image_processor, quiet_transformers
@@ -77,6 +77,7 @@ def load_backbone(
     pool: str | None = None,
     classes: Sequence[str] | None = None,
     dtype: str | None = None,
+    clips: float | None = None,
     **options: Any,
 ) -> Backbone:
     """Open a model as a frozen `Backbone`.
@@ -84,15 +85,17 @@ def load_backbone(
     source: a timm name with its tag ("vit_base_patch16_224.augreg_in21k"), a Hugging Face id ("google/vit-base-patch16-224"), a
         local folder (timm's or transformers' layout), a bundled name ("vpt:vit-p8-64"), or an `nn.Module`. Of a model with
         several towers (CLIP, CLAP, Whisper), the one that fits the input is opened, and is named.
-    kind: which of these a name is ("timm", "timm-hub", "hub", "folder" or "bundled"), where it could be several; a folder comes
-    first. weights: "pretrained", "random" (drawn from `seed`), or a file (safetensors, or a torch checkpoint read with
-    weights_only). inputs: `vpt.Images`, `vpt.Sound` or `vpt.Waveform` where the model does not say what it takes, or a mapping of
-    what to change in
-        what it says ({"mean": (…), "fit": "squash"}).
-    seconds: clip length of a model of sound. blocks: path of the list of blocks where structure does not show it. pool: "first"
-    or "mean" for models that return tokens. classes: names of the logits. dtype: "fp32", "bf16" or "fp16" to hold the frozen
-    weights in (a prompt stays in fp32, and its file fits the weights as they were).
-        Without it a checkpoint in half precision is held in fp32 on a CPU, and that is said.
+    kind: "timm", "timm-hub", "hub", "folder" or "bundled", where a name could be several of these; a folder comes first.
+    weights: "pretrained", "random" (drawn from `seed`), or a file (safetensors, or a torch checkpoint read with weights_only).
+    inputs: `vpt.Images`, `vpt.Sound` or `vpt.Waveform` where the model does not say what it takes, or a mapping of what to change
+        in what it says ({"mean": (…), "fit": "squash"}).
+    seconds: what a model of sound hears at a time.
+    clips: how long the clips at hand are, in seconds: where `seconds` is not said, it follows them, as far as the model takes it.
+    blocks: path of the list of blocks where structure does not show it.
+    pool: "first" or "mean" for models that return tokens.
+    classes: names of the logits.
+    dtype: "fp32", "bf16" or "fp16" to hold the frozen weights in (a prompt stays in fp32, and its file fits the weights as they
+        were). Without it a checkpoint in half precision is held in fp32 on a CPU, and that is said.
     options: passed to the library that builds the model (num_classes=…, img_size=…, attn_implementation=…).
 
     Raises `BackboneError`, `InputError` for inputs that cannot be, or `BundledFileError` for a bundled file that is missing or
@@ -100,8 +103,9 @@ def load_backbone(
     """
     facts: dict[str, Any] = {}
     held = wanted_dtype(dtype)
-    if seconds is not None and not (isinstance(seconds, (int, float)) and math.isfinite(seconds) and seconds > 0):
-        raise BackboneError(f"Found seconds={seconds!r}; needed is a positive number.")
+    for name, value in (("seconds", seconds), ("clips", clips)):
+        if value is not None and not (isinstance(value, (int, float)) and math.isfinite(value) and value > 0):
+            raise BackboneError(f"Found {name}={value!r}; needed is a positive number.")
     if isinstance(source, nn.Module):
         if dtype is not None:
             raise BackboneError("dtype= is for models opened by name: a module you hold would be rounded for good. Give it the "
@@ -117,6 +121,8 @@ def load_backbone(
         model, identity, facts = _open(str(source), kind, str(weights), seed, options)
     changes, inputs = (inputs, None) if isinstance(inputs, Mapping) else (None, inputs)
     model, tower = open_tower(model, inputs.kind if inputs is not None else None)
+    if seconds is None and clips is not None and inputs is None:
+        seconds = suited_length(model, facts, clips)
     said = {"tower": tower, "seconds": seconds, "pool": pool, "blocks": blocks}
     identity |= {name: value for name, value in said.items() if value is not None}
     inputs = inputs or facts.get("inputs") or describe_inputs(model, facts, seconds, changes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -127,11 +128,21 @@ class Sound:
         noise = torch.randn(1, self.samples, generator=torch.Generator().manual_seed(0)).mul(0.1).clamp(-1, 1)
         return noise, torch.tensor([self.samples])
 
+    def __str__(self) -> str:
+        """For people: the rate, the length of a clip, and the spectrogram."""
+        clip = f"{self.samples / self.sample_rate:.4g} s at {self.sample_rate:,} Hz"
+        return f"{clip} ({self.frames:,} frames of {self.bins} mel bins), mean {self.mean:.3g}, std {self.std:.3g}"
+
     def describe(self) -> dict[str, Any]:
         """Plain values for a file's header."""
         names = ("sample_rate", "samples", "frames", "bins", "window", "hop", "mean", "std", "scale")
         layout = {} if self.layout == "frames-bins" else {"layout": self.layout}
         return {"kind": "sound", **{name: getattr(self, name) for name in names}, **layout}
+
+
+def up_to_hundredth(seconds: float) -> float:
+    """A length in whole hundredths of a second, not shorter."""
+    return math.ceil(round(seconds * 100, 6)) / 100
 
 
 def check_lengths(lengths: object, x: Tensor, expected: str) -> Tensor:

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from vpt.backbones.inputs import Images, Raw, check_range, floats
-from vpt.backbones.sound import Sound, check_lengths, fit_time
+from vpt.backbones.sound import Sound, check_lengths, fit_time, up_to_hundredth
 from vpt.errors import InputError
 
 SECONDS = 2.0  # of a clip, where nobody says
+MOST_SECONDS = 15.0  # where the length follows the data: these models were trained on clips of up to 15 s
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,11 @@ class Waveform:
         """One fixed raw clip, of which a model's answer shows what it computes."""
         return self.example(1)
 
+    def __str__(self) -> str:
+        """For people: the rate and the length of a clip."""
+        each = ", each clip with mean 0 and variance 1" if self.normalized else ""
+        return f"{self.samples / self.sample_rate:.4g} s at {self.sample_rate:,} Hz (samples{each})"
+
     def describe(self) -> dict[str, Any]:
         """Plain values for a file's header."""
         names = ("sample_rate", "samples", "normalized", "masked", "std")
@@ -113,11 +119,21 @@ def wave_input(config: Any, facts: dict[str, Any], seconds: float | None) -> Wav
     """
     rate, seconds = int(facts.get("sampling_rate", 16000)), SECONDS if seconds is None else seconds
     masked = bool(facts.get("return_attention_mask", config.feat_extract_norm == "layer"))
-    kernels, strides = tuple(config.conv_kernel), tuple(config.conv_stride)
-    shortest = 1
-    for kernel, stride in reversed(list(zip(kernels, strides, strict=True))):
-        shortest = (shortest - 1) * stride + kernel
+    kernels, strides, shortest = tuple(config.conv_kernel), tuple(config.conv_stride), _shortest(config)
     if round(seconds * rate) < 2 * shortest:
         raise InputError(f"Found clips of {seconds} s; this model needs at least {2 * shortest / rate:.3f} s (seconds=…).")
     normalized = bool(facts.get("do_normalize", True))
     return Waveform(rate, round(seconds * rate), normalized, masked, kernels, strides)
+
+
+def wave_length(config: Any, facts: dict[str, Any], clips: float) -> float:
+    """The length, in seconds, for `clips`: theirs, up to what such models were trained on."""
+    return up_to_hundredth(max(2 * _shortest(config) / int(facts.get("sampling_rate", 16000)), min(clips, MOST_SECONDS)))
+
+
+def _shortest(config: Any) -> int:
+    """Samples that the convolutions need for one token."""
+    found = 1
+    for kernel, stride in reversed(list(zip(config.conv_kernel, config.conv_stride, strict=True))):
+        found = (found - 1) * stride + kernel
+    return found

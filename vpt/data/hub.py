@@ -35,10 +35,16 @@ def from_hub(source: Any, inputs: Any, classes: Sequence[str] | None, columns: C
     if own := columns.groups(list(kinds), "The data set"):
         named = [_named(source, name) for name in own]
         groups, group_names = _numbered([JOIN.join(row) for row in zip(*named, strict=True)], None)
+    units = None
+    if columns.apart is not None:
+        if columns.apart not in kinds:
+            raise DataError(f"Found no column {columns.apart!r} to split by among {', '.join(kinds)}.")
+        units, _ = _numbered(_named(source, columns.apart), None)
     files = Files([Path(str(i)) for i in range(len(source))], Reader(inputs, partial(_open, plain, column)))
     return Examples(
         files, numbers, names, groups=groups, group_names=group_names,
         names=[f"row {i}" for i in range(len(source))], sample_rate=getattr(inputs, "sample_rate", None),
+        units=units, apart=columns.apart,
     )  # fmt: skip
 
 
@@ -98,12 +104,14 @@ def _numbered(values: Sequence[Any], names: Sequence[str] | None) -> tuple[list[
     values = list(values)
     known = _distinct(values)
     if names is None:
-        return [known.index(value) for value in values], [str(name) for name in known]
+        place = {value: number for number, value in enumerate(known)}
+        return [place[value] for value in values], [str(name) for name in known]
     names = list(names)
-    unknown = [v for v in known if str(v) not in names and not (isinstance(v, int) and 0 <= v < len(names))]
+    by_name = {name: number for number, name in reversed(list(enumerate(names)))}
+    unknown = [v for v in known if str(v) not in by_name and not (isinstance(v, int) and 0 <= v < len(names))]
     if unknown:
         raise DataError(f"Found labels {unknown[:5]} that are not among the classes {names[:5]}.")
-    return [names.index(str(v)) if str(v) in names else int(v) for v in values], names
+    return [by_name[str(v)] if str(v) in by_name else int(v) for v in values], names
 
 
 def _open(rows: Any, column: str, path: Path) -> BinaryIO:

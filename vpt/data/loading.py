@@ -29,7 +29,7 @@ class Data:
     """Training, validation and test examples with their class names. test is None where there is none.
 
     skipped: files that were left out as bad, as (path, reason). made: part → how it came about. notes: what was understood of
-    the source. careful: what looks wrong with it.
+    the source. careful: what looks wrong with it. lengths: of the files of sound, in seconds.
     """
 
     train: Examples
@@ -40,6 +40,7 @@ class Data:
     made: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     careful: list[str] = field(default_factory=list)
+    lengths: list[float] = field(default_factory=list)
 
     @property
     def parts(self) -> dict[str, Examples]:
@@ -87,10 +88,11 @@ def load_data(
     skipped: list[tuple[str, str]] = []
     notes: list[str] = []
     careful: list[str] = []
-    columns = _columns(label, group, split_by)
+    lengths: list[float] = []
     if isinstance(source, (str, Path)):
-        source = look(source, columns)
+        source = look(source, label, group, split_by)
     if isinstance(source, Source):
+        lengths = source.lengths if inputs.kind == "sound" else []
         parts, skipped = _from_files(source, inputs, skip_bad, progress)
         notes, careful = list(source.listing.notes), list(source.listing.careful)
     else:
@@ -100,6 +102,7 @@ def load_data(
                 f"Found data with parts {sorted(map(str, given))}; needed is 'train', and if wanted 'val' and 'test'."
             )
         names = classes or hub_classes([v for v in given.values() if is_hub_dataset(v)], label)
+        columns = Columns.named(label, group, split_by)
         parts = _same_numbering({k: _wrapped(v, inputs, names, columns) for k, v in given.items()})
         parts, skipped = _without_bad(parts, skip_bad, progress)
     parts = same_groups(parts)
@@ -115,7 +118,7 @@ def load_data(
     if shots is not None:
         train = few_shot(train, shots, seed)
         made["train"] = f"{shots} of each class kept"
-    data = Data(train, parts["val"], parts.get("test"), train.classes, skipped, made, notes, careful)
+    data = Data(train, parts["val"], parts.get("test"), train.classes, skipped, made, notes, careful, lengths)
     data.careful += _twins(data) + _on_two_sides(data)
     return data
 
@@ -129,7 +132,7 @@ def read_parts(
     group: str | Sequence[str] | None = None,
 ) -> Examples:
     """The examples of one split of a folder or manifest, or all of them where it has no splits. Raises `DataError`."""
-    source = path if isinstance(path, Source) else look(path, _columns(label, group, None))
+    source = path if isinstance(path, Source) else look(path, label, group)
     parts, _ = _from_files(source, inputs, skip_bad=False, progress=progress, needed=None)
     if part in parts:
         return parts[part]
@@ -151,13 +154,12 @@ def _named(source: Any) -> list[tuple[Any, Any]]:
     return list(source.items()) if isinstance(source, Mapping) else [("train", source)]
 
 
-def _columns(label: str | None, group: str | Sequence[str] | None, apart: str | None) -> Columns:
-    return Columns(label, (group,) if isinstance(group, str) else tuple(group) if group is not None else None, apart)
-
-
 def _wrapped(source: Any, inputs: Any, classes: Sequence[str] | None, columns: Columns) -> Examples:
     if is_hub_dataset(source):
         return from_hub(source, inputs, classes, columns)
+    if columns.apart is not None and getattr(source, "apart", None) != columns.apart:
+        raise DataError(f"Found {type(source).__name__}, which has no column {columns.apart} to split by; needed is a CSV or a "
+                        "datasets.Dataset, or Examples with units=….")  # fmt: skip
     return wrap(source, classes, lambda x: _convert(x, inputs))
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from vpt.data.archives import Archive
 from vpt.data.readers import kind_of
 from vpt.data.sounds import seconds_of
-from vpt.data.sources import USUAL, Columns, Listing, list_folder, list_manifest
+from vpt.data.sources import Columns, Listing, list_folder, list_manifest
 from vpt.errors import DataError
 from vpt.places import is_file, is_there
 
@@ -58,9 +58,14 @@ class Source:
         return float(np.quantile(self.lengths, MOST_CLIPS, method="higher")) if self.lengths else None
 
 
-def look(path: str | Path, columns: Columns = USUAL) -> Source:
-    """List a folder (`class/file` or `split/class/file`), a zip of one, or a CSV. Raises `DataError`."""
-    path = Path(path)
+def look(
+    path: str | Path, label: str | None = None, group: str | Sequence[str] | None = None, split_by: str | None = None
+) -> Source:
+    """List a folder (`class/file` or `split/class/file`), a zip of one, or a CSV. label, group, split_by: as for `load_data`.
+
+    Raises `DataError`.
+    """
+    path, columns = Path(path), Columns.named(label, group, split_by)
     if not is_there(path):
         raise DataError(f"Found nothing at {path}; needed is a folder of classes, a zip archive of one, or a CSV manifest.")
     if path.is_file() and path.suffix.lower() not in (".csv", ".zip"):

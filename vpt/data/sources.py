@@ -29,6 +29,11 @@ class Columns:
     group: tuple[str, ...] | None = None
     apart: str | None = None
 
+    @classmethod
+    def named(cls, label: str | None = None, group: str | Sequence[str] | None = None, apart: str | None = None) -> Columns:
+        """Columns as people name them: one group column as text, or several."""
+        return cls(label, (group,) if isinstance(group, str) else tuple(group) if group is not None else None, apart)
+
     def groups(self, found: Sequence[str], where: object) -> tuple[str, ...]:
         """The group columns among those found. Raises `DataError` for one that was named and is not there."""
         missing = [name for name in self.group or () if name not in found]
