@@ -59,6 +59,21 @@ def test_a_run_gives_the_same_with_and_without(caches: list[FeatureCache], capsy
     assert all(model.backbone.cache is None for model in models)
 
 
+def test_its_own_hooks_are_not_taken_for_those_of_others(caplog: pytest.LogCaptureFixture) -> None:
+    """What is tried out before anything is kept warned of hooks that nobody else had put there."""
+    vpt.fit(late_model(), colours(12), **STEPS)
+    assert "got hooks" not in caplog.text
+
+
+def test_the_bare_pass_of_a_whole_run_serves_the_prompted_ones(caches: list[FeatureCache]) -> None:
+    data = {part: colours(12, seed) for seed, part in enumerate(("train", "val", "test"))}
+    said = vpt.adapt(data, open_tiny("timm ViT"), "deep:2@2", augment="none", epochs=2, progress=False).metrics
+    assert caches[-1].misses == 36  # each example once
+    again = vpt.adapt(data, open_tiny("timm ViT"), "deep:2@2", augment="none", epochs=2, progress=False, cache="off").metrics
+    assert said["baselines"] == again["baselines"]
+    assert said["test_accuracy"] == again["test_accuracy"]
+
+
 def test_augmented_training_examples_are_not_kept_but_those_of_validation_are(caches: list[FeatureCache]) -> None:
     vpt.fit(late_model(), colours(), colours(24, seed=1), augment="crop", **STEPS)
     assert caches[0].misses == 4 + 24
@@ -116,12 +131,12 @@ def test_activation_checkpointing_and_a_cache_do_not_meet() -> None:
     said: list[str] = []
     model = late_model()
     model.backbone.model.set_grad_checkpointing(True)
-    with late_features(model, "auto", said.append):
+    with late_features(model.backbone, model.attachment.sites, "auto", said.append):
         assert model.backbone.cache is None
     assert "activation checkpointing is on" in said[0]
     model.backbone.model.set_grad_checkpointing(False)
     x = torch.rand(2, 3, 32, 32)
-    with late_features(model, "auto", said.append):
+    with late_features(model.backbone, model.attachment.sites, "auto", said.append):
         out = model(x)
         needed = torch.autograd.grad(out.square().sum(), model.prompt.tokens)[0]
         model.backbone.model.set_grad_checkpointing(True)  # in the middle of it
@@ -132,23 +147,24 @@ def test_activation_checkpointing_and_a_cache_do_not_meet() -> None:
 
 def test_nothing_is_kept_or_said_where_there_is_nothing_to_keep() -> None:
     said: list[str] = []
-    with late_features(tiny_model(), "auto", said.append), late_features(late_model(), "off", said.append):
-        pass
+    for model, how in ((tiny_model(), "auto"), (late_model(), "off")):
+        with late_features(model.backbone, model.attachment.sites, how, said.append):
+            assert model.backbone.cache is None
     assert said == []
     backbone = open_tiny("timm Swin")
     prompt = vpt.DeepTokens.like(backbone, 2, blocks=[4])
     with vpt.PromptedModel(backbone, prompt, vpt.Linear(backbone.out_features, 2)) as model:
-        with late_features(model, "auto", said.append):
+        with late_features(model.backbone, model.attachment.sites, "auto", said.append):
             assert backbone.cache is None
         assert "is not kept: its first blocks cannot be skipped" in said[0]
 
 
 def test_within_a_cache_a_second_is_not_made_and_it_can_be_set_aside() -> None:
     model, said = late_model(), list[str]()
-    with late_features(model, "auto", said.append):
+    with late_features(model.backbone, model.attachment.sites, "auto", said.append):
         cache = model.backbone.cache
         assert cache is not None
-        with late_features(model, "auto", said.append):
+        with late_features(model.backbone, model.attachment.sites, "auto", said.append):
             assert model.backbone.cache is cache
         assert model.backbone.cache is cache
         with without_cache(model):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 import time
@@ -18,9 +19,11 @@ from tasks import OBJECTIVES, SETTINGS, colours, stop_at, tiny_model
 
 import vpt
 from vpt.errors import DataError, DivergedError, PromptError, TrainingError
+from vpt.evaluation import scores
 from vpt.files import learned, pack, unpack
 from vpt.objectives import Objective
 from vpt.plan import batches, schedule
+from vpt.probe import fit_probe
 
 HERE = Path(__file__).parent
 ENVIRONMENT = os.environ | {
@@ -98,6 +101,49 @@ def test_losses_are_combined_by_the_objective() -> None:
     assert torch.allclose(objective.seen[1], a, atol=1e-6)
 
 
+def begins_at(scale: float, **settings: object) -> tuple[vpt.PromptedModel, vpt.training.History, dict]:
+    """A model whose tokens begin `scale` times as large, trained; and its state before."""
+    model = tiny_model()
+    with torch.no_grad():
+        model.prompt.tokens.mul_(scale / model.prompt.tokens.square().mean().sqrt())
+    before = {name: value.clone() for name, value in learned(model).items()}
+    return model, vpt.fit(model, colours(), colours(24, seed=1), **(SETTINGS | settings)), before
+
+
+def test_the_rate_is_in_units_of_what_the_prompt_begins_as() -> None:
+    """Tokens as large as a backbone's own would barely move at the rate of small ones; the readout's rate is its own."""
+    steps = {}
+    for scale in (0.1, 1.0, 8.0):
+        model, _, before = begins_at(scale, epochs=1, batch_size=48, warmup=0.0, weight_decay=0.0)  # one update, at the peak
+        moved = {name: float((value - before[name]).abs().max()) for name, value in learned(model).items()}
+        steps[scale] = moved["prompt.tokens"], moved["readout.weight"]
+    for scale, expected in ((0.1, 0.05), (1.0, 0.05), (8.0, 0.4)):
+        assert steps[scale] == pytest.approx((expected, 0.025), rel=2e-3)
+
+
+def test_a_run_that_leaves_its_start_begins_anew_at_a_lower_rate(capsys: pytest.CaptureFixture) -> None:
+    """From a readout that knows nearly all, a rate that is far too high destroyed it in one epoch, and nothing was said."""
+    model = ready()
+    rows = vpt.fit(model, colours(96), colours(24, seed=1), **(SETTINGS | {"lr": 300.0, "epochs": 10, "progress": True}))
+    said = " ".join(capsys.readouterr().err.split())
+    assert rows.cuts >= 1
+    assert re.search(r"The loss went from \S+ to \S+ in \d+ updates: .* training begins anew", said)
+    assert [row["epoch"] for row in rows.rows] == list(range(11))
+    # as if it had been told the lower rate
+    told = ready()
+    again = vpt.fit(told, colours(96), colours(24, seed=1), **(SETTINGS | {"lr": 300.0 / 4**rows.cuts, "epochs": 10}))
+    assert again.cuts == 0
+    assert again.rows == rows.rows
+    assert torch.equal(state(model), state(told))
+
+
+def ready() -> vpt.PromptedModel:
+    """A model whose readout begins at a probe."""
+    model = tiny_model()
+    model.readout.load_state_dict(fit_probe(*scores(model, colours(96), outputs=True), ["red", "green", "blue"])[0].state_dict())
+    return model
+
+
 def test_divergence_keeps_the_last_good_prompt() -> None:
     model = tiny_model()
 
@@ -108,7 +154,7 @@ def test_divergence_keeps_the_last_good_prompt() -> None:
             self.calls += 1
             return {"x": super().losses(logits, y)["cross_entropy"] * (float("nan") if self.calls > 7 else 1.0)}
 
-    with pytest.raises(DivergedError, match=r"epoch 2.*smaller lr"):
+    with pytest.raises(DivergedError, match=r"epoch 2.*smaller lr"):  # past the watched part of the run
         vpt.fit(model, colours(), colours(24, seed=1), objective=Breaks(), **SETTINGS)
     good = tiny_model()
     vpt.fit(good, colours(), colours(24, seed=1), **(SETTINGS | {"epochs": 3}))
@@ -250,6 +296,23 @@ def test_stopped_and_resumed_in_process_is_bit_equal(tmp_path: Path, monkeypatch
     assert torch.equal(state(whole), state(again))
     lines = [json.loads(line) for line in (tmp_path / "cut" / "history.jsonl").read_text().splitlines()]
     assert lines == rows
+
+
+@pytest.mark.parametrize("moment", [3, 9, 14])  # before the cut; just after it; and later
+def test_a_run_that_was_cut_resumes_to_the_bit(moment: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from vpt import checkpoints
+
+    monkeypatch.setattr(checkpoints, "EVERY_SECONDS", -1.0)
+    settings, val = SETTINGS | {"lr": 300.0, "epochs": 4}, colours(24, seed=1)
+    whole = ready()
+    history = vpt.fit(whole, colours(96), val, **settings)
+    assert history.cuts
+    stop_at(monkeypatch, "_step", moment)
+    with pytest.raises(KeyboardInterrupt):
+        vpt.fit(ready(), colours(96), val, out=tmp_path, **settings)
+    again = ready()
+    assert vpt.fit(again, colours(96), val, out=tmp_path, resume=True, **settings) == history
+    assert torch.equal(state(whole), state(again))
 
 
 @pytest.mark.parametrize(

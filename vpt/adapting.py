@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
@@ -13,6 +14,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from torch import Tensor
+from torch.utils.data import default_collate
 
 from vpt.backbones import Backbone
 from vpt.baselines import Baselines, measure_baselines
@@ -35,6 +37,7 @@ from vpt.training import History, fit
 
 SOFTER = 0.3  # the readout starts from a probe this much more strongly regularised, which leaves the prompt something to do
 VIEWS = 3  # augmented views of each training image that this probe sees besides the plain one
+SEEN = 16  # training examples among whose tokens a prompt begins
 FLIP_TOLERANCE = 0.02  # mirrored validation images may cost the probe this much accuracy and still count as the same class
 
 
@@ -112,16 +115,18 @@ def adapt(
         made = make_prompt(prompt, backbone, seed)
         wanted = load_data(data, backbone.inputs, label=label, split_by=split_by, shots=shots, seed=seed, skip_bad=skip_bad,
                            val_share=val_share, test_share=test_share, progress=progress)  # fmt: skip
+        if isinstance(prompt, str):
+            made.start_from(backbone, default_collate([wanted.train[i][0] for i in _few(wanted.train)]), seed)
         joined = make_readout(readout, backbone, wanted, seed)
         shown = progress and Accelerator().is_main_process
         if shown:
             say_before(wanted, backbone, made.describe(), _time(backbone, made, joined, wanted, recipe, augment))
-        baselines = baselines or measure_baselines(backbone, wanted, seed, progress)
-        recipe = updated(recipe, augment=_choose_augment(backbone, wanted, baselines) if augment == "auto" else augment)
-        model = PromptedModel(backbone, made, joined)
-        undo.callback(model.close)
-        start = baselines.strength * SOFTER if readout == "linear" else None
-        with late_features(model, recipe.kept, partial(notice, shown=shown)):
+        with late_features(backbone, made.sites(), recipe.kept, partial(notice, shown=shown)):
+            baselines = baselines or measure_baselines(backbone, wanted, seed, progress)
+            recipe = updated(recipe, augment=_choose_augment(backbone, wanted, baselines) if augment == "auto" else augment)
+            model = PromptedModel(backbone, made, joined)
+            undo.callback(model.close)
+            start = baselines.strength * SOFTER if readout == "linear" else None
             history = _learn(model, wanted, recipe, start, out=folder, resume=resume, workers=workers, progress=progress)
             report = _report(model, wanted, baselines, history, recipe)
         report |= {"seconds": round(time.monotonic() - started, 1), "command": command}
@@ -191,9 +196,19 @@ def _choose_augment(backbone: Backbone, data: Data, baselines: Baselines) -> str
         return "none"
     val = data.val
     mirrored = Examples(lambda i: val[i][0].flip(-1), val.targets, val.classes)
-    with PromptedModel(backbone, None, baselines.probe) as model:
+    with PromptedModel(backbone, None, baselines.probe) as model, without_cache(model):
         found = evaluate(model, mirrored)["accuracy"]
     return "flip-crop" if found >= baselines.linear_probe["val"] - FLIP_TOLERANCE else "crop"
+
+
+def _few(examples: Examples) -> list[int]:
+    """Some of the examples, of all classes in turn."""
+    met: Counter[int] = Counter()
+    turn = []
+    for target in examples.targets:
+        turn.append(met[target])
+        met[target] += 1
+    return sorted(range(len(examples)), key=turn.__getitem__)[:SEEN]
 
 
 def make_prompt(prompt: str | Prompt | Callable[[Backbone], Prompt], backbone: Backbone, seed: int) -> Prompt:
@@ -244,6 +259,7 @@ def _report(model: PromptedModel, data: Data, baselines: Baselines, history: His
         "seed": recipe.seed,
         "recipe": asdict(recipe),
         "best_epoch": history.best,
+        "rate_cuts": history.cuts,
         "skipped": data.skipped,
         "data": data_facts(data),
         "inputs": str(model.backbone.inputs),

@@ -108,14 +108,17 @@ def seconds_of_run(model: PromptedModel, data: Data, recipe: Recipe, augmented: 
     accelerator = accelerator_in(recipe.precision)
     model.to(accelerator.device)
     with accelerator.autocast():
-        bare, prompted, again, step = _timed(model, data.train, recipe, augmented)
-    once = every * (bare + prompted) + (views - 1) * train * prompted + train * again
+        bare, prompted, again, step, kept = _timed(model, data.train, recipe, augmented)
+    once = every * (bare + (again if kept else prompted)) + (views - 1) * train * prompted + train * again
+    once += val * bare * augmented  # mirrored, to see whether that changes the class
     repeated = (recipe.epochs + 4) * val * again + recipe.epochs * len(data.train) * step
     return (once + repeated) / accelerator.num_processes
 
 
-def _timed(model: PromptedModel, examples: Examples, recipe: Recipe, augmented: bool) -> tuple[float, float, float, float]:
-    """Seconds for each example: of a bare forward, a prompted one, another of the same (which may be kept), a training step."""
+def _timed(model: PromptedModel, examples: Examples, recipe: Recipe, augmented: bool) -> tuple[float, float, float, float, bool]:
+    """Seconds for each example: of a bare forward, a prompted one, another of the same, a training step; and whether what
+    enters the first prompted block is kept.
+    """
     count = min(TRIED, len(examples))
     x = default_collate([examples[i][0] for i in range(count)])
 
@@ -134,7 +137,8 @@ def _timed(model: PromptedModel, examples: Examples, recipe: Recipe, augmented: 
             with model.prompts_off():
                 _clock(forward)
                 bare = _clock(forward)
-            with late_features(model, recipe.kept, lambda text: None):
+            with late_features(model.backbone, model.attachment.sites, recipe.kept, lambda text: None):
+                kept = model.backbone.cache is not None
                 found = [_clock(forward) for _ in range(3)]
                 with without_cache(model, augmented):
                     step = _clock(learn if learns else forward)
@@ -142,7 +146,7 @@ def _timed(model: PromptedModel, examples: Examples, recipe: Recipe, augmented: 
         model.train(was)
         model.zero_grad(set_to_none=True)
         model.backbone.queries.clear()
-    return bare / count, found[0] / count, found[2] / count, step / count
+    return bare / count, found[0] / count, found[2] / count, step / count, kept
 
 
 def _clock(work: Any) -> float:

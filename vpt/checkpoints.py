@@ -25,6 +25,8 @@ EVERY_SECONDS = 60.0
 class Position:
     """Where a run stands: `epoch` (from 1) and the next `update` in it, the sums of that epoch, and the rows so far.
 
+    losses: those by which it is seen whether training leaves its start. cuts: how often the rate was cut for that.
+
     Random numbers are drawn from seeds of the position, so a position is all of their state.
     """
 
@@ -34,6 +36,8 @@ class Position:
     rows: list[dict[str, Any]] = field(default_factory=list)
     best: int = 0
     finished: bool = False
+    losses: list[float] = field(default_factory=list)
+    cuts: int = 0
 
 
 class Checkpoint:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from vpt.backbones import FeatureCache, first_block
+from vpt.backbones import Backbone, FeatureCache, first_block
 from vpt.model import PromptedModel
+from vpt.sites import Site
 
 GIGABYTES = 2.0
 UNSTEADY = (
@@ -17,22 +18,22 @@ Say = Callable[[str], None]
 
 
 @contextmanager
-def late_features(model: PromptedModel, how: str, say: Say, gigabytes: float = GIGABYTES) -> Iterator[None]:
+def late_features(
+    backbone: Backbone, sites: tuple[Site, ...], how: str, say: Say, gigabytes: float = GIGABYTES
+) -> Iterator[None]:
     """Inside, what enters the first prompted block is computed once per input and kept, where that block is not the first.
+
+    sites: of the prompt, which need not be attached; one that is must be in eval mode.
 
     how: "auto", "bf16" (kept in half the memory, rounded) or "off". gigabytes: how much may be kept. say: is told what is done.
     Nothing happens where a cache is at work already, or where the prompt acts on the input or from block 0 on.
     """
-    backbone, first = model.backbone, first_block(model.attachment.sites)
+    first = first_block(sites)
     if how == "off" or first == 0 or backbone.cache is not None:
         yield
         return
     cache = FeatureCache(backbone, first, budget=int(gigabytes * (1 << 30)), half=how == "bf16")
-    training = model.training
-    model.eval()
-    reason = cache.wrong()
-    model.train(training)
-    if reason is not None:
+    if (reason := cache.wrong()) is not None:
         say(f"The prompt begins at block {first} of {backbone.depth}, but what enters it is not kept: {reason}.")
         yield
         return

@@ -15,7 +15,8 @@ MOST = 1e6  # of a rate; beyond it fp32 overflows within a step
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train. lr: of the prompt, at its peak; the readout learns at readout_lr · lr.
+    """How to train. lr: of the prompt, at its peak, in units of the size (RMS) of its numbers at the start where that is above 1;
+    it is cut where training leaves its start by far. The readout learns at readout_lr · lr.
 
     batch_size: examples per update over all processes and accumulation steps. warmup: share of the updates in which the
     rate rises; then it falls as a cosine, per update. augment: "none", "crop" or "flip-crop" (images). precision: "no"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,14 +29,19 @@ from vpt.objectives import Classification, Gradients, Objective
 from vpt.plan import batches, chunks, schedule, seed_for
 from vpt.progress import notice, progress_bar
 from vpt.recipes import Recipe, updated
+from vpt.steadying import CUT, MOST_CUTS, leaves, noted, watched
 
 
 @dataclass
 class History:
-    """One row per epoch (epoch 0: before training); `best` is the epoch whose prompt the model holds now."""
+    """One row per epoch (epoch 0: before training); `best` is the epoch whose prompt the model holds now.
+
+    cuts: how often the rate was cut to a quarter, because training left its start by far.
+    """
 
     rows: list[dict[str, Any]]
     best: int
+    cuts: int = 0
 
 
 def fit(
@@ -74,7 +79,8 @@ def fit(
     say = partial(notice, shown=progress and accelerator.is_main_process)
     run.checkpoint = Checkpoint(Path(out) if out is not None else None, run.identity(), accelerator)
     devices = [accelerator.device] if accelerator.device.type == "cuda" else []
-    kept = late_features(model, recipe.kept, say, cache_gigabytes)
+    model.eval()
+    kept = late_features(model.backbone, model.attachment.sites, recipe.kept, say, cache_gigabytes)
     with torch.random.fork_rng(devices=devices), compiled(model, recipe.compile), kept:
         return run.go(resume, progress, say)
 
@@ -92,17 +98,18 @@ class _Run:
         self.accelerator, self.objective = accelerator, objective.to(accelerator.device)
         self.parts = {name: values for name, values in model.trained_parameters().items() if values}
         rates = {"prompt": recipe.lr, "readout": recipe.lr * recipe.readout_lr}
-        groups = [{"params": values, "lr": rates[name], "peak": rates[name]} for name, values in self.parts.items()]
+        groups = [{"params": [p], "base": rates[name]} for name, values in self.parts.items() for p in values]
         self.optimizer: Any = None
         if groups:
-            self.optimizer = accelerator.prepare(torch.optim.AdamW(groups, weight_decay=recipe.weight_decay))
+            self.optimizer = accelerator.prepare(torch.optim.AdamW(groups, lr=recipe.lr, weight_decay=recipe.weight_decay))
         self.own_optimizer = self.objective.optimizer()
         if self.own_optimizer is not None:
             self.parts["objective"] = list(self.objective.parameters())
         self.per_epoch = len(batches(len(train), recipe.batch_size, recipe.seed, 1))
         self.position = Position()
         self.unsteady = False  # whether the training examples change from one reading to the next
-        self.best = learned_copy(self.model)
+        self.best = self.start = learned_copy(self.model)
+        self.begun = {name: value.clone() for name, value in self.objective.state_dict().items()}
 
     def identity(self) -> dict[str, Any]:
         """What two runs must share for one to go on where the other stopped."""
@@ -135,20 +142,25 @@ class _Run:
                 ) from error
         else:
             learn_statistics(self.model, self.train, first=True)
+            self.start = learned_copy(self.model)
             self._finish_epoch(0, [])
+        self._set_peaks()
         with progress_bar(progress and self.accelerator.is_main_process) as bar:
             total = self.recipe.epochs * self.per_epoch
             done = (self.position.epoch - 1) * self.per_epoch + self.position.update
             task = bar.add_task(self._says(), total=total, completed=done)
             while not self.position.finished:
-                self._epoch(bar, task)
+                if not self._epoch(bar, task):
+                    say(self._begin_anew())
+                    bar.update(task, completed=0, description=self._says())
+                    continue
                 average_buffers(self.model.prompt, self.accelerator)
                 learn_statistics(self.model, self.train)
                 self._finish_epoch(self.position.epoch, self.position.sums)
                 bar.update(task, description=self._says())
         restore(self.model, self.best)
         self.model.eval()
-        return History(self.position.rows, self.position.best)
+        return History(self.position.rows, self.position.best, self.position.cuts)
 
     def _says(self) -> str:
         row = self.position.rows[-1] if self.position.rows else {}
@@ -182,12 +194,12 @@ class _Run:
         elif cache.full:
             say(full(cache))
 
-    def _epoch(self, bar: Progress, task: Any) -> None:
-        """The updates of the epoch that are still to do."""
+    def _epoch(self, bar: Progress, task: Any) -> bool:
+        """The updates of the epoch that are still to do; False where they left the start by far."""
         with without_cache(self.model, self.recipe.augment != "none" or self.unsteady):
-            self._updates(bar, task)
+            return self._updates(bar, task)
 
-    def _updates(self, bar: Progress, task: Any) -> None:
+    def _updates(self, bar: Progress, task: Any) -> bool:
         position = self.position
         order = batches(len(self.train), self.recipe.batch_size, self.recipe.seed, position.epoch)
         first = position.update
@@ -200,12 +212,39 @@ class _Run:
         for number in range(first, len(order)):
             torch.manual_seed(seed_for(self.recipe.seed, position.epoch, number, self.accelerator.process_index))
             parts = [(part, next(loaded)) for part in mine[number] if part]
-            self._update(parts, len(order[number]), (position.epoch - 1) * self.per_epoch + number)
+            if not self._update(parts, len(order[number]), (position.epoch - 1) * self.per_epoch + number):
+                return False
             position.update = number + 1
             bar.advance(task)
             if self.checkpoint.due():
                 self._save()
         self.model.eval()
+        return True
+
+    def _set_peaks(self) -> None:
+        """The rates at their peak, in units of what each part of the prompt began as."""
+        names = {id(p): name for part in self.parts for name, p in self.model.named_parameters() if name.startswith(f"{part}.")}
+        for group in self.optimizer.param_groups if self.optimizer is not None else []:
+            name = names[id(group["params"][0])]
+            size = _size(self.start[name]) if name.startswith("prompt.") else 1.0
+            group["peak"] = group["base"] * size / CUT**self.position.cuts
+
+    def _begin_anew(self) -> str:
+        """Back to the start with a lower rate; what to say about it."""
+        before, cuts = self.position, self.position.cuts + 1
+        restore(self.model, self.start)
+        self.best = learned_copy(self.model)
+        self.objective.load_state_dict(self.begun)
+        restore_optimizer(self.optimizer, {}, "optimizer", begun=False)
+        restore_optimizer(self.own_optimizer, {}, "own_optimizer", begun=False)
+        self.position = Position(rows=before.rows[:1], cuts=cuts)
+        self._set_peaks()
+        self._save()
+        count = (before.epoch - 1) * self.per_epoch + before.update + 1
+        return (
+            f"The loss went from {before.losses[0]:.3g} to {before.losses[-1]:.3g} in {count} updates: the rate is too high "
+            f"here. It is cut to a quarter (lr {self.recipe.lr / CUT**cuts:.2g}), and training begins anew."
+        )
 
     def _mine(self, batch: list[int]) -> list[list[int]]:
         accelerator = self.accelerator
@@ -225,15 +264,15 @@ class _Run:
             position.best, self.best = epoch, learned_copy(self.model)
         rows.append(row)
         finished = epoch == self.recipe.epochs or self.optimizer is None
-        self.position = Position(epoch if finished else epoch + 1, 0, [], rows, position.best, finished)
+        self.position = replace(position, epoch=epoch if finished else epoch + 1, update=0, sums=[], finished=finished)
         if self.checkpoint.path is not None and self.accelerator.is_main_process:
             lines = "".join(json.dumps(r) + "\n" for r in rows)
             write_atomically(self.checkpoint.path.with_name("history.jsonl"), lines.encode())
         self._save()
 
     # one update ----------------------------------------------------------------------------------------------------
-    def _update(self, micro_batches: list[tuple[list[int], Any]], size: int, number: int) -> None:
-        """One step of the optimizer on an update of `size` examples over all processes."""
+    def _update(self, micro_batches: list[tuple[list[int], Any]], size: int, number: int) -> bool:
+        """One step of the optimizer on an update of `size` examples over all processes; False where training left its start."""
         gradients: Gradients = {}
         sums = torch.zeros(3, dtype=torch.float64)
         with adding_up(self.model.readout, self.objective, self.accelerator):
@@ -248,13 +287,21 @@ class _Run:
         combined = self.objective.combine(gradients)
         finite = all(bool(torch.isfinite(g).all()) for g in combined.values())
         scaled = self.accelerator.scaler is not None and self.accelerator.scaler.is_enabled()
-        if not torch.isfinite(torch.tensor(totals)).all() or not (finite or scaled):
+        total = self.recipe.epochs * self.per_epoch
+        broken = not torch.isfinite(torch.tensor(totals)).all() or not (finite or scaled)
+        if watched(number, total) and self.position.cuts < MOST_CUTS:
+            loss = totals[0] / totals[2] if not broken else float("nan")
+            self.position.losses = noted(self.position.losses, loss)
+            if len(self.position.losses) > 1 and leaves(self.position.losses):
+                return False
+        if broken:
             restore(self.model, self.best)
             raise DivergedError(
                 f"Training diverged in epoch {self.position.epoch}: the loss or its gradient is not finite. The model holds "
                 f"the prompt of epoch {self.position.best}. Use a smaller lr (now {self.recipe.lr:g}), or precision='no'."
             )
-        self._step(combined, schedule(number, self.recipe.epochs * self.per_epoch, self.recipe.warmup))
+        self._step(combined, schedule(number, total, self.recipe.warmup))
+        return True
 
     def _losses(self, batch: Any) -> tuple[dict[str, Tensor], float, float]:
         """(the objective's losses, what the first of them is shown as, how many were right); the prompt's penalty joins the
@@ -315,6 +362,7 @@ class _Run:
     # state ---------------------------------------------------------------------------------------------------------
     def _save(self) -> None:
         tensors = {f"now.{k}": v for k, v in learned(self.model).items()} | {f"best.{k}": v for k, v in self.best.items()}
+        tensors |= {f"start.{k}": v for k, v in self.start.items()} | {f"begun.{k}": v for k, v in self.begun.items()}
         tensors |= {f"objective.{k}": v for k, v in self.objective.state_dict().items()}
         tensors |= optimizer_tensors(self.optimizer, "optimizer") | optimizer_tensors(self.own_optimizer, "own_optimizer")
         self.checkpoint.save(self.position, tensors)
@@ -323,8 +371,9 @@ class _Run:
         def under(prefix: str) -> dict[str, Tensor]:
             return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
-        self.position, self.best = position, under("best.")
-        restore(self.model, self.best)  # both must fit
+        self.position, self.best, self.start, self.begun = position, under("best."), under("start."), under("begun.")
+        restore(self.model, self.start)  # all three must fit
+        restore(self.model, self.best)
         restore(self.model, under("now."))
         self.objective.load_state_dict(under("objective."))
         begun = position.epoch > 1 or position.update > 0
@@ -351,6 +400,16 @@ def compiled(model: PromptedModel, backend: str) -> Iterator[None]:
         raise TrainingError(f"torch.compile ({backend}) failed on this model: {reason} Train without compile=….") from error
     finally:
         del model.__dict__["outputs"]
+
+
+@torch.no_grad()
+def _size(start: Tensor) -> float:
+    """How large the numbers of a parameter are at the start (their RMS), where that is more than 1.
+
+    AdamW moves each number by about the rate, whatever it is. Tokens that begin as a backbone's own are as large as these, 5 in
+    one model and 1 in another, and a norm divides by that: so the rate is in units of it.
+    """
+    return max(1.0, float(start.float().square().mean().sqrt()))
 
 
 def _rank(row: dict[str, Any]) -> float:

@@ -89,6 +89,21 @@ def test_wrong_input(backbone: vpt.Backbone, call, message: str) -> None:
         call(backbone)
 
 
+def test_a_prompt_starts_from_data_later_too(backbone: vpt.Backbone) -> None:
+    """As if it had been made with init="data"; forms that act on the input stay as they are."""
+    x = backbone.inputs.example(3)
+    forms = (vpt.ShallowTokens, vpt.DeepTokens, vpt.Prefix)
+    made = [form.like(backbone, 4, init="data", examples=x, seed=5) for form in forms]
+    later = [form.like(backbone, 4) for form in forms]
+    border = vpt.Border.like(backbone, 3, init="uniform")
+    before = {name: value.clone() for name, value in border.state_dict().items()}
+    vpt.Stack([border, *later]).start_from(backbone, x, seed=5)
+    for one, other in zip(made, later, strict=True):
+        assert all(torch.equal(value, other.state_dict()[name]) for name, value in one.state_dict().items())
+    assert all(torch.equal(value, before[name]) for name, value in border.state_dict().items())
+    assert backbone.attachment is None
+
+
 @pytest.mark.parametrize("name", ["timm ViT", "timm Swin", "transformers Swin", "transformers wav2vec2", "torchvision ViT"])
 def test_rows_drawn_from_data_are_the_backbones_own(name: str) -> None:
     backbone = open_tiny(name)

@@ -208,12 +208,17 @@ class Backbone(Reach, nn.Module):
                 attachment.tell_query(self._query(prepared, lengths, attachment))
             with attachment.watching():
                 prepared, lengths = attachment.pixels(prepared, lengths)
-                cached = self.cache is not None and self.cache.fits(attachment.sites) and not torch.compiler.is_compiling()
-                answer = (self.cache.answer if cached else self._call)(prepared, lengths)  # type: ignore[union-attr]
+                answer = self._answer(prepared, lengths, attachment)
                 return self._read(answer, attachment.classifier_inputs, lengths)
         finally:
             if attachment is not self.attachment:
                 attachment.remove()
+
+    def _answer(self, prepared: Tensor, lengths: Tensor | None, attachment: Attachment) -> Any:
+        """What the model gives for preprocessed input, from what is kept of it where that can be."""
+        if self.cache is None or torch.compiler.is_compiling() or not self.cache.fits(attachment.sites):
+            return self._call(prepared, lengths)
+        return self.cache.answer(prepared, lengths, attachment)
 
     @torch.compiler.disable  # it takes hooks off, and looks things up
     def _query(self, prepared: Tensor, lengths: Tensor | None, attachment: Attachment) -> Tensor:
@@ -221,10 +226,9 @@ class Backbone(Reach, nn.Module):
 
         def compute(missing: list[int]) -> Tensor:
             some = None if lengths is None else lengths[missing]
-            cached = self.cache is not None and self.cache.fits(attachment.sites)
             try:
                 with torch.no_grad(), attachment.off():
-                    answer = (self.cache.answer if cached else self._call)(prepared[missing], some)  # type: ignore[union-attr]
+                    answer = self._answer(prepared[missing], some, attachment)
                     return self._read(answer, attachment.classifier_inputs, some).features
             finally:
                 attachment.classifier_inputs.clear()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from vpt.errors import VptError
 from vpt.sites import KeyValues, Pixels, Site, Tokens
 
 if TYPE_CHECKING:
+    from vpt.backbones.attachment import Attachment
     from vpt.backbones.base import Backbone, Output
 
 TOLERANCE = 1e-4  # relative; a wrong shortcut is wrong by far more
@@ -72,17 +73,20 @@ class FeatureCache:
         self.kept, self.bytes, self.full = {}, 0, False
 
     def fits(self, sites: tuple[Site, ...]) -> bool:
-        """Whether nothing learned acts before block `first`, and no block runs again after the forward."""
-        return first_block(sites) >= self.first and not recomputes(self.backbone.model)
+        """Whether nothing learned acts before block `first`, or anywhere, and no block runs again after the forward."""
+        return (not sites or first_block(sites) >= self.first) and not recomputes(self.backbone.model)
 
-    def answer(self, x: Tensor, lengths: Tensor | None) -> Any:
-        """What the model answers to preprocessed input `[B,…]`, from block `first` on; missing activations are computed first."""
+    def answer(self, x: Tensor, lengths: Tensor | None, attachment: Attachment) -> Any:
+        """What the model answers to preprocessed input `[B,…]`, from block `first` on; missing activations are computed first.
+
+        attachment: what acts in this forward.
+        """
         keys = input_keys(self.backbone, x, lengths)
         missing = [i for i, key in enumerate(keys) if key not in self.kept]
         self.hits, self.misses = self.hits + len(keys) - len(missing), self.misses + len(missing)
         found: dict[bytes, Tensor] = {}
         if missing:
-            tokens = self._enter(x[missing], None if lengths is None else lengths[missing])
+            tokens = self._enter(x[missing], None if lengths is None else lengths[missing], attachment)
             for i, rows in zip(missing, tokens, strict=True):
                 found[keys[i]] = self._keep(keys[i], rows)
         tokens = torch.stack([self.kept[key] if key in self.kept else found[key] for key in keys])
@@ -99,7 +103,7 @@ class FeatureCache:
         return rows
 
     # the two halves of a forward -----------------------------------------------------------------------------------
-    def _enter(self, x: Tensor, lengths: Tensor | None) -> Tensor:
+    def _enter(self, x: Tensor, lengths: Tensor | None, attachment: Attachment) -> Tensor:
         """Tokens `[B,N,D]` entering block `first`."""
         blocks, seen = self.backbone.blocks, []
 
@@ -107,21 +111,19 @@ class FeatureCache:
             if (sequence := first_sequence(args, kwargs)) is not None:
                 seen.append(sequence)
 
-        attachment = self.backbone.attachment
         skipped: dict[nn.Module, Callable] = {block.module: _same for block in blocks[self.first :]}
         handle = blocks[self.first].module.register_forward_pre_hook(see, with_kwargs=True, prepend=True)
         try:
             with (
                 torch.inference_mode(False),
                 torch.no_grad(),
-                attachment.off() if attachment else nullcontext(),
+                attachment.off(),
                 _instead(skipped),
             ):
                 self.backbone._call(x.clone() if x.is_inference() else x, lengths)
         finally:
             handle.remove()
-            if attachment is not None:
-                attachment.classifier_inputs.clear()  # of what was not the answer
+            attachment.classifier_inputs.clear()  # of what was not the answer
         (tokens,) = seen
         self._dtype = tokens.dtype
         return tokens.transpose(0, 1) if blocks[self.first].seq_first else tokens

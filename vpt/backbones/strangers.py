@@ -30,8 +30,9 @@ def global_hooks() -> list[tuple[int, int]]:
 
 
 def _known(hook: Any) -> bool:
-    owner = type(getattr(hook, "__self__", hook)).__module__
-    return f"{owner}.".startswith(PARTS_OF_MODELS)
+    hook = getattr(hook, "func", hook)  # of a partial
+    of = getattr(hook, "__self__", hook)  # of a method
+    return f"{of.__module__}.".startswith(PARTS_OF_MODELS)
 
 
 def settings_of(model: nn.Module) -> int:

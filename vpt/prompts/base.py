@@ -46,6 +46,9 @@ class Prompt(nn.Module):
         """What `fit` adds to the loss for the batch that was just seen: a scalar, or None."""
         return None
 
+    def start_from(self, backbone: Any, examples: Any, seed: int = 0) -> None:
+        """Begin at what the backbone itself makes of `examples` (raw input), bare; nothing for forms that act on the input."""
+
     def grow(self, seed: int = 0) -> None:
         """Get ready for the next task of a sequence: prompts with parts per task get new ones, and the older learn no more."""
 
@@ -148,6 +151,11 @@ class Stack(Prompt):
         """The sum of the members' penalties."""
         found = [penalty for p in self.prompts if (penalty := p.penalty()) is not None]  # type: ignore[operator]
         return torch.stack(found).sum() if found else None
+
+    def start_from(self, backbone: Any, examples: Any, seed: int = 0) -> None:
+        """Every member begins so that can."""
+        for prompt in self.prompts:
+            prompt.start_from(backbone, examples, seed)  # type: ignore[operator]
 
     def grow(self, seed: int = 0) -> None:
         """Every member grows."""

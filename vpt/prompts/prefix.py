@@ -89,6 +89,10 @@ class Prefix(Prompt):
                     own = recorded[block][name].transpose(1, 2).flatten(0, 1)
                     rows.copy_(draw_rows(own, self.count, seed + i).transpose(0, 1))
 
+    def start_from(self, backbone: Any, examples: Any, seed: int = 0) -> None:
+        """Begin as keys and values of each block's own tokens, drawn at random (init="data")."""
+        self._fill(backbone, "data", examples, seed)
+
     def sites(self) -> tuple[KeyValues, ...]:
         """One site per block."""
         return tuple(KeyValues(block, self.count, partial(self.make, i)) for i, block in enumerate(self.blocks))

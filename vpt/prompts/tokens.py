@@ -39,6 +39,10 @@ class ShallowTokens(Prompt):
         _fill([prompt.tokens], [0], backbone, init, examples, seed)
         return prompt
 
+    def start_from(self, backbone: Any, examples: Any, seed: int = 0) -> None:
+        """Begin as rows of block 0's own tokens, drawn at random (init="data")."""
+        _fill([self.tokens], [0], backbone, "data", examples, seed)
+
     def sites(self) -> tuple[Tokens, ...]:
         """One span over all blocks."""
         return (Tokens(0, self.depth - 1, self.count, self.make),)
@@ -96,6 +100,10 @@ class DeepTokens(Prompt):
         prompt = cls(count, [backbone.widths[i] for i in chosen], chosen, dropout)
         _fill(list(prompt.tokens), chosen, backbone, init, examples, seed)
         return prompt
+
+    def start_from(self, backbone: Any, examples: Any, seed: int = 0) -> None:
+        """Begin as rows of each block's own tokens, drawn at random (init="data")."""
+        _fill(list(self.tokens), self.blocks, backbone, "data", examples, seed)
 
     def sites(self) -> tuple[Tokens, ...]:
         """One span (i, i) per block."""
