@@ -74,6 +74,19 @@ def test_the_bare_pass_of_a_whole_run_serves_the_prompted_ones(caches: list[Feat
     assert said["test_accuracy"] == again["test_accuracy"]
 
 
+def test_a_late_prompt_learns_from_a_few_views_of_each_image_which_are_kept(
+    caches: list[FeatureCache], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vpt import adapting
+
+    monkeypatch.setattr(adapting, "_choose_augment", lambda *args: "crop")
+    data = {part: colours(12, seed) for seed, part in enumerate(("train", "val", "test"))}
+    found = [vpt.adapt(data, open_tiny("timm ViT"), "deep:2@2", epochs=6, progress=False, cache=how) for how in ("auto", "off")]
+    assert 36 + 2 * 12 < caches[-1].misses <= 36 + 3 * 12  # each once, and three more views, some of them alike
+    assert found[0].metrics["recipe"]["augment"] == "crop"
+    assert torch.allclose(state(found[0].model), state(found[1].model), atol=1e-5)
+
+
 def test_augmented_training_examples_are_not_kept_but_those_of_validation_are(caches: list[FeatureCache]) -> None:
     vpt.fit(late_model(), colours(), colours(24, seed=1), augment="crop", **STEPS)
     assert caches[0].misses == 4 + 24

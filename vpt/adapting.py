@@ -13,26 +13,24 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor
 from torch.utils.data import default_collate
 
-from vpt.backbones import Backbone
+from vpt.backbones import Backbone, first_block
 from vpt.baselines import Baselines, measure_baselines
 from vpt.briefing import data_facts, say_before, seconds_of_run
-from vpt.data import Data, Examples, Source, load_data, look
-from vpt.data import augment as augment_batch
+from vpt.data import Data, Examples, Source, in_views, load_data, look
 from vpt.errors import TrainingError
 from vpt.evaluation import evaluate, scores
+from vpt.folders import run_folder
 from vpt.late import late_features, without_cache
 from vpt.model import PromptedModel
 from vpt.opening import open_for
-from vpt.plan import seed_for
 from vpt.probe import fit_probe
 from vpt.progress import notice
 from vpt.prompts import Prompt, parse
 from vpt.readouts import Identity, LabelMap, Linear, Readout
 from vpt.recipes import Recipe, chosen, updated
-from vpt.runs import count, prepare_folder, write_run
+from vpt.runs import count, write_run
 from vpt.training import History, fit
 
 SOFTER = 0.3  # the readout starts from a probe this much more strongly regularised, which leaves the prompt something to do
@@ -105,10 +103,8 @@ def adapt(
         raise TrainingError(
             f"{out} lies inside the data, {data.path}: the run's own files would be read as examples. Choose another out=…."
         )
-    folder = prepare_folder(Path(out), resume, overwrite) if out is not None else None
-    with (
-        ExitStack() as undo
-    ):  # whatever goes wrong (Ctrl-C, a disk that went away): the module that someone holds is theirs again
+    # whatever goes wrong (Ctrl-C, a disk that went away): the module that someone holds is theirs again
+    with run_folder(out, resume, overwrite) as folder, ExitStack() as undo:
         held = isinstance(backbone, Backbone)
         backbone = open_for(data, backbone)
         undo.callback(lambda: None if held else backbone.release())
@@ -127,7 +123,8 @@ def adapt(
             model = PromptedModel(backbone, made, joined)
             undo.callback(model.close)
             start = baselines.strength * SOFTER if readout == "linear" else None
-            history = _learn(model, wanted, recipe, start, out=folder, resume=resume, workers=workers, progress=progress)
+            how: dict[str, Any] = {"out": folder, "resume": resume, "overwrite": overwrite, "workers": workers}
+            history = _learn(model, wanted, recipe, start, progress=progress, **how)
             report = _report(model, wanted, baselines, history, recipe)
         report |= {"seconds": round(time.monotonic() - started, 1), "command": command}
         result = Result(model, report, history, folder)
@@ -139,9 +136,15 @@ def adapt(
 
 def _learn(model: PromptedModel, data: Data, recipe: Recipe, start: float | None, *, progress: bool, **how: Any) -> History:
     """Train. start: the strength of the probe from which the readout starts, and that it is probed again afterwards; or None."""
+    views = data.train
+    if recipe.augment != "none":
+        views = in_views(data.train, recipe.augment, 1 + VIEWS, recipe.seed)
     if start is not None:
-        _start_from_probe(model, data, start, recipe, progress)
-    history = fit(model, data.train, data.val, recipe=recipe, progress=progress, **how)
+        _start_from_probe(model, views, start, progress)
+    if _late(model.prompt) and recipe.augment != "none":
+        history = fit(model, views, data.val, recipe=updated(recipe, augment="none"), progress=progress, **how)
+    else:
+        history = fit(model, data.train, data.val, recipe=recipe, progress=progress, **how)
     if start is not None:
         _refit(model, data, recipe.seed, progress)
     return history
@@ -152,21 +155,30 @@ def _time(backbone: Backbone, prompt: Prompt, readout: Readout, data: Data, reci
     augmented = backbone.inputs.kind == "image" if augment == "auto" else augment != "none"
     views = 1 + (VIEWS if augmented else 0)
     with PromptedModel(backbone, prompt, readout) as model:
-        return seconds_of_run(model, data, recipe, augmented, views if isinstance(readout, Linear) else 1)
+        return seconds_of_run(
+            model, data, recipe, views if isinstance(readout, Linear) else 1, anew=augmented and not _late(prompt)
+        )
 
 
-def _start_from_probe(model: PromptedModel, data: Data, strength: float, recipe: Recipe, progress: bool) -> None:
+def _late(prompt: Prompt) -> bool:
+    """Whether a prompt begins late, so that it learns from a few views of each image, which are then computed once and kept.
+
+    Whatever is kept in the end, the views are these: the result is the same without a cache.
+    """
+    return first_block(prompt.sites()) > 0
+
+
+def _start_from_probe(model: PromptedModel, train: Examples, strength: float, progress: bool) -> None:
     """Give the readout a probe of the features *with* the untrained prompt acting, so that training starts from one.
 
     It sees augmented views too: a probe of plain views alone can be so far off on shifted ones that training destroys it.
     """
-    views = [data.train] + [_view(data.train, recipe, number) for number in range(VIEWS if recipe.augment != "none" else 0)]
-    found = []
-    for view in views:
-        with without_cache(model, view is not data.train):  # those are not seen again
+    views, found = train.views(), []
+    for number, view in enumerate(views):
+        with without_cache(model, number > 0 and not _late(model.prompt)):  # those are not seen again
             found.append(scores(model, view, outputs=True, progress=progress, what="features under the new prompt"))
     features, y = (torch.cat(parts) for parts in zip(*found, strict=True))
-    probe, _ = fit_probe(features, y, data.classes, strength=strength / len(views))
+    probe, _ = fit_probe(features, y, train.classes, strength=strength / len(views))
     model.readout.load_state_dict(probe.state_dict())
 
 
@@ -178,16 +190,6 @@ def _refit(model: PromptedModel, data: Data, seed: int, progress: bool) -> None:
     model.readout.load_state_dict(fit_probe(*found, classes=data.classes, seed=seed)[0].state_dict())
     if evaluate(model, data.val)["loss"] >= before:
         model.readout.load_state_dict(trained)
-
-
-def _view(examples: Examples, recipe: Recipe, number: int) -> Examples:
-    """The same examples, each randomly changed once."""
-
-    def get(i: int) -> Tensor:
-        generator = torch.Generator().manual_seed(seed_for(recipe.seed, number, i))
-        return augment_batch(examples[i][0][None], recipe.augment, generator)[0]
-
-    return Examples(get, examples.targets, examples.classes)
 
 
 def _choose_augment(backbone: Backbone, data: Data, baselines: Baselines) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -98,27 +99,45 @@ def _in_windows(examples: Examples) -> int:
     return sum(count > 1 for count in Counter(clips).values()) if len(heard) > len(examples) else 0
 
 
-def seconds_of_run(model: PromptedModel, data: Data, recipe: Recipe, augmented: bool, views: int) -> float:
+@dataclass(frozen=True)
+class Costs:
+    """Seconds for each example, as timed here. bare: a forward of the frozen model. prompted: one under the prompt. again: one of
+    an input that was seen before. step: of training. kept: whether what enters the first prompted block is kept.
+    """
+
+    bare: float
+    prompted: float
+    again: float
+    step: float
+    kept: bool
+
+
+def seconds_of_run(model: PromptedModel, data: Data, recipe: Recipe, views: int, anew: bool) -> float:
     """How long `vpt.adapt` will take, from forwards and a training step timed here.
 
-    augmented: whether training inputs are never the same twice. views: of the training data, that the first probe sees.
+    views: of the training data, that the first probe sees. anew: whether training inputs are never the same twice.
     """
     parts = {name: len(part.windows()[0]) for name, part in data.parts.items()}
     every, train, val = sum(parts.values()), parts["train"], parts["val"]
-    accelerator = accelerator_in(recipe.precision)
-    model.to(accelerator.device)
-    with accelerator.autocast():
-        bare, prompted, again, step, kept = _timed(model, data.train, recipe, augmented)
-    once = every * (bare + (again if kept else prompted)) + (views - 1) * train * prompted + train * again
-    once += val * bare * augmented  # mirrored, to see whether that changes the class
-    repeated = (recipe.epochs + 4) * val * again + recipe.epochs * len(data.train) * step
-    return (once + repeated) / accelerator.num_processes
+    cost, processes = _timed(model, data.train, recipe, anew)
+    once = every * (cost.bare + (cost.again if cost.kept else cost.prompted)) + train * cost.again
+    once += (views - 1) * train * cost.prompted
+    once += val * cost.bare * (views > 1)  # mirrored, to see whether that changes the class
+    repeated = (recipe.epochs + 4) * val * cost.again + recipe.epochs * len(data.train) * cost.step
+    return (once + repeated) / processes
 
 
-def _timed(model: PromptedModel, examples: Examples, recipe: Recipe, augmented: bool) -> tuple[float, float, float, float, bool]:
-    """Seconds for each example: of a bare forward, a prompted one, another of the same, a training step; and whether what
-    enters the first prompted block is kept.
-    """
+def seconds_of_runs(model: PromptedModel, data: Data, recipe: Recipe, runs: int) -> float:
+    """How long `vpt.reprogram` will take, which trains once for each point."""
+    parts = {name: len(part.windows()[0]) for name, part in data.parts.items()}
+    every, held = sum(parts.values()), sum(parts.values()) - parts["train"]
+    cost, processes = _timed(model, data.train, recipe, recipe.augment != "none")
+    each = recipe.epochs * (len(data.train) * cost.step + parts["val"] * cost.again) + held * cost.again
+    return (every * cost.bare + runs * each) / processes
+
+
+def _timed(model: PromptedModel, examples: Examples, recipe: Recipe, anew: bool) -> tuple[Costs, int]:
+    """What an example costs, and over how many processes that is shared. anew: whether training inputs are never seen again."""
     count = min(TRIED, len(examples))
     x = default_collate([examples[i][0] for i in range(count)])
 
@@ -129,24 +148,26 @@ def _timed(model: PromptedModel, examples: Examples, recipe: Recipe, augmented: 
         with torch.no_grad():
             model.outputs(x)
 
+    accelerator = accelerator_in(recipe.precision)
+    model.to(accelerator.device)
     learns = bool(model.trained_parameters()["prompt"])
     was = model.training
     model.eval()
     try:
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), accelerator.autocast():
             with model.prompts_off():
                 _clock(forward)
                 bare = _clock(forward)
             with late_features(model.backbone, model.attachment.sites, recipe.kept, lambda text: None):
                 kept = model.backbone.cache is not None
-                found = [_clock(forward) for _ in range(3)]
-                with without_cache(model, augmented):
+                prompted, _, again = (_clock(forward) for _ in range(3))
+                with without_cache(model, anew):
                     step = _clock(learn if learns else forward)
     finally:
         model.train(was)
         model.zero_grad(set_to_none=True)
         model.backbone.queries.clear()
-    return bare / count, found[0] / count, found[2] / count, step / count, kept
+    return Costs(bare / count, prompted / count, again / count, step / count, kept), accelerator.num_processes
 
 
 def _clock(work: Any) -> float:

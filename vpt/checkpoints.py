@@ -15,6 +15,7 @@ from torch import Tensor
 
 from vpt.errors import PromptFileError, TrainingError
 from vpt.files import file_bytes, pack, unpack, write_atomically
+from vpt.places import is_there
 
 NAME = "checkpoint.safetensors"
 VERSION = 2
@@ -62,23 +63,24 @@ class Checkpoint:
     def load(self, resume: bool) -> tuple[Position, dict[str, Tensor]] | None:
         """The state to go on from, or None to begin.
 
-        Raises `TrainingError` if it is another run's, or unfinished and not asked for.
+        Raises `TrainingError` if it is another run's, or not asked for.
         """
-        if self.path is None or not self.path.exists():
+        if self.path is None or not is_there(self.path):
             return None
         try:
             header, tensors = unpack(file_bytes(self.path), str(self.path))
             self._check_version(header)
             position = _position(header, str(self.path))
         except PromptFileError as error:
-            if not resume:
-                return None
-            raise TrainingError(f"{error} Or start again in another folder (out=…).") from error
+            raise TrainingError(
+                f"{error} Choose another folder (out=…), or begin again with overwrite=True (--overwrite)."
+            ) from error
         if not resume:
-            if not position.finished:
-                raise TrainingError(f"{self.path.parent} holds a run that was stopped in epoch {position.epoch}. Go on with "
-                                    "resume=True (--resume), or choose another folder (out=…).")  # fmt: skip
-            return None
+            stands = "was trained to its end" if position.finished else f"was stopped in epoch {position.epoch}"
+            raise TrainingError(
+                f"{self.path.parent} holds a run that {stands}. Go on with resume=True (--resume), choose another folder "
+                "(out=…), or begin again with overwrite=True (--overwrite)."
+            )
         changed = sorted(k for k in self.identity.keys() | header["run"].keys() if self.identity.get(k) != header["run"].get(k))
         if changed:
             pairs = ", ".join(f"{k}: was {header['run'].get(k)}, is {self.identity.get(k)}" for k in changed[:3])

@@ -174,6 +174,7 @@ def reprogram(
     out: Annotated[Path, typer.Option(help="folder for the prompt file, the numbers and pictures")],
     label: Label = None,
     group: Group = None,
+    split_by: SplitBy = None,
     border: Annotated[
         int | None, typer.Option(min=1, help="width of a learned border in pixels; short for --prompt border:W")
     ] = None,
@@ -200,15 +201,17 @@ def reprogram(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace a finished run in this folder")] = False,
 ) -> None:
     """Make a biased classifier fairer without touching it: learn a border, and choose on the trade-off."""
+    from vpt.data import look
     from vpt.reprogramming import reprogram as run_reprogram
 
     if border is not None and prompt is not None:
         raise typer.BadParameter("--border is short for --prompt border:W: give one of them")
     settings = _given(epochs=epochs, lr=lr, batch_size=batch_size, precision=precision)
     try:
-        classifier = _classifier(model, seconds=seconds, dtype=dtype, inputs=inputs)
+        source = look(data, label, group or None, split_by=split_by)
+        classifier = _classifier(model, source, seconds=seconds, dtype=dtype, inputs=inputs)
         result = run_reprogram(
-            data, classifier, f"border:{border}" if border else prompt, label=label, group=group or None,
+            source, classifier, f"border:{border}" if border else prompt,
             method=method, criterion=criterion, strengths=strength or None, budget=budget, bound=bound, positive=positive,
             readout=readout, out=out, seed=seed, skip_bad=skip_bad, resume=resume, overwrite=overwrite,
             say=_dim, command=shlex.join(["vpt", *sys.argv[1:]]), **settings,
@@ -237,19 +240,21 @@ def audit(
     as_json: AsJson = False,
 ) -> None:
     """How a classifier, with a prompt or without, serves each group, with the percentiles of a bootstrap."""
+    from vpt.data import look
     from vpt.errors import BackboneError
     from vpt.reprogramming import audit as run_audit
     from vpt.runs import open_run
 
     if model is None and prompt is None:
         raise BackboneError("Found neither --model nor --prompt; needed is a classifier to audit.")
+    source = look(data, label, group or None)
     options: dict[str, Any] = {"seconds": seconds, "dtype": dtype}
     if prompt is not None:
-        own = model if model is None or not _is_function(model) else _classifier(model, **options, inputs=inputs)
+        own = model if model is None or not _is_function(model) else _classifier(model, source, **options, inputs=inputs)
         audited = open_run(prompt, own, **options)
     else:
-        audited = _classifier(str(model), **options, inputs=inputs)
-    found = run_audit(data, audited, label=label, group=group or None, positive=positive, split=split)
+        audited = _classifier(str(model), source, **options, inputs=inputs)
+    found = run_audit(source, audited, positive=positive, split=split)
     if as_json:
         typer.echo(json.dumps(found))
         return
@@ -440,30 +445,25 @@ def _show_reprogrammed(report: dict[str, Any]) -> None:
     console.print(f"Chosen: {clean(report['rule'])}.\n{clean(report['verdict'][0].upper() + report['verdict'][1:])}.\n")
 
 
-def _open(source: str, inputs: list[str] | None = None, **options: Any) -> Any:
-    """A backbone by name or folder."""
-    from vpt.backbones import load_backbone, told
-
-    return load_backbone(source, inputs=told(inputs) if inputs else None, **options)
-
-
 def _is_function(source: str) -> bool:
     """Whether this is `module:function`."""
     module, _, function = source.partition(":")
     return bool(function) and module not in ("vpt", "hf-hub", "hf_hub") and not is_there(source)
 
 
-def _classifier(source: str, inputs: list[str] | None, seconds: float | None, dtype: str | None) -> Any:
-    """A model by name or folder, or made by `module:function` of the user's own, in the current folder or installed."""
+def _classifier(source: str, data: Any, inputs: list[str] | None, seconds: float | None, dtype: str | None) -> Any:
+    """A model for data: by name or folder, or made by `module:function` of the user's own, in the current folder or installed."""
     import importlib
 
     from torch import nn
 
-    from vpt.backbones import Backbone, load_backbone, told
+    from vpt.backbones import told
     from vpt.errors import BackboneError
+    from vpt.opening import open_for
 
+    options: dict[str, Any] = {"seconds": seconds, "dtype": dtype, "inputs": told(inputs) if inputs else None}
     if not _is_function(source):
-        return _open(source, inputs, seconds=seconds, dtype=dtype)
+        return open_for(data, source, **options)
     module, _, function = source.partition(":")
     sys.path.insert(0, "")
     try:
@@ -477,6 +477,4 @@ def _classifier(source: str, inputs: list[str] | None, seconds: float | None, dt
         sys.path.remove("")
     if not isinstance(made, nn.Module):
         raise BackboneError(f"{source!r} gave {type(made).__name__}; needed is a module, or a backbone.")
-    if isinstance(made, Backbone):
-        return made
-    return load_backbone(made, seconds=seconds, dtype=dtype, inputs=told(inputs) if inputs else None)
+    return open_for(data, made, **options)

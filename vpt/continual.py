@@ -13,17 +13,21 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from vpt import metrics
-from vpt.backbones import Backbone, load_backbone
+from vpt.backbones import Backbone
 from vpt.checkpoints import NAME, digest
 from vpt.data import Data, Examples, joined, with_classes
 from vpt.errors import DataError, TrainingError
 from vpt.evaluation import accelerator_in, evaluate, matched, scores
 from vpt.files import read, restore, save, write_atomically
+from vpt.folders import PROMPT, run_folder
 from vpt.model import PromptedModel
+from vpt.opening import opened
+from vpt.places import is_there
 from vpt.plan import seed_for
 from vpt.progress import notice
 from vpt.prompts import Prompt, Queried, parse
@@ -34,7 +38,7 @@ from vpt.training import fit
 RECIPE = Recipe(epochs=5, lr=5e-3, readout_lr=0.02)
 ONE = "deep:5"  # the one prompt of sequential and of joint training
 BASELINES = ("nearest-mean", "ridge", "joint")
-RESULTS, PROMPT = "results.json", "prompt.vpt"
+RESULTS = "results.json"
 Method = str | Prompt | Callable[[Backbone], Prompt]
 
 
@@ -115,6 +119,7 @@ def run(
     *,
     out: str | Path | None = None,
     resume: bool = False,
+    overwrite: bool = False,
     part: str = "test",
     start: str = "means",
     seed: int | None = None,
@@ -128,23 +133,26 @@ def run(
     on one task after the other; "sequential" tunes one set of deep tokens so, "joint" ("joint:coda:10") learns all tasks at once,
     and "nearest-mean" and "ridge" (on random features, as RanPAC) learn no prompt. All prompts have the same heads: one per task,
     in training the others score −inf. start: how a new head begins, at its class "means" or at "zeros". out: a folder for the
-    prompt file and the numbers; a run that was killed goes on with resume, to the same bytes. part: what is tested on ("val" to
+    prompt file and the numbers; a run that was killed goes on with resume, to the same bytes, and overwrite gives up what a
+    folder holds. part: what is tested on ("val" to
     choose settings by). recipe, or its fields as settings. Raises `DataError` for no task, an empty one, or a class in two of
     them; `TrainingError` for a folder of another run.
     """
-    backbone = backbone if isinstance(backbone, Backbone) else load_backbone(backbone)
     check_tasks(tasks, part)
     if start not in ("means", "zeros"):
         raise TrainingError(f"Found start={start!r}; needed is 'means' or 'zeros'.")
     recipe = chosen(recipe, RECIPE, seed=seed, **settings)
-    seed = recipe.seed
-    sequence = _Sequence(list(tasks), backbone, part, seed, progress, Path(out) if out is not None else None)
     name = method if isinstance(method, str) else type(method).__name__
-    if name in ("nearest-mean", "ridge"):
-        return sequence.statistics(name, resume)
     joint = isinstance(method, str) and method.partition(":")[0] == "joint"
-    prompt = _prompt(str(method).partition(":")[2] or ONE if joint else method, backbone, seed)
-    return sequence.prompts(name, prompt, recipe, start, resume, joint)
+    with run_folder(out, resume, overwrite, finished=()) as folder:  # which of its files are a finished run's is seen later
+        if folder is not None and overwrite and not resume and Accelerator().is_main_process:
+            (folder / RESULTS).unlink(missing_ok=True)
+        with opened(backbone) as backbone:
+            sequence = _Sequence(list(tasks), backbone, part, recipe.seed, progress, folder, overwrite)
+            if name in ("nearest-mean", "ridge"):
+                return sequence.statistics(name, resume)
+            prompt = _prompt(str(method).partition(":")[2] or ONE if joint else method, backbone, recipe.seed)
+            return sequence.prompts(name, prompt, recipe, start, resume, joint)
 
 
 def check_tasks(tasks: Sequence[Data], part: str = "test") -> None:
@@ -186,8 +194,11 @@ def _prompt(method: Method, backbone: Backbone, seed: int) -> Prompt:
 class _Sequence:
     """Tasks on a backbone: what every method shares."""
 
-    def __init__(self, tasks: list[Data], backbone: Backbone, part: str, seed: int, progress: bool, out: Path | None) -> None:
+    def __init__(
+        self, tasks: list[Data], backbone: Backbone, part: str, seed: int, progress: bool, out: Path | None, overwrite: bool
+    ) -> None:
         self.tasks, self.backbone, self.part, self.seed, self.progress, self.out = tasks, backbone, part, seed, progress, out
+        self.overwrite = overwrite
         self.classes = [task.train.classes for task in tasks]
         self.sizes = [len(self.tested(t)) for t in range(len(tasks))]
         self.accelerator = accelerator_in("no")
@@ -240,7 +251,7 @@ class _Sequence:
         if start == "means":
             with _newest(model.prompt):
                 readout.start(*self._features(model, train))
-        fit(model, train, None, recipe=recipe, out=folder, resume=resume, progress=self.progress)
+        fit(model, train, None, recipe=recipe, out=folder, resume=resume, overwrite=self.overwrite, progress=self.progress)
 
     @torch.no_grad()
     def _usage(self, model: PromptedModel) -> list[list[list[float]]]:
@@ -322,7 +333,11 @@ class _Sequence:
     def _found(self, model: PromptedModel, identity: str, resume: bool, joint: bool) -> tuple[list[list[float]], int]:
         """(the rows of an interrupted run, how many tasks its prompt has learned), which the model takes over."""
         found = self._earlier(identity, resume)
-        if self.out is None or found is None:
+        if self.out is None:
+            return [], 0
+        if found is None and self.main:  # so that whose the folder is is known before there is a prompt file
+            self._write(identity, [])
+        if found is None or not is_there(self.out / PROMPT):
             return [], 0
         header, tensors = read(self.out / PROMPT)
         done = int(header["trained_on"]["tasks"])
@@ -339,13 +354,24 @@ class _Sequence:
 
     def _earlier(self, identity: str, resume: bool) -> dict[str, Any] | None:
         """The numbers of an earlier run in the folder; None where there is none. Raises `TrainingError` for another run's."""
-        if self.out is None or not (self.out / RESULTS).exists():
+        if self.out is None:
+            return None
+        if not is_there(self.out / RESULTS):
+            if is_there(self.out / PROMPT) and not self.overwrite:
+                raise TrainingError(
+                    f"{self.out} holds a finished run of another kind. Choose another folder (out=…), or overwrite=True."
+                )
             return None
         found = json.loads((self.out / RESULTS).read_text(encoding="utf-8"))
         if found.get("identity") != identity:
-            raise TrainingError(f"{self.out} holds a run of other tasks or settings. Choose another folder (out=…).")
+            raise TrainingError(
+                f"{self.out} holds a run of other tasks or settings. Choose another folder (out=…), or overwrite=True."
+            )
         if not resume:
-            raise TrainingError(f"{self.out} holds a run already. Go on with resume=True, or choose another folder (out=…).")
+            raise TrainingError(
+                f"{self.out} holds a run already. Go on with resume=True, choose another folder (out=…), or begin again with "
+                "overwrite=True."
+            )
         return found
 
     def _keep(self, model: PromptedModel, done: int, rows: list[list[float]], identity: str) -> None:
@@ -353,6 +379,9 @@ class _Sequence:
         if self.out is None or not self.main:
             return
         save(self.out / PROMPT, model, trained_on={"tasks": done})
-        text = json.dumps({"identity": identity, "accuracy": rows})
-        write_atomically(self.out / RESULTS, text.encode())
+        self._write(identity, rows)
         (self.out / f"task-{done}" / NAME).unlink(missing_ok=True)
+
+    def _write(self, identity: str, rows: list[list[float]]) -> None:
+        assert self.out is not None
+        write_atomically(self.out / RESULTS, json.dumps({"identity": identity, "accuracy": rows}).encode())

@@ -146,7 +146,7 @@ def influence(
             f"Found damping={damping}, weight_decay={weight_decay}; needed are numbers of at least 0, not both 0."
         )
     train, val = matched(model, train), grouped(model, val, "validation") if of != "loss" else matched(model, val)
-    train, val = train.drawn(0), val.windows()[0]  # of a clip longer than what the model hears: one window, and all of them
+    train, val = train.drawn(0, 1), val.windows()[0]  # of a clip longer than what the model hears: one window, and all of them
     size, classes = sum(p.numel() for p in _learned(model).values()), model.readout.count or 0
     if not size:
         raise TrainingError("This model learned nothing by gradient, so no example has an influence on it.")

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,13 +14,15 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from vpt.backbones import Backbone, load_backbone
+from vpt.backbones import Backbone
 from vpt.data import Data, Examples, balanced, joined
 from vpt.errors import DataError, PromptError, TrainingError
 from vpt.evaluation import accelerator_in, evaluate, scores
 from vpt.files import save
+from vpt.folders import PROMPT, run_folder
 from vpt.model import PromptedModel
 from vpt.objectives import Distillation
+from vpt.opening import opened
 from vpt.probe import fit_probe
 from vpt.progress import notice
 from vpt.prompts import MultiTask, Prompt, parse
@@ -68,6 +70,7 @@ def share(
     sampling: str = "balanced",
     out: str | Path | None = None,
     resume: bool = False,
+    overwrite: bool = False,
     seed: int | None = None,
     progress: bool = True,
     recipe: Recipe | None = None,
@@ -78,13 +81,32 @@ def share(
     First every task gets a prompt of its own, its teacher; then the shared one learns from labels and teachers' scores alike,
     examples of all tasks mixed in each update. prompt: deep or shallow tokens or a prefix, as text or object; it is copied.
     distil: λ of the teachers' part, 0 for none (and no teachers). sampling: "balanced" (every task as often as the largest) or
-    "proportional" to its examples. All heads begin at class means. out: a folder; a run that was killed goes on with
-    resume. Raises `PromptError` for another prompt, `DataError` for an empty task, `TrainingError` for bad settings.
+    "proportional" to its examples. All heads begin at class means. out: a folder; a run that was killed goes on with resume, and
+    overwrite gives up what it holds. Raises `PromptError` for another prompt, `DataError` for an empty task, `TrainingError` for
+    bad settings.
     """
     if sampling not in SAMPLING:
         raise TrainingError(f"Found sampling={sampling!r}; needed is one of {', '.join(SAMPLING)}.")
-    backbone = backbone if isinstance(backbone, Backbone) else load_backbone(backbone)
     recipe = chosen(recipe, Recipe(), seed=seed, **settings)
+    with run_folder(out, resume, overwrite) as folder, opened(backbone) as backbone:
+        how: dict[str, Any] = {"resume": resume, "overwrite": overwrite, "progress": progress}
+        return _share(tasks, backbone, prompt, distil, temperature, sampling, folder, recipe, **how)
+
+
+def _share(
+    tasks: Mapping[str, Data],
+    backbone: Backbone,
+    prompt: str | Prompt,
+    distil: float,
+    temperature: float,
+    sampling: str,
+    folder: Path | None,
+    recipe: Recipe,
+    *,
+    progress: bool,
+    **how: Any,
+) -> Shared:
+    """`share`, with its folder and its backbone at hand."""
     seed = recipe.seed
     accelerator = accelerator_in(recipe.precision)
     say = partial(notice, shown=progress and accelerator.is_main_process)
@@ -96,8 +118,7 @@ def share(
     train, names = joined(trains, _qualified(trains)), _qualified(trains)
     vals = {task: val for task, data in tasks.items() if (val := _val(data)) is not None}
     val = joined(vals, _qualified(vals)) if len(vals) == len(tasks) else None
-    folder = Path(out) if out is not None else None
-    learn = partial(fit, recipe=recipe, resume=resume, progress=progress)
+    learn: Callable[..., Any] = partial(fit, recipe=recipe, progress=progress, **how)
     readout = TaskHeads(backbone.out_features, names)
     targets = torch.full((len(train), len(train.classes)), float("-inf"))
     teachers: dict[str, float] = {}
@@ -122,7 +143,7 @@ def share(
         objective = Distillation(targets, distil, temperature) if distil else None
         learn(model, train, val, objective=objective, out=folder / "shared" if folder else None)
         if folder is not None and accelerator.is_main_process:
-            save(folder / "prompt.vpt", model, trained_on={"tasks": {name: len(data.train) for name, data in tasks.items()}})
+            save(folder / PROMPT, model, trained_on={"tasks": {name: len(data.train) for name, data in tasks.items()}})
     except BaseException:
         model.close()
         raise
@@ -137,6 +158,7 @@ def take_to(
     learn: str = "all",
     out: str | Path | None = None,
     resume: bool = False,
+    overwrite: bool = False,
     seed: int | None = None,
     progress: bool = True,
     recipe: Recipe | None = None,
@@ -154,20 +176,18 @@ def take_to(
     if learn == "nothing":
         prompt.requires_grad_(False)
     recipe = chosen(recipe, Recipe(), seed=seed, **settings)
-    seed = recipe.seed
-    backbone = backbone if isinstance(backbone, Backbone) else load_backbone(backbone)
     accelerator = accelerator_in(recipe.precision)
     _check_classes(data, "new")
-    model = PromptedModel(backbone, prompt, Linear(backbone.out_features, data.train.classes))
-    try:
-        found = fit_probe(
-            *scores(model, data.train, outputs=True, accelerator=accelerator), classes=data.train.classes, seed=seed
-        )
-        _copy(found[0], model.readout)
-        fit(model, data.train, _val(data), recipe=recipe, out=out, resume=resume, progress=progress)
-    except BaseException:
-        model.close()
-        raise
+    with opened(backbone) as backbone:
+        model = PromptedModel(backbone, prompt, Linear(backbone.out_features, data.train.classes))
+        try:
+            features = scores(model, data.train, outputs=True, accelerator=accelerator)
+            _copy(fit_probe(*features, classes=data.train.classes, seed=recipe.seed)[0], model.readout)
+            how: dict[str, Any] = {"resume": resume, "overwrite": overwrite, "progress": progress}
+            fit(model, data.train, _val(data), recipe=recipe, out=out, **how)
+        except BaseException:
+            model.close()
+            raise
     return model
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,20 @@ def open_for(data: Any, backbone: str | Path | Backbone | nn.Module | None = Non
         return backbone
     clips = data.clip if isinstance(data, Source) and data.kind == "sound" else None
     return load_backbone(backbone if backbone is not None else BUNDLED[_kind(data)], **{"clips": clips} | options)
+
+
+@contextmanager
+def opened(backbone: str | Path | Backbone | nn.Module) -> Iterator[Backbone]:
+    """A backbone for a run. One that is opened here is released if the run fails, whatever the reason: a module that someone
+    holds is theirs again.
+    """
+    found = open_for(None, backbone)
+    try:
+        yield found
+    except BaseException:
+        if found is not backbone:
+            found.release()
+        raise
 
 
 def _kind(data: Any) -> str:

@@ -6,6 +6,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,18 +16,22 @@ from accelerate import Accelerator
 
 from vpt import pictures
 from vpt.adapting import make_prompt, make_readout
-from vpt.backbones import Backbone, load_backbone
-from vpt.data import Data, Examples, load_data, read_parts
+from vpt.backbones import Backbone
+from vpt.briefing import data_facts, say_before, seconds_of_runs
+from vpt.data import Data, Examples, Source, load_data, look, read_parts
 from vpt.errors import TrainingError
 from vpt.evaluation import scores
 from vpt.files import restore, save, write_atomically
+from vpt.folders import PROMPT, run_folder
 from vpt.model import PromptedModel
+from vpt.opening import open_for
+from vpt.places import is_there
 from vpt.probe import fit_probe
 from vpt.prompts import Prompt
 from vpt.readouts import Readout
 from vpt.recipes import Recipe, chosen
-from vpt.runs import METRICS, PROMPT, count, draw_pixels, prepare_folder
-from vpt.tradeoff import Frontier, Point, audit_model, frontier, suspicion
+from vpt.runs import METRICS, count, draw_pixels
+from vpt.tradeoff import Frontier, Point, audit_model, frontier, objectives, suspicion
 
 POINTS, BARS, TRADEOFF = "points", "groups.png", "frontier.png"
 
@@ -49,6 +54,7 @@ def reprogram(
     *,
     label: str | None = None,
     group: str | Sequence[str] | None = None,
+    split_by: str | None = None,
     method: str = "penalty",
     criterion: str = "eo",
     strengths: Sequence[float] | None = None,
@@ -71,7 +77,8 @@ def reprogram(
 ) -> Reprogrammed:
     """Learn a prompt that makes a frozen classifier err alike between groups, at little loss of accuracy.
 
-    data: as for `vpt.load_data`, with a group for every example (several group columns: their combinations). model: a classifier
+    data: as for `vpt.load_data`, with a group for every example (several group columns: their combinations). split_by: a column
+    whose values (persons, say) stay on one side when parts are held out. model: a classifier
     as for `vpt.load_backbone`. prompt: as for `vpt.adapt`; by default a border of 20 pixels in 224. readout:
     "identity", the model's own classes, matched by name (by number where it names none), or "linear", a probe to begin with.
     method, criterion, strengths, budget, bound: as for `vpt.frontier`. out: a folder for the prompt file, the numbers and
@@ -80,36 +87,37 @@ def reprogram(
     started = time.monotonic()
     recipe = chosen(recipe, Recipe(), seed=seed, **settings)
     seed = recipe.seed
-    folder = prepare_folder(Path(out), resume, overwrite) if out is not None else None
-    if folder is not None and (folder / POINTS).exists() and not resume:
-        if not overwrite:
-            raise TrainingError(f"{folder} holds a run that was stopped. Go on with resume=True (--resume), begin again with "
-                                "overwrite=True (--overwrite), or choose another folder (out=…).")  # fmt: skip
-        shutil.rmtree(folder / POINTS)
-    backbone = model if isinstance(model, Backbone) else load_backbone(model)
-    made = make_prompt(_usual_border(backbone) if prompt is None else prompt, backbone, seed)
-    wanted = load_data(data, backbone.inputs, label=label, group=group, seed=seed, skip_bad=skip_bad, progress=progress,
-                       val_share=val_share, test_share=test_share)  # fmt: skip
-    prompted = PromptedModel(backbone, made, make_readout(readout, backbone, wanted, seed))
-    try:
+    data = look(data, label, group, split_by=split_by) if isinstance(data, (str, Path)) else data
+    # whatever goes wrong (Ctrl-C, a disk that went away): the module that someone holds is theirs again
+    with run_folder(out, resume, overwrite) as folder, ExitStack() as undo:
+        points = _points(folder, resume, overwrite)
+        held = isinstance(model, Backbone)
+        backbone = open_for(data, model)
+        undo.callback(lambda: None if held else backbone.release())
+        made = make_prompt(_usual_border(backbone) if prompt is None else prompt, backbone, seed)
+        wanted = load_data(data, backbone.inputs, label=label, group=group, split_by=split_by, seed=seed, skip_bad=skip_bad,
+                           progress=progress, val_share=val_share, test_share=test_share)  # fmt: skip
+        prompted = PromptedModel(backbone, made, make_readout(readout, backbone, wanted, seed))
+        undo.callback(prompted.close)
+        if progress and Accelerator().is_main_process:
+            runs = 1 + len(objectives(method, criterion, strengths, budget, bound))
+            say_before(wanted, backbone, made.describe(), seconds_of_runs(prompted, wanted, recipe, runs))
         if readout == "linear":
             with prompted.prompts_off():
                 features = scores(prompted, wanted.train, outputs=True, progress=progress, what="features")
             prompted.readout.load_state_dict(fit_probe(*features, classes=wanted.classes, seed=seed)[0].state_dict())
         found = frontier(prompted, wanted.train, wanted.val, wanted.test, method=method, criterion=criterion, strengths=strengths,
-                         budget=budget, bound=bound, positive=positive, recipe=recipe,
-                         out=folder / POINTS if folder is not None else None, resume=resume,
+                         budget=budget, bound=bound, positive=positive, recipe=recipe, out=points, resume=resume,
                          progress=progress, say=say)  # fmt: skip
-    except BaseException:  # Ctrl-C and a disk that went away too: the module that someone holds is theirs again
-        prompted.close()
-        raise
-    report = _report(prompted, found) | {
-        "method": method, "budget": budget, "bound": bound, "seed": seed, "recipe": asdict(recipe), "train_n": len(wanted.train),
-        "skipped": wanted.skipped, "seconds": round(time.monotonic() - started, 1), "command": command,
-    }  # fmt: skip
-    result = Reprogrammed(prompted, found, report, folder)
-    if folder is not None and Accelerator().is_main_process:
-        result.file = _write(folder, prompted, found, report, wanted.val)
+        report = _report(prompted, found) | {
+            "method": method, "budget": budget, "bound": bound, "seed": seed, "recipe": asdict(recipe),
+            "train_n": len(wanted.train), "skipped": wanted.skipped, "data": data_facts(wanted),
+            "seconds": round(time.monotonic() - started, 1), "command": command,
+        }  # fmt: skip
+        result = Reprogrammed(prompted, found, report, folder)
+        if folder is not None and Accelerator().is_main_process:
+            result.file = _write(folder, prompted, found, report, wanted.val)
+        undo.pop_all()
     return result
 
 
@@ -128,12 +136,10 @@ def audit(
     Where the model has more classes than the data, it is asked to choose among those of the data only. A "warning" is added where
     the model seems to know the group only, or nothing. Raises `DataError`.
     """
-    if isinstance(model, PromptedModel):
-        backbone = model.backbone
-    else:
-        backbone = model if isinstance(model, Backbone) else load_backbone(model)
-    if isinstance(data, (str, Path)):
-        examples = read_parts(Path(data), backbone.inputs, split, progress, label, group)
+    source = look(Path(data), label, group) if isinstance(data, (str, Path)) else data
+    backbone = model.backbone if isinstance(model, PromptedModel) else open_for(source, model)
+    if isinstance(source, Source):
+        examples = read_parts(source, backbone.inputs, split, progress)
     elif isinstance(data, Examples):
         examples = data
     else:
@@ -147,6 +153,20 @@ def audit(
         with PromptedModel(backbone, None, bare) as own:
             found = audit_model(own, examples, positive, progress)
     return found | {"warning": suspicion(found)}
+
+
+def _points(folder: Path | None, resume: bool, overwrite: bool) -> Path | None:
+    """Where the points of the trade-off are kept; emptied to begin again. Raises `TrainingError` where a run was stopped."""
+    if folder is None or not is_there(folder / POINTS) or resume:
+        return folder / POINTS if folder is not None else None
+    if not overwrite:
+        raise TrainingError(
+            f"{folder} holds a run that was stopped. Go on with resume=True (--resume), begin again with overwrite=True "
+            "(--overwrite), or choose another folder (out=…)."
+        )
+    if Accelerator().is_main_process:
+        shutil.rmtree(folder / POINTS)
+    return folder / POINTS
 
 
 def _usual_border(backbone: Backbone) -> str:

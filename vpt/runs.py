@@ -14,32 +14,16 @@ from vpt.checkpoints import NAME
 from vpt.data import read_parts
 from vpt.data.examples import Examples, Files
 from vpt.data.readers import reader
-from vpt.errors import BadFilesError, DataError, PromptFileError, TrainingError
+from vpt.errors import BadFilesError, DataError, PromptFileError
 from vpt.evaluation import evaluate, scores
 from vpt.files import load, read, rebuild, save, write_atomically
+from vpt.folders import PROMPT
 from vpt.model import PromptedModel
-from vpt.places import is_file, is_folder, is_there
+from vpt.places import is_file, is_folder
 from vpt.prompts import Border, PixelPrompt, Prompt, Stack
 from vpt.readouts import LabelMap
 
-PROMPT, METRICS, CURVES = "prompt.vpt", "metrics.json", "curves.png"
-
-
-def prepare_folder(folder: Path, resume: bool, overwrite: bool) -> Path:
-    """Make the folder and try to write in it, before hours are spent. Raises `TrainingError` or `PromptFileError`."""
-    if is_there(folder) and not is_folder(folder):
-        raise PromptFileError(f"{folder} is a file; needed is a folder to write the run to (out=…).")
-    if is_there(folder / PROMPT) and not overwrite:
-        nothing = "; nothing is left to resume" if resume else ""
-        raise TrainingError(
-            f"{folder} already holds a finished run{nothing}. Choose another folder (out=…), or overwrite=True (--overwrite)."
-        )
-    if overwrite and not resume:
-        (folder / NAME).unlink(missing_ok=True)
-    trial = folder / ".writable"
-    write_atomically(trial, b"")
-    trial.unlink(missing_ok=True)  # another process may have been here too
-    return folder
+METRICS, CURVES = "metrics.json", "curves.png"
 
 
 def write_run(folder: Path, model: PromptedModel, report: dict[str, Any], rows: list[dict[str, Any]], val: Examples) -> Path:

@@ -130,12 +130,12 @@ def frontier(
     not tried once a model hardly tells the classes apart. The model then holds the chosen prompt. out: a folder for checkpoints.
     settings: of `Recipe`. Raises `TrainingError`, `DataError`, before anything is trained.
     """
-    objectives = _objectives(method, criterion, strengths, budget, bound)
+    tried = objectives(method, criterion, strengths, budget, bound)
     recipe, gap = updated(recipe or Recipe(), **settings), GAP[criterion]
     given = {"train": train, "val": val} | ({"test": test} if test is not None else {})
     what = {"train": "training", "val": "validation", "test": "test"}
     parts = same_groups({name: grouped(model, part, what[name]) for name, part in given.items()})
-    first = objectives[0][1]  # the others differ in strength only
+    first = tried[0][1]  # the others differ in strength only
     first.bind(parts["train"].targets, parts["train"].grouped, parts["train"].classes, parts["train"].group_names)
     held = {name: part for name, part in parts.items() if name != "train"}
     with model.prompts_off():
@@ -160,7 +160,7 @@ def frontier(
 
     points = [trained(ALONE, None, None)]
     start = points[0].learned or {}
-    for strength, objective in objectives:
+    for strength, objective in tried:
         restore(model, start)
         try:
             points.append(trained(repr(strength), strength, objective))
@@ -168,7 +168,7 @@ def frontier(
         except DivergedError:
             broken = "it diverged"
         if broken:
-            more = ", and larger ones were not tried" if strength != objectives[-1][0] else ""
+            more = ", and larger ones were not tried" if strength != tried[-1][0] else ""
             notes.append(f"strength {strength:g}: {broken}{more}")
             say(notes[-1])
             break
@@ -186,7 +186,7 @@ def frontier(
     return Frontier(base, points, chosen, rule, criterion, thresholds, notes)
 
 
-def _objectives(
+def objectives(
     method: str, criterion: str, strengths: Sequence[float] | None, budget: float, bound: float | None
 ) -> list[tuple[float, Objective]]:
     """Each strength, rising, with its objective. Raises `TrainingError` for settings that are none."""

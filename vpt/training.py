@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from vpt.data import Examples, augment
 from vpt.errors import DivergedError, PromptFileError, TrainingError
 from vpt.evaluation import accelerator_in, evaluate, matched, tasks_of
 from vpt.files import learned, learned_copy, restore, write_atomically
+from vpt.folders import run_folder
 from vpt.gradients import add_gradients, check_reach, no_gradients, reduce_gradients
 from vpt.late import GIGABYTES, UNSTEADY, Say, full, late_features, without_cache
 from vpt.model import PromptedModel
@@ -53,6 +55,7 @@ def fit(
     recipe: Recipe | None = None,
     out: str | Path | None = None,
     resume: bool = False,
+    overwrite: bool = False,
     workers: int = 0,
     cache_gigabytes: float = GIGABYTES,
     progress: bool = True,
@@ -61,11 +64,12 @@ def fit(
     """Train a model's prompt and readout; afterwards it holds the state of least loss on `val` (without one, or with an
     objective by group, the last).
 
-    train, val: datasets of (input, label[, group]). objective: `Classification()` by default. recipe, or its fields as
-    settings (epochs=…, lr=…). out: a folder for history.jsonl and checkpoints. resume: go on from there after a kill;
-    the numbers are those of an undisturbed run. workers: processes that read and prepare the data. cache_gigabytes: how much
-    may be kept of what enters the first prompted block, where that is not block 0. Raises `TrainingError`; `DivergedError` on
-    NaN or infinity, with the last good prompt in the model; `DataError` for data that does not fit.
+    train, val: datasets of (input, label[, group]). objective: `Classification()` by default. recipe, or its fields as settings
+    (epochs=…, lr=…). out: a folder for history.jsonl and checkpoints. resume: go on from there after a kill; the numbers are
+    those of an undisturbed run. overwrite: begin anew in a folder that holds a run. workers: processes that read and prepare the
+    data. cache_gigabytes: how much may be kept of what enters the first prompted block, where that is not block 0. Raises
+    `TrainingError`; `DivergedError` on NaN or infinity, with the last good prompt in the model; `DataError` for data that does
+    not fit.
     """
     recipe = updated(recipe or Recipe(), **settings)
     if isinstance(workers, bool) or not isinstance(workers, int) or workers < 0:
@@ -77,12 +81,14 @@ def fit(
     model.to(accelerator.device)
     run = _Run(model, train_examples, val_examples, objective, recipe, accelerator, workers)
     say = partial(notice, shown=progress and accelerator.is_main_process)
-    run.checkpoint = Checkpoint(Path(out) if out is not None else None, run.identity(), accelerator)
+    identity = run.identity()
     devices = [accelerator.device] if accelerator.device.type == "cuda" else []
     model.eval()
     kept = late_features(model.backbone, model.attachment.sites, recipe.kept, say, cache_gigabytes)
-    with torch.random.fork_rng(devices=devices), compiled(model, recipe.compile), kept:
-        return run.go(resume, progress, say)
+    with run_folder(out, resume, overwrite) as folder:
+        run.checkpoint = Checkpoint(folder, identity, accelerator)
+        with torch.random.fork_rng(devices=devices), compiled(model, recipe.compile), kept:
+            return run.go(resume, progress, say)
 
 
 class _Run:
@@ -174,17 +180,17 @@ class _Run:
         if (cache is None and not self.model.attachment.wants_query) or self.recipe.augment != "none":
             return
         what = "what the bare model makes of the data" if cache is None else "what enters the first prompted block"
-        loader = DataLoader(self.train.windows()[0], batch_size=64, num_workers=self.workers)
+        loaders = [DataLoader(view.windows()[0], batch_size=64, num_workers=self.workers) for view in self.train.views()]
         with progress_bar(progress and self.accelerator.is_main_process) as bar, torch.no_grad(), self.accelerator.autocast():
-            task = bar.add_task(what, total=len(loader))
-            for batch in loader:
+            task = bar.add_task(what, total=sum(map(len, loaders)))
+            for batch in chain.from_iterable(loaders):
                 with self.model.asked(tasks_of(self.model, batch)):
                     self.model.outputs(batch[0])
                 bar.advance(task)
             if cache is None:
                 return
             hits = cache.hits
-            batch = next(iter(loader))
+            batch = next(iter(loaders[0]))
             with self.model.asked(tasks_of(self.model, batch)):
                 self.model.outputs(batch[0])  # once more
         if cache.hits == hits and cache.kept:
@@ -289,7 +295,8 @@ class _Run:
         scaled = self.accelerator.scaler is not None and self.accelerator.scaler.is_enabled()
         total = self.recipe.epochs * self.per_epoch
         broken = not torch.isfinite(torch.tensor(totals)).all() or not (finite or scaled)
-        if watched(number, total) and self.position.cuts < MOST_CUTS:
+        # an objective that does not aim at the least loss may raise it on purpose
+        if self.objective.keeps_best and watched(number, total) and self.position.cuts < MOST_CUTS:
             loss = totals[0] / totals[2] if not broken else float("nan")
             self.position.losses = noted(self.position.losses, loss)
             if len(self.position.losses) > 1 and leaves(self.position.losses):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from vpt.data import AUGMENTS
+from vpt.data import AUGMENTS, Examples, in_views
 from vpt.data.augment import augment
 from vpt.errors import DataError
 
@@ -90,3 +90,22 @@ def test_sound_is_refused_but_for_none(x):
 
 def test_an_empty_batch_stays_empty():
     assert augment(images(0), "crop", seeded()).shape == (0, 3, HEIGHT, WIDTH)
+
+
+def test_views_are_the_image_itself_and_a_few_random_changes_that_stay():
+    x = images(6)
+    examples = Examples(list(x).__getitem__, [0, 1, 0, 1, 0, 1], ["a", "b"]).subset([4, 1, 3])
+    seen = in_views(examples, "flip-crop", 4, seed=3)
+    views = [torch.stack([image for image, _ in view]) for view in seen.views()]
+    assert len(views) == 4
+    assert torch.equal(views[0], x[[4, 1, 3]])
+    for view in views[1:]:
+        assert all(moves(before, after) for before, after in zip(views[0], view, strict=True))
+    assert len({view.numpy().tobytes() for view in views}) == 4
+    assert not torch.equal(views[1] - views[0], views[2] - views[0])
+    for epoch in range(1, 10):
+        assert torch.equal(torch.stack([image for image, _ in seen.drawn(0, epoch)]), views[(epoch - 1) % 4])
+    again = in_views(examples, "flip-crop", 4, seed=3).views()[2]
+    assert torch.equal(torch.stack([image for image, _ in again]), views[2])
+    assert not torch.equal(torch.stack([image for image, _ in in_views(examples, "flip-crop", 4, seed=4).views()[2]]), views[2])
+    assert [y for _, y in seen] == [0, 1, 1]

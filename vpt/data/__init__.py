@@ -1,6 +1,6 @@
 """From a folder, a CSV manifest or a torch Dataset to labelled training, validation and test examples."""
 
-from vpt.data.augment import AUGMENTS, augment
+from vpt.data.augment import AUGMENTS, augment, in_views
 from vpt.data.examples import Examples
 from vpt.data.joining import balanced, joined, with_classes
 from vpt.data.loading import BUNDLED, Data, load_data, read_parts
@@ -8,5 +8,5 @@ from vpt.data.looking import Source, look
 from vpt.data.readers import read_sound, reader
 from vpt.data.splits import few_shot, hold_out
 
-__all__ = ["AUGMENTS", "BUNDLED", "Data", "Examples", "Source", "augment", "balanced", "few_shot", "hold_out", "joined",
-           "load_data", "look", "read_parts", "read_sound", "reader", "with_classes"]  # fmt: skip
+__all__ = ["AUGMENTS", "BUNDLED", "Data", "Examples", "Source", "augment", "balanced", "few_shot", "hold_out", "in_views",
+           "joined", "load_data", "look", "read_parts", "read_sound", "reader", "with_classes"]  # fmt: skip

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from vpt.data.examples import Examples
 from vpt.errors import DataError
 
 AUGMENTS = ("none", "crop", "flip-crop")
@@ -34,3 +38,26 @@ def augment(x: Tensor, how: str, generator: torch.Generator) -> Tensor:
     flips = (torch.rand(batch, generator=generator) < 0.5).tolist() if how == "flip-crop" else [False] * batch
     rows = [padded[i, :, down[i] : down[i] + height, across[i] : across[i] + width] for i in range(batch)]
     return torch.stack([row.flip(-1) if flip else row for row, flip in zip(rows, flips, strict=True)])
+
+
+def in_views(examples: Examples, how: str, count: int, seed: int) -> Examples:
+    """The same images, of which each epoch sees the next of `count` views: as they are, and each randomly changed once.
+
+    What a frozen model makes of a view can be kept; of one that is drawn anew each time it cannot.
+    """
+    return examples.through(Views(examples.get, how, count, seed))
+
+
+class Views:
+    """index → raw image in one of `views` views; number 0 is the image as it is."""
+
+    def __init__(self, get: Callable[[int], Tensor], how: str, views: int, seed: int) -> None:
+        self.get, self.how, self.views, self.seed = get, how, views, seed
+
+    def __call__(self, index: int, view: int = 0) -> Tensor:
+        """The raw image in this view."""
+        x = self.get(index)
+        if view == 0:
+            return x
+        (state,) = np.random.SeedSequence([self.seed, view, index]).generate_state(1, np.uint64)
+        return augment(x[None], self.how, torch.Generator().manual_seed(int(state >> np.uint64(1))))[0]

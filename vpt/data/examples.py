@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -162,12 +163,25 @@ class Examples(Dataset):
         owners = [i for i, own in enumerate(found) for _ in own]
         return self._heard([(self.indices[i], w) for i, own in enumerate(found) for w in own]), owners
 
-    def drawn(self, *seed: int) -> Examples:
-        """One window of each example, drawn with `seed`: another one in each epoch of a clip that has several."""
+    def through(self, get: Callable[[int], Any]) -> Examples:
+        """The same examples, whose inputs another function gives."""
+        return self._with(get=get)
+
+    def views(self) -> list[Examples]:
+        """The same examples as each view of them gives them (`vpt.data.in_views`); these alone where there are none."""
+        get: Any = self.get
+        count = getattr(get, "views", 1)
+        return [self] if count == 1 else [self._with(get=partial(get, view=view)) for view in range(count)]
+
+    def drawn(self, seed: int, epoch: int) -> Examples:
+        """What an epoch (from 1) learns from: the next view of each example, or one of its windows, drawn with `seed`."""
+        views = self.views()
+        if len(views) > 1:
+            return views[(epoch - 1) % len(views)]
         found = self._windows()
         if found is None:
             return self
-        draws = np.random.default_rng(seed).random(len(found)).tolist()
+        draws = np.random.default_rng((seed, epoch)).random(len(found)).tolist()
         return self._heard([(i, own[int(draw * len(own))]) for i, own, draw in zip(self.indices, found, draws, strict=True)])
 
     def _windows(self) -> list[list[int]] | None:
