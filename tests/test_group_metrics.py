@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vpt.errors import DataError
-from vpt.group_metrics import TITLES, audit, count_table, rates
+from vpt.group_metrics import TITLES, _drawn, audit, count_table, rates
 
 CELLS = st.lists(st.integers(1, 30), min_size=12, max_size=12)  # 3 groups × 2 labels × 2 predictions, none empty
 
@@ -125,3 +126,48 @@ def test_what_cannot_be_said_is_said_so() -> None:
 def test_bad_input(y: list[int], said: list[int], group: list[int], message: str) -> None:
     with pytest.raises(DataError, match=message):
         audit(y, said, group, ["a", "b"], ["m", "w"])
+
+
+@pytest.mark.parametrize(
+    ("y", "group", "more", "message"),
+    [
+        ([0, 0.7], [0, 1], {}, "labels such as 0.7"),
+        ([0, 1], [0, float("nan")], {}, "groups such as nan"),
+        ([0, 1], ["a", "b"], {}, "groups such as 'a'"),
+        ([0, 1], [None, 1], {}, "groups such as None"),
+        ([[0, 1]], [0, 1], {}, "labels such as"),
+        ([0, 1], [0, 1], {"draws": 0}, "draws=0"),
+        ([0, 1], [0, 1], {"draws": -1}, "draws=-1"),
+        ([0, 1], [0, 1], {"draws": 2.5}, "draws=2.5"),
+        ([0, 1], [0, 1], {"level": 2}, "level=2"),
+        ([0, 1], [0, 1], {"level": float("nan")}, "level=nan"),
+    ],
+)
+def test_what_is_no_number_of_a_class_or_group_is_refused(y: list, group: list, more: dict, message: str) -> None:
+    """A label of 0.7 was taken for 0; the others ended in foreign errors."""
+    with pytest.raises(DataError, match=message):
+        audit(y, [0, 1], group, ["no", "yes"], ["a", "b"], **more)
+    assert audit([0.0, 1.0], [True, False], np.array([0, 1], dtype=np.uint8), ["no", "yes"], ["a", "b"])["n"] == 2
+
+
+def test_a_redrawn_table_is_that_of_its_counts() -> None:
+    table = np.random.default_rng(0).integers(0, 3, (4, 5, 5)).astype(float)
+    table[1] = 0
+    table[:, 2, 2] = 0
+    total = int(table.sum())
+    drawn = np.random.default_rng(7).multinomial(total, table.ravel() / total, size=30).reshape(30, *table.shape)
+    needed = rates(drawn)
+    places = np.nonzero(table)
+    for name, values in _drawn(places, table[places], table.shape[:2], None, 30, 7).items():
+        np.testing.assert_allclose(values, needed[name], atol=1e-12)
+
+
+def test_many_classes_take_no_table_of_their_square() -> None:
+    draw = np.random.default_rng(0)
+    y, group = draw.integers(0, 3000, 1000), draw.integers(0, 10, 1000)
+    said = np.where(draw.random(1000) < 0.7, y, draw.integers(0, 3000, 1000))
+    names = [str(c) for c in range(3000)]
+    start = time.process_time()
+    found = audit(y, said, group, names, names[:10], draws=20)
+    assert found["metrics"]["accuracy"]["value"] == pytest.approx((y == said).mean())
+    assert time.process_time() - start < 10
