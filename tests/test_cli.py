@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from test_adapting import write_images
+from test_adapting import write_images, write_sounds
 from test_reprogramming import table
 from typer.testing import CliRunner
 
@@ -46,6 +46,33 @@ def test_adapt_in_less_memory_and_time(adapted: tuple[Path, Path], tmp_path: Pat
     assert "in front of each of 2 blocks (6 to 7)" in report["prompt"]
     assert report["recipe"]["cache"] == "bf16"
     assert "examples" in run("evaluate", tmp_path, adapted[0])  # on the weights as they were
+
+
+def test_a_table_with_other_columns_whose_persons_stay_together(tmp_path: Path) -> None:
+    rows = ["path,look,person"]
+    for i, file in enumerate(sorted(write_images(tmp_path / "data", 10).rglob("*.png"))):
+        rows.append(f"{file.relative_to(tmp_path)},{file.parent.name},p{i // 3}")
+    (tmp_path / "table.csv").write_text("\n".join(rows))
+    words = ["--label", "look", "--split-by", "person", "--prompt", "deep:1", "--epochs", 1]
+    text = run("adapt", tmp_path / "table.csv", "--out", tmp_path / "run", *words)
+    assert "held out with seed 0, no person on two sides" in " ".join(text.split())
+    facts = json.loads((tmp_path / "run" / "metrics.json").read_text())["data"]
+    assert sum(part["n"] for part in facts["parts"].values()) == 30
+    assert set(facts["classes"]) == {"red", "green", "blue"}
+
+
+def test_a_folder_of_sounds_finds_its_model_and_its_input_can_be_said(tmp_path: Path) -> None:
+    data = write_sounds(tmp_path / "data")
+    run("adapt", data, "--out", tmp_path / "run", "--prompt", "deep:1", "--epochs", 1)
+    report = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert report["backbone"]["source"] == "vpt:ast-tiny"
+    assert report["rate_cuts"] == 0
+    pictures = write_images(tmp_path / "pictures", 8)
+    words = ["--inputs", "mean=0.4,0.4,0.4", "--inputs", "std=0.2", "--prompt", "deep:1", "--epochs", 1]
+    text = run("adapt", pictures, "--out", tmp_path / "told", *words)
+    assert "mean 0.4, std 0.2" in " ".join(text.split())
+    kept = vpt.load(tmp_path / "told" / "prompt.vpt").backbone.inputs
+    assert (kept.mean, kept.std) == ((0.4,) * 3, (0.2,) * 3)
 
 
 def test_bench(tmp_path: Path) -> None:

@@ -285,7 +285,8 @@ def evaluate(
     if as_json:
         typer.echo(json.dumps(found))
         return
-    table = Table("class", "accuracy", title=f"{found['n']} examples: accuracy {found['accuracy']:.1%}, loss {found['loss']:.3f}")
+    console.print(f"{found['n']} examples: accuracy {found['accuracy']:.1%}, loss {found['loss']:.3f}", highlight=False)
+    table = Table("class", "accuracy")
     for name, value in found["per_class"].items():
         table.add_row(clean(name), f"{value:.1%}")
     console.print(table)

@@ -78,7 +78,7 @@ def map_text(mapping: dict[str, list[tuple[str, float]]]) -> str:
 
 def report_table(report: dict[str, Any]) -> Table:
     """Baselines and prompt of `vpt adapt`."""
-    table = Table("method", "validation", "test", "parameters", title=clean(report["prompt"]))
+    table = Table("method", "validation", "test", "parameters")
     for name, values in report["baselines"].items():
         test = f"{values['test']:.1%}" if "test" in values else "–"
         table.add_row(name.replace("_", " "), f"{values['val']:.1%}", test, "–")

@@ -171,7 +171,8 @@ class Images:
         how = {"cover": "covered", "squash": "squashed", "border": "inside a border of the mean", "crop": "not resized"}[self.fit]
         by = "" if self.fit == "crop" else f", {self.interpolation}"
         through = f" through {_pixels(self.resize_to)}" if self.resize_to != self.size and self.fit != "crop" else ""
-        mean, std = (", ".join(f"{v:.3g}" for v in values) for values in (self.mean, self.std))  # type: ignore[union-attr]
+        alike = lambda values: values[:1] if len(set(values)) == 1 else values  # noqa: E731
+        mean, std = (", ".join(f"{v:.3g}" for v in alike(values)) for values in (self.mean, self.std))
         return f"{_pixels(self.size)} pixels ({how}{through}{by}), mean {mean}, std {std}"
 
 

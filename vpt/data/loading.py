@@ -113,8 +113,8 @@ def load_data(
     for part, share in (("test", test_share if "val" not in parts else 0), ("val", val_share)):
         if part not in parts and (share or part == "val"):
             train, parts[part] = hold_out(train, share, seed, {"test": "test", "val": "validation"}[part])
-            by = f", no {split_by} on two sides" if split_by else ""
-            made[part] = f"{share:.0%} of the training data, held out with seed {seed}{by}"
+            by = f", no {train.apart} on two sides" if train.apart else ""
+            made |= {"train": "what is left", part: f"{share:.0%} of the training data, held out with seed {seed}{by}"}
     if shots is not None:
         train = few_shot(train, shots, seed)
         made["train"] = f"{shots} of each class kept"
@@ -278,13 +278,17 @@ def _twins(data: Data) -> list[str]:
         both = [where for where in places.values() if {one, other} <= {name for name, _, _ in where}]
         if both:
             first = [part.name(i) for name, part, i in both[0] if name in (one, other)][:2]
-            found.append(f"{len(both)} files are in {one} and in {other}, byte for byte ({' = '.join(first)}): what is measured "
+            found.append(f"{_files(len(both))} in {one} and in {other}, byte for byte ({' = '.join(first)}): what is measured "
                          "on them says nothing")  # fmt: skip
     torn = [where for where in places.values() if len({part.targets[i] for _, part, i in where}) > 1]
     if torn:
         first = [f"{part.name(i)}: {part.classes[part.targets[i]]}" for _, part, i in torn[0]][:2]
-        found.append(f"{len(torn)} files are there under two labels, byte for byte ({', '.join(first)})")
+        found.append(f"{_files(len(torn))} there under two labels, byte for byte ({', '.join(first)})")
     return found
+
+
+def _files(count: int) -> str:
+    return "1 file is" if count == 1 else f"{count} files are"
 
 
 def _on_two_sides(data: Data) -> list[str]:

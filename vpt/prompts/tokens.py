@@ -119,7 +119,8 @@ class DeepTokens(Prompt):
 
     def describe(self) -> str:
         """One line for people."""
-        return f"{self.count} fresh tokens in front of each of {len(self.blocks)} blocks ({_span(self.blocks)})"
+        tokens = "1 fresh token" if self.count == 1 else f"{self.count} fresh tokens"
+        return f"{tokens} in front of each of {len(self.blocks)} blocks ({_span(self.blocks)})"
 
 
 def _span(blocks: list[int]) -> str:
