@@ -220,6 +220,11 @@ def test_mistakes_are_said_before_training(tmp_path: Path, change: dict, error: 
     assert not (tmp_path / "run" / "history.jsonl").exists()
 
 
+def test_a_place_that_no_file_can_have_is_said(tmp_path: Path) -> None:
+    with pytest.raises(PromptFileError, match="cannot be written"):
+        vpt.adapt(write_images(tmp_path, 2), open_tiny("timm ViT"), out="a\0b", progress=False)
+
+
 def test_places_that_cannot_be_written_or_are_taken(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     backbone = open_tiny("timm ViT")

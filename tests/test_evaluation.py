@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from families import open_tiny
+from families import make, open_tiny
+from tasks import colours
 
 import vpt
 from vpt.data import load_data
 from vpt.data.joining import joined
 from vpt.data.sounds import decode_sound, starts_of
+from vpt.errors import BackboneError
 from vpt.evaluation import evaluate, scores
 from vpt.runs import predict
 
@@ -97,3 +99,15 @@ def test_training_hears_another_window_in_each_epoch(model: vpt.PromptedModel, t
         assert len({epoch[i] for epoch in heard}) == len(data.train.get.windows(data.train.indices[i]))
     history = vpt.fit(model, data.train, data.val, epochs=2, batch_size=4, lr=1e-3, progress=False)
     assert len(history.rows) == 3
+
+
+def test_answers_that_are_no_numbers_are_refused() -> None:
+    """An audit of a model that gives NaN looked like any other, and a probe of it ended in a foreign error."""
+    module = make("timm ViT")
+    module.norm.weight.data[0] = float("nan")
+    data = {"train": colours(12), "val": colours(6, 1)}
+    with pytest.raises(BackboneError, match=r"VisionTransformer gives NaN for \d+ of \d+ examples.*dtype='fp32'"):
+        vpt.adapt(data, module, "deep:1", epochs=1, progress=False)
+    backbone = vpt.load_backbone(module)
+    with vpt.PromptedModel(backbone, None, vpt.Identity()) as model, pytest.raises(BackboneError, match="NaN for 6 of 6"):
+        vpt.evaluate(model, colours(6))

@@ -12,6 +12,7 @@ from test_adapting import write_images, write_sounds
 
 import vpt
 from vpt.backbones import count_hooks
+from vpt.backbones.describing import suited_length
 from vpt.data import look
 from vpt.errors import DataError
 from vpt.opening import open_for, opened
@@ -37,7 +38,6 @@ def test_the_default_model_follows_the_kind_of_data(tmp_path: Path) -> None:
         ("whisper", 0.01, 0.1),  # no shorter than a mel frame needs
         ("whisper", 900.0, None),
         ("wav2vec2", 0.25, 0.25),
-        ("wav2vec2", 40.0, 15.0),  # no longer than such models were trained on
         ("clap", 0.2, None),  # it repeats them
     ],
 )
@@ -56,6 +56,10 @@ def test_how_much_a_model_hears_follows_the_clips(model: str, seconds: float, he
     if model != "clap":  # what is said outright goes before
         said = vpt.load_backbone(fresh(), clips=seconds, seconds=0.4).inputs
         assert said.samples == pytest.approx(0.4 * said.sample_rate, rel=0.03)
+
+
+def test_a_model_of_samples_hears_no_more_than_such_models_were_trained_on() -> None:
+    assert suited_length(make("transformers wav2vec2"), {}, 40.0) == 15.0
 
 
 def test_clips_of_a_folder_are_followed(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from vpt.folders import run_folder
 from vpt.late import late_features, without_cache
 from vpt.model import PromptedModel
 from vpt.opening import open_for
+from vpt.places import is_within
 from vpt.probe import fit_probe
 from vpt.progress import notice
 from vpt.prompts import Prompt, parse
@@ -89,7 +90,7 @@ def adapt(
     augment: "auto", the default without a recipe, shifts images, and mirrors them if the probe knows mirrored validation images
         as well as plain ones.
     workers: processes that read and prepare the data while training.
-    baselines: of `measure_baselines` on the same data, if at hand.
+    baselines: of `measure_baselines` on the same data, if at hand; then nothing is said of the data before training.
 
     Before training it is said what was understood of the data, how its input is prepared, and how long it will take. Raises a
     `VptError` that says what to do, before training wherever that can be known.
@@ -99,7 +100,7 @@ def adapt(
     recipe = chosen(recipe, Recipe(), seed=seed, **settings)
     seed = recipe.seed
     data = look(data, label, split_by=split_by) if isinstance(data, (str, Path)) else data
-    if out is not None and isinstance(data, Source) and Path(out).resolve().is_relative_to(data.path.resolve()):
+    if out is not None and isinstance(data, Source) and is_within(out, data.path):
         raise TrainingError(
             f"{out} lies inside the data, {data.path}: the run's own files would be read as examples. Choose another out=…."
         )
@@ -115,7 +116,7 @@ def adapt(
             made.start_from(backbone, default_collate([wanted.train[i][0] for i in _few(wanted.train)]), seed)
         joined = make_readout(readout, backbone, wanted, seed)
         shown = progress and Accelerator().is_main_process
-        if shown:
+        if shown and baselines is None:  # who has these has looked at the data
             say_before(wanted, backbone, made.describe(), _time(backbone, made, joined, wanted, recipe, augment))
         with late_features(backbone, made.sites(), recipe.kept, partial(notice, shown=shown)):
             baselines = baselines or measure_baselines(backbone, wanted, seed, progress)

@@ -18,7 +18,7 @@ from vpt.files import file_bytes, pack, unpack, write_atomically
 from vpt.places import is_there
 
 NAME = "checkpoint.safetensors"
-VERSION = 2
+VERSION = 3
 EVERY_SECONDS = 60.0
 
 

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from vpt import metrics
 from vpt.backbones.precision import DTYPES, say_if_slow
 from vpt.data.examples import Examples, wrap
-from vpt.errors import DataError
+from vpt.errors import BackboneError, DataError
 from vpt.model import PromptedModel
 from vpt.progress import progress_bar
 
@@ -77,7 +77,20 @@ def scores(
         parts = gather_object(parts)
     back = torch.argsort(torch.tensor([i for part in parts for i in part[0]]))
     values, y = torch.cat([t for part in parts for t in part[1]])[back], torch.cat([t for part in parts for t in part[2]])[back]
-    return (values, y) if clips is None or len(clips) == len(examples) else _of_clips(values, y, torch.tensor(clips))  # type: ignore[arg-type]
+    _refuse_nan(model, values)
+    if clips is None or len(clips) == len(examples):  # type: ignore[arg-type]
+        return values, y
+    return _of_clips(values, y, torch.tensor(clips))
+
+
+def _refuse_nan(model: PromptedModel, values: Tensor) -> None:
+    """Raise `BackboneError` for answers that are no numbers: an accuracy of them would look like one."""
+    bad = values.isnan().flatten(1).any(1)
+    if bad.any():
+        raise BackboneError(
+            f"{type(model.backbone.model).__name__} gives NaN for {int(bad.sum())} of {len(values)} examples. Its weights or its "
+            "precision are at fault (dtype='fp32', precision='no'), or a prompt that diverged (a smaller lr)."
+        )
 
 
 def _of_clips(values: Tensor, y: Tensor, clips: Tensor) -> tuple[Tensor, Tensor]:

@@ -21,6 +21,14 @@ def is_folder(path: str | Path) -> bool:
         return False
 
 
+def is_within(path: str | Path, folder: str | Path) -> bool:
+    """Whether a place is this folder or lies in it, links followed."""
+    try:
+        return Path(path).resolve().is_relative_to(Path(folder).resolve())
+    except (OSError, ValueError, RuntimeError):
+        return False
+
+
 def is_there(path: str | Path) -> bool:
     """Whether anything is there."""
     try:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import gc
+import sys
+import threading
 
 import pytest
 import torch
@@ -12,7 +15,7 @@ from torch import nn
 
 import vpt
 from vpt.backbones import count_hooks
-from vpt.errors import BackboneError
+from vpt.errors import BackboneError, PromptError
 
 INPUTS = vpt.Images(size=(32, 32), mean=0.5, std=0.5)
 
@@ -112,3 +115,39 @@ def test_copies_are_owners_of_their_own() -> None:
     assert all(p.requires_grad for p in bare.parameters())
     assert not any(p.requires_grad for p in module.parameters())
     assert count_hooks(module)
+
+
+def test_weights_made_in_inference_mode_are_given_back_without_a_complaint() -> None:
+    with torch.inference_mode():
+        module = make("timm ViT")
+        model = prompted(vpt.load_backbone(module, inputs=INPUTS))
+    model.close()
+    with torch.inference_mode():
+        backbone = vpt.load_backbone(module, inputs=INPUTS)
+    del backbone, model
+    gc.collect()  # what a finalizer raises is a warning, and warnings are errors here
+    assert count_hooks(module) == {}
+
+
+def test_of_threads_that_attach_at_once_one_does() -> None:
+    module, switch = make("timm ViT"), sys.getswitchinterval()
+    backbone = vpt.load_backbone(module, inputs=INPUTS)
+    sys.setswitchinterval(1e-5)
+    try:
+        for _ in range(30):
+            made: list[vpt.PromptedModel] = []
+
+            def attach(seed: int, made: list[vpt.PromptedModel] = made) -> None:
+                with contextlib.suppress(PromptError):
+                    made.append(prompted(backbone, seed))
+
+            threads = [threading.Thread(target=attach, args=(seed,)) for seed in range(3)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            assert len(made) == 1
+            made[0].close()
+            assert count_hooks(module) == {}
+    finally:
+        sys.setswitchinterval(switch)

@@ -20,7 +20,7 @@ from vpt.backbones.fingerprints import fingerprint_of
 from vpt.backbones.guard import Guard
 from vpt.backbones.inputs import Images, Raw
 from vpt.backbones.narrowing import tokens_read
-from vpt.backbones.owners import claim, disown, flags_of, give_back, owns
+from vpt.backbones.owners import claim, disown, flags_of, give_back, owns, set_needed
 from vpt.backbones.pooling import class_token_named, pooled
 from vpt.backbones.queries import Queries
 from vpt.backbones.reach import Reach
@@ -298,10 +298,10 @@ class Backbone(Reach, nn.Module):
         records wherever that can be.
         """
         refuse_checkpointing(self.model)
-        if self.attachment is not None:
-            raise PromptError("This backbone already has a prompt attached. Use model.swap(prompt) to exchange it, or "
-                              "model.close() to take it off first.")  # fmt: skip
-        with self.guard:
+        with self.guard:  # two threads that attach at once: one is refused
+            if self.attachment is not None:
+                raise PromptError("This backbone already has a prompt attached. Use model.swap(prompt) to exchange it, or "
+                                  "model.close() to take it off first.")  # fmt: skip
             self._hold()
             self._look()
             self.queries.clear()
@@ -367,7 +367,7 @@ class Backbone(Reach, nn.Module):
         if self.attachment is not None:
             self.attachment.remove()
         for parameter, needed in self._as_found[0] if self._as_found else ():
-            parameter.requires_grad_(needed)
+            set_needed(parameter, needed)
         for module, training in self._as_found[1] if self._as_found else ():
             module.training = training
         self._as_found = None

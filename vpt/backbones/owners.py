@@ -71,11 +71,17 @@ def flags_of(model: nn.Module) -> Flags:
     )
 
 
+def set_needed(parameter: nn.Parameter, needed: bool) -> None:
+    """Set `requires_grad`; weights made in inference mode keep what they have, as outside of it they can have no gradient."""
+    if parameter.requires_grad != needed and not parameter.is_inference():
+        parameter.requires_grad_(needed)
+
+
 def give_back(flags: Flags) -> None:
     """Set again what `flags_of` found."""
     for parameter, needed in flags[0]:
         if (held := parameter()) is not None:
-            held.requires_grad_(needed)
+            set_needed(held, needed)
     for module, training in flags[1]:
         if (held := module()) is not None:
             held.training = training
