@@ -109,5 +109,8 @@ def test_answers_that_are_no_numbers_are_refused() -> None:
     with pytest.raises(BackboneError, match=r"VisionTransformer gives NaN for \d+ of \d+ examples.*dtype='fp32'"):
         vpt.adapt(data, module, "deep:1", epochs=1, progress=False)
     backbone = vpt.load_backbone(module)
-    with vpt.PromptedModel(backbone, None, vpt.Identity()) as model, pytest.raises(BackboneError, match="NaN for 6 of 6"):
+    with (
+        vpt.PromptedModel(backbone, None, vpt.Linear(backbone.out_features, 3)) as model,
+        pytest.raises(BackboneError, match="NaN for 6 of 6"),
+    ):
         vpt.evaluate(model, colours(6))
