@@ -439,7 +439,7 @@ def test_the_table_of_a_biased_model(recipe, tmp_path: Path, capsys) -> None:
         recipe("biased").main(tiny)
     recipe("biased").main([*tiny, "--digits", str(digits)])
     fairness, model = recipe("fairness"), str(tmp_path / "mnist/model")
-    given = ["--model", model, "--seeds", "2", "--tuned", "60", "--tested", "80", "--epochs", "1", "--strengths", "1"]
+    given = ["--model", model, "--seeds", "1", "--tuned", "40", "--tested", "60", "--epochs", "1", "--strengths", "1"]
     with pytest.raises(SystemExit, match="needs --digits"):
         fairness.main(["mnist", *given])
     given += ["--digits", str(digits), "--out", str(tmp_path / "kept.jsonl")]

@@ -336,7 +336,7 @@ class _Sequence:
         if self.out is None:
             return [], 0
         if found is None and self.main:  # so that whose the folder is is known before there is a prompt file
-            self._write(identity, [])
+            _write(self.out, identity, [])
         if found is None or not is_there(self.out / PROMPT):
             return [], 0
         header, tensors = read(self.out / PROMPT)
@@ -379,9 +379,9 @@ class _Sequence:
         if self.out is None or not self.main:
             return
         save(self.out / PROMPT, model, trained_on={"tasks": done})
-        self._write(identity, rows)
+        _write(self.out, identity, rows)
         (self.out / f"task-{done}" / NAME).unlink(missing_ok=True)
 
-    def _write(self, identity: str, rows: list[list[float]]) -> None:
-        assert self.out is not None
-        write_atomically(self.out / RESULTS, json.dumps({"identity": identity, "accuracy": rows}).encode())
+
+def _write(out: Path, identity: str, rows: list[list[float]]) -> None:
+    write_atomically(out / RESULTS, json.dumps({"identity": identity, "accuracy": rows}).encode())

@@ -93,10 +93,10 @@ def curves(rows: Sequence[dict[str, Any]], best: int, baselines: dict[str, float
         points = [(row["epoch"], row[name]) for row in rows if name in row]
         if points:
             right.plot(*zip(*points, strict=True), color=colour, marker="o", ms=3, label=name.replace("_", " "))
-    for axes, label in ((left, "accuracy"), (right, "cross-entropy")):
+    for axes, label, place in ((left, "accuracy", "lower right"), (right, "cross-entropy", "upper right")):
         axes.set(xlabel="epoch", ylabel=label)
         if axes.get_legend_handles_labels()[0]:
-            axes.legend(fontsize=7, frameon=False)
+            axes.legend(fontsize=7, frameon=False, loc=place)  # "best" is slow on a busy machine
         axes.spines[["top", "right"]].set_visible(False)
     figure.suptitle(title, color=INK, fontsize=10)
     return _png(figure)
@@ -134,7 +134,7 @@ def tradeoff(
         axes.plot(x, y, marker, color=INK, ms=7, label=name)
     axes.set(xlabel=x_label, ylabel="accuracy")
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(fontsize=7, frameon=False)
+    axes.legend(fontsize=7, frameon=False, loc="lower right")
     axes.set_title(title, color=INK, fontsize=9)
     return _png(figure)
 
@@ -177,6 +177,6 @@ def sequence(lines: dict[str, Sequence[Sequence[float]]], title: str) -> bytes:
             axes.plot(range(1, len(mean) + 1), mean, marker="o", ms=4, lw=1.5, ls=style, label=name)
     axes.set(xlabel="tasks learned", ylabel="accuracy", xticks=range(1, longest + 1))
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(fontsize=7, frameon=False)
+    axes.legend(fontsize=7, frameon=False, loc="lower left")
     axes.set_title(title, color=INK, fontsize=9)
     return _png(figure)

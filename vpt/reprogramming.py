@@ -15,7 +15,7 @@ import torch
 from accelerate import Accelerator
 
 from vpt import pictures
-from vpt.adapting import make_prompt, make_readout
+from vpt.adapting import make_prompt, make_readout, start_among
 from vpt.backbones import Backbone
 from vpt.briefing import data_facts, say_before, seconds_of_runs
 from vpt.data import Data, Examples, Source, load_data, look, read_parts
@@ -97,6 +97,8 @@ def reprogram(
         made = make_prompt(_usual_border(backbone) if prompt is None else prompt, backbone, seed)
         wanted = load_data(data, backbone.inputs, label=label, group=group, split_by=split_by, seed=seed, skip_bad=skip_bad,
                            progress=progress, val_share=val_share, test_share=test_share)  # fmt: skip
+        if prompt is None or isinstance(prompt, str):
+            start_among(made, backbone, wanted.train, seed)
         prompted = PromptedModel(backbone, made, make_readout(readout, backbone, wanted, seed))
         undo.callback(prompted.close)
         if progress and Accelerator().is_main_process:
