@@ -17,7 +17,7 @@ from PIL import Image
 from tasks import colours, stop_at
 
 import vpt
-from vpt.errors import DataError, PromptFileError, TrainingError
+from vpt.errors import DataError, PromptFileError, TrainingError, VptError
 from vpt.evaluation import scores
 
 FAST = {"epochs": 2, "batch_size": 8, "progress": False}
@@ -122,6 +122,35 @@ def test_a_prompt_by_name_starts_among_the_models_own_tokens() -> None:
         away = (own[i]["tokens"].flatten(0, 1)[None] - rows[:, None]).abs().amax(-1)
         assert away.amin(1).max() < 1e-5
     assert torch.allclose(held, vpt.DeepTokens.like(backbone, 3).tokens, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"prompt": 5}, "Found int as prompt"),
+        ({"prompt": None}, "Found NoneType as prompt"),
+        ({"prompt": lambda backbone: None}, "Found NoneType as prompt"),
+        ({"recipe": {"lr": 1}}, "Found dict as recipe"),
+        ({"augment": "foo"}, "Found augment='foo'; needed is one of auto"),
+    ],
+)
+def test_settings_of_another_kind_are_said_at_once(given: dict, message: str) -> None:
+    with pytest.raises(VptError, match=message):
+        vpt.adapt({"train": colours(12), "val": colours(6, 1)}, open_tiny("timm ViT"), progress=False, **given)
+
+
+def test_examples_of_several_shapes_are_said() -> None:
+    train = colours(12)
+    shapes = vpt.data.Examples(lambda i: torch.rand(3, 32, 32 + i % 2), train.targets, train.classes)
+    with pytest.raises(DataError, match="cannot be put into one batch"):
+        vpt.adapt({"train": shapes, "val": colours(6, 1)}, open_tiny("timm ViT"), progress=False)
+
+
+def test_training_that_made_nothing_better_says_so() -> None:
+    data = {"train": colours(30), "val": colours(30, 1)}
+    found = vpt.adapt(data, open_tiny("timm ViT"), "deep:1", augment="none", epochs=3, lr=1000.0, progress=False)
+    assert found.metrics["best_epoch"] == 0
+    assert "training never had less loss there than its start, which is kept" in found.metrics["verdict"]
 
 
 def test_a_passed_recipe_wins_and_what_is_said_beside_it_goes_over_it() -> None:

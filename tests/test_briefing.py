@@ -59,6 +59,14 @@ def test_sounds(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert facts["clip_seconds"][0] < facts["clip_seconds"][1] < 0.41
 
 
+def test_how_much_of_a_long_clip_is_heard(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    backbone = vpt.load_backbone(make("transformers AST"), seconds=0.3)
+    data = vpt.load_data(write_sounds(tmp_path / "data"), backbone.inputs, progress=False)
+    data.lengths[0] = 6.0
+    say_before(data, backbone, "a prompt", None)
+    assert "(40% of the longest)" in said(capsys)
+
+
 def test_names_give_the_terminal_no_orders(capsys: pytest.CaptureFixture) -> None:
     examples = colours(12).renamed(["a\x1b[2J", "b\u202e", "c"], colours(12).labels)
     say_before(

@@ -214,6 +214,9 @@ def test_wrong_input(tmp_path: Path) -> None:
         with pytest.raises(error, match=message):
             run(method, sequence, backbone, progress=False, **more)
         assert backbone.attachment is None
+    for odd in (None, "signdigits", tasks[0], [None]):
+        with pytest.raises(DataError, match=r"a list of vpt\.Data"):
+            run("coda", odd, backbone, progress=False)
     run("sequential", tasks, backbone, out=tmp_path, **QUICK).model.close()
     with pytest.raises(TrainingError, match="holds a run already"):
         run("sequential", tasks, backbone, out=tmp_path, **QUICK)

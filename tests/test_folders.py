@@ -10,11 +10,11 @@ import time
 from pathlib import Path
 
 import pytest
-from tasks import SETTINGS, colours, six_in_three, tiny_model
+from tasks import SETTINGS, colours, six_in_three, stop_at, tiny_model
 from test_multi_task import three_tasks
 
 import vpt
-from vpt import continual, multi_task
+from vpt import adapting, continual, multi_task  # noqa: F401
 from vpt.errors import PromptFileError, TrainingError
 from vpt.folders import LOCK, run_folder
 
@@ -127,6 +127,47 @@ def test_no_run_replaces_a_finished_one(begin, resume: bool, finished: tuple[Pat
         begin(folder, resume=resume)
     assert (folder / "prompt.vpt").read_bytes() == content
     assert {path.name for path in folder.iterdir()} == before
+
+
+def test_numbers_without_their_prompt_file_are_not_replaced(finished: tuple[Path, bytes], tmp_path: Path) -> None:
+    """A prompt file may have been moved into a library; its run's numbers and curves are still somebody's."""
+    for file in finished[0].iterdir():
+        if file.name != "prompt.vpt":
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+    before = (tmp_path / "metrics.json").read_bytes()
+    with pytest.raises(TrainingError, match=r"finished run \(metrics.json is there\)"):
+        vpt.adapt({"train": colours(12), "val": colours(6, 1)}, tiny_model().backbone, "deep:1", out=tmp_path, progress=False)
+    assert (tmp_path / "metrics.json").read_bytes() == before
+
+
+def test_a_run_that_was_to_replace_another_and_was_stopped(
+    finished: tuple[Path, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for file in finished[0].iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    (tmp_path / "border.png").write_bytes(b"of a border that was")
+    data = {"train": colours(12), "val": colours(6, 1)}
+
+    def go(**how: object) -> vpt.adapting.Result:
+        made = tiny_model().backbone.release()
+        return vpt.adapt(data, made, "deep:2", out=tmp_path, epochs=2, augment="none", progress=False, **how)
+
+    with monkeypatch.context() as patch:
+        stop_at(patch, "_step", 2)
+        with pytest.raises(KeyboardInterrupt):
+            go(overwrite=True)
+    assert (tmp_path / "prompt.vpt").read_bytes() == finished[1]
+    with pytest.raises(TrainingError, match="--resume --overwrite"):
+        go(resume=True)
+    go(resume=True, overwrite=True).model.close()
+    assert (tmp_path / "prompt.vpt").read_bytes() != finished[1]
+    assert not (tmp_path / "border.png").exists()  # of the run whose place it took
+
+
+@pytest.mark.parametrize("out", ["", "  ", 5])
+def test_a_folder_that_is_none(out: object) -> None:
+    with pytest.raises(PromptFileError, match="needed is a folder"), run_folder(out, False, False):
+        pass
 
 
 def test_share_again_is_refused_and_overwrites_when_told(tmp_path: Path) -> None:

@@ -141,6 +141,8 @@ def test_wrong_input() -> None:
     empty = Data(tasks["plain"].train.subset([]), tasks["plain"].val, None, tasks["plain"].classes, [])
     for call, error, message in (
         (lambda: share({}, backbone), PromptError, "different names"),
+        (lambda: share([tasks], backbone), DataError, "name: data"),
+        (lambda: share({"a": "folder"}, backbone), DataError, "name: data"),
         (lambda: share({"a": empty}, backbone), DataError, "'a' has examples of 0 classes"),
         (lambda: share({"a": lone}, backbone), DataError, "'a' has examples of 1 classes"),
         (lambda: share(tasks, backbone, "border:2"), PromptError, "MultiTask\\(Border\\)"),

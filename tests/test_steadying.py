@@ -26,7 +26,9 @@ def left(*losses: float) -> bool:
         ((0.0, 0.9, 0.9, 0.9, 0.9), False),  # from a probe that is sure of all: up to a nat is nothing yet
         ((2.3, 5.0, 5.2, 5.4, 5.4), False),  # from an untrained readout: less than twice as far
         ((2.3, 5.0, 6.0, 7.0, 8.0), True),
-        ((0.1, 50.0, 50.0), False),  # too few to say
+        ((0.1, 5.0, 5.0), False),  # too few to say
+        ((0.1, 50.0), False),
+        ((0.1, 50.0, 50.0), True),  # so far that two are enough
         ((0.1, math.nan), True),
         ((math.inf,), True),
         ((0.11, 9.9, 9.9, 9.9, 9.9), True),

@@ -221,6 +221,11 @@ def test_wrong_settings(settings, message: str) -> None:
         vpt.fit(tiny_model(), colours(), **settings)
 
 
+def test_an_objective_that_is_none() -> None:
+    with pytest.raises(TrainingError, match="Found str as objective"):
+        vpt.fit(tiny_model(), colours(), objective="foo", **SETTINGS)
+
+
 def test_compiled_training_gives_the_same() -> None:
     plain, compiled = tiny_model(), tiny_model()
     torch._dynamo.reset()

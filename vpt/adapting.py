@@ -18,8 +18,8 @@ from torch.utils.data import default_collate
 from vpt.backbones import Backbone, first_block
 from vpt.baselines import Baselines, measure_baselines
 from vpt.briefing import data_facts, say_before, seconds_of_run
-from vpt.data import Data, Examples, Source, in_views, load_data, look
-from vpt.errors import TrainingError
+from vpt.data import AUGMENTS, Data, Examples, Source, in_views, load_data, look
+from vpt.errors import DataError, PromptError, TrainingError
 from vpt.evaluation import evaluate, scores
 from vpt.folders import run_folder
 from vpt.late import late_features, without_cache
@@ -96,7 +96,9 @@ def adapt(
     `VptError` that says what to do, before training wherever that can be known.
     """
     started = time.monotonic()
-    augment = augment or ("auto" if recipe is None else recipe.augment)
+    augment = augment or ("auto" if recipe is None else getattr(recipe, "augment", "auto"))
+    if augment not in ("auto", *AUGMENTS):
+        raise TrainingError(f"Found augment={augment!r}; needed is one of auto, {', '.join(AUGMENTS)}.")
     recipe = chosen(recipe, Recipe(), seed=seed, **settings)
     seed = recipe.seed
     data = look(data, label, split_by=split_by) if isinstance(data, (str, Path)) else data
@@ -215,14 +217,22 @@ def start_among(prompt: Prompt, backbone: Backbone, examples: Examples, seed: in
         turn.append(met[target])
         met[target] += 1
     few = sorted(range(len(examples)), key=turn.__getitem__)[:SEEN]
-    prompt.start_from(backbone, default_collate([examples[i][0] for i in few]), seed)
+    try:
+        together = default_collate([examples[i][0] for i in few])
+    except (RuntimeError, TypeError) as error:
+        raise DataError(f"The examples cannot be put into one batch, as of several shapes or kinds: {error}") from error
+    prompt.start_from(backbone, together, seed)
 
 
 def make_prompt(prompt: str | Prompt | Callable[[Backbone], Prompt], backbone: Backbone, seed: int) -> Prompt:
     """The prompt that was asked for. Raises `PromptError`."""
     if isinstance(prompt, str):
         return parse(prompt, backbone, seed=seed)
-    return prompt if isinstance(prompt, Prompt) else prompt(backbone)
+    made = prompt(backbone) if callable(prompt) and not isinstance(prompt, Prompt) else prompt
+    if not isinstance(made, Prompt):
+        raise PromptError(f"Found {type(made).__name__} as prompt; needed is text such as 'deep:10', a prompt, or a function of "
+                          "the backbone that gives one.")  # fmt: skip
+    return made
 
 
 def make_readout(readout: str | Readout, backbone: Backbone, data: Data, seed: int) -> Readout:
@@ -249,6 +259,7 @@ def _report(model: PromptedModel, data: Data, baselines: Baselines, history: His
     worth = "the prompt is better than the linear probe on validation"
     if probe["val"] >= val["accuracy"]:
         worth = f"the linear probe alone was {'as good' if probe['val'] == val['accuracy'] else 'better'} on validation"
+    kept = "; training never had less loss there than its start, which is kept" if history.best == 0 else ""
     return {
         "test_accuracy": test["accuracy"] if test else None,
         "test_n": test["n"] if test else 0,
@@ -257,7 +268,7 @@ def _report(model: PromptedModel, data: Data, baselines: Baselines, history: His
         "val_n": val["n"],
         "train_n": len(data.train),
         "baselines": {"nearest_mean": baselines.nearest_mean, "linear_probe": probe | {"C": baselines.strength}},
-        "verdict": f"{worth} ({val['accuracy']:.1%} against {probe['val']:.1%})",
+        "verdict": f"{worth} ({val['accuracy']:.1%} against {probe['val']:.1%}){kept}",
         "prompt": model.prompt.describe(),
         "parameters_trained": {"prompt": count(model.prompt), "readout": count(model.readout) if model.readout.trainable else 0},
         "backbone": model.backbone.identity,

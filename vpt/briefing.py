@@ -16,6 +16,7 @@ from torch.utils.data import default_collate
 from vpt.backbones import Backbone
 from vpt.backbones.precision import NAMES
 from vpt.data import Data, Examples
+from vpt.data.sounds import starts_of
 from vpt.evaluation import accelerator_in
 from vpt.late import late_features, without_cache
 from vpt.model import PromptedModel
@@ -91,6 +92,8 @@ def _clips(data: Data, backbone: Backbone) -> str:
     said = f"{low:.3g} s" if f"{low:.3g}" == f"{high:.3g}" else f"{low:.3g} to {high:.3g} s"
     longer = sum(_in_windows(part) for part in data.parts.values())
     windows = f"; {longer} are longer, and are heard in windows" if longer else ""
+    share = min(1.0, len(starts_of(high, heard)) * heard / high)
+    windows += f" ({share:.0%} of the longest)" if share < 0.99 else ""
     return f"{said}; the model hears {heard:.4g} s at a time{windows}"
 
 

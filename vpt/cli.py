@@ -273,6 +273,7 @@ def audit(
 def evaluate(
     run: Run,
     data: Annotated[Path, typer.Argument(help="a folder or CSV manifest; its test split if it has one, else all of it")],
+    label: Label = None,
     backbone: BackboneOption = None,
     seconds: Seconds = None,
     dtype: Dtype = None,
@@ -281,11 +282,12 @@ def evaluate(
     """Accuracy of a run's prompt on labelled data."""
     from vpt.runs import evaluate_on, open_run
 
-    found = evaluate_on(open_run(run, backbone, seconds=seconds, dtype=dtype), data)
+    found = evaluate_on(open_run(run, backbone, seconds=seconds, dtype=dtype), data, label)
     if as_json:
         typer.echo(json.dumps(found))
         return
     console.print(f"{found['n']} examples: accuracy {found['accuracy']:.1%}, loss {found['loss']:.3f}", highlight=False)
+    console.print(f"Evaluated was {found['of']}.", highlight=False)
     table = Table("class", "accuracy")
     for name, value in found["per_class"].items():
         table.add_row(clean(name), f"{value:.1%}")

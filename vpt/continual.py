@@ -157,6 +157,8 @@ def run(
 
 def check_tasks(tasks: Sequence[Data], part: str = "test") -> None:
     """Raise `DataError` for no task, one without training examples or without a test part, or a class that two tasks have."""
+    if isinstance(tasks, (str, Data)) or not isinstance(tasks, Sequence) or not all(isinstance(task, Data) for task in tasks):
+        raise DataError("The tasks are a list of vpt.Data, one for each: vpt.continual.split(vpt.load_data(…)), or your own.")
     if part not in ("test", "val"):
         raise DataError(f"Found part={part!r}; needed is 'test' or 'val'.")
     joined({f"task {t + 1}": task.train for t, task in enumerate(tasks)})

@@ -22,7 +22,7 @@ try:
 except ImportError:  # Windows has none: there a folder is not locked
     fcntl = None  # type: ignore[assignment]
 
-PROMPT, LOCK = "prompt.vpt", ".lock"
+PROMPT, METRICS, LOCK = "prompt.vpt", "metrics.json", ".lock"
 LEFT_OVER = re.compile(r"\.(.+\.(vpt|json|jsonl|safetensors|png)|\.writable)\.[a-z0-9_]{8}")  # as write_atomically names them
 OLD = 600.0  # seconds after which nobody is writing them any more
 
@@ -42,6 +42,8 @@ def run_folder(
     if out is None:
         yield None
         return
+    if not isinstance(out, (str, Path)) or not str(out).strip():
+        raise PromptFileError(f"Found out={out!r}; needed is a folder to write the run to.")
     folder = Path(out)
     if is_there(folder) and not is_folder(folder):
         raise PromptFileError(f"{folder} is a file; needed is a folder to write the run to (out=…).")
@@ -49,16 +51,29 @@ def run_folder(
     write_atomically(trial, b"")
     trial.unlink(missing_ok=True)  # another process may have been here too
     with _alone(folder):
-        if not overwrite and any(is_there(folder / name) for name in finished):
-            nothing = "; nothing is left to resume" if resume else ""
-            raise TrainingError(
-                f"{folder} already holds a finished run{nothing}. Choose another folder (out=…), or overwrite=True (--overwrite)."
-            )
+        if not overwrite:
+            _refuse_finished(folder, resume, finished)
         if PartialState().is_main_process:
             if overwrite and not resume:
                 (folder / NAME).unlink(missing_ok=True)
             _sweep(folder)
         yield folder
+
+
+def _refuse_finished(folder: Path, resume: bool, finished: tuple[str, ...]) -> None:
+    here = [name for name in (*finished, *((METRICS,) if finished and not resume else ())) if is_there(folder / name)]
+    if not here:
+        return
+    if resume and is_there(folder / NAME):
+        raise TrainingError(
+            f"{folder} holds a finished run, and one that was to take its place and was stopped. Go on with that one with "
+            "resume=True and overwrite=True (--resume --overwrite), or choose another folder (out=…)."
+        )
+    nothing = "; nothing is left to resume" if resume else ""
+    of = "" if PROMPT in here else f" ({here[0]} is there)"
+    raise TrainingError(
+        f"{folder} already holds a finished run{of}{nothing}. Choose another folder (out=…), or overwrite=True (--overwrite)."
+    )
 
 
 @contextmanager

@@ -87,6 +87,8 @@ def share(
     """
     if sampling not in SAMPLING:
         raise TrainingError(f"Found sampling={sampling!r}; needed is one of {', '.join(SAMPLING)}.")
+    if not isinstance(tasks, Mapping) or not all(isinstance(data, Data) for data in tasks.values()):
+        raise DataError("The tasks are {name: data} with vpt.load_data(…) of each.")
     recipe = chosen(recipe, Recipe(), seed=seed, **settings)
     with run_folder(out, resume, overwrite) as folder, opened(backbone) as backbone:
         how: dict[str, Any] = {"resume": resume, "overwrite": overwrite, "progress": progress}

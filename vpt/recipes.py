@@ -76,6 +76,8 @@ def chosen(recipe: Recipe | None, usual: Recipe, **settings: Any) -> Recipe:
 
     Raises `TrainingError` for an unknown field or a bad value.
     """
+    if recipe is not None and not isinstance(recipe, Recipe):
+        raise TrainingError(f"Found {type(recipe).__name__} as recipe; needed is vpt.Recipe(lr=…, epochs=…).")
     return updated(recipe or usual, **{name: value for name, value in settings.items() if value is not None})
 
 

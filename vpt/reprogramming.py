@@ -22,7 +22,7 @@ from vpt.data import Data, Examples, Source, load_data, look, read_parts
 from vpt.errors import TrainingError
 from vpt.evaluation import scores
 from vpt.files import restore, save, write_atomically
-from vpt.folders import PROMPT, run_folder
+from vpt.folders import METRICS, PROMPT, run_folder
 from vpt.model import PromptedModel
 from vpt.opening import open_for
 from vpt.places import is_there
@@ -30,7 +30,7 @@ from vpt.probe import fit_probe
 from vpt.prompts import Prompt
 from vpt.readouts import Readout
 from vpt.recipes import Recipe, chosen
-from vpt.runs import METRICS, count, draw_pixels
+from vpt.runs import count, draw_pixels
 from vpt.tradeoff import Frontier, Point, audit_model, frontier, objectives, suspicion
 
 POINTS, BARS, TRADEOFF = "points", "groups.png", "frontier.png"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +12,19 @@ import torch
 from vpt import pictures
 from vpt.backbones import Backbone
 from vpt.checkpoints import NAME
-from vpt.data import read_parts
+from vpt.data import look, read_parts
 from vpt.data.examples import Examples, Files
 from vpt.data.readers import reader
 from vpt.errors import BadFilesError, DataError, PromptFileError
 from vpt.evaluation import evaluate, scores
 from vpt.files import load, read, rebuild, save, write_atomically
-from vpt.folders import PROMPT
+from vpt.folders import METRICS, PROMPT
 from vpt.model import PromptedModel
 from vpt.places import is_file, is_folder
 from vpt.prompts import Border, PixelPrompt, Prompt, Stack
 from vpt.readouts import LabelMap
 
-METRICS, CURVES = "metrics.json", "curves.png"
+CURVES = "curves.png"
 
 
 def write_run(folder: Path, model: PromptedModel, report: dict[str, Any], rows: list[dict[str, Any]], val: Examples) -> Path:
@@ -45,6 +46,8 @@ def write_run(folder: Path, model: PromptedModel, report: dict[str, Any], rows: 
 def draw_pixels(model: PromptedModel, val: Examples, folder: Path) -> None:
     """Each border or patch alone, and, for images, six validation images with all of them."""
     found = pixel_prompts(model.prompt)
+    for form in (*PixelPrompt.__subclasses__(), None):  # those of a run whose place this one takes
+        (folder / (f"{form.__name__.lower()}.png" if form is not None else "reprogrammed.png")).unlink(missing_ok=True)
     for part in found:
         _draw(part, folder / f"{type(part).__name__.lower()}.png")
     if found and model.backbone.inputs.kind == "image":
@@ -83,11 +86,14 @@ def open_run(
     return load(prompt_file(place), backbone, dtype=dtype, seconds=seconds)
 
 
-def predict(model: PromptedModel, paths: list[str | Path], top: int = 3) -> list[dict[str, Any]]:
+def predict(model: PromptedModel, paths: str | Path | Sequence[str | Path], top: int = 3) -> list[dict[str, Any]]:
     """Class names and probabilities of files: [{"file", "class", "probability", "top": [(class, probability), …]}].
 
     Raises `BadFilesError` naming every file that cannot be read, before the model runs.
     """
+    paths = [paths] if isinstance(paths, (str, Path)) else list(paths)
+    if isinstance(top, bool) or not isinstance(top, int) or top < 1:
+        raise DataError(f"Found top={top!r}; needed is how many classes to give, at least 1.")
     files = Files([Path(p) for p in paths], reader(model.backbone.inputs))
     bad = [(str(p), reason) for i, p in enumerate(paths) if (reason := _missing(Path(p)) or files.reason(i))]
     if bad:
@@ -110,9 +116,15 @@ def _missing(path: Path) -> str | None:
     return None if is_file(path) else "no such file"
 
 
-def evaluate_on(model: PromptedModel, source: str | Path) -> dict[str, Any]:
-    """`evaluate` on the test split of a folder or manifest; on all of it where it has no test split. Raises `DataError`."""
-    return evaluate(model, read_parts(Path(source), model.backbone.inputs, part="test"), progress=True)
+def evaluate_on(model: PromptedModel, source: str | Path, label: str | None = None) -> dict[str, Any]:
+    """`evaluate` on the test split of a folder or manifest; on all of it where it has no test split, which "of" says.
+
+    label: the column of the label. Raises `DataError`.
+    """
+    listed = look(source, label)
+    found = evaluate(model, read_parts(listed, model.backbone.inputs, part="test"), progress=True)
+    tested = any(item.split == "test" for item in listed.listing.items)
+    return found | {"of": "the test split" if tested else "all of it, as it has no test split"}
 
 
 def inspect(place: str | Path, draw_to: Path | None = None, draw: bool = True) -> dict[str, Any]:

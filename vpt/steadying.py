@@ -9,6 +9,7 @@ from statistics import median
 CUT = 4.0  # what the rate is divided by
 MOST_CUTS = 5  # to less than a thousandth; what diverges even so does not do it for the rate
 SHARE = 0.3  # of a run that is watched: the rate is highest after the first tenth, and falls from there
+FAR = 10.0  # nats, of which no sane prompt makes so many: twice in a row is enough
 RECENT, FEWEST = 8, 4  # updates whose median loss counts: one alone may be of odd examples
 
 
@@ -27,4 +28,6 @@ def leaves(losses: Sequence[float]) -> bool:
     if not math.isfinite(losses[-1]):
         return True
     latest = losses[1:]
+    if len(latest) > 1 and min(latest[-2:]) > max(FAR, 2 * losses[0] + 1):
+        return True
     return len(latest) >= FEWEST and median(latest) > 2 * losses[0] + 1

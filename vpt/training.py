@@ -77,6 +77,8 @@ def fit(
     accelerator = accelerator_in(recipe.precision)
     train_examples, val_examples = matched(model, train), matched(model, val) if val is not None else None
     objective = objective or Classification()
+    if not isinstance(objective, Objective):
+        raise TrainingError(f"Found {type(objective).__name__} as objective; needed is e.g. vpt.GapPenalty(1.0), or None.")
     objective.bind(train_examples.targets, train_examples.grouped, train_examples.classes, train_examples.group_names)
     model.to(accelerator.device)
     run = _Run(model, train_examples, val_examples, objective, recipe, accelerator, workers)

@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 
+from vpt.backbones import sound
 from vpt.backbones.sound import Sound
 from vpt.errors import InputError
 
@@ -41,6 +42,18 @@ def test_longer_waveforms_are_cut_and_shorter_ones_padded():
     short, valid = SOUND.prepare((WAVE[:, :3], lengths(3, 2)))
     torch.testing.assert_close(short[..., 0], torch.tensor([[0.3, 0.3, 0, 0], [0, 0.5, 0, 0]]))
     assert valid.tolist() == [1, 1]
+
+
+def test_a_waveform_that_is_heard_in_part_is_said_once(caplog):
+    sound._said.clear()
+    spec = SOUND
+    for _ in range(2):
+        spec.prepare((torch.zeros(2, 30), torch.tensor([8, 30])))
+    assert caplog.text.count("A waveform of 0.3 s was given; the model hears its first 0.08 s") == 1
+    sound._said.clear()
+    caplog.clear()
+    spec.prepare((torch.zeros(1, 30), torch.tensor([8])))
+    assert caplog.text == ""
 
 
 def test_spectrograms_are_padded_and_cut_in_time():

@@ -432,7 +432,7 @@ def test_a_speaker_stays_on_one_side(tmp_path, shares):
             sides.append({"abcdefghij"[n // 6] for n in numbers})
         assert sorted("".join("".join(side) for side in sides)) == list("abcdefghij")  # each on one side
         assert data.made["val"].endswith(f"held out with seed {seed}, no who on two sides")
-    with pytest.raises(DataError, match="is a folder, which has no column who to split by"):
+    with pytest.raises(DataError, match="is a folder, which has no column who"):
         load(folder(tmp_path / "f", cat=3, dog=3), split_by="who")
 
 

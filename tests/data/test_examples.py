@@ -124,10 +124,10 @@ class Torchvision(Dataset):
 
 @pytest.mark.parametrize("kind", [list, torch.tensor])
 def test_targets_and_classes_are_used_without_reading_every_item(kind):
-    data = Torchvision(kind([1, 0, 1]))
+    data = Torchvision(kind([1, 0, 1] * 100))
     wrapped = wrap(data, None, str.upper)
-    assert (wrapped.targets, wrapped.classes, wrapped.named) == ([1, 0, 1], ["café", "猫"], True)
-    assert set(data.read) <= {0}
+    assert (wrapped.targets, wrapped.classes, wrapped.named) == ([1, 0, 1] * 100, ["café", "猫"], True)
+    assert len(set(data.read)) <= 8  # a few, to see whether they have the labels that are listed
     assert wrapped[2] == ("PICTURE 2", 1)
 
 

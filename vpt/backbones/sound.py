@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -9,9 +10,12 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch._C._functorch import is_functorch_wrapped_tensor
 
 from vpt.backbones.inputs import Raw, check_range, floats
 from vpt.errors import InputError
+
+LOGGER = logging.getLogger("vpt")
 
 FrontEnd = Callable[[Tensor, Tensor], Tensor]
 
@@ -90,6 +94,7 @@ class Sound:
         if not len(x):
             return x.new_zeros(0, self.frames, self.bins), lengths
         check_range(x, -1.0, 1.0, "a waveform", "Divide 16-bit integers by 32768.")
+        say_cut(lengths, self.samples, self.sample_rate)
         lengths = lengths.clamp(max=self.samples)
         with torch.no_grad():
             spectrogram = self.front_end(fit_time(x, self.samples), lengths)
@@ -156,6 +161,22 @@ def check_lengths(lengths: object, x: Tensor, expected: str) -> Tensor:
             f"{x.shape[1]} {'samples' if x.ndim == 2 else 'frames'}."
         )
     return lengths.to(x.device)
+
+
+def say_cut(lengths: Tensor, samples: int, sample_rate: int) -> None:
+    """Once for each length: that waveforms in hand are heard in part only. Of files every window is heard."""
+    if torch.compiler.is_compiling() or is_functorch_wrapped_tensor(lengths) or not len(lengths):
+        return
+    longest = int(lengths.max())
+    if longest > samples and samples not in _said:
+        _said.add(samples)
+        LOGGER.warning(
+            "A waveform of %.3g s was given; the model hears its first %.4g s. Give it in windows, open the model with "
+            "seconds=…, or use files, which are heard in windows.", longest / sample_rate, samples / sample_rate,
+        )  # fmt: skip
+
+
+_said: set[int] = set()  # lengths of which it was said
 
 
 def fit_time(x: Tensor, size: int) -> Tensor:

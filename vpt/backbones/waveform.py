@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vpt.backbones.inputs import Images, Raw, check_range, floats
-from vpt.backbones.sound import Sound, check_lengths, fit_time, up_to_hundredth
+from vpt.backbones.sound import Sound, check_lengths, fit_time, say_cut, up_to_hundredth
 from vpt.errors import InputError
 
 SECONDS = 2.0  # of a clip, where nobody says
@@ -58,6 +58,7 @@ class Waveform:
         whole = torch.full((len(x),), x.shape[1], device=x.device)
         lengths = whole if lengths is None else check_lengths(lengths, x, expected)
         check_range(x, -1.0, 1.0, "a waveform", "Divide 16-bit integers by 32768.")
+        say_cut(lengths, self.samples, self.sample_rate)
         return fit_time(x, self.samples).unsqueeze(2), lengths.clamp(max=self.samples)
 
     def _valid(self, x: Tensor, lengths: Tensor) -> Tensor:

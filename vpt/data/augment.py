@@ -45,19 +45,23 @@ def in_views(examples: Examples, how: str, count: int, seed: int) -> Examples:
 
     What a frozen model makes of a view can be kept; of one that is drawn anew each time it cannot.
     """
-    return examples.through(Views(examples.get, how, count, seed))
+    places = {index: i for i, index in enumerate(examples.indices)}
+    return examples.through(Views(examples.get, how, count, seed, places))
 
 
 class Views:
-    """index → raw image in one of `views` views; number 0 is the image as it is."""
+    """index → raw image in one of `views` views; number 0 is the image as it is.
 
-    def __init__(self, get: Callable[[int], Tensor], how: str, views: int, seed: int) -> None:
-        self.get, self.how, self.views, self.seed = get, how, views, seed
+    places: index → place among the examples that learn. Views are drawn by these, so that they do not depend on other files.
+    """
+
+    def __init__(self, get: Callable[[int], Tensor], how: str, views: int, seed: int, places: dict[int, int]) -> None:
+        self.get, self.how, self.views, self.seed, self.places = get, how, views, seed, places
 
     def __call__(self, index: int, view: int = 0) -> Tensor:
         """The raw image in this view."""
         x = self.get(index)
         if view == 0:
             return x
-        (state,) = np.random.SeedSequence([self.seed, view, index]).generate_state(1, np.uint64)
+        (state,) = np.random.SeedSequence([self.seed, view, self.places[index]]).generate_state(1, np.uint64)
         return augment(x[None], self.how, torch.Generator().manual_seed(int(state >> np.uint64(1))))[0]

@@ -12,9 +12,12 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from vpt.data.readers import as_floats
-from vpt.errors import DataError
+from vpt.errors import DataError, VptError
 
 CACHE_BYTES = 2 << 30
+
+
+MOST_CLASSES = 100_000
 
 
 class Files:
@@ -118,6 +121,8 @@ class Examples(Dataset):
         self.named, self.apart = named, apart
         self.units = [int(u) for u in units] if units is not None else None
         self.get, self.classes = get, list(classes)
+        if not all(isinstance(name, str) for name in self.classes):
+            raise DataError(f"Found classes {self.classes!r:.80}; needed is a name, as text, for each.")
         self.labels = [int(y) for y in labels]
         self.groups = [int(g) for g in groups] if groups is not None else None
         self.group_names = list(group_names) if group_names is not None else None
@@ -243,22 +248,49 @@ def wrap(dataset: Any, classes: Sequence[str] | None, convert: Callable[[Any], A
         )
     if len(dataset) == 0:
         raise DataError("Found a data set without examples.")
-    first, known = dataset[0], getattr(dataset, "targets", None)
-    items = [first] if known is not None and len(first) == 2 else [dataset[i] for i in range(len(dataset))]
+    first, known = _read(dataset, 0), getattr(dataset, "targets", None)
+    if known is not None and len(known) != len(dataset):
+        raise DataError(f"Found {len(known)} targets for {len(dataset)} examples.")
+    if known is not None and not _told(dataset, known):
+        known = None
+    items = [first] if known is not None and len(first) == 2 else [_read(dataset, i) for i in range(len(dataset))]
     odd = next((i for i in items if not isinstance(i, (tuple, list)) or len(i) not in (2, 3) or len(i) != len(first)), None)
     if odd is not None:
         raise DataError(
             f"Found a data set whose items are {type(odd).__name__}; needed is (input, label) or (input, label, group)."
         )
-    if known is not None and len(known) != len(dataset):
-        raise DataError(f"Found {len(known)} targets for {len(dataset)} examples.")
     labels = _numbers(known if known is not None else [item[1] for item in items], "labels")
     groups = _numbers([item[2] for item in items], "groups") if len(first) == 3 else None
     known_names = classes or getattr(dataset, "classes", None)
+    if known_names is None and max(labels) >= MOST_CLASSES:
+        raise DataError(
+            f"Found label {max(labels)}; labels number the classes from 0, and there can be {MOST_CLASSES:,} at most."
+        )
     names = known_names or [str(c) for c in range(max(labels) + 1)]
     group_names = [str(g) for g in range(max(groups) + 1)] if groups else None
-    return Examples(lambda i: convert(dataset[i][0]), labels, names, groups=groups, group_names=group_names,
+    return Examples(lambda i: convert(_read(dataset, i)[0]), labels, names, groups=groups, group_names=group_names,
                     sample_rate=getattr(dataset, "sample_rate", None), named=known_names is not None)  # fmt: skip
+
+
+def _read(dataset: Any, index: int) -> Any:
+    """An item of someone's data set. Raises `DataError` with its number, whatever the data set throws."""
+    try:
+        return dataset[index]
+    except VptError:
+        raise
+    except Exception as error:
+        raise DataError(f"Example {index} of {type(dataset).__name__} cannot be read: {type(error).__name__}: {error}") from error
+
+
+def _told(dataset: Any, targets: Sequence[Any]) -> bool:
+    """Whether the labels that a data set lists are those that its items have: a `target_transform` changes only these."""
+    if getattr(dataset, "target_transform", None) is not None:
+        return False
+    some = sorted({round(i * (len(dataset) - 1) / 7) for i in range(8)})
+    try:
+        return all(float(_read(dataset, i)[1]) == float(targets[i]) for i in some)
+    except (TypeError, ValueError, RuntimeError, IndexError):
+        return True  # it is said of the labels below
 
 
 def _numbers(values: Any, what: str) -> list[int]:

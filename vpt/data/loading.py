@@ -21,6 +21,7 @@ from vpt.progress import progress_bar
 
 SKIP = ", or go on without them: skip_bad=True (--skip-bad)"
 BUNDLED = {"image": "vpt:vit-p8-64", "sound": "vpt:ast-tiny"}  # for what kind of data they are
+WHAT = {"train": "training", "val": "validation", "test": "test"}
 WORDS = {"image": "pictures", "sound": "sound"}
 
 
@@ -81,6 +82,11 @@ def load_data(
     Raises `DataError`; `BadFilesError` listing every file that cannot be used, unless `skip_bad`.
     """
     if isinstance(source, Data):
+        told = {"shots": shots, "label": label, "group": group, "split_by": split_by, "classes": classes}
+        if wanted := [name for name, value in told.items() if value is not None]:
+            raise DataError(
+                f"Found {', '.join(wanted)} for data that are loaded already; say it where they are: vpt.load_data(…)."
+            )
         return source
     if not hasattr(inputs, "kind"):
         raise DataError(f"Found inputs={type(inputs).__name__}; needed is what a backbone takes: load_data(…, backbone.inputs).")
@@ -113,13 +119,12 @@ def load_data(
     for part, share in (("test", test_share if "val" not in parts else 0), ("val", val_share)):
         if part not in parts and (share or part == "val"):
             train, parts[part] = hold_out(train, share, seed, {"test": "test", "val": "validation"}[part])
-            by = f", no {train.apart} on two sides" if train.apart else ""
-            made |= {"train": "what is left", part: f"{share:.0%} of the training data, held out with seed {seed}{by}"}
+            made |= {"train": "what is left", part: _held(train, parts[part], share, seed)}
     if shots is not None:
         train = few_shot(train, shots, seed)
         made["train"] = f"{shots} of each class kept"
     data = Data(train, parts["val"], parts.get("test"), train.classes, skipped, made, notes, careful, lengths)
-    data.careful += _twins(data) + _on_two_sides(data)
+    data.careful += _twins(data) + _on_two_sides(data) + _lacking(data)
     return data
 
 
@@ -139,6 +144,14 @@ def read_parts(
     if set(parts) != {"train"} or (source.root / "train").is_dir():
         raise DataError(f"{source.path} has no {part} split (found {', '.join(parts)}); name the folder that you mean.")
     return parts["train"]
+
+
+def _held(train: Examples, held: Examples, share: float, seed: int) -> str:
+    """How a part was held out, with the share that it came to: of a few persons a fifth may be no whole one."""
+    found = len(held) / (len(train) + len(held))
+    asked = f" ({share:.0%} asked for)" if abs(found - share) > 0.05 else ""
+    by = f", no {train.apart} on two sides" if train.apart else ""
+    return f"{found if asked else share:.0%} of the training data{asked}, held out with seed {seed}{by}"
 
 
 def _same_numbering(parts: dict[str, Examples]) -> dict[str, Examples]:
@@ -284,6 +297,22 @@ def _twins(data: Data) -> list[str]:
     if torn:
         first = [f"{part.name(i)}: {part.classes[part.targets[i]]}" for _, part, i in torn[0]][:2]
         found.append(f"{_files(len(torn))} there under two labels, byte for byte ({', '.join(first)})")
+    return found
+
+
+def _lacking(data: Data) -> list[str]:
+    """Parts that cannot say how good a model is: without examples of some classes, or the training data themselves."""
+    found = []
+    for name, part in data.parts.items():
+        if name == "train":
+            continue
+        counts = Counter(part.targets)
+        missing = [own for y, own in enumerate(part.classes) if not counts[y]]
+        if missing:
+            more = f", … ({len(missing)} in all)" if len(missing) > 5 else ""
+            found.append(f"the {WHAT[name]} data have no examples of {', '.join(missing[:5])}{more}")
+        if part.get is data.train.get and set(part.indices) & set(data.train.indices):
+            found.append(f"the {WHAT[name]} data are training data: what is measured on them says nothing")
     return found
 
 

@@ -88,8 +88,9 @@ def look(
 
 
 def _no_columns(columns: Columns, path: Path) -> None:
-    if columns.apart is not None:
-        raise DataError(f"{path} is a folder, which has no column {columns.apart} to split by; needed is a CSV (path,label,…).")
+    wanted = [name for name in (columns.label, *(columns.group or ()), columns.apart) if name is not None]
+    if wanted:
+        raise DataError(f"{path} is a folder, which has no column {' or '.join(wanted)}; needed is a CSV (path,label,…).")
 
 
 def copies(paths: Sequence[Path]) -> dict[int, int]:

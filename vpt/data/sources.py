@@ -125,6 +125,21 @@ def _classes(found: Listing, root: Path, split: str | None) -> list[Path]:
             f"the class folders ({', '.join(list(inner)[:4])}) hold no files of their own, but folders of the same names "
             f"({', '.join(sorted(alike)[:4])}). If those are the classes, the data lie one level too deep: move them up"
         )
+    elif (
+        len(held) > 1
+        and not any("" in parts for parts in held)
+        and any(len(parts) > 1 or parts == {name} for name, parts in inner.items())
+    ):
+        found.careful.append(
+            f"the class folders ({', '.join(list(inner)[:4])}) hold no files of their own, but folders "
+            f"({', '.join(sorted(set.union(*held))[:4])}). If those are the classes, they lie one level too deep: move them up"
+        )
+    named = {word: [name for name in inner if word in name.lower()] for word in ("train", "test")}
+    if all(named.values()):
+        found.careful.append(
+            f"the classes {', '.join(named['train'][:1] + named['test'][:1])} are called like splits. If they are, call them "
+            "train and test, with the class folders in them"
+        )
     loose = [p for p in root.iterdir() if kind_of(p) is not None and not p.is_dir() and not _hidden(p.relative_to(root))]
     if len(found.items) > start:
         beside = "it lies beside the class folders, so it has no label"
@@ -197,6 +212,7 @@ def _rows(path: Path, label: str) -> tuple[list[tuple[int, dict[str, str | None]
             separator = named[0] if named else ","
             file.seek(0)
             reader = csv.DictReader(file, delimiter=separator)
+            reader.fieldnames = [name.strip() for name in reader.fieldnames or []]
             rows = [(reader.line_num, row) for row in reader]
             columns = list(reader.fieldnames or [])
     except (UnicodeError, csv.Error) as error:
