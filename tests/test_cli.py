@@ -76,7 +76,24 @@ def test_a_folder_of_sounds_finds_its_model_and_its_input_can_be_said(tmp_path: 
 
 
 def test_bench(tmp_path: Path) -> None:
-    text = run("bench", "--repeats", 1, "--images", 0, "--tokens", 3, "--batch-size", 2, "--no-memory", "--out", tmp_path)
+    text = run(
+        "bench",
+        "--backbone",
+        "test_vit",
+        "--weights",
+        "random",
+        "--repeats",
+        1,
+        "--images",
+        0,
+        "--tokens",
+        3,
+        "--batch-size",
+        2,
+        "--no-memory",
+        "--out",
+        tmp_path,
+    )
     assert "plain forward" in text
     assert {path.name for path in tmp_path.iterdir()} == {"bench.json", "bench.png"}
 
@@ -233,6 +250,7 @@ def test_a_model_of_ones_own_that_is_none(biased: Path) -> None:
         run("audit", biased, "--label", "look", "--group", "sky")
 
 
+@pytest.mark.long
 def test_fairness_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from vpt import demo
 

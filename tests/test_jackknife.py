@@ -107,7 +107,7 @@ def test_sound_has_influence_too(name: str) -> None:
     assert torch.isfinite(found.values).all()
 
 
-@pytest.mark.parametrize("of", ["loss", "eo", "dp"])
+@pytest.mark.parametrize("of", ["loss", "eo", pytest.param("dp", marks=pytest.mark.long)])
 def test_leaving_one_out_is_foreseen_for_a_probe(of: str) -> None:
     train, val = spoiled(40), planted(60, 2)
     fitted = converged(model(prompt=False), train, steps=300)

@@ -432,6 +432,7 @@ def write_digits(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.long
 def test_the_table_of_a_biased_model(recipe, tmp_path: Path, capsys) -> None:
     digits = write_digits(tmp_path / "digits")
     tiny = ["--out", str(tmp_path), "--pictures", "16", "--steps", "2", "--batch", "8", "--cases", "mnist"]

@@ -226,6 +226,7 @@ def test_an_objective_that_is_none() -> None:
         vpt.fit(tiny_model(), colours(), objective="foo", **SETTINGS)
 
 
+@pytest.mark.long
 def test_compiled_training_gives_the_same() -> None:
     plain, compiled = tiny_model(), tiny_model()
     torch._dynamo.reset()
@@ -303,7 +304,7 @@ def test_stopped_and_resumed_in_process_is_bit_equal(tmp_path: Path, monkeypatch
     assert lines == rows
 
 
-@pytest.mark.parametrize("moment", [3, 9, 14])  # before the cut; just after it; and later
+@pytest.mark.parametrize("moment", [3, 9])  # before the cut, and after it
 def test_a_run_that_was_cut_resumes_to_the_bit(moment: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from vpt import checkpoints
 
@@ -380,10 +381,10 @@ KINDS = ["linear-plain", "map-plain", "linear-fair-dp", "linear-fair-eo", "linea
 
 
 @pytest.mark.parametrize(
-    "kind", ["linear-fair-eo", *(pytest.param(k, marks=pytest.mark.long) for k in ("map-plain", "linear-gap"))]
+    "kind", ["linear-plain", *(pytest.param(k, marks=pytest.mark.long) for k in ("linear-fair-eo", "map-plain", "linear-gap"))]
 )
 def test_kill_9_then_resume(tmp_path: Path, kind: str) -> None:
-    kill_and_resume(tmp_path, 1, 2, kind)
+    kill_and_resume(tmp_path, 1, 1, kind)
 
 
 @pytest.mark.long
