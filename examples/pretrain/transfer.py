@@ -97,7 +97,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--prompt", default="deep:5")
     parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--precision", default="bf16", help="of the training of prompts")
+    parser.add_argument("--precision", default="no", help="of the training of prompts")
     parser.add_argument("--apart", help="expression whose first group finds the speaker in a file's name")
     parser.add_argument("--last", type=int, help="only this many classes, the last ones")
     parser.add_argument("--tested", type=int, default=1000, help="at most so many where the data have no test split")

@@ -19,7 +19,9 @@ class DualPrompt(Queried):
     nearest to the sample's query. The loss draws the newest key to its samples: CE + pull · (1/B) Σ_b (1 − cos(q_b, k_t)).
 
     general: config of a `Prefix`, or None. tasks: how many there are; `grow` adds one, and earlier experts and keys learn no
-    more. experts: per task and block `[length,D]`; keys: per task `[D]` (with one_pass per task and block).
+    more. As in LAMDA-PILOT's code one key chooses for all blocks, and the pull is a mean over the batch; CODA-Prompt's has a key
+    per block and a sum, and prompts twice as long. experts: per task and block `[length,D]`; keys: per task `[D]` (with one_pass
+    per task and block).
     """
 
     def __init__(
