@@ -405,3 +405,11 @@ def test_files_of_every_released_format_still_load(path: Path) -> None:
 
 def test_there_is_a_released_file() -> None:
     assert (RELEASED / "version-1.vpt").is_file()
+
+
+def test_another_model_that_takes_other_input_is_said_to_be_another(tmp_path: Path) -> None:
+    """A prompt for pictures under a model of sound ended in "could not run on inputs [B,3,64,64]"."""
+    with vpt.PromptedModel(vpt.load_backbone("vpt:vit-p8-64"), None, vpt.Linear(192, 2)) as model:
+        vpt.save(tmp_path / "p.vpt", model)
+    with pytest.raises(PromptFileError, match="was made for vpt:vit-p8-64; vpt:ast-tiny cannot be opened in its place"):
+        vpt.load(tmp_path / "p.vpt", "vpt:ast-tiny")

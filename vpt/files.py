@@ -265,7 +265,10 @@ def reopen(
     if named is not None:
         if not isinstance(named, (str, Path)):
             raise BackboneError(f"Found {type(named).__name__} as backbone; needed is a name, or vpt.load_backbone(model).")
-        return load_backbone(named, **kept)
+        try:
+            return load_backbone(named, **kept)
+        except (BackboneError, InputError) as error:
+            raise PromptFileError(f"This prompt was made for {source}; {named} cannot be opened in its place: {error}") from error
     known = kind in REOPENED and REOPENED[kind].fullmatch(source) and weights in ("pretrained", "random")
     plain = all(name in OPTIONS and type(value) is OPTIONS[name] for name, value in options.items())
     if not known or not plain or (kind == "hub" and is_there(source)):
