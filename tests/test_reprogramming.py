@@ -152,6 +152,11 @@ def test_wrong_input_is_said_before_training(tmp_path: Path) -> None:
         audit(data, backbone(), label="look", progress=False)
 
 
+def test_a_readout_that_cannot_be_reprogrammed_is_said_at_once(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="Found readout='map:bayes'; needed is 'identity'"):
+        reprogram(tmp_path / "nowhere.csv", "nowhere", readout="map:bayes")
+
+
 def test_tokens_and_a_new_readout_are_reprogrammed_too() -> None:
     data = Data(planted(60, 0), planted(60, 2), None, ["dull", "red"], [])
     result = reprogram(data, backbone(), "deep:2", readout="linear", **QUICK)

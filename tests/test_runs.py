@@ -62,3 +62,13 @@ def test_places(model: vpt.PromptedModel, tmp_path: Path) -> None:
     assert Path(found["pictures"][0]).name == "prompt-border.png"
     with pytest.raises(PromptFileError, match="Found no prompt file"):
         open_run(tmp_path / "nowhere")
+
+
+def test_files_of_the_other_kind_are_said_to_be(tmp_path: Path) -> None:
+    (tmp_path / "a.wav").write_bytes(b"x")
+    backbone = open_tiny("timm ViT")
+    with vpt.PromptedModel(backbone, None, vpt.Linear(backbone.out_features, 2)) as model:
+        with pytest.raises(BadFilesError, match="this run takes pictures, and that is sound"):
+            predict(model, tmp_path / "a.wav")
+        with pytest.raises(DataError, match="top=0"):
+            predict(model, [tmp_path / "a.wav"], top=0)

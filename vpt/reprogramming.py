@@ -85,6 +85,8 @@ def reprogram(
     pictures. Raises a `VptError` that says what to do, before training wherever that can be known.
     """
     started = time.monotonic()
+    if isinstance(readout, str) and readout not in ("identity", "linear"):
+        raise TrainingError(f"Found readout={readout!r}; needed is 'identity' (the model's own classes), 'linear', or a readout.")
     recipe = chosen(recipe, Recipe(), seed=seed, **settings)
     seed = recipe.seed
     data = look(data, label, group, split_by=split_by) if isinstance(data, (str, Path)) else data

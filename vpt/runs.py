@@ -14,7 +14,8 @@ from vpt.backbones import Backbone
 from vpt.checkpoints import NAME
 from vpt.data import look, read_parts
 from vpt.data.examples import Examples, Files
-from vpt.data.readers import reader
+from vpt.data.loading import WORDS
+from vpt.data.readers import kind_of, reader
 from vpt.errors import BadFilesError, DataError, PromptFileError
 from vpt.evaluation import evaluate, scores
 from vpt.files import load, read, rebuild, save, write_atomically
@@ -95,7 +96,7 @@ def predict(model: PromptedModel, paths: str | Path | Sequence[str | Path], top:
     if isinstance(top, bool) or not isinstance(top, int) or top < 1:
         raise DataError(f"Found top={top!r}; needed is how many classes to give, at least 1.")
     files = Files([Path(p) for p in paths], reader(model.backbone.inputs))
-    bad = [(str(p), reason) for i, p in enumerate(paths) if (reason := _missing(Path(p)) or files.reason(i))]
+    bad = [(str(p), reason) for i, p in enumerate(paths) if (reason := _missing(Path(p), model) or files.reason(i))]
     if bad:
         raise BadFilesError(bad, len(paths))
     if not paths:
@@ -110,10 +111,13 @@ def predict(model: PromptedModel, paths: str | Path | Sequence[str | Path], top:
     ]
 
 
-def _missing(path: Path) -> str | None:
+def _missing(path: Path, model: PromptedModel) -> str | None:
     if is_folder(path):
         return "a folder; name the files in it"
-    return None if is_file(path) else "no such file"
+    if not is_file(path):
+        return "no such file"
+    kind, needed = kind_of(path), model.backbone.inputs.kind
+    return f"this run takes {WORDS[needed]}, and that is {WORDS[kind]}" if kind not in (None, needed) else None
 
 
 def evaluate_on(model: PromptedModel, source: str | Path, label: str | None = None) -> dict[str, Any]:

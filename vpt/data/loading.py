@@ -142,7 +142,7 @@ def read_parts(
     if part in parts:
         return parts[part]
     if set(parts) != {"train"} or (source.root / "train").is_dir():
-        raise DataError(f"{source.path} has no {part} split (found {', '.join(parts)}); name the folder that you mean.")
+        raise DataError(f"{source.path} has no {part} split (found {', '.join(parts)}); say one of these.")
     return parts["train"]
 
 
