@@ -14,7 +14,7 @@ from tasks import SETTINGS, colours, six_in_three, stop_at, tiny_model
 from test_multi_task import three_tasks
 
 import vpt
-from vpt import adapting, continual, multi_task  # noqa: F401
+from vpt import continual, multi_task
 from vpt.errors import PromptFileError, TrainingError
 from vpt.folders import LOCK, run_folder
 
@@ -148,7 +148,7 @@ def test_a_run_that_was_to_replace_another_and_was_stopped(
     (tmp_path / "border.png").write_bytes(b"of a border that was")
     data = {"train": colours(12), "val": colours(6, 1)}
 
-    def go(**how: object) -> vpt.adapting.Result:
+    def go(**how: object) -> vpt.Result:
         made = tiny_model().backbone.release()
         return vpt.adapt(data, made, "deep:2", out=tmp_path, epochs=2, augment="none", progress=False, **how)
 

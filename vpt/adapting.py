@@ -24,7 +24,7 @@ from vpt.evaluation import evaluate, scores
 from vpt.folders import run_folder
 from vpt.late import late_features, without_cache
 from vpt.model import PromptedModel
-from vpt.opening import open_for
+from vpt.opening import opened
 from vpt.places import is_within
 from vpt.probe import fit_probe
 from vpt.progress import notice
@@ -106,11 +106,7 @@ def adapt(
         raise TrainingError(
             f"{out} lies inside the data, {data.path}: the run's own files would be read as examples. Choose another out=…."
         )
-    # whatever goes wrong (Ctrl-C, a disk that went away): the module that someone holds is theirs again
-    with run_folder(out, resume, overwrite) as folder, ExitStack() as undo:
-        held = isinstance(backbone, Backbone)
-        backbone = open_for(data, backbone)
-        undo.callback(lambda: None if held else backbone.release())
+    with run_folder(out, resume, overwrite) as folder, opened(backbone, data) as backbone, ExitStack() as undo:
         made = make_prompt(prompt, backbone, seed)
         wanted = load_data(data, backbone.inputs, label=label, split_by=split_by, shots=shots, seed=seed, skip_bad=skip_bad,
                            val_share=val_share, test_share=test_share, progress=progress)  # fmt: skip
@@ -124,7 +120,7 @@ def adapt(
             baselines = baselines or measure_baselines(backbone, wanted, seed, progress)
             recipe = updated(recipe, augment=_choose_augment(backbone, wanted, baselines) if augment == "auto" else augment)
             model = PromptedModel(backbone, made, joined)
-            undo.callback(model.close)
+            undo.callback(model.close)  # whatever goes wrong: Ctrl-C, a disk that went away
             start = baselines.strength * SOFTER if readout == "linear" else None
             how: dict[str, Any] = {"out": folder, "resume": resume, "overwrite": overwrite, "workers": workers}
             history = _learn(model, wanted, recipe, start, progress=progress, **how)

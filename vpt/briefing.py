@@ -15,7 +15,7 @@ from torch.utils.data import default_collate
 
 from vpt.backbones import Backbone
 from vpt.backbones.precision import NAMES
-from vpt.data import Data, Examples
+from vpt.data import CALLED, Data, Examples
 from vpt.data.sounds import starts_of
 from vpt.evaluation import accelerator_in
 from vpt.late import late_features, without_cache
@@ -25,7 +25,6 @@ from vpt.recipes import Recipe
 
 MOST = 12  # classes that are named
 TRIED = 8  # examples that are timed
-CALLED = {"train": "training", "val": "validation", "test": "test"}
 
 
 def data_facts(data: Data) -> dict[str, Any]:

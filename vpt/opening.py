@@ -27,11 +27,11 @@ def open_for(data: Any, backbone: str | Path | Backbone | nn.Module | None = Non
 
 
 @contextmanager
-def opened(backbone: str | Path | Backbone | nn.Module) -> Iterator[Backbone]:
-    """A backbone for a run. One that is opened here is released if the run fails, whatever the reason: a module that someone
+def opened(backbone: str | Path | Backbone | nn.Module | None, data: Any = None) -> Iterator[Backbone]:
+    """`open_for` a run. One that is opened here is released if the run fails, whatever the reason: a module that someone
     holds is theirs again.
     """
-    found = open_for(None, backbone)
+    found = open_for(data, backbone)
     try:
         yield found
     except BaseException:

@@ -24,7 +24,7 @@ from vpt.evaluation import scores
 from vpt.files import restore, save, write_atomically
 from vpt.folders import METRICS, PROMPT, run_folder
 from vpt.model import PromptedModel
-from vpt.opening import open_for
+from vpt.opening import open_for, opened
 from vpt.places import is_there
 from vpt.probe import fit_probe
 from vpt.prompts import Prompt
@@ -90,19 +90,16 @@ def reprogram(
     recipe = chosen(recipe, Recipe(), seed=seed, **settings)
     seed = recipe.seed
     data = look(data, label, group, split_by=split_by) if isinstance(data, (str, Path)) else data
-    # whatever goes wrong (Ctrl-C, a disk that went away): the module that someone holds is theirs again
     with run_folder(out, resume, overwrite) as folder, ExitStack() as undo:
         points = _points(folder, resume, overwrite)
-        held = isinstance(model, Backbone)
-        backbone = open_for(data, model)
-        undo.callback(lambda: None if held else backbone.release())
+        backbone = undo.enter_context(opened(model, data))
         made = make_prompt(_usual_border(backbone) if prompt is None else prompt, backbone, seed)
         wanted = load_data(data, backbone.inputs, label=label, group=group, split_by=split_by, seed=seed, skip_bad=skip_bad,
                            progress=progress, val_share=val_share, test_share=test_share)  # fmt: skip
         if prompt is None or isinstance(prompt, str):
             start_among(made, backbone, wanted.train, seed)
         prompted = PromptedModel(backbone, made, make_readout(readout, backbone, wanted, seed))
-        undo.callback(prompted.close)
+        undo.callback(prompted.close)  # whatever goes wrong: Ctrl-C, a disk that went away
         if progress and Accelerator().is_main_process:
             runs = 1 + len(objectives(method, criterion, strengths, budget, bound))
             say_before(wanted, backbone, made.describe(), seconds_of_runs(prompted, wanted, recipe, runs))

@@ -47,8 +47,8 @@ def write_run(folder: Path, model: PromptedModel, report: dict[str, Any], rows: 
 def draw_pixels(model: PromptedModel, val: Examples, folder: Path) -> None:
     """Each border or patch alone, and, for images, six validation images with all of them."""
     found = pixel_prompts(model.prompt)
-    for form in (*PixelPrompt.__subclasses__(), None):  # those of a run whose place this one takes
-        (folder / (f"{form.__name__.lower()}.png" if form is not None else "reprogrammed.png")).unlink(missing_ok=True)
+    for name in (*(form.__name__.lower() for form in PixelPrompt.__subclasses__()), "reprogrammed"):
+        (folder / f"{name}.png").unlink(missing_ok=True)  # of a run whose place this one takes
     for part in found:
         _draw(part, folder / f"{type(part).__name__.lower()}.png")
     if found and model.backbone.inputs.kind == "image":

@@ -14,7 +14,7 @@ from fairlearn.postprocessing import ThresholdOptimizer
 from sklearn.base import BaseEstimator, ClassifierMixin
 from torch import Tensor
 
-from vpt.data import Examples
+from vpt.data import CALLED, Examples
 from vpt.data.examples import same_groups
 from vpt.errors import DataError, DivergedError, TrainingError
 from vpt.evaluation import grouped, scores
@@ -133,8 +133,7 @@ def frontier(
     tried = objectives(method, criterion, strengths, budget, bound)
     recipe, gap = updated(recipe or Recipe(), **settings), GAP[criterion]
     given = {"train": train, "val": val} | ({"test": test} if test is not None else {})
-    what = {"train": "training", "val": "validation", "test": "test"}
-    parts = same_groups({name: grouped(model, part, what[name]) for name, part in given.items()})
+    parts = same_groups({name: grouped(model, part, CALLED[name]) for name, part in given.items()})
     first = tried[0][1]  # the others differ in strength only
     first.bind(parts["train"].targets, parts["train"].grouped, parts["train"].classes, parts["train"].group_names)
     held = {name: part for name, part in parts.items() if name != "train"}

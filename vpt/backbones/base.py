@@ -20,7 +20,7 @@ from vpt.backbones.fingerprints import fingerprint_of
 from vpt.backbones.guard import Guard
 from vpt.backbones.inputs import Images, Raw
 from vpt.backbones.narrowing import tokens_read
-from vpt.backbones.owners import claim, disown, flags_of, give_back, owns, set_needed
+from vpt.backbones.owners import claim, disown, flags_of, give_back, owns, set_again
 from vpt.backbones.pooling import class_token_named, pooled
 from vpt.backbones.queries import Queries
 from vpt.backbones.reach import Reach
@@ -366,10 +366,8 @@ class Backbone(Reach, nn.Module):
         """
         if self.attachment is not None:
             self.attachment.remove()
-        for parameter, needed in self._as_found[0] if self._as_found else ():
-            set_needed(parameter, needed)
-        for module, training in self._as_found[1] if self._as_found else ():
-            module.training = training
+        if self._as_found is not None:
+            set_again(*self._as_found)
         self._as_found = None
         if self._finalizer is not None:
             self._finalizer.detach()

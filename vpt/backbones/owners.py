@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from torch import nn
@@ -71,17 +72,20 @@ def flags_of(model: nn.Module) -> Flags:
     )
 
 
-def set_needed(parameter: nn.Parameter, needed: bool) -> None:
-    """Set `requires_grad`; weights made in inference mode keep what they have, as outside of it they can have no gradient."""
-    if parameter.requires_grad != needed and not parameter.is_inference():
-        parameter.requires_grad_(needed)
-
-
 def give_back(flags: Flags) -> None:
-    """Set again what `flags_of` found."""
-    for parameter, needed in flags[0]:
-        if (held := parameter()) is not None:
-            set_needed(held, needed)
-    for module, training in flags[1]:
-        if (held := module()) is not None:
-            held.training = training
+    """Set again what `flags_of` found, of what is still there."""
+    set_again(
+        ((held, needed) for parameter, needed in flags[0] if (held := parameter()) is not None),
+        ((held, training) for module, training in flags[1] if (held := module()) is not None),
+    )
+
+
+def set_again(parameters: Iterable[tuple[nn.Parameter, bool]], modules: Iterable[tuple[nn.Module, bool]]) -> None:
+    """Set `requires_grad` and `training`. Weights made in inference mode, which outside of it can have no gradient, stay as they
+    are.
+    """
+    for parameter, needed in parameters:
+        if parameter.requires_grad != needed and not parameter.is_inference():
+            parameter.requires_grad_(needed)
+    for module, training in modules:
+        module.training = training

@@ -3,10 +3,10 @@
 from vpt.data.augment import AUGMENTS, augment, in_views
 from vpt.data.examples import Examples
 from vpt.data.joining import balanced, joined, with_classes
-from vpt.data.loading import BUNDLED, Data, load_data, read_parts
+from vpt.data.loading import BUNDLED, CALLED, Data, load_data, read_parts
 from vpt.data.looking import Source, look
 from vpt.data.readers import read_sound, reader
 from vpt.data.splits import few_shot, hold_out
 
-__all__ = ["AUGMENTS", "BUNDLED", "Data", "Examples", "Source", "augment", "balanced", "few_shot", "hold_out", "in_views",
-           "joined", "load_data", "look", "read_parts", "read_sound", "reader", "with_classes"]  # fmt: skip
+__all__ = ["AUGMENTS", "BUNDLED", "CALLED", "Data", "Examples", "Source", "augment", "balanced", "few_shot", "hold_out",
+           "in_views", "joined", "load_data", "look", "read_parts", "read_sound", "reader", "with_classes"]  # fmt: skip

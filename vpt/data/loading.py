@@ -21,7 +21,7 @@ from vpt.progress import progress_bar
 
 SKIP = ", or go on without them: skip_bad=True (--skip-bad)"
 BUNDLED = {"image": "vpt:vit-p8-64", "sound": "vpt:ast-tiny"}  # for what kind of data they are
-WHAT = {"train": "training", "val": "validation", "test": "test"}
+CALLED = {"train": "training", "val": "validation", "test": "test"}  # parts, for people
 WORDS = {"image": "pictures", "sound": "sound"}
 
 
@@ -118,7 +118,7 @@ def load_data(
     _check_sizes(train, 1 + ("val" not in parts) + ("val" not in parts and "test" not in parts and test_share > 0))
     for part, share in (("test", test_share if "val" not in parts else 0), ("val", val_share)):
         if part not in parts and (share or part == "val"):
-            train, parts[part] = hold_out(train, share, seed, {"test": "test", "val": "validation"}[part])
+            train, parts[part] = hold_out(train, share, seed, CALLED[part])
             made |= {"train": "what is left", part: _held(train, parts[part], share, seed)}
     if shots is not None:
         train = few_shot(train, shots, seed)
@@ -310,9 +310,9 @@ def _lacking(data: Data) -> list[str]:
         missing = [own for y, own in enumerate(part.classes) if not counts[y]]
         if missing:
             more = f", … ({len(missing)} in all)" if len(missing) > 5 else ""
-            found.append(f"the {WHAT[name]} data have no examples of {', '.join(missing[:5])}{more}")
+            found.append(f"the {CALLED[name]} data have no examples of {', '.join(missing[:5])}{more}")
         if part.get is data.train.get and set(part.indices) & set(data.train.indices):
-            found.append(f"the {WHAT[name]} data are training data: what is measured on them says nothing")
+            found.append(f"the {CALLED[name]} data are training data: what is measured on them says nothing")
     return found
 
 
