@@ -235,6 +235,10 @@ def test_what_is_said_is_taken_and_nothing_is_assumed(caplog: pytest.LogCaptureF
         (256, 256),
     )
     assert not caplog.records
+    with pytest.raises(vpt.errors.InputError, match="Found inputs size='a', which cannot be"):
+        vpt.load_backbone(families.make("timm ViT"), inputs={"size": "a"})
+    with pytest.raises(vpt.errors.BackboneError, match="Found inputs=5; needed is vpt"):
+        vpt.load_backbone(families.make("timm ViT"), inputs=5)
     with pytest.raises(vpt.errors.InputError, match="Found inputs colour; what can be said is size, mean, std"):
         vpt.load_backbone(families.make("transformers ViT"), inputs={"colour": 1})
     with pytest.raises(vpt.errors.InputError, match="fit='stretch'; needed is one of cover, squash, border, crop"):

@@ -217,9 +217,14 @@ def overridden(inputs: Any, changes: dict[str, Any]) -> Any:
     known = [f.name for f in fields(inputs) if f.init and f.name != "front_end"]
     if unknown := sorted(set(changes) - set(known)):
         raise InputError(f"Found inputs {', '.join(unknown)}; what can be said is {', '.join(known)}.")
+    derived: dict[str, Any] = {}
     if "size" in changes or "crop_pct" in changes:  # what they lead to, unless that is said too
-        changes = {"resize_to": (0, 0)} | changes
-    return replace(inputs, **changes)
+        derived = {"resize_to": (0, 0)}
+    try:
+        return replace(inputs, **(derived | changes))
+    except (TypeError, ValueError) as error:
+        said = ", ".join(f"{name}={value!r}" for name, value in changes.items())
+        raise InputError(f"Found inputs {said}, which cannot be: {error}") from error
 
 
 def told(words: Sequence[str]) -> dict[str, Any]:

@@ -120,6 +120,10 @@ def load_backbone(
     else:
         model, identity, facts = _open(str(source), kind, str(weights), seed, options)
     changes, inputs = (inputs, None) if isinstance(inputs, Mapping) else (None, inputs)
+    if inputs is not None and not isinstance(inputs, InputSpec):
+        raise BackboneError(
+            f"Found inputs={inputs!r}; needed is vpt.Images, vpt.Sound or vpt.Waveform, or a mapping of what to change."
+        )
     model, tower = open_tower(model, inputs.kind if inputs is not None else None)
     if seconds is None and clips is not None and inputs is None:
         seconds = suited_length(model, facts, clips)
