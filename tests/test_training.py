@@ -16,6 +16,7 @@ import pytest
 import torch
 from families import open_tiny
 from tasks import OBJECTIVES, SETTINGS, colours, stop_at, tiny_model
+from tasks import main as tasks_main
 
 import vpt
 from vpt.errors import DataError, DivergedError, PromptError, TrainingError
@@ -304,7 +305,7 @@ def test_stopped_and_resumed_in_process_is_bit_equal(tmp_path: Path, monkeypatch
     assert lines == rows
 
 
-@pytest.mark.parametrize("moment", [3, 9])  # before the cut, and after it
+@pytest.mark.parametrize("moment", [pytest.param(3, marks=pytest.mark.long), 9])  # before the cut, and after it
 def test_a_run_that_was_cut_resumes_to_the_bit(moment: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from vpt import checkpoints
 
@@ -380,9 +381,8 @@ def kill_and_resume(tmp_path: Path, runs: int, kills: int, kind: str) -> None:
 KINDS = ["linear-plain", "map-plain", "linear-fair-dp", "linear-fair-eo", "linear-gap", "linear-worst"]
 
 
-@pytest.mark.parametrize(
-    "kind", ["linear-plain", *(pytest.param(k, marks=pytest.mark.long) for k in ("linear-fair-eo", "map-plain", "linear-gap"))]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("kind", ["linear-plain", "linear-fair-eo", "map-plain", "linear-gap"])
 def test_kill_9_then_resume(tmp_path: Path, kind: str) -> None:
     kill_and_resume(tmp_path, 1, 1, kind)
 
@@ -392,12 +392,13 @@ def test_kill_9_at_a_hundred_random_moments(tmp_path: Path) -> None:
     kill_and_resume(tmp_path, 20, 5, "linear-plain")
 
 
-def test_two_processes_equal_one(tmp_path: Path) -> None:
-    subprocess.run(script(tmp_path / "one", 2, 0.0, *KINDS), env=ENVIRONMENT, check=True, capture_output=True)
+@pytest.mark.parametrize("kinds", [["map-plain", "linear-fair-eo"], pytest.param(KINDS, marks=pytest.mark.long)])
+def test_two_processes_equal_one(kinds: list[str], tmp_path: Path) -> None:
+    tasks_main(str(tmp_path / "one"), "2", "0.0", *kinds)
     # not `accelerate launch --cpu`, which without MPI starts one process only
     command = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", str(20000 + os.getpid() % 20000)]
     done = subprocess.run(
-        [sys.executable, *command, *script(tmp_path / "two", 2, 0.0, *KINDS)[1:]],
+        [sys.executable, *command, *script(tmp_path / "two", 2, 0.0, *kinds)[1:]],
         env=ENVIRONMENT,
         capture_output=True,
         text=True,
@@ -405,7 +406,7 @@ def test_two_processes_equal_one(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("2 processes") == 2
-    for kind in KINDS:
+    for kind in kinds:
         one, two = (vpt.files.read(tmp_path / n / kind / "final.vpt")[1] for n in ("one", "two"))
         assert one.keys() == two.keys()
         assert all(torch.allclose(one[name], two[name], atol=1e-5) for name in one), kind

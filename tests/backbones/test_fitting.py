@@ -33,7 +33,7 @@ TIMM = {
     "vit_small_patch14_dinov2.lvd142m": (SMALL | {"img_size": 98}, "center"),
     "eva_large_patch14_336.in22k_ft_in1k": (SMALL, "squash"),
     "vit_base_patch16_384.augreg_in21k_ft_in1k": (SMALL | {"img_size": (96, 64)}, "center"),  # not square
-    "deepseek_vit_412m.deepseek_v4_flash_vision_exp": ({"depth": 1, "pretrained": False}, "border"),
+    "deepseek_vit_412m.deepseek_v4_flash_vision_exp": ({"depth": 1, "pretrained": False, "embed_dim": 64}, "border"),
 }
 
 
