@@ -125,8 +125,6 @@ CUTS = [("_step", 4), pytest.param("_finish_epoch", 14, marks=pytest.mark.long),
 
 
 @pytest.mark.parametrize(("method", "call"), CUTS)
-    ("method", "call"), [("_step", 4), pytest.param("_finish_epoch", 14, marks=pytest.mark.long), ("_step", 40)]
-)
 def test_a_killed_run_goes_on_to_the_same_bytes(method: str, call: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def go(out: str, resume: bool) -> bytes:
         share(three_tasks(), open_tiny("timm ViT"), "deep:2", out=tmp_path / out, resume=resume, **QUICK).model.close()

@@ -7,9 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import log_loss
 from sklearn.model_selection import StratifiedKFold
-from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
@@ -30,7 +28,8 @@ def fit_probe(
     """
     x, labels = features.double().numpy(), y.numpy()
     strength = _choose(x, labels, seed) if strength is None else strength
-    scaler, regression = _pipeline(strength).fit(x, labels)
+    scaler = StandardScaler().fit(x)
+    regression = LogisticRegression(C=strength, max_iter=2000).fit(scaler.transform(x), labels)
     weight, bias = regression.coef_, regression.intercept_
     if len(regression.classes_) == 2:  # scikit-learn gives one row for two classes
         weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
@@ -43,19 +42,17 @@ def fit_probe(
     return readout, strength
 
 
-def _pipeline(strength: float) -> Pipeline:
-    return make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=2000))
-
-
 def _choose(x: np.ndarray, labels: np.ndarray, seed: int) -> float:
     folds = min(5, int(np.bincount(labels)[np.unique(labels)].min()))
     if folds < 2:
         return FALLBACK
-    cuts = list(StratifiedKFold(folds, shuffle=True, random_state=seed).split(x, labels))
-    names = np.unique(labels)
-
-    def loss(strength: float) -> float:
-        fitted = [(_pipeline(strength).fit(x[kept], labels[kept]), held) for kept, held in cuts]
-        return float(np.mean([log_loss(labels[held], model.predict_proba(x[held]), labels=names) for model, held in fitted]))
-
-    return min(STRENGTHS, key=loss)
+    losses = np.zeros(len(STRENGTHS))
+    for kept, held in StratifiedKFold(folds, shuffle=True, random_state=seed).split(x, labels):
+        scaler = StandardScaler().fit(x[kept])
+        known, fresh = scaler.transform(x[kept]), scaler.transform(x[held])
+        regression = LogisticRegression(max_iter=2000, warm_start=True)  # each strength starts where the last one ended
+        for i, strength in enumerate(STRENGTHS):
+            chances = regression.set_params(C=strength).fit(known, labels[kept]).predict_proba(fresh)
+            own = chances[np.arange(len(held)), np.searchsorted(regression.classes_, labels[held])]
+            losses[i] -= np.log(own.clip(np.finfo(float).eps)).mean()
+    return STRENGTHS[int(losses.argmin())]
