@@ -13,9 +13,9 @@ from rich.table import Table
 
 import vpt
 from vpt.data import Data, few_shot, hold_out
-from vpt.demo import all_digits
-from vpt.metrics import mean_std
-from vpt.pictures import sequence
+from vpt.demo.shows import all_digits
+from vpt.metrics.classification import mean_std
+from vpt.report.pictures import sequence
 
 METHODS = ["nearest-mean", "ridge", "sequential", "prefix:4@0-4", "l2p", "dual", "coda", "joint"]
 

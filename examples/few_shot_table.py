@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 import vpt
-from vpt.metrics import mean_std
+from vpt.metrics.classification import mean_std
 
 
 def percent(values: list[float]) -> str:

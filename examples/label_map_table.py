@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 import vpt
-from vpt.metrics import mean_std
+from vpt.metrics.classification import mean_std
 from vpt.prompts import parse
 from vpt.readouts.label_map import HOW
 

@@ -12,7 +12,7 @@ import torch
 
 import vpt
 from vpt.data import Data, Examples, few_shot, hold_out
-from vpt.demo import all_digits
+from vpt.demo.shows import all_digits
 
 TASKS = {
     "which digit": lambda digit: str(digit),

@@ -11,8 +11,8 @@ from torch import Tensor
 
 import vpt
 from vpt.data import Data, Examples, few_shot, hold_out
-from vpt.demo import all_digits
-from vpt.metrics import mean_std
+from vpt.demo.shows import all_digits
+from vpt.metrics.classification import mean_std
 from vpt.prompts import parse
 
 PROMPT, NEW, LEARN = "deep:10", "mirrored", ("nothing", "factors", "all")

@@ -1,4 +1,4 @@
-"""Tiny random models of real classes: every family that vpt claims, in one registry that the tests share."""
+"""What every test runs under: the CPU, no hub, one thread per worker, one seed."""
 
 from __future__ import annotations
 

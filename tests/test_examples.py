@@ -6,7 +6,7 @@ import importlib.util
 from pathlib import Path
 
 import pytest
-from test_adapting import write_images, write_sounds
+from helpers import write_images, write_sounds
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 TINY = {

@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 import torch
 from families import MODELS, make, open_tiny, refusal
-from tasks import in_threads
+from helpers import in_threads
 from torch import Tensor
 
 import vpt
 from vpt.backbones import count_hooks
-from vpt.backbones.structure import refuse_checkpointing
+from vpt.backbones.finding.structure import refuse_checkpointing
 
 SOME = ["timm ViT", "timm EVA-02", "timm BEiT", "timm Swin", "transformers ViT", "transformers DINOv3", "transformers Swin",
         "torchvision ViT", "transformers AST", "transformers Whisper encoder"]  # fmt: skip

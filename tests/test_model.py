@@ -10,7 +10,7 @@ import time
 import pytest
 import torch
 from families import FORMS, MODELS, make, open_tiny
-from tasks import in_threads
+from helpers import in_threads
 
 import vpt
 from vpt.backbones import count_hooks

@@ -21,8 +21,8 @@ import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from helpers import write_images, write_sounds
 from PIL import Image
-from test_adapting import write_images, write_sounds
 from torch import nn
 
 import vpt

@@ -5,96 +5,103 @@ Heavy libraries load when a name is first used: `import vpt` alone is quick.
 
 from __future__ import annotations
 
+import ast
 import importlib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vpt import errors
+from vpt import errors as errors
 
+# Every public name, written once, with its home: type checkers read the block as it stands, and `__getattr__` reads it too.
 if TYPE_CHECKING:
-    from vpt import continual, multi_task
-    from vpt.adapting import Result, adapt
-    from vpt.backbones import Backbone, Images, Sound, Waveform, check, load_backbone
-    from vpt.data import load_data
-    from vpt.evaluation import evaluate
-    from vpt.files import load, save
-    from vpt.jackknife import Influence, influence
-    from vpt.library import PromptLibrary, open_library
-    from vpt.model import PromptedModel
-    from vpt.objectives import Classification, Distillation, FairReprogram, GapPenalty, WorstGroup
-    from vpt.prompts import (
-        L2P,
-        Border,
-        CODAPrompt,
-        DeepTokens,
-        DualPrompt,
-        Full,
-        MultiTask,
-        Patch,
-        Prefix,
-        Prompt,
-        SampleMask,
-        ShallowTokens,
-        Stack,
-    )
-    from vpt.readouts import Identity, LabelMap, Linear, NearestMean, RandomRidge, Readout, TaskHeads
-    from vpt.recipes import Recipe
-    from vpt.reprogramming import audit, reprogram
-    from vpt.tradeoff import Frontier, frontier
-    from vpt.training import fit
+    from vpt import backbones as backbones
+    from vpt import data as data
+    from vpt import files as files
+    from vpt import metrics as metrics
+    from vpt import objectives as objectives
+    from vpt import prompts as prompts
+    from vpt import readouts as readouts
+    from vpt.backbones import Backbone as Backbone
+    from vpt.backbones import Images as Images
+    from vpt.backbones import Sound as Sound
+    from vpt.backbones import Waveform as Waveform
+    from vpt.backbones import check as check
+    from vpt.backbones import load_backbone as load_backbone
+    from vpt.data import Data as Data
+    from vpt.data import Examples as Examples
+    from vpt.data import load_data as load_data
+    from vpt.fairness.influence import Influence as Influence
+    from vpt.fairness.influence import influence as influence
+    from vpt.fairness.reprogramming import audit as audit
+    from vpt.fairness.reprogramming import reprogram as reprogram
+    from vpt.fairness.tradeoff import Frontier as Frontier
+    from vpt.fairness.tradeoff import frontier as frontier
+    from vpt.files.saving import load as load
+    from vpt.files.saving import save as save
+    from vpt.model import PromptedModel as PromptedModel
+    from vpt.objectives import Classification as Classification
+    from vpt.objectives import Distillation as Distillation
+    from vpt.objectives import FairReprogram as FairReprogram
+    from vpt.objectives import GapPenalty as GapPenalty
+    from vpt.objectives import Objective as Objective
+    from vpt.objectives import WorstGroup as WorstGroup
+    from vpt.prompts import L2P as L2P
+    from vpt.prompts import Border as Border
+    from vpt.prompts import CODAPrompt as CODAPrompt
+    from vpt.prompts import DeepTokens as DeepTokens
+    from vpt.prompts import DualPrompt as DualPrompt
+    from vpt.prompts import Full as Full
+    from vpt.prompts import MultiTask as MultiTask
+    from vpt.prompts import Patch as Patch
+    from vpt.prompts import Prefix as Prefix
+    from vpt.prompts import Prompt as Prompt
+    from vpt.prompts import SampleMask as SampleMask
+    from vpt.prompts import ShallowTokens as ShallowTokens
+    from vpt.prompts import Stack as Stack
+    from vpt.readouts import Identity as Identity
+    from vpt.readouts import LabelMap as LabelMap
+    from vpt.readouts import Linear as Linear
+    from vpt.readouts import NearestMean as NearestMean
+    from vpt.readouts import RandomRidge as RandomRidge
+    from vpt.readouts import Readout as Readout
+    from vpt.readouts import TaskHeads as TaskHeads
+    from vpt.runs.adapting import Result as Result
+    from vpt.runs.adapting import adapt as adapt
+    from vpt.tasks import continual as continual
+    from vpt.tasks import multi_task as multi_task
+    from vpt.tasks.library import PromptLibrary as PromptLibrary
+    from vpt.tasks.library import open_library as open_library
+    from vpt.training.evaluation import evaluate as evaluate
+    from vpt.training.loop import fit as fit
+    from vpt.training.recipe import Recipe as Recipe
 
 __version__ = "0.1.0"
 
-_HOMES = {
-    "adapting": ("Result", "adapt"),
-    "backbones": ("Backbone", "Images", "Sound", "Waveform", "check", "load_backbone"),
-    "data": ("load_data",),
-    "files": ("load", "save"),
-    "model": ("PromptedModel",),
-    "objectives": ("Classification", "Distillation", "FairReprogram", "GapPenalty", "WorstGroup"),
-    "prompts": (
-        "Border",
-        "CODAPrompt",
-        "DeepTokens",
-        "DualPrompt",
-        "Full",
-        "L2P",
-        "MultiTask",
-        "Patch",
-        "Prefix",
-        "Prompt",
-        "SampleMask",
-        "ShallowTokens",
-        "Stack",
-    ),
-    "readouts": ("Identity", "LabelMap", "Linear", "NearestMean", "RandomRidge", "Readout", "TaskHeads"),
-    "evaluation": ("evaluate",),
-    "jackknife": ("Influence", "influence"),
-    "library": ("PromptLibrary", "open_library"),
-    "recipes": ("Recipe",),
-    "reprogramming": ("audit", "reprogram"),
-    "tradeoff": ("Frontier", "frontier"),
-    "training": ("fit",),
-}
-_MODULES = ("continual", "multi_task")  # used by their own names: vpt.continual.run, vpt.multi_task.share
-_HOME = {name: home for home, names in _HOMES.items() for name in names}
 
-__all__ = ["L2P", "Backbone", "Border", "CODAPrompt", "Classification", "DeepTokens", "Distillation", "DualPrompt",
-           "FairReprogram", "Frontier", "Full", "GapPenalty", "Identity", "Images", "Influence", "LabelMap", "Linear",
-           "MultiTask", "NearestMean", "Patch", "Prefix", "Prompt", "PromptLibrary", "PromptedModel", "RandomRidge",
-           "Readout", "Recipe", "Result", "SampleMask", "ShallowTokens", "Sound", "Stack", "TaskHeads", "Waveform",
-           "WorstGroup", "adapt", "audit", "check", "continual", "errors", "evaluate", "fit", "frontier", "influence",
-           "load", "load_backbone", "load_data", "multi_task", "open_library", "reprogram", "save"]  # fmt: skip  # fmt: skip
+def _homes() -> dict[str, tuple[str, str]]:
+    """Public name → (module, name there), from the block above."""
+    tree = ast.parse(Path(__file__).read_text(encoding="utf-8"))
+    block = next(part for part in tree.body if isinstance(part, ast.If))
+    found = [(part.module, alias) for part in block.body if isinstance(part, ast.ImportFrom) for alias in part.names]
+    return {alias.asname or alias.name: (str(module), alias.name) for module, alias in found}
+
+
+_HOMES = _homes()
+
+__all__ = sorted([*_HOMES, "errors"])
 
 
 def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return importlib.import_module(f"vpt.{name}")
-    if name not in _HOME:
+    if name not in _HOMES:
         raise AttributeError(f"module 'vpt' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"vpt.{_HOME[name]}"), name)
+    home, own = _HOMES[name]
+    if home in ("vpt", "vpt.tasks"):
+        value: Any = importlib.import_module(f"{home}.{own}")
+    else:
+        value = getattr(importlib.import_module(home), own)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return __all__

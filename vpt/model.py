@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from vpt.backbones import Attachment, Backbone, Raw
-from vpt.backbones.structure import refuse_recomputing
+from vpt.backbones.finding.structure import refuse_recomputing
 from vpt.errors import BackboneError, PromptError
 from vpt.prompts import Prompt
 from vpt.readouts import Readout

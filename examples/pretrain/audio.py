@@ -23,9 +23,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
 
-from vpt.backbones.ast import ast_sound
-from vpt.backbones.sound import Sound
-from vpt.progress import progress_bar
+from vpt.backbones.inputs.ast import ast_sound
+from vpt.backbones.inputs.sound import Sound
+from vpt.report.progress import progress_bar
 
 # -- configuration -------------------------------------------------------------------------------------------------------
 MODEL = {"hidden_size": 192, "num_hidden_layers": 6, "num_attention_heads": 3, "intermediate_size": 768, "num_mel_bins": 128,

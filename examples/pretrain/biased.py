@@ -23,9 +23,9 @@ from torch.nn import functional as F
 
 import vpt
 from vpt.data import Examples, read_parts
-from vpt.demo import BIASED, Biased
-from vpt.drawn import coloured_digits
-from vpt.group_metrics import audit
+from vpt.demo.drawn import coloured_digits
+from vpt.demo.shows import BIASED, Biased
+from vpt.metrics.groups import audit
 
 
 # -- configuration -------------------------------------------------------------------------------------------------------

@@ -22,9 +22,9 @@ from rich.console import Console
 from rich.table import Table
 
 import vpt
-from vpt.demo import BIASED, Biased, tuning
-from vpt.metrics import mean_std
-from vpt.tradeoff import GAP, METHODS, Point, choose
+from vpt.demo.shows import BIASED, Biased, tuning
+from vpt.fairness.tradeoff import GAP, METHODS, Point, choose
+from vpt.metrics.classification import mean_std
 
 TUNED, TESTED = 2000, 4000  # the models learned from 20,000
 SETTINGS: dict[str, Any] = {"batch_size": 64, "precision": "bf16"}

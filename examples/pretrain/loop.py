@@ -16,7 +16,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from vpt.progress import progress_bar
+from vpt.report.progress import progress_bar
 
 
 @dataclass

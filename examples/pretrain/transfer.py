@@ -24,8 +24,8 @@ from rich.table import Table
 
 import vpt
 from vpt.data import Data, Examples, few_shot, hold_out, read_parts
-from vpt.demo import all_digits
-from vpt.metrics import mean_std
+from vpt.demo.shows import all_digits
+from vpt.metrics.classification import mean_std
 
 METHODS = ("nearest_mean", "linear_probe", "prompted")
 

@@ -7,7 +7,7 @@ import torch
 from families import MODELS, open_tiny
 
 import vpt
-from vpt.backbones.fingerprints import fingerprint
+from vpt.backbones.finding.fingerprints import fingerprint
 from vpt.errors import BackboneError, InputError
 
 

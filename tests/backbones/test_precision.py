@@ -87,7 +87,7 @@ def test_what_a_product_costs_is_timed_once() -> None:
 
 
 def test_training_in_a_slow_precision_is_said(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    from vpt.evaluation import accelerator_in
+    from vpt.training.evaluation import accelerator_in
 
     precision._say.cache_clear()
     monkeypatch.setattr(precision, "cost_on_cpu", lambda dtype: 6.0)

@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset
 
-from vpt.backbones.inputs import Images
-from vpt.backbones.sound import Sound
+from vpt.backbones.inputs.images import Images
+from vpt.backbones.inputs.sound import Sound
 from vpt.data import Data, load_data, read_parts
 from vpt.errors import BadFilesError, DataError
 

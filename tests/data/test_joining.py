@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tasks import colours, six_classes
+from helpers import colours, six_classes
 
 from vpt.data import Examples, balanced, joined, with_classes
 from vpt.errors import DataError

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 from families import open_tiny
+from helpers import colours
 from PIL import Image
-from tasks import colours
 from torch.utils.data import Dataset
 
 import vpt

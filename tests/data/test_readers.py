@@ -11,8 +11,8 @@ import soundfile
 import torch
 from PIL import Image
 
-from vpt.backbones.inputs import Images
-from vpt.backbones.sound import Sound
+from vpt.backbones.inputs.images import Images
+from vpt.backbones.inputs.sound import Sound
 from vpt.data.readers import fit_image, open_image, read_sound, reader, suffixes
 from vpt.errors import DataError
 

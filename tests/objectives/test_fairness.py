@@ -6,16 +6,16 @@ import copy
 
 import pytest
 import torch
-from tasks import SETTINGS, colours, planted, planted_model, tiny_model
+from helpers import SETTINGS, colours, planted, planted_model, tiny_model
 from torch.nn import functional as F
 
 import vpt
 from vpt.data import Examples
 from vpt.errors import TrainingError
-from vpt.evaluation import scores
-from vpt.group_metrics import count_table, rates
+from vpt.metrics.groups import count_table, rates
 from vpt.objectives.fairness import projected
-from vpt.plan import batches, schedule
+from vpt.training.evaluation import scores
+from vpt.training.plan import batches, schedule
 
 Y, Z = torch.tensor([0, 0, 0, 1, 1, 1, 2, 2, 2, 0, 1, 2]), torch.tensor([0, 1, 1, 0, 0, 1, 0, 1, 1, 0, 1, 0])
 CLASSES, GROUPS = ["a", "b", "c"], ["m", "w"]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from families import EXTRA, MODELS, open_tiny, refusal
-from tasks import colours
+from helpers import colours
 from torch import Tensor, nn
 
 import vpt

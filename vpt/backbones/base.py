@@ -14,20 +14,20 @@ from accelerate.utils import send_to_device
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from vpt.backbones.attachment import Attachment
-from vpt.backbones.feature_cache import FeatureCache, input_keys
-from vpt.backbones.fingerprints import fingerprint_of
+from vpt.backbones.acting.attachment import Attachment
+from vpt.backbones.acting.narrowing import tokens_read
+from vpt.backbones.finding.fingerprints import fingerprint_of
+from vpt.backbones.finding.pooling import class_token_named, pooled
+from vpt.backbones.finding.reach import Reach
+from vpt.backbones.finding.strangers import foreign_hooks, settings_of
+from vpt.backbones.finding.structure import Structure, logits_of, refuse_checkpointing, refuse_compiled, refuse_recomputing
+from vpt.backbones.finding.watching import watch
 from vpt.backbones.guard import Guard
-from vpt.backbones.inputs import Images, Raw
-from vpt.backbones.narrowing import tokens_read
+from vpt.backbones.inputs.images import Images, Raw
+from vpt.backbones.inputs.waveform import InputSpec
+from vpt.backbones.keeping.activations import FeatureCache, input_keys
+from vpt.backbones.keeping.queries import Queries
 from vpt.backbones.owners import claim, disown, flags_of, give_back, owns, set_again
-from vpt.backbones.pooling import class_token_named, pooled
-from vpt.backbones.queries import Queries
-from vpt.backbones.reach import Reach
-from vpt.backbones.strangers import foreign_hooks, settings_of
-from vpt.backbones.structure import Structure, logits_of, refuse_checkpointing, refuse_compiled, refuse_recomputing
-from vpt.backbones.watching import watch
-from vpt.backbones.waveform import InputSpec
 from vpt.errors import BackboneError, PromptError, VptError
 from vpt.sites import KeyValues, Site, Tokens
 

@@ -12,8 +12,8 @@ from accelerate.utils import send_to_device
 from torch import Tensor, nn
 
 from vpt.backbones.base import Backbone, Output
-from vpt.backbones.inputs import Raw
-from vpt.backbones.structure import first_sequence
+from vpt.backbones.finding.structure import first_sequence
+from vpt.backbones.inputs.images import Raw
 from vpt.errors import BackboneError, VptError
 from vpt.sites import KeyValues, Pixels, Site, Tokens
 

@@ -13,21 +13,21 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from vpt.backbones.ast import is_ast, resized_positions
 from vpt.backbones.base import Backbone
 from vpt.backbones.check import check
-from vpt.backbones.describing import SOUNDS, class_names, describe_inputs, suited_length
-from vpt.backbones.extractors import is_whisper, short_whisper
-from vpt.backbones.fingerprints import fingerprint_of
-from vpt.backbones.image_processors import image_processor, quiet_transformers
+from vpt.backbones.finding.fingerprints import fingerprint_of
+from vpt.backbones.finding.strangers import foreign_hooks
+from vpt.backbones.finding.towers import open_tower
+from vpt.backbones.inputs.ast import is_ast, resized_positions
+from vpt.backbones.inputs.describing import SOUNDS, class_names, describe_inputs, suited_length
+from vpt.backbones.inputs.extractors import is_whisper, short_whisper
+from vpt.backbones.inputs.image_processors import image_processor, quiet_transformers
+from vpt.backbones.inputs.sound import Sound
+from vpt.backbones.inputs.waveform import InputSpec
 from vpt.backbones.precision import half_of, say_if_slow, suited_dtype, wanted_dtype
-from vpt.backbones.sound import Sound
-from vpt.backbones.strangers import foreign_hooks
-from vpt.backbones.towers import open_tower
-from vpt.backbones.waveform import InputSpec
-from vpt.bundled import bundled_folder, recorded
+from vpt.backbones.shipped import bundled_folder, recorded
 from vpt.errors import BackboneError
-from vpt.places import is_folder
+from vpt.errors.places import is_folder
 
 # classes that the project's own tests put through `check`; any other is checked when it is opened
 SEEN = {

@@ -13,9 +13,10 @@ from torch.utils.data import Dataset
 
 from vpt.data.readers import as_floats
 from vpt.errors import DataError, VptError
-from vpt.headers import MOST_CLASSES
 
 CACHE_BYTES = 2 << 30
+
+MOST_CLASSES = 100_000  # and no more in a file's header
 
 
 class Files:

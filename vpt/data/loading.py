@@ -17,7 +17,7 @@ from vpt.data.readers import Reader, fit_image, kind_of, suffixes
 from vpt.data.sources import SPLITS, Columns, Item
 from vpt.data.splits import few_shot, hold_out, whole_number
 from vpt.errors import BadFilesError, DataError
-from vpt.progress import progress_bar
+from vpt.report.progress import progress_bar
 
 SKIP = ", or go on without them: skip_bad=True (--skip-bad)"
 BUNDLED = {"image": "vpt:vit-p8-64", "sound": "vpt:ast-tiny"}  # for what kind of data they are

@@ -16,7 +16,7 @@ from vpt.data.readers import kind_of
 from vpt.data.sounds import seconds_of
 from vpt.data.sources import Columns, Listing, list_folder, list_manifest
 from vpt.errors import DataError
-from vpt.places import is_file, is_there
+from vpt.errors.places import is_file, is_there
 
 MOST_CLIPS = 0.9  # the share of clips that are to be heard whole, when the clip length follows the data
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vpt.data.sounds import decode_sound, seconds_of, starts_of
 from vpt.errors import DataError
-from vpt.places import is_file, is_folder, is_there
+from vpt.errors.places import is_file, is_folder, is_there
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")

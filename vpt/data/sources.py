@@ -10,7 +10,7 @@ from pathlib import Path
 
 from vpt.data.readers import kind_of
 from vpt.errors import DataError
-from vpt.places import is_file
+from vpt.errors.places import is_file
 
 SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val", "test": "test"}
 JOIN = ", "  # between the names of a group of several columns

@@ -1,0 +1,1 @@
+"""Hooks at work: how each kind of site acts in a forward."""

@@ -1,0 +1,73 @@
+"""Tokens in a plain sequence of blocks: put in front before a block, cut off after one (the slow, obvious reference)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from vpt.backbones.acting.rotary import unrotated
+from vpt.backbones.finding.structure import Block, first_sequence, replace_sequence
+from vpt.errors import PromptError
+from vpt.sites import Tokens
+
+
+class Insertion:
+    """One `Tokens` site at work on a list of blocks; `acted` counts the forwards in which it was cut off again."""
+
+    def __init__(self, site: Tokens, blocks: list[Block]) -> None:
+        self.site = site
+        self.span = blocks[site.first : site.last + 1]
+        self.seq_first = self.span[0].seq_first
+        self.acted = 0
+        self.count = site.count  # of the forward that is running
+
+    @property
+    def silent(self) -> bool:
+        """Whether the tokens never came out again."""
+        return self.acted == 0
+
+    def install(self) -> list[RemovableHandle]:
+        """Hook the span's first block, and all that rotate; the tokens leave by an `Exit`."""
+        return [
+            self.span[0].module.register_forward_pre_hook(self.enter, with_kwargs=True),
+            *(b.module.register_forward_pre_hook(self.keep_angles, with_kwargs=True) for b in self.span if b.rotary),
+        ]
+
+    def enter(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
+        """Before block `first`: `[B,N,D]` → `[B,count+N,D]`."""
+        x = first_sequence(args, kwargs)
+        if x is None:
+            raise PromptError(f"{type(module).__name__} was called without a token sequence [B,N,D].")
+        batch_first = x.transpose(0, 1) if self.seq_first else x
+        rows = self.site.make(batch_first)
+        if self.site.whose is not None:
+            rows = rows[self.site.whose()[0]]
+        self.count = rows.shape[1]
+        joined = torch.cat([rows.to(x.dtype), batch_first], dim=1)
+        return replace_sequence(args, kwargs, joined.transpose(0, 1) if self.seq_first else joined)
+
+    def keep_angles(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
+        """Before a block with rotary angles: none for the tokens in front."""
+        return args, unrotated(kwargs, self.count)
+
+
+class Exit:
+    """Where spans end: after one block, the tokens of all that end there are cut off at once (they nest like brackets)."""
+
+    def __init__(self, spans: list[Insertion]) -> None:
+        self.spans = spans
+
+    def install(self) -> list[RemovableHandle]:
+        """Hook the block before any other hook on it, so that nobody else sees the tokens."""
+        return [self.spans[0].span[-1].module.register_forward_hook(self.cut, prepend=True)]
+
+    def cut(self, module: nn.Module, args: tuple, output: Any) -> Any:
+        """After the block: `[B,count+N,D]` → `[B,N,D]`; further outputs of the block pass unchanged."""
+        for span in self.spans:
+            span.acted += 1
+        x, count = output[0] if isinstance(output, tuple) else output, sum(span.count for span in self.spans)
+        cut: Tensor = x[count:] if self.spans[0].seq_first else x[:, count:]
+        return (cut, *output[1:]) if isinstance(output, tuple) else cut

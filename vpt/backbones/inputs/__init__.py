@@ -1,0 +1,1 @@
+"""What raw input looks like, and how files become it."""

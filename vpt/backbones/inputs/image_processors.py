@@ -1,0 +1,248 @@
+"""What a transformers checkpoint says of its pictures, as `Images`; and what a family's published models say, where it says
+nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from PIL import Image
+from torch import nn
+
+from vpt.backbones.inputs.fitting import RESAMPLES
+from vpt.backbones.inputs.images import Images
+from vpt.errors import InputError
+
+LOGGER = logging.getLogger("vpt")
+NAMES = {int(resample): name for name, resample in RESAMPLES.items()}
+LEVELS = 3.0  # grey levels of 255: Pillow and torch are up to two apart
+HALF, IMAGENET = ((0.5, 0.5, 0.5),) * 2, ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+CLIP = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+
+
+class Family(NamedTuple):
+    """How the published models of a model_type have their pictures: (mean, std), and what `Images` calls the rest."""
+
+    statistics: tuple[tuple[float, float, float], tuple[float, float, float]]
+    interpolation: str
+    fit: str
+    crop_pct: float = 1.0
+    sizes: tuple[int, int] | None = None  # (image_size of the config, what the models are given all the same)
+
+
+# by the preprocessor_config.json of google/vit-base-patch16-224, facebook/deit-base-distilled-patch16-224, openai/clip-vit-*,
+# google/siglip-base-patch16-224, microsoft/beit-base-patch16-224, microsoft/swin-*, facebook/dinov2-*, facebook/dinov3-vit*,
+# MCG-NJU/videomae-base, facebook/convnext-*-224 and microsoft/resnet-*
+FAMILIES = {
+    "vit": Family(HALF, "bilinear", "squash"),
+    "deit": Family(IMAGENET, "bicubic", "squash", 224 / 256),
+    "clip": Family(CLIP, "bicubic", "cover"),
+    "clip_vision_model": Family(CLIP, "bicubic", "cover"),
+    "siglip": Family(HALF, "bicubic", "squash"),
+    "siglip_vision_model": Family(HALF, "bicubic", "squash"),
+    "beit": Family(HALF, "bilinear", "squash"),
+    "data2vec-vision": Family(HALF, "bilinear", "squash"),
+    "swin": Family(IMAGENET, "bicubic", "squash"),
+    "swinv2": Family(IMAGENET, "bicubic", "squash"),
+    "dinov2": Family(IMAGENET, "bicubic", "cover", 224 / 256, (518, 224)),
+    "dinov2_with_registers": Family(IMAGENET, "bicubic", "cover", 224 / 256, (518, 224)),
+    "dinov3_vit": Family(IMAGENET, "bilinear", "squash"),
+    "videomae": Family(IMAGENET, "bilinear", "cover"),
+    "convnext": Family(IMAGENET, "bicubic", "cover", 224 / 256),
+    "resnet": Family(IMAGENET, "bicubic", "cover", 224 / 256),
+}
+UNKNOWN = Family(HALF, "bicubic", "cover")
+
+
+class Processor(NamedTuple):
+    """A checkpoint's own image processor, as transformers makes it, and what its file says: the rest are its class's defaults."""
+
+    itself: Any
+    words: dict[str, Any]
+
+
+def image_processor(source: str, local: bool = False) -> Processor | None:
+    """What a checkpoint says of its pictures; None where it says nothing. local: ask no hub."""
+    from transformers import AutoImageProcessor
+
+    with quiet_transformers():  # it tells of defaults that changed between its versions
+        try:
+            made = AutoImageProcessor.from_pretrained(source, trust_remote_code=False, local_files_only=local)
+            return Processor(made, type(made).get_image_processor_dict(source, local_files_only=local)[0])
+        except (OSError, ValueError, TypeError, KeyError, ImportError):
+            return None
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Inside, transformers says errors only."""
+    said = logging.getLogger("transformers")
+    level = said.level
+    said.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        said.setLevel(level)
+
+
+def processor_of(model: nn.Module) -> Processor | None:
+    """The image processor of the checkpoint that a module in hand came from, where it is still on this machine."""
+    name = getattr(getattr(model, "config", None), "_name_or_path", "") or ""
+    return image_processor(name, local=not Path(name).is_dir()) if isinstance(name, str) and name else None
+
+
+def images_of(found: Processor, config: Any) -> Images:
+    """What an image processor does, as `Images`: size or crop of the processor before the config's image_size.
+
+    Compared with the processor itself on one picture; where they differ, that is said.
+    """
+    processor, channels = found.itself, int(getattr(config, "num_channels", 3))
+    frames = getattr(config, "num_frames", None)
+    mean, std = _statistics(processor, channels)
+    interpolation = NAMES.get(int(getattr(processor, "resample", None) or 0), "bilinear")
+    geometry = _geometry(processor, config)
+    said = found.words.keys() & {"size", "crop_size"}
+    if not said and getattr(config, "image_size", None) is not None:  # the same at the model's own size
+        own = _pair(config.image_size)
+        ratios = (to / side for to, side in zip(geometry.get("resize_to", geometry["size"]), geometry["size"], strict=True))
+        resize_to = tuple(round(side * ratio) for side, ratio in zip(own, ratios, strict=True))
+        geometry |= {"size": own, "resize_to": resize_to}
+    inputs = Images(mean=mean, std=std, channels=channels, frames=frames, interpolation=interpolation, like="transformers",
+                    **geometry)  # fmt: skip
+    if frames is None and said:
+        _compare(processor, inputs)
+    return inputs
+
+
+def _statistics(processor: Any, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of values in [0,1], whatever range the processor brings them to first."""
+    factor = float(processor.rescale_factor) if getattr(processor, "do_rescale", True) else 1.0
+    mean, std = (0.0,) * channels, (1.0,) * channels
+    if getattr(processor, "do_normalize", True):
+        given = (getattr(processor, name, None) for name in ("image_mean", "image_std"))
+        mean, std = (tuple(v) if isinstance(v, (list, tuple)) else (float(v if v is not None else 0.5),) for v in given)
+    scale = 255 * factor
+    if abs(scale - 1) < 1e-6:  # 1/255, as it stands in a JSON file
+        scale = 1.0
+    return tuple(m / scale for m in mean[:channels]), tuple(s / scale for s in std[:channels])
+
+
+def _geometry(processor: Any, config: Any) -> dict[str, Any]:
+    size, crop = _sides(getattr(processor, "size", None)), _sides(getattr(processor, "crop_size", None))
+    resizes, crops = getattr(processor, "do_resize", True), getattr(processor, "do_center_crop", False)
+    own = _pair(getattr(config, "image_size", None) or 224)
+    short = size.get("shortest_edge")
+    if short and getattr(processor, "crop_pct", None):  # ConvNeXT's and ResNet's
+        if short >= 384:
+            return {"size": (short, short), "fit": "squash"}
+        to = int(short / processor.crop_pct)
+        return {"size": (short, short), "resize_to": (to, to), "fit": "cover"}
+    wanted = (crop["height"], crop["width"]) if crops and "height" in crop else None
+    if not resizes:  # pictures come in the model's size
+        return {"size": wanted or own, "fit": "crop" if wanted else "cover"}
+    if "height" in size:
+        both = (size["height"], size["width"])
+        return {"size": wanted or both, "resize_to": both, "fit": "squash"}
+    if short:
+        return {"size": wanted or (short, short), "resize_to": (short, short), "fit": "cover"}
+    return {"size": wanted or own, "fit": "cover"}
+
+
+def _pair(size: Any) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
+
+
+def _sides(size: Any) -> dict[str, int]:
+    """A size of transformers without what it leaves open."""
+    return {name: int(value) for name, value in dict(size or {}).items() if value is not None}
+
+
+def _compare(processor: Any, inputs: Images) -> None:
+    """Say so where the processor makes something else of a picture that is not square."""
+    generator = torch.Generator().manual_seed(0)
+    tall, wide = (round(1.3 * side) + 3 for side in inputs.size)
+    coarse = torch.rand(1, 3, 8, 12, generator=generator) * 255
+    pixels = nn.functional.interpolate(coarse, (tall, round(1.4 * wide)), mode="bicubic").clamp(0, 255).byte()[0]
+    picture = Image.fromarray(pixels.permute(1, 2, 0).numpy()).convert("RGB" if inputs.channels == 3 else "L")
+    try:
+        needed = torch.as_tensor(processor(images=picture, return_tensors="pt")["pixel_values"][0]).float()
+    except Exception as error:  # of a processor that wants more than a picture
+        LOGGER.warning("%s could not be compared with what it says of itself (%s).", type(processor).__name__, error)
+        return
+    found = inputs.standardize(inputs.picture(picture).float()[None] / 255)[0]
+    std = torch.tensor(inputs.std).view(-1, 1, 1) * 255
+    off = float(((found - needed) * std).abs().max()) if found.shape == needed.shape else float("inf")
+    if off > LEVELS:
+        what = f"up to {off:.0f} grey levels apart" if off < float("inf") else f"of shape {list(needed.shape)}"
+        LOGGER.warning(
+            "%s prepares pictures otherwise than vpt can (%s): %s. Prepare them yourself: pass a Dataset of tensors in [0,1].",
+            type(processor).__name__, what, inputs,
+        )  # fmt: skip
+
+
+def assumed_images(model: nn.Module, config: Any, told: bool, facts: dict[str, Any]) -> Images:
+    """The published preparation of a model's family, which is assumed where nothing says how it wants its pictures.
+
+    It is said, unless the user has told something better. facts: what is known of "mean" and "std" all the same.
+    """
+    kind = getattr(config, "model_type", "")
+    family = FAMILIES.get(kind, UNKNOWN)
+    size = config.image_size
+    if family.sizes is not None and size == family.sizes[0]:
+        size = family.sizes[1]
+    channels = int(getattr(config, "num_channels", 3))
+    mean, std = (values[:channels] if channels <= 3 else (sum(values) / 3,) for values in family.statistics)
+    mean, std = facts.get("mean", mean), facts.get("std", std)
+    found = Images(size, mean, std, channels, family.crop_pct, family.interpolation, getattr(config, "num_frames", None),
+                   fit=family.fit, like="transformers")  # fmt: skip
+    if told:
+        return found
+    whose = f"those of the published {kind} models are" if kind in FAMILIES else "these are"
+    LOGGER.warning(
+        "Nothing says how %s wants its pictures; %s assumed: %s. Say otherwise with inputs=vpt.Images(…), or inputs={'mean': …} "
+        "(--inputs mean=…).", type(model).__name__, whose, found,
+    )  # fmt: skip
+    return found
+
+
+def overridden(inputs: Any, changes: dict[str, Any]) -> Any:
+    """An input description with some of its fields changed. Raises `InputError` for an unknown field."""
+    from dataclasses import fields, replace
+
+    known = [f.name for f in fields(inputs) if f.init and f.name != "front_end"]
+    if unknown := sorted(set(changes) - set(known)):
+        raise InputError(f"Found inputs {', '.join(unknown)}; what can be said is {', '.join(known)}.")
+    derived: dict[str, Any] = {}
+    if "size" in changes or "crop_pct" in changes:  # what they lead to, unless that is said too
+        derived = {"resize_to": (0, 0)}
+    try:
+        return replace(inputs, **(derived | changes))
+    except (TypeError, ValueError) as error:
+        said = ", ".join(f"{name}={value!r}" for name, value in changes.items())
+        raise InputError(f"Found inputs {said}, which cannot be: {error}") from error
+
+
+def told(words: Sequence[str]) -> dict[str, Any]:
+    """ "mean=0.5,0.5,0.5", "fit=squash" → the fields that they change. Raises `InputError` for what is no NAME=VALUE."""
+    found: dict[str, Any] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not (name and equals and value):
+            raise InputError(f"Found --inputs {word!r}; needed is NAME=VALUE, as mean=0.5,0.5,0.5 or fit=squash.")
+        parts = [_number(part) for part in value.split(",")]
+        found[name] = parts[0] if len(parts) == 1 else tuple(parts)
+    return found
+
+
+def _number(text: str) -> float | int | str:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text

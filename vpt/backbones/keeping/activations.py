@@ -1,0 +1,214 @@
+"""Prompts that begin late: the activations entering their first block are constants of each input, computed once and kept.
+
+A forward then skips every block before that one. Nothing about the model is changed beyond a forward: modules that are skipped
+get another `forward` while it runs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from vpt.backbones.finding.structure import first_sequence, recomputes, replace_sequence
+from vpt.errors import VptError
+from vpt.sites import KeyValues, Pixels, Site, Tokens
+
+if TYPE_CHECKING:
+    from vpt.backbones.acting.attachment import Attachment
+    from vpt.backbones.base import Backbone, Output
+
+TOLERANCE = 1e-4  # relative; a wrong shortcut is wrong by far more
+
+
+def first_block(sites: tuple[Site, ...]) -> int:
+    """The first block where something learned acts; 0 where it acts on the input, or nothing acts at all."""
+    if not sites or any(isinstance(site, Pixels) for site in sites):
+        return 0
+    places = [site.first if isinstance(site, Tokens) else site.block for site in sites if isinstance(site, (Tokens, KeyValues))]
+    return min(places, default=0)
+
+
+class FeatureCache:
+    """Tokens `[N,D]` entering block `first`, by a hash of the preprocessed input; `backbone.cache = …` puts it to work.
+
+    Part of each key: dtypes, autocast, and the kind of device. budget: bytes that may be kept; what
+    comes after is computed anew each time. half: keep bf16 instead, half the size, rounded. hits, misses: examples so far. full:
+    something had no place.
+    """
+
+    def __init__(self, backbone: Backbone, first: int, *, budget: int = 2 << 30, half: bool = False) -> None:
+        self.backbone, self.first, self.budget, self.half = backbone, first, budget, half
+        self.kept: dict[bytes, Tensor] = {}
+        self.bytes = self.hits = self.misses = 0
+        self.full = False
+        self._front_layers: dict[nn.Module, tuple[int, ...]] = {}  # what runs before block 0 → the shape it gives, but for B
+
+    def wrong(self) -> str | None:
+        """Why this model cannot skip its first blocks, tried on an example; None if it can."""
+        backbone, x = self.backbone, self.backbone.inputs.example(2)
+        if recomputes(backbone.model):
+            return "activation checkpointing is on"
+        half, self.half = self.half, False
+        try:
+            with torch.no_grad():
+                needed = backbone.run(x)
+                self._watch_front(x)
+                backbone.cache = self
+                found = backbone.run(x)
+        except (VptError, RuntimeError, ValueError, TypeError, AttributeError, IndexError, KeyError) as error:
+            return f"its first blocks cannot be skipped ({type(error).__name__})"
+        finally:
+            backbone.cache, self.half = None, half
+            self.kept, self.bytes, self.hits, self.misses = {}, 0, 0, 0
+        return None if _off(found, needed) < TOLERANCE else "its answer also comes from what its first blocks gave"
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self.kept, self.bytes, self.full = {}, 0, False
+
+    def fits(self, sites: tuple[Site, ...]) -> bool:
+        """Whether nothing learned acts before block `first`, or anywhere, and no block runs again after the forward."""
+        return (not sites or first_block(sites) >= self.first) and not recomputes(self.backbone.model)
+
+    def answer(self, x: Tensor, lengths: Tensor | None, attachment: Attachment) -> Any:
+        """What the model answers to preprocessed input `[B,…]`, from block `first` on; missing activations are computed first.
+
+        attachment: what acts in this forward.
+        """
+        keys = input_keys(self.backbone, x, lengths)
+        missing = [i for i, key in enumerate(keys) if key not in self.kept]
+        self.hits, self.misses = self.hits + len(keys) - len(missing), self.misses + len(missing)
+        found: dict[bytes, Tensor] = {}
+        if missing:
+            tokens = self._enter(x[missing], None if lengths is None else lengths[missing], attachment)
+            for i, rows in zip(missing, tokens, strict=True):
+                found[keys[i]] = self._keep(keys[i], rows)
+        tokens = torch.stack([self.kept[key] if key in self.kept else found[key] for key in keys])
+        return self._go_on(x, lengths, tokens.to(self._dtype) if self.half else tokens)
+
+    def _keep(self, key: bytes, rows: Tensor) -> Tensor:
+        """The rows as they are kept, whether or not they still have a place."""
+        rows = rows.to(torch.bfloat16) if self.half else rows
+        if self.bytes + rows.nbytes > self.budget:
+            self.full = True
+        elif key not in self.kept:
+            self.kept[key] = rows.clone()
+            self.bytes += rows.nbytes
+        return rows
+
+    # the two halves of a forward -----------------------------------------------------------------------------------
+    def _enter(self, x: Tensor, lengths: Tensor | None, attachment: Attachment) -> Tensor:
+        """Tokens `[B,N,D]` entering block `first`."""
+        blocks, seen = self.backbone.blocks, []
+
+        def see(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
+            if (sequence := first_sequence(args, kwargs)) is not None:
+                seen.append(sequence)
+
+        skipped: dict[nn.Module, Callable] = {block.module: _same for block in blocks[self.first :]}
+        handle = blocks[self.first].module.register_forward_pre_hook(see, with_kwargs=True, prepend=True)
+        try:
+            with (
+                torch.inference_mode(False),
+                torch.no_grad(),
+                attachment.off(),
+                _instead(skipped),
+            ):
+                self.backbone._call(x.clone() if x.is_inference() else x, lengths)
+        finally:
+            handle.remove()
+            attachment.classifier_inputs.clear()  # of what was not the answer
+        (tokens,) = seen
+        self._dtype = tokens.dtype
+        return tokens.transpose(0, 1) if blocks[self.first].seq_first else tokens
+
+    def _go_on(self, x: Tensor, lengths: Tensor | None, tokens: Tensor) -> Any:
+        """The model's answer, its tokens before block `first` being these `[B,N,D]`."""
+        blocks = self.backbone.blocks
+        tokens = tokens.transpose(0, 1) if blocks[self.first].seq_first else tokens
+
+        def put(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
+            return replace_sequence(args, kwargs, tokens)
+
+        skipped: dict[nn.Module, Callable] = {block.module: _same for block in blocks[: self.first]}
+        skipped |= {layer: partial(_zeros, shape) for layer, shape in self._front_layers.items()}
+        handle = blocks[self.first].module.register_forward_pre_hook(put, with_kwargs=True, prepend=True)
+        try:
+            with _instead(skipped):
+                return self.backbone._call(x, lengths)
+        finally:
+            handle.remove()
+
+    def _watch_front(self, x: Any) -> None:
+        """Find the layers that run before block 0, once each: a patch embedding, the convolutions of a wav2vec2."""
+        before: list[tuple[nn.Module, tuple[int, ...]]] = []
+        inside = False
+
+        def see(module: nn.Module, args: tuple, output: Tensor) -> None:
+            if not inside and isinstance(output, Tensor) and len(output) == len(args[0]):
+                before.append((module, tuple(output.shape[1:])))
+
+        def enter(module: nn.Module, args: tuple) -> None:
+            nonlocal inside
+            inside = True
+
+        layers = [m for m in self.backbone.model.modules() if type(m) in (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)]
+        handles = [layer.register_forward_hook(see) for layer in layers]
+        handles.append(self.backbone.blocks[0].module.register_forward_pre_hook(enter))
+        try:
+            self.backbone.run(x)
+        finally:
+            for handle in handles:
+                handle.remove()
+        called = [module for module, _ in before]
+        self._front_layers = {module: shape for module, shape in before if called.count(module) == 1}
+
+
+def input_keys(backbone: Backbone, x: Tensor, lengths: Tensor | None) -> list[bytes]:
+    """One hash per sample of preprocessed input `[B,…]`, of its bytes and of what else decides what a frozen model makes of
+    it.
+    """
+    device = x.device.type
+    autocast = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+    facts = repr((backbone._like().dtype, autocast, device, x.dtype, tuple(x.shape[1:])))
+    rows: Any = x.detach().contiguous().cpu().flatten(1).view(torch.uint8).numpy() if len(x) else []
+    ends = ["None"] * len(x) if lengths is None else map(str, lengths.tolist())
+    return [hashlib.sha256(f"{facts},{end},".encode() + row.tobytes()).digest() for row, end in zip(rows, ends, strict=True)]
+
+
+def _same(*args: Any, **kwargs: Any) -> Tensor | None:
+    """A block that is skipped."""
+    return first_sequence(args, kwargs)
+
+
+def _zeros(shape: tuple[int, ...], x: Tensor) -> Tensor:
+    """A layer that is skipped: `[B,*shape]` of which nothing is used."""
+    return x.new_zeros(len(x), *shape)
+
+
+@contextmanager
+def _instead(forwards: dict[nn.Module, Callable]) -> Iterator[None]:
+    """Inside, these modules run another `forward`."""
+    before = {module: module.__dict__.get("forward") for module in forwards}
+    try:
+        for module, forward in forwards.items():
+            module.__dict__["forward"] = forward
+        yield
+    finally:
+        for module, own in before.items():
+            if own is None:
+                module.__dict__.pop("forward", None)
+            else:
+                module.__dict__["forward"] = own
+
+
+def _off(found: Output, needed: Output) -> float:
+    """Relative difference of two outputs."""
+    pairs = [(a, b) for a, b in zip(found, needed, strict=True) if a is not None and b is not None]
+    return max(float((a - b).norm() / b.norm().clamp(min=1e-12)) for a, b in pairs)

@@ -1,0 +1,1 @@
+"""What prompts cost, timed side by side."""

@@ -1,0 +1,1 @@
+"""Demonstrations on data that ship with the package."""

@@ -1,0 +1,1 @@
+"""A biased model, measured and corrected by a prompt."""

@@ -1,0 +1,182 @@
+"""Pictures: what a pixel prompt looks like, how a run went. Drawn off screen, written as PNG."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from io import BytesIO
+from itertools import cycle
+from textwrap import fill
+from typing import Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from torch import Tensor
+
+from vpt.errors.text import printable
+
+INK, SOFT, GOOD = "#1b2a41", "#8d99ae", "#c1440e"
+
+
+def _figure(width: float, height: float) -> Figure:
+    figure = Figure(figsize=(width, height), dpi=140, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = BytesIO()
+    for text in figure.findobj(Text):  # names of classes and files: no formulas, nothing that cannot be drawn
+        text.set_parse_math(False)
+        text.set_text(printable(text.get_text()))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # names in scripts that matplotlib's font lacks
+        figure.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def shown(x: Tensor) -> np.ndarray:
+    """An image `[C,H,W]` as `[H,W,3]` for drawing, clipped to [0,1]."""
+    image = x.detach().float().cpu().clamp(0, 1)
+    return (image.expand(3, -1, -1) if image.shape[0] == 1 else image[:3]).permute(1, 2, 0).numpy()
+
+
+def pixel_prompt(canvas: Tensor, title: str, unit: str, halves: bool = False) -> bytes:
+    """A pixel prompt alone: colours for images `[C,H,W]` (the range is stretched to [0,1] and printed), a map for sound.
+
+    halves: whether the map's first half stands before the clip and its second half behind it (a border).
+    """
+    figure = _figure(5, 4.6)
+    axes = figure.add_subplot()
+    low, high = float(canvas.min()), float(canvas.max())
+    if canvas.ndim == 3:
+        axes.imshow(shown((canvas - low) / max(high - low, 1e-9)), interpolation="nearest")
+        axes.set_xlabel(f"pixels; values from {low:.2f} to {high:.2f}, stretched to black and white")
+    else:
+        drawn = axes.imshow(canvas.detach().cpu().numpy().T, origin="lower", aspect="auto", cmap="magma")
+        figure.colorbar(drawn, ax=axes, label=unit)
+        along = "samples" if canvas.shape[1] == 1 else "time frames"
+        axes.set_xlabel(f"{along} (first half before the clip, second half behind it)" if halves else along)
+        axes.set_ylabel("mel bands" if canvas.shape[1] > 1 else "")
+    axes.set_title(title, color=INK, fontsize=9, wrap=True)
+    return _png(figure)
+
+
+def reprogrammed(before: Sequence[Tensor], after: Sequence[Tensor], titles: Sequence[str]) -> bytes:
+    """Images as they came (top) and as the frozen model sees them with the prompt (bottom)."""
+    figure = _figure(1.5 * len(before), 3.6)
+    axes = figure.subplots(2, len(before), squeeze=False)
+    for column, (one, two, title) in enumerate(zip(before, after, titles, strict=True)):
+        for row, image in enumerate((one, two)):
+            axes[row][column].imshow(shown(image), interpolation="nearest")
+            axes[row][column].set_axis_off()
+        axes[0][column].set_title(title, color=INK, fontsize=9)
+    return _png(figure)
+
+
+def curves(rows: Sequence[dict[str, Any]], best: int, baselines: dict[str, float], title: str) -> bytes:
+    """Accuracy and loss by epoch, the epoch that was kept, and baselines on validation as lines."""
+    figure = _figure(8, 3.4)
+    left, right = figure.subplots(1, 2)
+    epochs = [row["epoch"] for row in rows]
+    for name, colour in (("train_accuracy", SOFT), ("val_accuracy", GOOD)):
+        points = [(row["epoch"], row[name]) for row in rows if name in row]
+        if points:
+            left.plot(*zip(*points, strict=True), color=colour, marker="o", ms=3, label=name.replace("_", " "))
+    for (name, value), style in zip(baselines.items(), cycle(("--", ":", "-.")), strict=False):
+        left.axhline(value, color=INK, lw=1, ls=style, label=f"{name} (validation)")
+    if best in epochs:
+        left.axvline(best, color=GOOD, lw=6, alpha=0.15)
+    for name, colour in (("loss", SOFT), ("val_loss", GOOD)):
+        points = [(row["epoch"], row[name]) for row in rows if name in row]
+        if points:
+            right.plot(*zip(*points, strict=True), color=colour, marker="o", ms=3, label=name.replace("_", " "))
+    for axes, label, place in ((left, "accuracy", "lower right"), (right, "cross-entropy", "upper right")):
+        axes.set(xlabel="epoch", ylabel=label)
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(fontsize=7, frameon=False, loc=place)  # "best" is slow on a busy machine
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.suptitle(title, color=INK, fontsize=10)
+    return _png(figure)
+
+
+def group_bars(before: dict[str, Any], after: dict[str, Any], title: str) -> bytes:
+    """Accuracy of every label × group cell without (grey) and with the prompt, from two audits; what is empty is left out."""
+    cells = [(f"{label}\n{group}", label, group) for label, row in before["cells"].items() for group in row]
+    figure = _figure(max(5.0, 1.1 * len(cells) + 1.5), 3.4)
+    axes = figure.add_subplot()
+    for shift, audit, colour, name in ((-0.2, before, SOFT, "before"), (0.2, after, GOOD, "after")):
+        found = [(i, audit["cells"].get(label, {}).get(group, {}).get("accuracy")) for i, (_, label, group) in enumerate(cells)]
+        known = [(i + shift, value) for i, value in found if value is not None]
+        bars = axes.bar([i for i, _ in known], [value for _, value in known], 0.38, color=colour, label=name)
+        axes.bar_label(bars, fmt=lambda v: f"{v:.0%}", fontsize=7, color=INK)
+    axes.set_xticks(range(len(cells)), [name for name, _, _ in cells], fontsize=8)
+    axes.set(ylabel="accuracy", xlim=(-0.6, len(cells) - 0.4), ylim=(0, 1.25), yticks=[0, 0.25, 0.5, 0.75, 1])
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(fontsize=8, frameon=False, ncols=2, loc="upper right")
+    axes.set_title(fill(title, 80), color=INK, fontsize=9)
+    return _png(figure)
+
+
+def tradeoff(
+    points: Sequence[tuple[str, float, float]], marks: dict[str, tuple[float, float]], chosen: int, x_label: str, title: str
+) -> bytes:
+    """Accuracy against a gap. points: (name, gap, accuracy) along the strengths; marks: others beside them, by name."""
+    figure = _figure(6, 4)
+    axes = figure.add_subplot()
+    axes.plot([p[1] for p in points], [p[2] for p in points], color=SOFT, marker="o", ms=5, lw=1, label="prompts, by strength")
+    for name, x, y in points:
+        axes.annotate(name, (x, y), xytext=(4, 5), textcoords="offset points", fontsize=7, color=INK)
+    axes.plot(*points[chosen][1:], "o", ms=11, mfc="none", mec=GOOD, mew=2, label="chosen on validation")
+    for (name, (x, y)), marker in zip(marks.items(), cycle("sD^v"), strict=False):
+        axes.plot(x, y, marker, color=INK, ms=7, label=name)
+    axes.set(xlabel=x_label, ylabel="accuracy")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(fontsize=7, frameon=False, loc="lower right")
+    axes.set_title(title, color=INK, fontsize=9)
+    return _png(figure)
+
+
+Ratio = tuple[float, float, float]
+
+
+def costs(rows: Sequence[tuple[str, Ratio | None, Ratio | None]], title: str) -> bytes:
+    """Times ÷ the plain forward's as bars with 95 % intervals, (name, of inference, of a training step) from top to bottom."""
+    figure = _figure(7.5, 0.9 + 0.36 * len(rows))
+    axes = figure.add_subplot()
+    bars = [("inference", SOFT, -0.2, [row[1] for row in rows]), ("training step", GOOD, 0.2, [row[2] for row in rows])]
+    for label, color, shift, ratios in bars:
+        at = [(i + shift, *ratio) for i, ratio in enumerate(ratios) if ratio is not None]
+        whiskers = [[max(0.0, value - low) for _, value, low, _ in at], [max(0.0, high - value) for _, value, _, high in at]]
+        places, values = [bar[0] for bar in at], [bar[1] for bar in at]
+        axes.barh(places, values, 0.36, color=color, label=label, xerr=whiskers, ecolor=INK, capsize=2)
+        for place, value, _, high in at:
+            axes.text(max(value, high) + 0.04, place, f"{value:.2f}", va="center", fontsize=7, color=INK)
+    axes.set_yticks(range(len(rows)), [row[0] for row in rows], fontsize=8)
+    axes.invert_yaxis()
+    for floor in (1, 2):
+        axes.axvline(floor, color=INK, linewidth=0.7, linestyle=":")
+    axes.set_xlabel("time ÷ a plain forward (dotted: one forward, and one with its gradients)", fontsize=8)
+    axes.legend(fontsize=7, loc="upper right")
+    axes.set_title(title, color=INK, fontsize=9, wrap=True)
+    return _png(figure)
+
+
+def sequence(lines: dict[str, Sequence[Sequence[float]]], title: str) -> bytes:
+    """Accuracy after each task of a sequence, mean over the runs of each method; one number (joint training) is a line across."""
+    figure = _figure(6.5, 3.8)
+    axes = figure.add_subplot()
+    longest = max(len(run) for runs in lines.values() for run in runs)
+    for (name, runs), style in zip(lines.items(), cycle(("-", "--", "-.", ":")), strict=False):
+        mean = np.mean(np.asarray(runs), axis=0)
+        if len(mean) == 1 and longest > 1:
+            axes.axhline(mean[0], color=SOFT, lw=1, ls=style, label=name)
+        else:
+            axes.plot(range(1, len(mean) + 1), mean, marker="o", ms=4, lw=1.5, ls=style, label=name)
+    axes.set(xlabel="tasks learned", ylabel="accuracy", xticks=range(1, longest + 1))
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(fontsize=7, frameon=False, loc="lower left")
+    axes.set_title(title, color=INK, fontsize=9)
+    return _png(figure)

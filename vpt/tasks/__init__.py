@@ -1,0 +1,1 @@
+"""More than one task on one frozen model: side by side, sharing a prompt, or one after another."""

@@ -1,0 +1,1 @@
+"""From examples to a fitted model: the loop, what it counts, keeps and reports."""
