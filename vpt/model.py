@@ -147,7 +147,7 @@ class PromptedModel(nn.Module):
         """
         if self.prompt.training:
             raise PromptError("This model is in training mode, and a baked prompt learns nothing. Call model.eval() first.")
-        with self.attachment.baked():
+        with self.attachment.baked(lambda: self.backbone.run(self.backbone.inputs.example(2))):
             yield self
 
     def swap(self, prompt: Prompt | None, readout: Readout | None = None) -> PromptedModel:

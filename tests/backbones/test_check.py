@@ -87,7 +87,7 @@ def test_check_fails_on_a_model_that_reads_positions_from_the_end() -> None:
         steps = torch.linspace(0, 1, 64)[:, None] * (i + 1)
         layer.forward = lambda x, inner=inner, steps=steps: inner(x + steps[: x.shape[1]])
     backbone = vpt.load_backbone(model, inputs=open_tiny("user's keyword transformer").inputs)
-    assert set(backbone.refused) == {"shallow", "deep", "recorded"}
+    assert set(backbone.reach.refused) == {"shallow", "deep", "recorded"}
     assert "FAIL shallow: 4 order of the prompts" in str(vpt.check(backbone))
     for form in ("shallow", "deep"):
         with pytest.raises(
@@ -185,6 +185,6 @@ def test_int8_weights_are_checked_and_what_does_not_hold_is_refused() -> None:
         for form in (vpt.DeepTokens.like(backbone, 3), vpt.Border.like(backbone, 3)):
             with pytest.raises(PromptError, match=r"do not act as they should.*a readout of its features alone can"):
                 vpt.PromptedModel(backbone, form, readout)
-        assert set(backbone.refused) >= {"recorded", "pixels"}
+        assert set(backbone.reach.refused) >= {"recorded", "pixels"}
         with vpt.PromptedModel(backbone, None, readout) as bare:
             assert bare(backbone.inputs.example(2)).shape == (2, 2)

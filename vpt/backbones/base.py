@@ -1,55 +1,40 @@
-"""A frozen model with its preprocessing and its reachable places."""
+"""A frozen model that admits one prompt at a time, runs with it, and gives features and logits."""
 
 from __future__ import annotations
 
 import logging
-import weakref
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from accelerate.utils import send_to_device
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from vpt.backbones.acting.attachment import Attachment
 from vpt.backbones.acting.narrowing import tokens_read
 from vpt.backbones.finding.fingerprints import fingerprint_of
-from vpt.backbones.finding.pooling import class_token_named, pooled
-from vpt.backbones.finding.reach import Reach
 from vpt.backbones.finding.strangers import foreign_hooks, settings_of
-from vpt.backbones.finding.structure import Structure, logits_of, refuse_checkpointing, refuse_compiled, refuse_recomputing
-from vpt.backbones.finding.watching import watch
-from vpt.backbones.guard import Guard
-from vpt.backbones.inputs.images import Images, Raw
+from vpt.backbones.finding.structure import recomputes, refuse_checkpointing, refuse_recomputing
+from vpt.backbones.frozen import Frozen, Output
+from vpt.backbones.inputs.images import Raw
 from vpt.backbones.inputs.waveform import InputSpec
-from vpt.backbones.keeping.activations import FeatureCache, input_keys
+from vpt.backbones.keeping.activations import TOLERANCE, FeatureCache, input_keys
 from vpt.backbones.keeping.queries import Queries
-from vpt.backbones.owners import claim, disown, flags_of, give_back, owns, set_again
 from vpt.errors import BackboneError, PromptError, VptError
 from vpt.sites import KeyValues, Site, Tokens
 
 LOGGER = logging.getLogger("vpt")
-WATCHED = 3  # the batch of the forward that is watched; 3 heads or windows are rare, so that a dimension of 3 is the batch
 
 
-class Output(NamedTuple):
-    """One forward's two outputs: features `[B,D]`, and logits `[B,K]` where the model has a classifier."""
-
-    features: Tensor
-    logits: Tensor | None
-
-
-class Backbone(Reach, nn.Module):
-    """A frozen model: always in eval mode, no parameter ever needs a gradient, raw input in, features and logits out.
+class Backbone(Frozen):
+    """A frozen model, raw input in, features and logits out; prompts are attached to it, one at a time.
 
     depth: number of transformer blocks (0 for a CNN). widths: D of each block. heads: (heads, head_dim) of each block's
-    attention, None where `scaled_dot_product_attention` is not called. out_features: D of `features`. class_names: of
-    `logits`, or None. read: how many of the last block's tokens, the first ones, reach the answer; 0 for all. inputs: what raw
-    input looks like. pool: how tokens `[B,N,D]` become features where the model does not pool itself: "first" (its default if it
-    has a class token) or "mean" (over valid positions for sound). cache: of activations, for prompts that begin late.
+    attention, None where `scaled_dot_product_attention` is not called. class_names: of `logits`, or None. inputs: what raw
+    input looks like. pool: how tokens `[B,N,D]` become features where the model does not pool itself: "first" (its default if
+    it has a class token) or "mean" (over valid positions for sound). cache: of activations, for prompts that begin late.
     Raises `BackboneError` where the structure cannot be used.
     """
 
@@ -65,37 +50,13 @@ class Backbone(Reach, nn.Module):
         overrides: dict[str, Tensor] | None = None,
         settings: dict[tuple[str, str], Any] | None = None,
     ) -> None:
-        super().__init__()
-        refuse_compiled(model)
-        refuse_checkpointing(model)
-        if pool not in (None, "first", "mean"):
-            raise BackboneError(f"Found pool={pool!r}; needed is 'first', 'mean', or None for the model's own pooling.")
-        self.model = model
-        self.inputs = inputs
+        super().__init__(model, inputs, blocks=blocks, pool=pool, overrides=overrides, settings=settings)
         self.identity = identity or {"kind": "module", "source": type(model).__name__}
-        self.pool = pool or ("first" if class_token_named(model) else "mean")
-        self._own_pooling = pool is None
-        self._overrides = overrides or {}
-        self._settings = settings or {}
-        self.attachment: Attachment | None = None
         self.cache: FeatureCache | None = None
         self.queries = Queries()
-        self.guard = Guard()
-        self._rounded: dict[str, str] = {}  # fingerprint of rounded weights → of those they came from
-        self.refused: dict[str, str] = {}  # prompt form → what `check` found wrong with it
         self.look_again: Callable[[Backbone], None] = _trust  # what is done where others' hooks came or went
-        self._as_found: tuple[list, list] | None = None
-        self._finalizer: weakref.finalize | None = None
-        self._hold()
-        try:
-            self._structure = self._observe(blocks)
-        except VptError:
-            raise
-        except Exception as error:
-            raise BackboneError(
-                f"{type(model).__name__} could not run on inputs of shape [B,{','.join(map(str, inputs.shape))}]: "
-                f"{type(error).__name__}: {error}. Check inputs=…."
-            ) from error
+        self._attachment: Attachment | None = None
+        self._rounded: dict[str, str] = {}  # fingerprint of rounded weights → of those they came from
         self.class_names = list(class_names) if class_names is not None else None
         if self.class_names is not None and len(self.class_names) != self.classes:
             raise BackboneError(f"Found {len(self.class_names)} class names for a model with {self.classes} classes.")
@@ -104,10 +65,15 @@ class Backbone(Reach, nn.Module):
             name = type(model).__name__
             LOGGER.warning("The classifier of %s was not found: its %d logits are taken for features.", name, self.out_features)
 
+    @property
+    def attachment(self) -> Attachment | None:
+        """What is attached now, or None."""
+        return self._attachment if self._attachment is not None and self._attachment.attached else None
+
     def _measure(self) -> int:
         """Find out how many of the last block's tokens are read, as the model is now; the width of its features."""
         self._measured = (settings_of(self.model), foreign_hooks(self.model.modules()))
-        features, self.read = tokens_read(self.blocks, lambda: self.run(self.inputs.example(1)).features)
+        features, self.first_read = tokens_read(self.blocks, lambda: self.run(self.inputs.example(1)).features)
         return features.shape[1]
 
     def _look(self) -> None:
@@ -120,26 +86,6 @@ class Backbone(Reach, nn.Module):
             raise BackboneError("The model was changed: its features have another width. Open it again: vpt.load_backbone(…).")
         if hooked:
             self.look_again(self)
-
-    def _observe(self, blocks: str | None) -> Structure:
-        x, lengths = self.inputs.prepare(send_to_device(self.inputs.example(WATCHED), self.device))
-        return watch(self.model, WATCHED, blocks, lambda: self._call(x, lengths))
-
-    # what is known of the model ------------------------------------------------------------------------------------
-    @property
-    def patch_dim(self) -> int:
-        """Fan-in of the patch embedding, C · height · width of a patch: half of VPT's initialisation bound."""
-        return self._structure.patch_dim
-
-    @property
-    def classifiers(self) -> list[nn.Linear]:
-        """The final linear layers: one, two in a distilled model (their outputs are averaged), or none."""
-        return self._structure.classifiers
-
-    @property
-    def classes(self) -> int:
-        """K, the number of logits; 0 without a classifier."""
-        return self.classifiers[0].out_features if self.classifiers else 0
 
     def fingerprint(self) -> str:
         """SHA-256 over names, shapes and bytes of every weight and buffer; independent of device.
@@ -166,21 +112,12 @@ class Backbone(Reach, nn.Module):
 
         The weights' hash knows nothing of activation, heads, pooling, hooks or packed int8 weights; this does.
         """
-        bare = self.attachment.off() if self.attachment is not None else nullcontext()
+        attachment = self.attachment
+        bare = attachment.off() if attachment is not None else nullcontext()
         with bare, torch.inference_mode(False), torch.autocast(self.device.type, enabled=False):
             out = self.run(self.inputs.witness())
         parts = [out.features[0], *([out.logits[0, :64]] if out.logits is not None else [])]
         return torch.cat(parts).float().cpu()
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Of the model's weights."""
-        return self._like().dtype
-
-    @property
-    def device(self) -> torch.device:
-        """Where the model's weights are."""
-        return self._like().device
 
     # running it ----------------------------------------------------------------------------------------------------
     def run(self, x: Raw) -> Output:
@@ -194,8 +131,8 @@ class Backbone(Reach, nn.Module):
             return self._run(x)
 
     def _run(self, x: Raw) -> Output:
-        self._hold()
-        attachment = self.attachment or Attachment(self, ())
+        self.hold()
+        attachment = self.attachment or Attachment(self)
         if self.guard.renewed:
             self.guard.renewed = False
             attachment.start_afresh()
@@ -206,18 +143,18 @@ class Backbone(Reach, nn.Module):
             if attachment.wants_query:
                 refuse_recomputing(self.model, "A prompt made from a query")
                 attachment.tell_query(self._query(prepared, lengths, attachment))
-            with attachment.watching():
+            with attachment.watching() as heard:
                 prepared, lengths = attachment.pixels(prepared, lengths)
                 answer = self._answer(prepared, lengths, attachment)
-                return self._read(answer, attachment.classifier_inputs, lengths)
+                return self.read(answer, heard, lengths)
         finally:
-            if attachment is not self.attachment:
+            if attachment is not self._attachment:
                 attachment.remove()
 
     def _answer(self, prepared: Tensor, lengths: Tensor | None, attachment: Attachment) -> Any:
         """What the model gives for preprocessed input, from what is kept of it where that can be."""
         if self.cache is None or torch.compiler.is_compiling() or not self.cache.fits(attachment.sites):
-            return self._call(prepared, lengths)
+            return self.call(prepared, lengths)
         return self.cache.answer(prepared, lengths, attachment)
 
     @torch.compiler.disable  # it takes hooks off, and looks things up
@@ -226,22 +163,13 @@ class Backbone(Reach, nn.Module):
 
         def compute(missing: list[int]) -> Tensor:
             some = None if lengths is None else lengths[missing]
-            try:
-                with torch.no_grad(), attachment.off():
-                    answer = self._answer(prepared[missing], some, attachment)
-                    return self._read(answer, attachment.classifier_inputs, some).features
-            finally:
-                attachment.classifier_inputs.clear()
+            with torch.no_grad(), attachment.off(), attachment.listening() as heard:
+                answer = self._answer(prepared[missing], some, attachment)
+                return self.read(answer, heard, some).features
 
         if not self.queries.keep:
             return compute(list(range(len(prepared))))
-        return self.queries.answer(input_keys(self, prepared, lengths), compute)
-
-    def straight(self, x: Raw) -> Tensor:
-        """What the model itself answers, with no hook of ours at work: the reference that `check` compares with."""
-        prepared, lengths = self.inputs.prepare(send_to_device(x, self.device))
-        answer = self._call(prepared, lengths)
-        return (logits_of(answer) if self.classifiers else self._pooled(answer, lengths)).float()  # type: ignore[union-attr]
+        return self.queries.answer(input_keys(self.dtype, prepared, lengths), compute)
 
     def forward(self, x: Raw) -> Output:
         """Same as `run`."""
@@ -259,37 +187,6 @@ class Backbone(Reach, nn.Module):
             raise BackboneError(f"{name} has no classifier, so it has no logits. Read its features instead: vpt.Linear.")
         return logits
 
-    def _call(self, x: Tensor, lengths: Tensor | None) -> Any:
-        x, extra = self.inputs.arguments(x, lengths)
-        x = x.to(self._like())
-        if not self._overrides:
-            return self.model(x, **extra)
-        instead = {name: value.to(self._like()) for name, value in self._overrides.items()}
-        with self._set() if self._settings else nullcontext():
-            return functional_call(self.model, instead, (x,), extra)
-
-    @contextmanager
-    def _set(self) -> Iterator[None]:
-        """Inside, some settings of the model are those that its input needs; they are put back, whatever happens."""
-        places = [(self.model.get_submodule(path), name, value) for (path, name), value in self._settings.items()]
-        own = [(module, name, getattr(module, name)) for module, name, _ in places]
-        try:
-            for module, name, value in places:
-                setattr(module, name, value)
-            yield
-        finally:
-            for module, name, value in own:
-                setattr(module, name, value)
-
-    def _read(self, answer: Any, classifier_inputs: list[Tensor], lengths: Tensor | None) -> Output:
-        if classifier_inputs:
-            return Output(torch.stack(classifier_inputs).mean(0).float(), logits_of(answer).float())  # type: ignore[union-attr]
-        return Output(self._pooled(answer, lengths).float(), None)
-
-    def _pooled(self, answer: Any, lengths: Tensor | None) -> Tensor:
-        valid = None if lengths is None or isinstance(self.inputs, Images) else partial(self.inputs.token_lengths, lengths)
-        return pooled(answer, self.pool, self._own_pooling, valid)
-
     # prompts -------------------------------------------------------------------------------------------------------
     def insert(self, sites: Sequence[Site], exact: str = "auto") -> Attachment:
         """Attach sites; they act on every forward until the attachment is removed. Raises `PromptError`.
@@ -302,11 +199,31 @@ class Backbone(Reach, nn.Module):
             if self.attachment is not None:
                 raise PromptError("This backbone already has a prompt attached. Use model.swap(prompt) to exchange it, or "
                                   "model.close() to take it off first.")  # fmt: skip
-            self._hold()
+            self.hold()
             self._look()
             self.queries.clear()
-            self.attachment = Attachment(self, tuple(sites), exact)
-            return self.attachment
+            self._attachment = Attachment(self, tuple(sites), exact)
+            self._attachment.attached = True
+            return self._attachment
+
+    def cannot_keep(self, cache: FeatureCache) -> str | None:
+        """Why this model cannot skip its first blocks with a cache, tried on an example; None if it can."""
+        if recomputes(self.model):
+            return "activation checkpointing is on"
+        x, half, before = self.inputs.example(2), cache.half, self.cache
+        cache.half = False
+        try:
+            with torch.no_grad():
+                needed = self.run(x)
+                cache.watch_front(lambda: self.run(x))
+                self.cache = cache
+                found = self.run(x)
+        except (VptError, RuntimeError, ValueError, TypeError, AttributeError, IndexError, KeyError) as error:
+            return f"its first blocks cannot be skipped ({type(error).__name__})"
+        finally:
+            self.cache, cache.half = before, half
+            cache.start_over()
+        return None if _off(found, needed) < TOLERANCE else "its answer also comes from what its first blocks gave"
 
     def record(self, x: Raw) -> list[dict[str, Tensor]]:
         """What each block sees on raw input, prompts off: `tokens` `[B,N,D]`, and `keys`, `values` `[B,heads,N,d]`."""
@@ -332,51 +249,20 @@ class Backbone(Reach, nn.Module):
             attachment.remove()
         return seen
 
-    # frozen, whatever the caller does ------------------------------------------------------------------------------
-    def _like(self) -> Tensor:
-        return next((p for p in self.model.parameters() if p.is_floating_point()), torch.zeros(()))
-
-    def _hold(self) -> None:
-        """Take the model, if it is not taken, and keep it still."""
-        if not torch.compiler.is_compiling() and not owns(self):
-            claim(self)
-            if self._as_found is None:
-                self._as_found = (
-                    [(p, p.requires_grad) for p in self.model.parameters()],
-                    [(m, m.training) for m in self.model.modules()],
-                )
-            if self._finalizer is None or not self._finalizer.alive:
-                self._finalizer = weakref.finalize(self, give_back, flags_of(self.model))
-                self._finalizer.atexit = False
-        for parameter in self.model.parameters():
-            if parameter.requires_grad:
-                parameter.requires_grad_(False)
-        if any(module.training for module in self.model.modules()):
-            self.model.eval()
-
-    def train(self, mode: bool = True) -> Backbone:
-        """Stay in eval mode whatever is asked (dropout, drop-path and LayerDrop would change what prompts learn)."""
-        super().train(False)
-        return self
-
     def release(self) -> nn.Module:
         """The bare model with its training and requires_grad flags as they were found, for anyone to use. Raises nothing.
 
         The backbone takes it again when it is next used, unless another one has it by then.
         """
-        if self.attachment is not None:
-            self.attachment.remove()
-        if self._as_found is not None:
-            set_again(*self._as_found)
-        self._as_found = None
-        if self._finalizer is not None:
-            self._finalizer.detach()
-        disown(self)
-        return self.model
+        if (attachment := self.attachment) is not None:
+            attachment.remove()
+        return super().release()
 
-    def __getstate__(self) -> dict[str, Any]:
-        """A copy owns nothing yet."""
-        return self.__dict__ | {"_finalizer": None}
+
+def _off(found: Output, needed: Output) -> float:
+    """Relative difference of two outputs."""
+    pairs = [(a, b) for a, b in zip(found, needed, strict=True) if a is not None and b is not None]
+    return max(float((a - b).norm() / b.norm().clamp(min=1e-12)) for a, b in pairs)
 
 
 def _trust(backbone: Backbone) -> None:

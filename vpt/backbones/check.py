@@ -47,7 +47,7 @@ class Report:
         failed = self.failed()
         if "bare" in failed:
             raise BackboneError(f"Prompts would not act as they should on this model.\n{self}")
-        backbone.refused |= failed
+        backbone.reach.refused |= failed
 
     def __str__(self) -> str:
         lines = [
@@ -72,7 +72,7 @@ def check(backbone: Backbone) -> Report:
     report.rows.append(
         ("1 no sites: output bit-equal", "bare", torch.equal(bare.features if bare.logits is None else bare.logits, straight), "")
     )
-    refused, backbone.refused = backbone.refused, {}  # try again what an earlier check found wrong
+    refused, backbone.reach.refused = backbone.reach.refused, {}  # try again what an earlier check found wrong
     try:
         forms = _forms(backbone)
         for name, (parameters, sites) in forms.items():
@@ -81,10 +81,10 @@ def check(backbone: Backbone) -> Report:
                     _check_recorded(report, backbone, x, sites(False), parameters)
                 _check_form(report, name, backbone, x, bare, parameters, sites)
         with _reported(report, "recorded"):
-            if backbone.read:  # nothing acts, and the last block's tokens that nobody reads do not go through it
+            if backbone.first_read:  # nothing acts, and the last block's tokens that nobody reads do not go through it
                 _check_recorded(report, backbone, x, [Pixels(lambda x, n: (x, n))])
     finally:
-        backbone.refused = refused
+        backbone.reach.refused = refused
     return report
 
 
@@ -107,18 +107,18 @@ def _forms(backbone: Backbone) -> dict[str, Learned]:
     pixels = draw(*backbone.inputs.shape)
     forms: dict[str, Learned] = {"pixels": ([pixels], lambda reverse: [Pixels(lambda x, n: (x + pixels, n))])}
     every = range(backbone.depth)
-    if _allows(backbone.require_tokens, [(0, backbone.depth - 1)]):
+    if _allows(backbone.reach.need_tokens, [(0, backbone.depth - 1)]):
         shallow = draw(COUNT, backbone.widths[0])
         forms["shallow"] = ([shallow], lambda reverse: [Tokens(0, backbone.depth - 1, COUNT, partial(_rows, shallow, reverse))])
     deep = [draw(COUNT, width) for width in backbone.widths]
     spans: Learned = (deep, lambda reverse: [Tokens(i, i, COUNT, partial(_rows, t, reverse)) for i, t in enumerate(deep)])
-    if _allows(backbone.require_tokens, [(i, i) for i in every]):
+    if _allows(backbone.reach.need_tokens, [(i, i) for i in every]):
         forms["deep"] = spans
-    can = [i for i in every if not backbone.blocks[i].windowed and _allows(backbone.require_tokens, [(i, i, True)])]
+    can = [i for i in every if not backbone.blocks[i].windowed and _allows(backbone.reach.need_tokens, [(i, i, True)])]
     if can:
         rows = [deep[i] for i in can]
         forms["recorded"] = rows, lambda reverse: [Tokens(i, i, COUNT, partial(_rows, deep[i], reverse)) for i in can]
-    if _allows(backbone.require_prefix, [([i],) for i in every]):
+    if _allows(backbone.reach.need_prefix, [([i],) for i in every]):
         prefix = [draw(2, *((heads or (0, 0))[0], COUNT, (heads or (0, 0))[1])) for heads in backbone.heads]
         forms["prefix"] = (
             prefix,

@@ -170,7 +170,7 @@ def _for_length(model: nn.Module, inputs: InputSpec) -> tuple[dict[str, Tensor],
 
 def _check_again(backbone: Backbone) -> None:
     """Let the backbone refuse the forms that fail the six checks, as it is now."""
-    backbone.refused = {}
+    backbone.reach.refused = {}
     check(backbone).refuse_failed(backbone)
 
 

@@ -5,31 +5,27 @@ from __future__ import annotations
 import gc
 import weakref
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 from torch import nn
 
 from vpt.backbones.guard import Guard
 from vpt.errors import BackboneError
 
-if TYPE_CHECKING:
-    from vpt.backbones.base import Backbone
-
 Flags = tuple[list[tuple[weakref.ref, bool]], list[tuple[weakref.ref, bool]]]
 
-_OWNERS: weakref.WeakKeyDictionary[nn.Module, weakref.ref[Backbone]] = weakref.WeakKeyDictionary()
+_OWNERS: weakref.WeakKeyDictionary[nn.Module, weakref.ref[nn.Module]] = weakref.WeakKeyDictionary()
 _LOCK = Guard()
 
 
-def owns(backbone: Backbone) -> bool:
+def owns(backbone: nn.Module, model: nn.Module) -> bool:
     """Whether the backbone has its model to itself."""
-    found = _OWNERS.get(backbone.model)
+    found = _OWNERS.get(model)
     return found is not None and found() is backbone
 
 
-def claim(backbone: Backbone) -> None:
+def claim(backbone: nn.Module, model: nn.Module) -> None:
     """Take every module of the backbone's model. Raises `BackboneError`, naming it, where another backbone has one of them."""
-    modules = dict(backbone.model.named_modules())
+    modules = dict(model.named_modules())
     with _LOCK:
         if _other(modules, backbone) is not None:
             gc.collect()  # it may be nobody's any more
@@ -37,7 +33,7 @@ def claim(backbone: Backbone) -> None:
         if taken is not None:
             what = f"its part {taken!r}" if taken else "it"
             raise BackboneError(
-                f"{type(backbone.model).__name__} cannot carry this backbone: {what} carries another one already, and a "
+                f"{type(model).__name__} cannot carry this backbone: {what} carries another one already, and a "
                 "module carries one at a time. Use that backbone, or let it go first: model.close(), or backbone.release()."
             )
         mine = weakref.ref(backbone)
@@ -45,16 +41,16 @@ def claim(backbone: Backbone) -> None:
             _OWNERS[module] = mine
 
 
-def disown(backbone: Backbone) -> None:
+def disown(backbone: nn.Module, model: nn.Module) -> None:
     """Let every module go."""
     with _LOCK:
-        for module in backbone.model.modules():
+        for module in model.modules():
             found = _OWNERS.get(module)
             if found is not None and found() in (backbone, None):
                 del _OWNERS[module]
 
 
-def _other(modules: dict[str, nn.Module], backbone: Backbone) -> str | None:
+def _other(modules: dict[str, nn.Module], backbone: nn.Module) -> str | None:
     """The name of the first module that another backbone has."""
     for name, module in modules.items():
         found = _OWNERS.get(module)

@@ -132,7 +132,7 @@ def _late(stage: Stage, images: int, repeats: int, progress: bool) -> dict[str, 
     optimizer = torch.optim.AdamW([p for values in model.trained_parameters().values() for p in values], lr=1e-5)
     cache = FeatureCache(backbone, first)
     found: dict[str, Any] = {"blocks": [first, backbone.depth - 1], "tokens": prompt.count, "images": images, "off": [], "on": []}
-    reason = cache.wrong()
+    reason = backbone.cannot_keep(cache)
     if reason is not None:
         model.attachment.remove()
         return found | {"reason": reason}

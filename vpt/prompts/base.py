@@ -95,7 +95,7 @@ def head_sizes(heads: int | Sequence[int], head_dim: int | Sequence[int], blocks
 
 def heads_of(backbone: Any, blocks: Sequence[int]) -> dict[str, Any]:
     """`heads` and `head_dim` of these blocks' attention, one of each where all are alike. Raises `PromptError`."""
-    backbone.require_prefix(blocks)
+    backbone.reach.need_prefix(blocks)
     sizes = [backbone.heads[i] for i in blocks]
     alike = len(set(sizes)) == 1
     heads, head_dim = sizes[0] if alike else tuple(list(parts) for parts in zip(*sizes, strict=True))

@@ -46,7 +46,7 @@ class DualPrompt(Queried):
 
         general: length of the general prompt, half keys and half values; 0 for none.
         """
-        backbone.require_blocks()
+        backbone.reach.need_blocks()
         early = [0, 1] if backbone.depth > 2 else [0] if backbone.depth > 1 and general else []
         first = (
             choose_blocks(general_blocks if general_blocks is not None else early, backbone.depth) if general and early else []

@@ -67,7 +67,7 @@ class Prefix(Prompt):
         seed: int = 0,
     ) -> Prefix:
         """A prefix of a backbone's head sizes. init="data" draws rows from each block's own keys and values on `examples`."""
-        backbone.require_blocks()
+        backbone.reach.need_blocks()
         check_init(init, examples)
         chosen = choose_blocks(blocks, backbone.depth)
         prompt = cls(count, blocks=chosen, dropout=dropout, **heads_of(backbone, chosen))

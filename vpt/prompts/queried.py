@@ -51,7 +51,7 @@ class Queried(Prompt):
     @staticmethod
     def places(backbone: Any, blocks: Blocks, default: Sequence[int], one_pass: bool) -> dict[str, Any]:
         """Blocks, head sizes and query width taken from a backbone. Raises `PromptError`."""
-        backbone.require_blocks()
+        backbone.reach.need_blocks()
         chosen = choose_blocks(blocks if blocks is not None else default, backbone.depth)
         widths = [backbone.widths[i] for i in chosen]
         width = (widths[0] if len(set(widths)) == 1 else widths) if one_pass else backbone.out_features

@@ -34,7 +34,7 @@ class ShallowTokens(Prompt):
         cls, backbone: Any, count: int = 10, *, dropout: float = 0.0, init: Init = "uniform", examples: Any = None, seed: int = 0
     ) -> ShallowTokens:
         """Tokens of a backbone's width. init="data" draws rows from block 0's own tokens on `examples` (raw input)."""
-        backbone.require_blocks()
+        backbone.reach.need_blocks()
         prompt = cls(count, backbone.widths[0], backbone.depth, dropout)
         _fill([prompt.tokens], [0], backbone, init, examples, seed)
         return prompt
@@ -95,7 +95,7 @@ class DeepTokens(Prompt):
         seed: int = 0,
     ) -> DeepTokens:
         """Tokens of a backbone's widths. init="data" draws rows from each block's own tokens on `examples` (raw input)."""
-        backbone.require_blocks()
+        backbone.reach.need_blocks()
         chosen = choose_blocks(blocks, backbone.depth)
         prompt = cls(count, [backbone.widths[i] for i in chosen], chosen, dropout)
         _fill(list(prompt.tokens), chosen, backbone, init, examples, seed)

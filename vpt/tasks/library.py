@@ -291,7 +291,7 @@ class PromptLibrary:
     def _attach(self) -> None:
         spans = [place for place in self._places if isinstance(place, tuple)]
         inserted = [
-            span for span in spans if span[0] != span[1] or self.backbone.refused or self.backbone.blocks[span[0]].unknown
+            span for span in spans if span[0] != span[1] or self.backbone.reach.refused or self.backbone.blocks[span[0]].unknown
         ]
         meet = any(a is not b and a[0] <= b[1] and b[0] <= a[1] for a in inserted for b in inserted)
         self._grouped = meet or not all(_reachable(self.backbone, span) for span in spans)
@@ -364,7 +364,7 @@ def _rows(x: Raw, chosen: Tensor) -> Raw:
 def _reachable(backbone: Backbone, span: Span) -> bool:
     """Whether attention in all blocks of a span can be told which keys are padding."""
     try:
-        backbone.require_attention(range(span[0], span[1] + 1))
+        backbone.reach.need_attention(range(span[0], span[1] + 1))
     except PromptError:
         return False
     return True

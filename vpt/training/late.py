@@ -33,7 +33,7 @@ def late_features(
         yield
         return
     cache = FeatureCache(backbone, first, budget=int(gigabytes * (1 << 30)), half=how == "bf16")
-    if (reason := cache.wrong()) is not None:
+    if (reason := backbone.cannot_keep(cache)) is not None:
         say(f"The prompt begins at block {first} of {backbone.depth}, but what enters it is not kept: {reason}.")
         yield
         return

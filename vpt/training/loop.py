@@ -128,7 +128,7 @@ class _Run:
             "readout": digest(self.model.readout.config()),
             "learns": digest([name for name, p in self.model.named_parameters() if p.requires_grad]),
             "backbone": self.model.backbone.fingerprint(),
-            "weights": str(self.model.backbone._like().dtype).removeprefix("torch."),
+            "weights": str(self.model.backbone.dtype).removeprefix("torch."),
             "train": digest([self.train.targets, self.train.classes, self.train.grouped, self.train.group_names]),
             "val": digest(self.val.targets) if self.val is not None else None,
         }

@@ -28,17 +28,17 @@ def narrowed(model: vpt.PromptedModel) -> bool:
 def test_what_is_read_of_the_last_block(name: str) -> None:
     backbone = open_tiny(name)
     if name in READ:
-        assert backbone.read == READ[name]
+        assert backbone.first_read == READ[name]
     if name in ALL:
-        assert backbone.read == 0
-    if not backbone.read:
+        assert backbone.first_read == 0
+    if not backbone.first_read:
         return
     tokens: list[Tensor] = []
 
     def spoil(module: nn.Module, args: tuple, output: Any) -> Any:
         x = output[0] if isinstance(output, tuple) else output
         tokens.append(x)
-        x = torch.cat([x[:, : backbone.read], torch.randn_like(x[:, backbone.read :])], dim=1)
+        x = torch.cat([x[:, : backbone.first_read], torch.randn_like(x[:, backbone.first_read :])], dim=1)
         return (x, *output[1:]) if isinstance(output, tuple) else x
 
     x = backbone.inputs.example(2)
@@ -46,7 +46,7 @@ def test_what_is_read_of_the_last_block(name: str) -> None:
     handle = backbone.blocks[-1].module.register_forward_hook(spoil)
     assert torch.equal(backbone.features(x), out)  # nothing else of it is read
     handle.remove()
-    assert tokens[0].shape[1] > backbone.read
+    assert tokens[0].shape[1] > backbone.first_read
 
 
 @pytest.mark.parametrize("name", READ)
@@ -110,7 +110,7 @@ def test_tokens_through_the_last_block_a_mask_or_no_prompt_leave_it_whole() -> N
 
 def test_a_model_whose_check_failed_is_left_whole() -> None:
     backbone = open_tiny("timm ViT")
-    backbone.refused["recorded"] = "its outputs differ"
+    backbone.reach.refused["recorded"] = "its outputs differ"
     with vpt.PromptedModel(backbone, vpt.DeepTokens.like(backbone, 2), vpt.Identity()) as model:
         model(backbone.inputs.example(2))
         assert not narrowed(model)
@@ -134,7 +134,7 @@ def test_a_maximum_over_tokens_reads_them_all() -> None:
     for seed in range(6):  # the gradient alone would take some of these for models that drop the last tokens
         torch.manual_seed(seed)
         model = VisionTransformer(img_size=32, patch_size=8, embed_dim=8, depth=2, num_heads=2, num_classes=0, global_pool="max")
-        assert vpt.load_backbone(model.eval()).read == 0
+        assert vpt.load_backbone(model.eval()).first_read == 0
 
 
 @pytest.mark.parametrize("name", ["timm ViT", "timm CLIP"])

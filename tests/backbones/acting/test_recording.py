@@ -212,7 +212,8 @@ def test_what_cannot_be_baked_says_so() -> None:
     rows = torch.randn(5, 2, 32)
     model.close()
     attachment = backbone.insert([vpt.sites.Tokens(0, 0, 2, lambda x: rows[: len(x)])])
-    with pytest.raises(vpt.errors.PromptError, match="differ from sample to sample"), attachment.baked():
+    run = lambda: backbone.run(backbone.inputs.example(2))  # noqa: E731
+    with pytest.raises(vpt.errors.PromptError, match="differ from sample to sample"), attachment.baked(run):
         pass
     assert backbone.features(example(backbone)).shape == (3, 32)
 

@@ -67,10 +67,10 @@ def test_what_a_hook_forbade_is_allowed_when_it_is_gone() -> None:
     backbone = vpt.load_backbone(make("timm ViT"), inputs=INPUTS)
     handle = backbone.model.blocks[1].norm1.register_forward_hook(centred)
     outputs(backbone, "auto")
-    assert backbone.refused
+    assert backbone.reach.refused
     handle.remove()
     outputs(backbone, "record")
-    assert not backbone.refused
+    assert not backbone.reach.refused
 
 
 def test_a_hook_that_only_reads_sees_every_token() -> None:
@@ -104,10 +104,10 @@ def test_a_hook_for_all_modules_sees_every_token() -> None:
 def test_settings_that_change_are_measured_again() -> None:
     """How much of the last block is read was known from when the model was opened."""
     backbone = vpt.load_backbone(make("timm ViT"), inputs=INPUTS)
-    assert backbone.read == 1
+    assert backbone.first_read == 1
     backbone.model.pool, backbone.model.global_pool = backbone.model.pool, "avg"
     found, needed = outputs(backbone, "auto"), outputs(backbone, "insert")
-    assert backbone.read == 0
+    assert backbone.first_read == 0
     assert torch.allclose(found[0], needed[0], atol=1e-5)
 
 

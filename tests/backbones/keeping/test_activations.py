@@ -58,7 +58,7 @@ def test_the_same_answers_and_gradients_in_any_batch(name: str, form: str) -> No
     slopes = torch.linspace(-1, 1, out.numel()).view_as(out)
     needed = torch.autograd.grad((out * slopes).sum(), list(model.prompt.parameters()))
     cache = FeatureCache(backbone, first_block(model.attachment.sites))
-    assert cache.wrong() is None
+    assert backbone.cannot_keep(cache) is None
     assert (cache.hits, cache.misses, cache.bytes) == (0, 0, 0)
     backbone.cache = cache
     ran: list[int] = []
@@ -151,7 +151,7 @@ def test_where_nothing_can_be_skipped() -> None:
     for name in MODELS:
         if SWIN in name:
             model = late(name)
-            assert "cannot be skipped" in FeatureCache(model.backbone, model.backbone.depth - 1).wrong()
+            assert "cannot be skipped" in model.backbone.cannot_keep(FeatureCache(model.backbone, model.backbone.depth - 1))
             assert model(examples(model.backbone, 2)).shape == (2, 3)
 
     class Recalling(nn.Module):
@@ -169,7 +169,7 @@ def test_where_nothing_can_be_skipped() -> None:
     backbone = vpt.load_backbone(Recalling(open_tiny("timm ViT").model), inputs=vpt.Images(size=(32, 32)))
     prompt = vpt.DeepTokens.like(backbone, 2, blocks=[2])
     with vpt.PromptedModel(backbone, prompt, vpt.Linear(backbone.out_features, 2)):
-        assert "what its first blocks gave" in FeatureCache(backbone, 2).wrong()
+        assert "what its first blocks gave" in backbone.cannot_keep(FeatureCache(backbone, 2))
 
 
 def test_first_block() -> None:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import torch
 from accelerate.utils import send_to_device
@@ -19,12 +18,9 @@ from vpt.backbones.acting.narrowing import Narrowing, can_narrow
 from vpt.backbones.acting.recording import Recording
 from vpt.backbones.finding.strangers import foreign_hooks, global_hooks
 from vpt.backbones.finding.structure import recomputes
+from vpt.backbones.frozen import Frozen
 from vpt.errors import PromptError
 from vpt.sites import KeyValues, Pixels, Query, Site, Tokens
-
-if TYPE_CHECKING:
-    from vpt.backbones.base import Backbone
-
 
 LOGGER = logging.getLogger("vpt")
 
@@ -34,19 +30,19 @@ class Attachment:
 
     exact: how deep tokens act. "insert": put in and cut off, the slow and obvious way. "record": as keys and values, the same
     function for less work; and a last block of which only the first tokens are read does no more than these need. "auto":
-    recorded where that can be, inserted elsewhere.
-    classifier_inputs: what the final linear layers read in the forward that is running. Raises `PromptError` when a site
+    recorded where that can be, inserted elsewhere. attached: whether the backbone runs with it. Raises `PromptError` when a site
     does not fit, and at the end of a forward in which a site did not act.
     """
 
-    def __init__(self, backbone: Backbone, sites: Sequence[Site], exact: str = "auto") -> None:
+    def __init__(self, backbone: Frozen, sites: Sequence[Site] = (), exact: str = "auto") -> None:
         if exact not in ("auto", "insert", "record"):
             raise PromptError(f"Found exact={exact!r}; needed is 'auto', 'insert' (tokens go through the blocks) or 'record'.")
         self.backbone = backbone
         self.sites = tuple(sites)
         self.exact = exact
-        self.classifier_inputs: list[Tensor] = []
+        self.attached = False
         self.enabled = True
+        self._heard: list[Tensor] = []
         self._check_fit()
         self._interceptions: dict[int, Interception] = {}
         self._actors: list[Insertion | Recording | Interception | Narrowing] = []
@@ -80,10 +76,10 @@ class Attachment:
         if site.first != site.last or self.exact != "auto":
             return self.exact == "record" and site.first == site.last
         unknown = 0 <= site.first < self.backbone.depth and self.backbone.blocks[site.first].unknown
-        if unknown or "deep" in self.backbone.refused:
+        if unknown or "deep" in self.backbone.reach.refused:
             return False  # there was nothing to compare with
         try:
-            self.backbone.require_tokens(site.first, site.last, recorded=True)
+            self.backbone.reach.need_tokens(site.first, site.last, recorded=True)
         except PromptError:
             return False
         return True
@@ -105,9 +101,15 @@ class Attachment:
         """For the last block, unless tokens are inserted there, or nothing acts at all."""
         backbone, last = self.backbone, self.backbone.depth - 1
         inserted = any(isinstance(actor, Insertion) and actor.site.last == last for actor in self._actors)
-        if self.exact == "insert" or inserted or not self.sites or not backbone.read or "recorded" in backbone.refused:
+        if (
+            self.exact == "insert"
+            or inserted
+            or not self.sites
+            or not backbone.first_read
+            or "recorded" in backbone.reach.refused
+        ):
             return []
-        return [Narrowing(backbone.read, self._interception(last))] if can_narrow(backbone.blocks[last]) else []
+        return [Narrowing(backbone.first_read, self._interception(last))] if can_narrow(backbone.blocks[last]) else []
 
     # fit -----------------------------------------------------------------------------------------------------------
     def _check_fit(self) -> None:
@@ -128,7 +130,7 @@ class Attachment:
                     self._check_key_values(site)
 
     def _check_pixels(self, site: Pixels) -> None:
-        self.backbone.require_pixels()
+        self.backbone.reach.need_pixels()
         example, lengths = self.backbone.inputs.prepare(send_to_device(self.backbone.inputs.example(1), self.backbone.device))
         try:
             shape = site.apply(example, lengths)[0].shape
@@ -138,9 +140,9 @@ class Attachment:
             raise PromptError(f"A pixel prompt gave {list(shape)} for inputs of shape {list(example.shape)}.")
 
     def _check_tokens(self, site: Tokens) -> None:
-        self.backbone.require_tokens(site.first, site.last, self._recorded(site))
+        self.backbone.reach.need_tokens(site.first, site.last, self._recorded(site))
         if site.whose is not None:  # nothing is known yet but that attention must see who has what
-            self.backbone.require_attention(range(site.first, site.last + 1))
+            self.backbone.reach.need_attention(range(site.first, site.last + 1))
         block = self.backbone.blocks[site.first]
         found = site.make(torch.zeros(1, 1, block.width, device=self.backbone.device)).shape
         if found[-1] != block.width or (site.whose is None and tuple(found) != (1, site.count, block.width)):
@@ -150,8 +152,8 @@ class Attachment:
             )
 
     def _check_key_values(self, site: KeyValues) -> None:
-        self.backbone.require_blocks(site.block)
-        self.backbone.require_prefix([site.block])
+        self.backbone.reach.need_blocks(site.block)
+        self.backbone.reach.need_prefix([site.block])
         heads = self.backbone.heads[site.block] or (0, 0)
         example = torch.zeros(1, heads[0], 1, heads[1], device=self.backbone.device)
         keys, values, _ = site.make(example, example)
@@ -172,7 +174,16 @@ class Attachment:
             self._handles.pop().remove()
 
     def _read_classifier(self, module: nn.Module, args: tuple) -> None:
-        self.classifier_inputs.append(args[0])
+        self._heard.append(args[0])
+
+    @contextmanager
+    def listening(self) -> Iterator[list[Tensor]]:
+        """Around one forward: the list in which what its final linear layers read, `[B,D]` each, will stand."""
+        before, self._heard = self._heard, []
+        try:
+            yield self._heard
+        finally:
+            self._heard = before
 
     def pixels(self, x: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Apply the `Pixels` sites in order; the caller's tensor is never changed."""
@@ -193,9 +204,8 @@ class Attachment:
                 site.receive(features)
 
     @contextmanager
-    def watching(self) -> Iterator[None]:
-        """Around one forward: count what acts, refuse silence, and let go of everything afterwards."""
-        self.classifier_inputs = []
+    def watching(self) -> Iterator[list[Tensor]]:
+        """Around one forward: count what acts, refuse silence, let go of everything afterwards; gives what `listening` does."""
         recomputing = recomputes(self.backbone.model)
         if recomputing:
             self._require_one_thread()
@@ -206,13 +216,13 @@ class Attachment:
             if isinstance(actor, Narrowing):
                 actor.active = narrows
         try:
-            yield
+            with self.listening() as heard:
+                yield heard
             acting = [actor for actor in self._actors if self.enabled and not isinstance(actor, Narrowing)]
             silent = [actor for actor in acting if actor.silent]
             if silent:
                 raise PromptError(_silence(self.backbone, silent[0]))
         finally:
-            self.classifier_inputs = []
             for actor in self._actors:
                 if isinstance(actor, Narrowing):
                     actor.active = False
@@ -259,23 +269,23 @@ class Attachment:
         """In a forked process: forget what another thread, which is not here, was in the midst of."""
         for interception in self._interceptions.values():
             interception.abandon()
-        if self.backbone.attachment is self:
+        if self.attached:
             self._uninstall()
             self.enabled = True
             self._install()
 
     @contextmanager
-    def baked(self) -> Iterator[None]:
+    def baked(self, run: Callable[[], object]) -> Iterator[None]:
         """Inside, recorded tokens act through keys and values computed once, on entry; a change of the prompt is not seen.
 
-        Raises `PromptError` for tokens that differ between samples.
+        run: one forward of the backbone. Raises `PromptError` for tokens that differ between samples.
         """
         recordings = self._recordings()
         try:
             with torch.inference_mode(False), torch.no_grad():
                 for recording in recordings:
                     recording.baking = True
-                self.backbone.run(self.backbone.inputs.example(2))
+                run()
             for recording in recordings:
                 recording.baking = False
             yield
@@ -295,7 +305,7 @@ class Attachment:
             finally:
                 if was:  # not inside another such context
                     self.enabled = True
-                    if self.backbone.attachment is self:  # nor removed meanwhile
+                    if self.attached:  # nor removed meanwhile
                         self._install()
 
     def remove(self) -> None:
@@ -304,8 +314,7 @@ class Attachment:
             self._uninstall()
             while self._readers:
                 self._readers.pop().remove()
-            if self.backbone.attachment is self:
-                self.backbone.attachment = None
+            self.attached = False
 
 
 def _by_span(site: Site) -> tuple[int, bool, int]:
@@ -318,9 +327,9 @@ def _cross(a: Tokens, b: Tokens) -> bool:
     return b.first <= a.last < b.last
 
 
-def _silence(backbone: Backbone, actor: Insertion | Recording | Interception) -> str:
+def _silence(backbone: Frozen, actor: Insertion | Recording | Interception) -> str:
     if isinstance(actor, Interception):
-        return backbone.no_attention(backbone.blocks.index(actor.block))
+        return backbone.reach.no_attention(backbone.blocks.index(actor.block))
     span = f"blocks {actor.site.first} to {actor.site.last}"
     name = type(backbone.model).__name__
     return f"Prompt tokens at {span} of {name} reached nothing: the blocks were not called (compiled, or skipped)."

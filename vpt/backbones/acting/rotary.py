@@ -10,14 +10,14 @@ from typing import Any
 
 import torch
 
-ARGUMENT = "rope"
+from vpt.backbones.finding.watching import ROTARY
 
 
 def unrotated(kwargs: dict[str, Any], count: int) -> dict[str, Any]:
     """The same arguments with `count` rows of angle zero in front of `rope` `[…,N,2·d]`, whose halves are sine and cosine."""
-    rope = kwargs.get(ARGUMENT)
+    rope = kwargs.get(ROTARY)
     if rope is None:
         return kwargs
     sine, cosine = rope[..., :1, :].expand(*rope.shape[:-2], count, -1).chunk(2, dim=-1)
     zero = torch.cat([torch.zeros_like(sine), torch.ones_like(cosine)], dim=-1)
-    return kwargs | {ARGUMENT: torch.cat([zero, rope], dim=-2)}
+    return kwargs | {ROTARY: torch.cat([zero, rope], dim=-2)}

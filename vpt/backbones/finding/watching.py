@@ -12,10 +12,10 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
-from vpt.backbones.acting.rotary import ARGUMENT as ROTARY
 from vpt.backbones.finding.structure import Block, Structure, candidates, first_sequence, fused, logits_of, tokens_among
 from vpt.errors import BackboneError
 
+ROTARY = "rope"  # the argument that holds rotary angles, in timm
 SDPA_NAMES = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
 
 

@@ -10,18 +10,15 @@ import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from vpt.backbones.acting.attachment import Attachment
 from vpt.backbones.finding.structure import first_sequence, recomputes, replace_sequence
-from vpt.errors import VptError
+from vpt.backbones.frozen import Frozen
 from vpt.sites import KeyValues, Pixels, Site, Tokens
-
-if TYPE_CHECKING:
-    from vpt.backbones.acting.attachment import Attachment
-    from vpt.backbones.base import Backbone, Output
 
 TOLERANCE = 1e-4  # relative; a wrong shortcut is wrong by far more
 
@@ -42,35 +39,21 @@ class FeatureCache:
     something had no place.
     """
 
-    def __init__(self, backbone: Backbone, first: int, *, budget: int = 2 << 30, half: bool = False) -> None:
+    def __init__(self, backbone: Frozen, first: int, *, budget: int = 2 << 30, half: bool = False) -> None:
         self.backbone, self.first, self.budget, self.half = backbone, first, budget, half
         self.kept: dict[bytes, Tensor] = {}
         self.bytes = self.hits = self.misses = 0
         self.full = False
         self._front_layers: dict[nn.Module, tuple[int, ...]] = {}  # what runs before block 0 → the shape it gives, but for B
 
-    def wrong(self) -> str | None:
-        """Why this model cannot skip its first blocks, tried on an example; None if it can."""
-        backbone, x = self.backbone, self.backbone.inputs.example(2)
-        if recomputes(backbone.model):
-            return "activation checkpointing is on"
-        half, self.half = self.half, False
-        try:
-            with torch.no_grad():
-                needed = backbone.run(x)
-                self._watch_front(x)
-                backbone.cache = self
-                found = backbone.run(x)
-        except (VptError, RuntimeError, ValueError, TypeError, AttributeError, IndexError, KeyError) as error:
-            return f"its first blocks cannot be skipped ({type(error).__name__})"
-        finally:
-            backbone.cache, self.half = None, half
-            self.kept, self.bytes, self.hits, self.misses = {}, 0, 0, 0
-        return None if _off(found, needed) < TOLERANCE else "its answer also comes from what its first blocks gave"
-
     def clear(self) -> None:
         """Forget everything."""
         self.kept, self.bytes, self.full = {}, 0, False
+
+    def start_over(self) -> None:
+        """Forget everything, and how often it was asked."""
+        self.clear()
+        self.hits = self.misses = 0
 
     def fits(self, sites: tuple[Site, ...]) -> bool:
         """Whether nothing learned acts before block `first`, or anywhere, and no block runs again after the forward."""
@@ -81,7 +64,7 @@ class FeatureCache:
 
         attachment: what acts in this forward.
         """
-        keys = input_keys(self.backbone, x, lengths)
+        keys = input_keys(self.backbone.dtype, x, lengths)
         missing = [i for i, key in enumerate(keys) if key not in self.kept]
         self.hits, self.misses = self.hits + len(keys) - len(missing), self.misses + len(missing)
         found: dict[bytes, Tensor] = {}
@@ -118,12 +101,12 @@ class FeatureCache:
                 torch.inference_mode(False),
                 torch.no_grad(),
                 attachment.off(),
+                attachment.listening(),  # to nobody: this is not the answer
                 _instead(skipped),
             ):
-                self.backbone._call(x.clone() if x.is_inference() else x, lengths)
+                self.backbone.call(x.clone() if x.is_inference() else x, lengths)
         finally:
             handle.remove()
-            attachment.classifier_inputs.clear()  # of what was not the answer
         (tokens,) = seen
         self._dtype = tokens.dtype
         return tokens.transpose(0, 1) if blocks[self.first].seq_first else tokens
@@ -141,12 +124,14 @@ class FeatureCache:
         handle = blocks[self.first].module.register_forward_pre_hook(put, with_kwargs=True, prepend=True)
         try:
             with _instead(skipped):
-                return self.backbone._call(x, lengths)
+                return self.backbone.call(x, lengths)
         finally:
             handle.remove()
 
-    def _watch_front(self, x: Any) -> None:
-        """Find the layers that run before block 0, once each: a patch embedding, the convolutions of a wav2vec2."""
+    def watch_front(self, run: Callable[[], object]) -> None:
+        """During a forward, find the layers that run before block 0, once each: a patch embedding, the convolutions of a
+        wav2vec2.
+        """
         before: list[tuple[nn.Module, tuple[int, ...]]] = []
         inside = False
 
@@ -162,7 +147,7 @@ class FeatureCache:
         handles = [layer.register_forward_hook(see) for layer in layers]
         handles.append(self.backbone.blocks[0].module.register_forward_pre_hook(enter))
         try:
-            self.backbone.run(x)
+            run()
         finally:
             for handle in handles:
                 handle.remove()
@@ -170,13 +155,13 @@ class FeatureCache:
         self._front_layers = {module: shape for module, shape in before if called.count(module) == 1}
 
 
-def input_keys(backbone: Backbone, x: Tensor, lengths: Tensor | None) -> list[bytes]:
+def input_keys(dtype: torch.dtype, x: Tensor, lengths: Tensor | None) -> list[bytes]:
     """One hash per sample of preprocessed input `[B,…]`, of its bytes and of what else decides what a frozen model makes of
     it.
     """
     device = x.device.type
     autocast = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
-    facts = repr((backbone._like().dtype, autocast, device, x.dtype, tuple(x.shape[1:])))
+    facts = repr((dtype, autocast, device, x.dtype, tuple(x.shape[1:])))
     rows: Any = x.detach().contiguous().cpu().flatten(1).view(torch.uint8).numpy() if len(x) else []
     ends = ["None"] * len(x) if lengths is None else map(str, lengths.tolist())
     return [hashlib.sha256(f"{facts},{end},".encode() + row.tobytes()).digest() for row, end in zip(rows, ends, strict=True)]
@@ -206,9 +191,3 @@ def _instead(forwards: dict[nn.Module, Callable]) -> Iterator[None]:
                 module.__dict__.pop("forward", None)
             else:
                 module.__dict__["forward"] = own
-
-
-def _off(found: Output, needed: Output) -> float:
-    """Relative difference of two outputs."""
-    pairs = [(a, b) for a, b in zip(found, needed, strict=True) if a is not None and b is not None]
-    return max(float((a - b).norm() / b.norm().clamp(min=1e-12)) for a, b in pairs)

@@ -1,0 +1,223 @@
+"""A model, its input and its structure: called, read, and kept still. It knows nothing of prompts."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from accelerate.utils import send_to_device
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from vpt.backbones.finding.pooling import class_token_named, pooled
+from vpt.backbones.finding.reach import Reach
+from vpt.backbones.finding.structure import (
+    Block,
+    Structure,
+    logits_of,
+    refuse_checkpointing,
+    refuse_compiled,
+)
+from vpt.backbones.finding.watching import watch
+from vpt.backbones.guard import Guard
+from vpt.backbones.inputs.images import Images, Raw
+from vpt.backbones.inputs.waveform import InputSpec
+from vpt.backbones.owners import claim, disown, flags_of, give_back, owns, set_again
+from vpt.errors import BackboneError, VptError
+
+WATCHED = 3  # the batch of the forward that is watched; 3 heads or windows are rare, so that a dimension of 3 is the batch
+
+
+class Output(NamedTuple):
+    """One forward's two outputs: features `[B,D]`, and logits `[B,K]` where the model has a classifier."""
+
+    features: Tensor
+    logits: Tensor | None
+
+
+class Frozen(nn.Module):
+    """A model that stays as it is: always in eval mode, no parameter ever needs a gradient.
+
+    model: the module itself. inputs: what raw input looks like. pool: how tokens `[B,N,D]` become features where the model does
+    not pool itself. overrides: weights in place of the model's own while it runs. settings: (path, name) → attributes of its
+    parts, likewise. reach: its blocks, and which prompts they can carry. guard: one forward at a time. out_features: D of its
+    features. first_read: how many of the last block's tokens, the first ones, reach the answer; 0 for all. Both are measured by
+    `Backbone`, which can run it. Raises `BackboneError` where the structure cannot be used.
+    """
+
+    out_features: int = 0
+    first_read: int = 0
+
+    def __init__(
+        self,
+        model: nn.Module,
+        inputs: InputSpec,
+        *,
+        blocks: str | None = None,
+        pool: str | None = None,
+        overrides: dict[str, Tensor] | None = None,
+        settings: dict[tuple[str, str], Any] | None = None,
+    ) -> None:
+        super().__init__()
+        refuse_compiled(model)
+        refuse_checkpointing(model)
+        if pool not in (None, "first", "mean"):
+            raise BackboneError(f"Found pool={pool!r}; needed is 'first', 'mean', or None for the model's own pooling.")
+        self.model = model
+        self.inputs = inputs
+        self.pool = pool or ("first" if class_token_named(model) else "mean")
+        self.guard = Guard()
+        self._own_pooling = pool is None
+        self._overrides = overrides or {}
+        self._settings = settings or {}
+        self._as_found: tuple[list, list] | None = None
+        self._finalizer: weakref.finalize | None = None
+        self.hold()
+        self._structure = self._observe(blocks)
+        self.reach = Reach(type(model).__name__, self._structure.blocks)
+
+    def _observe(self, blocks: str | None) -> Structure:
+        try:
+            x, lengths = self.inputs.prepare(send_to_device(self.inputs.example(WATCHED), self.device))
+            return watch(self.model, WATCHED, blocks, lambda: self.call(x, lengths))
+        except VptError:
+            raise
+        except Exception as error:
+            raise BackboneError(
+                f"{type(self.model).__name__} could not run on inputs of shape [B,{','.join(map(str, self.inputs.shape))}]: "
+                f"{type(error).__name__}: {error}. Check inputs=…."
+            ) from error
+
+    # what is known of the model ------------------------------------------------------------------------------------
+    @property
+    def blocks(self) -> list[Block]:
+        """The transformer blocks in order; empty for a model without any."""
+        return self._structure.blocks
+
+    @property
+    def depth(self) -> int:
+        """Number of transformer blocks."""
+        return len(self.blocks)
+
+    @property
+    def widths(self) -> list[int]:
+        """D of each block's tokens."""
+        return [block.width for block in self.blocks]
+
+    @property
+    def heads(self) -> list[tuple[int, int] | None]:
+        """(heads, head_dim) of each block's attention; None where `scaled_dot_product_attention` was never called."""
+        return self.reach.heads
+
+    @property
+    def patch_dim(self) -> int:
+        """Fan-in of the patch embedding, C · height · width of a patch: half of VPT's initialisation bound."""
+        return self._structure.patch_dim
+
+    @property
+    def classifiers(self) -> list[nn.Linear]:
+        """The final linear layers: one, two in a distilled model (their outputs are averaged), or none."""
+        return self._structure.classifiers
+
+    @property
+    def classes(self) -> int:
+        """K, the number of logits; 0 without a classifier."""
+        return self.classifiers[0].out_features if self.classifiers else 0
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the model's weights."""
+        return self._like().dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model's weights are."""
+        return self._like().device
+
+    def _like(self) -> Tensor:
+        return next((p for p in self.model.parameters() if p.is_floating_point()), torch.zeros(()))
+
+    # calling it ----------------------------------------------------------------------------------------------------
+    def call(self, x: Tensor, lengths: Tensor | None) -> Any:
+        """What the model itself gives for prepared input `[B,…]`; whatever is hooked on it acts."""
+        x, extra = self.inputs.arguments(x, lengths)
+        x = x.to(self._like())
+        if not self._overrides:
+            return self.model(x, **extra)
+        instead = {name: value.to(self._like()) for name, value in self._overrides.items()}
+        with self._set() if self._settings else nullcontext():
+            return functional_call(self.model, instead, (x,), extra)
+
+    @contextmanager
+    def _set(self) -> Iterator[None]:
+        """Inside, some settings of the model are those that its input needs; they are put back, whatever happens."""
+        places = [(self.model.get_submodule(path), name, value) for (path, name), value in self._settings.items()]
+        own = [(module, name, getattr(module, name)) for module, name, _ in places]
+        try:
+            for module, name, value in places:
+                setattr(module, name, value)
+            yield
+        finally:
+            for module, name, value in own:
+                setattr(module, name, value)
+
+    def read(self, answer: Any, heard: list[Tensor], lengths: Tensor | None) -> Output:
+        """What the model gave, as features and logits. heard: what its final linear layers read in that forward."""
+        if heard:
+            return Output(torch.stack(heard).mean(0).float(), logits_of(answer).float())  # type: ignore[union-attr]
+        return Output(self._pooled(answer, lengths).float(), None)
+
+    def _pooled(self, answer: Any, lengths: Tensor | None) -> Tensor:
+        valid = None if lengths is None or isinstance(self.inputs, Images) else partial(self.inputs.token_lengths, lengths)
+        return pooled(answer, self.pool, self._own_pooling, valid)
+
+    def straight(self, x: Raw) -> Tensor:
+        """What the model itself answers, with no hook of ours at work: the reference that `check` compares with."""
+        prepared, lengths = self.inputs.prepare(send_to_device(x, self.device))
+        answer = self.call(prepared, lengths)
+        return (logits_of(answer) if self.classifiers else self._pooled(answer, lengths)).float()  # type: ignore[union-attr]
+
+    # kept still, whatever the caller does --------------------------------------------------------------------------
+    def hold(self) -> None:
+        """Take the model, if it is not taken, and keep it still. Raises `BackboneError` where another backbone has it."""
+        if not torch.compiler.is_compiling() and not owns(self, self.model):
+            claim(self, self.model)
+            if self._as_found is None:
+                self._as_found = (
+                    [(p, p.requires_grad) for p in self.model.parameters()],
+                    [(m, m.training) for m in self.model.modules()],
+                )
+            if self._finalizer is None or not self._finalizer.alive:
+                self._finalizer = weakref.finalize(self, give_back, flags_of(self.model))
+                self._finalizer.atexit = False
+        for parameter in self.model.parameters():
+            if parameter.requires_grad:
+                parameter.requires_grad_(False)
+        if any(module.training for module in self.model.modules()):
+            self.model.eval()
+
+    def train(self, mode: bool = True) -> Frozen:
+        """Stay in eval mode whatever is asked (dropout, drop-path and LayerDrop would change what prompts learn)."""
+        super().train(False)
+        return self
+
+    def release(self) -> nn.Module:
+        """The bare model with its training and requires_grad flags as they were found, for anyone to use. Raises nothing.
+
+        It is taken again when this is next used, unless another backbone has it by then.
+        """
+        if self._as_found is not None:
+            set_again(*self._as_found)
+        self._as_found = None
+        if self._finalizer is not None:
+            self._finalizer.detach()
+        disown(self, self.model)
+        return self.model
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy owns nothing yet."""
+        return self.__dict__ | {"_finalizer": None}
