@@ -23,15 +23,15 @@ def backbone(names: tuple[str, str] | None = ("dull", "red")) -> vpt.Backbone:
     return vpt.load_backbone(planted_model(), classes=names)
 
 
-def test_tokens_by_name_start_among_the_models_own(tmp_path: Path) -> None:
+def test_tokens_by_name_start_in_the_midst_of_the_models_own(tmp_path: Path) -> None:
     """Under the model's own classifier random tokens spoil what it says before anything is learned."""
     own = backbone()
     result = reprogram(table(tmp_path / "data"), own, "deep:2", label="look", group="sky", **(QUICK | {"lr": 1e-9}))
     result.model.close()
     seen = own.record(torch.stack([planted(100, 0)[i][0] for i in range(100)]))
     rows = result.model.prompt.tokens[0].detach()
-    away = (seen[0]["tokens"].flatten(0, 1)[None] - rows[:, None]).abs().amax(-1)
-    assert away.amin(1).max() < 0.05  # the files are in 8 bits
+    tokens = seen[0]["tokens"].flatten(0, 1)
+    assert ((rows - tokens.mean(0)) / tokens.std(0).clamp(min=1e-3)).square().mean() < 0.25**2
 
 
 def test_a_run_from_a_table(tmp_path: Path) -> None:

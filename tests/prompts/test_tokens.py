@@ -79,7 +79,7 @@ def test_dropout_differs_per_sample_and_only_in_training(backbone: vpt.Backbone)
         (lambda b: vpt.DeepTokens.like(b, blocks=[-1]), "0 to 2"),
         (lambda b: vpt.DeepTokens.like(b, blocks=[]), "0 to 2"),
         (lambda b: vpt.DeepTokens.like(b, dropout=1.0), "dropout"),
-        (lambda b: vpt.DeepTokens.like(b, init="ones"), "'uniform', 'zeros' or 'data'"),
+        (lambda b: vpt.DeepTokens.like(b, init="ones"), "'uniform', 'zeros', 'data' or 'means'"),
         (lambda b: vpt.ShallowTokens.like(b, init="data"), "examples"),
         (lambda b: vpt.DeepTokens(2, [8], [0, 1]), "width"),
     ],
@@ -90,10 +90,10 @@ def test_wrong_input(backbone: vpt.Backbone, call, message: str) -> None:
 
 
 def test_a_prompt_starts_from_data_later_too(backbone: vpt.Backbone) -> None:
-    """As if it had been made with init="data"; forms that act on the input stay as they are."""
+    """As if it had been made with init="means"; forms that act on the input stay as they are."""
     x = backbone.inputs.example(3)
     forms = (vpt.ShallowTokens, vpt.DeepTokens, vpt.Prefix)
-    made = [form.like(backbone, 4, init="data", examples=x, seed=5) for form in forms]
+    made = [form.like(backbone, 4, init="means", examples=x, seed=5) for form in forms]
     later = [form.like(backbone, 4) for form in forms]
     border = vpt.Border.like(backbone, 3, init="uniform")
     before = {name: value.clone() for name, value in border.state_dict().items()}
@@ -102,6 +102,23 @@ def test_a_prompt_starts_from_data_later_too(backbone: vpt.Backbone) -> None:
         assert all(torch.equal(value, other.state_dict()[name]) for name, value in one.state_dict().items())
     assert all(torch.equal(value, before[name]) for name, value in border.state_dict().items())
     assert backbone.attachment is None
+
+
+def test_means_are_in_the_midst_of_the_backbones_own_tokens(backbone: vpt.Backbone) -> None:
+    """A single token would be as far from the mean as tokens are; the mean of 64 is eight times nearer."""
+    x = backbone.inputs.example(8)
+    seen = backbone.record(x)
+    deep = vpt.DeepTokens.like(backbone, 4, init="means", examples=x)
+    prefix = vpt.Prefix.like(backbone, 4, init="means", examples=x)
+    for i, block in enumerate(prefix.blocks):
+        for rows, own in (
+            (deep.tokens[block], seen[block]["tokens"].flatten(0, 1)),
+            (prefix.keys[i].transpose(0, 1).flatten(1), seen[block]["keys"].transpose(1, 2).flatten(0, 1).flatten(1)),
+            (prefix.values[i].transpose(0, 1).flatten(1), seen[block]["values"].transpose(1, 2).flatten(0, 1).flatten(1)),
+        ):
+            away = (rows - own.mean(0)) / own.std(0).clamp(min=1e-3)
+            assert 0 < float(away.detach().square().mean().sqrt()) < 0.25
+            assert len({tuple(row.tolist()) for row in rows.detach()}) == len(rows)
 
 
 @pytest.mark.parametrize("name", ["timm ViT", "timm Swin", "transformers Swin", "transformers wav2vec2", "torchvision ViT"])

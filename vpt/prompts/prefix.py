@@ -77,7 +77,7 @@ class Prefix(Prompt):
     @torch.no_grad()
     def _fill(self, backbone: Any, init: Init, examples: Any, seed: int) -> None:
         generator = torch.Generator().manual_seed(seed)
-        recorded = backbone.record(examples) if init == "data" else None
+        recorded = backbone.record(examples) if init in ("data", "means") else None
         for name, parameter in (("keys", self.keys), ("values", self.values)):
             for i, (block, rows) in enumerate(zip(self.blocks, parameter, strict=True)):
                 if init == "zeros":
@@ -87,11 +87,11 @@ class Prefix(Prompt):
                     rows.copy_((torch.rand(rows.shape, generator=generator) * 2 - 1) * bound)
                 else:  # the same tokens' keys and values: the same seed for both
                     own = recorded[block][name].transpose(1, 2).flatten(0, 1)
-                    rows.copy_(draw_rows(own, self.count, seed + i).transpose(0, 1))
+                    rows.copy_(draw_rows(own, self.count, seed + i, init).transpose(0, 1))
 
     def start_from(self, backbone: Any, examples: Any, seed: int = 0) -> None:
-        """Begin as keys and values of each block's own tokens, drawn at random (init="data")."""
-        self._fill(backbone, "data", examples, seed)
+        """Begin as means of each block's own keys and values (init="means")."""
+        self._fill(backbone, "means", examples, seed)
 
     def sites(self) -> tuple[KeyValues, ...]:
         """One site per block."""

@@ -40,8 +40,8 @@ class ShallowTokens(Prompt):
         return prompt
 
     def start_from(self, backbone: Any, examples: Any, seed: int = 0) -> None:
-        """Begin as rows of block 0's own tokens, drawn at random (init="data")."""
-        _fill([self.tokens], [0], backbone, "data", examples, seed)
+        """Begin as means of block 0's own tokens (init="means")."""
+        _fill([self.tokens], [0], backbone, "means", examples, seed)
 
     def sites(self) -> tuple[Tokens, ...]:
         """One span over all blocks."""
@@ -102,8 +102,8 @@ class DeepTokens(Prompt):
         return prompt
 
     def start_from(self, backbone: Any, examples: Any, seed: int = 0) -> None:
-        """Begin as rows of each block's own tokens, drawn at random (init="data")."""
-        _fill(list(self.tokens), self.blocks, backbone, "data", examples, seed)
+        """Begin as means of each block's own tokens (init="means")."""
+        _fill(list(self.tokens), self.blocks, backbone, "means", examples, seed)
 
     def sites(self) -> tuple[Tokens, ...]:
         """One span (i, i) per block."""
@@ -133,10 +133,10 @@ def _fill(tokens: list[Tensor], blocks: list[int], backbone: Any, init: Init, ex
     """Initialise each block's tokens `[count, D]` in place as `init` says (Wang et al. 2024, SPT, for "data")."""
     check_init(init, examples)
     generator = torch.Generator().manual_seed(seed)
-    recorded = backbone.record(examples) if init == "data" else None
+    recorded = backbone.record(examples) if init in ("data", "means") else None
     for i, (rows, block) in enumerate(zip(tokens, blocks, strict=True)):
         if recorded is not None:
-            rows.copy_(draw_rows(recorded[block]["tokens"].flatten(0, 1), len(rows), seed + i))
+            rows.copy_(draw_rows(recorded[block]["tokens"].flatten(0, 1), len(rows), seed + i, init))
         elif init == "zeros":
             rows.zero_()
         else:

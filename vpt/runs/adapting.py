@@ -203,9 +203,10 @@ def _choose_augment(backbone: Backbone, data: Data, baselines: Baselines) -> str
 
 
 def start_among(prompt: Prompt, backbone: Backbone, examples: Examples, seed: int) -> None:
-    """Begin a prompt among the model's own tokens, of a few examples of all classes in turn.
+    """Begin a prompt in the midst of the model's own tokens, of a few examples of all classes in turn.
 
-    Random ones can be unlike anything that a block has seen: on a Whisper encoder a probe under them was 24 points worse.
+    Random ones can be unlike anything that a block has seen: on a Whisper encoder a probe under them was 24 points worse. Tokens
+    of single examples carry what these say (`draw_rows`).
     """
     met: Counter[int] = Counter()
     turn = []
