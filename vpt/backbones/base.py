@@ -55,7 +55,7 @@ class Backbone(Frozen):
         self.cache: FeatureCache | None = None
         self.queries = Queries()
         self.look_again: Callable[[Backbone], None] = _trust  # what is done where others' hooks came or went
-        self._attachment: Attachment | None = None
+        self.attachment: Attachment | None = None
         self._rounded: dict[str, str] = {}  # fingerprint of rounded weights → of those they came from
         self.class_names = list(class_names) if class_names is not None else None
         if self.class_names is not None and len(self.class_names) != self.classes:
@@ -64,11 +64,6 @@ class Backbone(Frozen):
         if not self.classifiers and self.out_features == getattr(model, "num_classes", None):
             name = type(model).__name__
             LOGGER.warning("The classifier of %s was not found: its %d logits are taken for features.", name, self.out_features)
-
-    @property
-    def attachment(self) -> Attachment | None:
-        """What is attached now, or None."""
-        return self._attachment if self._attachment is not None and self._attachment.attached else None
 
     def _measure(self) -> int:
         """Find out how many of the last block's tokens are read, as the model is now; the width of its features."""
@@ -112,8 +107,7 @@ class Backbone(Frozen):
 
         The weights' hash knows nothing of activation, heads, pooling, hooks or packed int8 weights; this does.
         """
-        attachment = self.attachment
-        bare = attachment.off() if attachment is not None else nullcontext()
+        bare = self.attachment.off() if self.attachment is not None else nullcontext()
         with bare, torch.inference_mode(False), torch.autocast(self.device.type, enabled=False):
             out = self.run(self.inputs.witness())
         parts = [out.features[0], *([out.logits[0, :64]] if out.logits is not None else [])]
@@ -148,7 +142,7 @@ class Backbone(Frozen):
                 answer = self._answer(prepared, lengths, attachment)
                 return self.read(answer, heard, lengths)
         finally:
-            if attachment is not self._attachment:
+            if attachment is not self.attachment:
                 attachment.remove()
 
     def _answer(self, prepared: Tensor, lengths: Tensor | None, attachment: Attachment) -> Any:
@@ -202,9 +196,8 @@ class Backbone(Frozen):
             self.hold()
             self._look()
             self.queries.clear()
-            self._attachment = Attachment(self, tuple(sites), exact)
-            self._attachment.attached = True
-            return self._attachment
+            self.attachment = Attachment(self, tuple(sites), exact)
+            return self.attachment
 
     def cannot_keep(self, cache: FeatureCache) -> str | None:
         """Why this model cannot skip its first blocks with a cache, tried on an example; None if it can."""
@@ -214,8 +207,7 @@ class Backbone(Frozen):
         cache.half = False
         try:
             with torch.no_grad():
-                needed = self.run(x)
-                cache.watch_front(lambda: self.run(x))
+                needed = cache.watch_front(lambda: self.run(x))
                 self.cache = cache
                 found = self.run(x)
         except (VptError, RuntimeError, ValueError, TypeError, AttributeError, IndexError, KeyError) as error:
@@ -254,8 +246,8 @@ class Backbone(Frozen):
 
         The backbone takes it again when it is next used, unless another one has it by then.
         """
-        if (attachment := self.attachment) is not None:
-            attachment.remove()
+        if self.attachment is not None:
+            self.attachment.remove()
         return super().release()
 
 

@@ -51,6 +51,7 @@ class Frozen(nn.Module):
 
     out_features: int = 0
     first_read: int = 0
+    attachment: Any = None  # what acts in its forwards; a `Backbone` gives the place to one at a time
 
     def __init__(
         self,

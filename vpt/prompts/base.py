@@ -13,6 +13,7 @@ from vpt.errors import PromptError
 from vpt.sites import Site
 
 Init = Literal["uniform", "zeros", "data", "means"]
+FROM_EXAMPLES = ("data", "means")
 MEANS = 64  # tokens of which each row is the mean, with init="means"
 MOST = 4096  # tokens of a prompt: attention over more would exhaust the memory before it says so
 
@@ -107,7 +108,7 @@ def check_init(init: str, examples: object) -> None:
     """Raise `PromptError` for an unknown initialisation, or for "data" or "means" without examples."""
     if init not in get_args(Init):
         raise PromptError(f"Found init={init!r}; needed is 'uniform', 'zeros', 'data' or 'means'.")
-    if init in ("data", "means") and examples is None:
+    if init in FROM_EXAMPLES and examples is None:
         raise PromptError(f"init={init!r} draws rows from the backbone's own tokens: pass examples=raw_inputs (a batch).")
 
 

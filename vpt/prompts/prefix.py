@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from vpt.prompts.base import (
+    FROM_EXAMPLES,
     Init,
     Prompt,
     check_init,
@@ -77,7 +78,7 @@ class Prefix(Prompt):
     @torch.no_grad()
     def _fill(self, backbone: Any, init: Init, examples: Any, seed: int) -> None:
         generator = torch.Generator().manual_seed(seed)
-        recorded = backbone.record(examples) if init in ("data", "means") else None
+        recorded = backbone.record(examples) if init in FROM_EXAMPLES else None
         for name, parameter in (("keys", self.keys), ("values", self.values)):
             for i, (block, rows) in enumerate(zip(self.blocks, parameter, strict=True)):
                 if init == "zeros":

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from vpt.errors import PromptError
-from vpt.prompts.base import Init, Prompt, check_init, choose_blocks, draw_rows, positive, share, vpt_bound
+from vpt.prompts.base import FROM_EXAMPLES, Init, Prompt, check_init, choose_blocks, draw_rows, positive, share, vpt_bound
 from vpt.sites import Tokens
 
 
@@ -133,7 +133,7 @@ def _fill(tokens: list[Tensor], blocks: list[int], backbone: Any, init: Init, ex
     """Initialise each block's tokens `[count, D]` in place as `init` says (Wang et al. 2024, SPT, for "data")."""
     check_init(init, examples)
     generator = torch.Generator().manual_seed(seed)
-    recorded = backbone.record(examples) if init in ("data", "means") else None
+    recorded = backbone.record(examples) if init in FROM_EXAMPLES else None
     for i, (rows, block) in enumerate(zip(tokens, blocks, strict=True)):
         if recorded is not None:
             rows.copy_(draw_rows(recorded[block]["tokens"].flatten(0, 1), len(rows), seed + i, init))

@@ -30,7 +30,7 @@ class Attachment:
 
     exact: how deep tokens act. "insert": put in and cut off, the slow and obvious way. "record": as keys and values, the same
     function for less work; and a last block of which only the first tokens are read does no more than these need. "auto":
-    recorded where that can be, inserted elsewhere. attached: whether the backbone runs with it. Raises `PromptError` when a site
+    recorded where that can be, inserted elsewhere. Raises `PromptError` when a site
     does not fit, and at the end of a forward in which a site did not act.
     """
 
@@ -40,7 +40,6 @@ class Attachment:
         self.backbone = backbone
         self.sites = tuple(sites)
         self.exact = exact
-        self.attached = False
         self.enabled = True
         self._heard: list[Tensor] = []
         self._check_fit()
@@ -269,7 +268,7 @@ class Attachment:
         """In a forked process: forget what another thread, which is not here, was in the midst of."""
         for interception in self._interceptions.values():
             interception.abandon()
-        if self.attached:
+        if self.backbone.attachment is self:
             self._uninstall()
             self.enabled = True
             self._install()
@@ -305,7 +304,7 @@ class Attachment:
             finally:
                 if was:  # not inside another such context
                     self.enabled = True
-                    if self.attached:  # nor removed meanwhile
+                    if self.backbone.attachment is self:  # nor removed meanwhile
                         self._install()
 
     def remove(self) -> None:
@@ -314,7 +313,8 @@ class Attachment:
             self._uninstall()
             while self._readers:
                 self._readers.pop().remove()
-            self.attached = False
+            if self.backbone.attachment is self:
+                self.backbone.attachment = None
 
 
 def _by_span(site: Site) -> tuple[int, bool, int]:

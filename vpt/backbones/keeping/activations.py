@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from vpt.backbones.acting.attachment import Attachment
 from vpt.backbones.finding.structure import first_sequence, recomputes, replace_sequence
-from vpt.backbones.frozen import Frozen
+from vpt.backbones.frozen import Frozen, Output
 from vpt.sites import KeyValues, Pixels, Site, Tokens
 
 TOLERANCE = 1e-4  # relative; a wrong shortcut is wrong by far more
@@ -128,7 +128,7 @@ class FeatureCache:
         finally:
             handle.remove()
 
-    def watch_front(self, run: Callable[[], object]) -> None:
+    def watch_front(self, run: Callable[[], Output]) -> Output:
         """During a forward, find the layers that run before block 0, once each: a patch embedding, the convolutions of a
         wav2vec2.
         """
@@ -147,12 +147,13 @@ class FeatureCache:
         handles = [layer.register_forward_hook(see) for layer in layers]
         handles.append(self.backbone.blocks[0].module.register_forward_pre_hook(enter))
         try:
-            run()
+            answer = run()
         finally:
             for handle in handles:
                 handle.remove()
         called = [module for module, _ in before]
         self._front_layers = {module: shape for module, shape in before if called.count(module) == 1}
+        return answer
 
 
 def input_keys(dtype: torch.dtype, x: Tensor, lengths: Tensor | None) -> list[bytes]:
