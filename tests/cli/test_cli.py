@@ -60,10 +60,11 @@ def test_a_table_with_other_columns_whose_persons_stay_together(tmp_path: Path) 
     assert set(facts["classes"]) == {"red", "green", "blue"}
 
 
-def test_a_folder_of_sounds_finds_its_model_and_its_input_can_be_said(tmp_path: Path) -> None:
-    data = write_sounds(tmp_path / "data")
-    run("adapt", data, "--out", tmp_path / "run", "--prompt", "deep:1", "--epochs", 1)
-    report = json.loads((tmp_path / "run" / "metrics.json").read_text())
+def test_a_folder_of_sounds_finds_its_model_and_its_input_can_be_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = write_sounds(tmp_path / "calls")
+    monkeypatch.chdir(tmp_path)
+    run("adapt", data, "--prompt", "deep:1", "--epochs", 1)  # told no folder, it makes one
+    report = json.loads((tmp_path / "runs" / "calls" / "metrics.json").read_text())
     assert report["backbone"]["source"] == "vpt:ast-tiny"
     assert report["rate_cuts"] == 0
     pictures = write_images(tmp_path / "pictures", 8)

@@ -41,6 +41,7 @@ Label = Annotated[str | None, typer.Option(help="column of the label in a CSV, i
 SplitBy = Annotated[
     str | None, typer.Option(help="column of a CSV (a person, a speaker, …) whose values stay on one side when data is held out")
 ]
+Out = Annotated[Path | None, typer.Option(help="folder for the prompt file, numbers and pictures; runs/NAME of the data")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON instead of a table")]
 
 
@@ -94,7 +95,7 @@ def adapt(
         Path,
         typer.Argument(help="a folder (class/file or split/class/file), a zip of one, or a CSV (path,label[,group][,split])"),
     ],
-    out: Annotated[Path, typer.Option(help="folder for the prompt file, metrics and pictures")],
+    out: Out = None,
     backbone: Annotated[
         str | None,
         typer.Option(help="a bundled, timm or Hugging Face name, or a local folder; a bundled one that suits the data"),
@@ -137,6 +138,7 @@ def adapt(
     from vpt.runs.adapting import adapt as run_adapt
     from vpt.runs.opening import open_for
 
+    out = out or _folder_for(data)
     settings = _given(epochs=epochs, lr=lr, batch_size=batch_size, precision=precision, cache=cache)
     settings |= {"compile": "inductor", "workers": workers} if compiled else {"workers": workers}
     try:
@@ -171,7 +173,7 @@ Positive = Annotated[str | None, typer.Option(help="of two classes, the one whos
 def reprogram(
     data: Annotated[Path, typer.Argument(help="a CSV (path, a label, a group or several[, split])")],
     model: ModelOption,
-    out: Annotated[Path, typer.Option(help="folder for the prompt file, the numbers and pictures")],
+    out: Out = None,
     label: Label = None,
     group: Group = None,
     split_by: SplitBy = None,
@@ -206,6 +208,7 @@ def reprogram(
 
     if border is not None and prompt is not None:
         raise typer.BadParameter("--border is short for --prompt border:W: give one of them")
+    out = out or _folder_for(data)
     settings = _given(epochs=epochs, lr=lr, batch_size=batch_size, precision=precision)
     try:
         source = look(data, label, group or None, split_by=split_by)
@@ -428,6 +431,11 @@ def _one_of(folder: Path, task: str | None) -> Path:
     if task not in found:
         raise PromptFileError(f"Found --task {task} for {folder}; needed is one of its tasks: {', '.join(list(found)[:10])}.")
     return found[task]
+
+
+def _folder_for(data: Path) -> Path:
+    """Where a run goes that was told no folder: photos/ and photos.zip → runs/photos."""
+    return Path("runs") / (data.resolve().stem or "data")
 
 
 def _given(**settings: Any) -> dict[str, Any]:
