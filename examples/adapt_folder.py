@@ -15,12 +15,21 @@ import vpt
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data")
-    parser.add_argument("--backbone", default="vpt:vit-p8-64", help="e.g. vit_base_patch16_224.augreg_in21k")
+    parser.add_argument(
+        "--backbone", default="vpt:vit-p8-64", help="e.g. vit_base_patch16_224.augreg_in21k"
+    )
     parser.add_argument("--out", default="runs/folder")
     parser.add_argument("--epochs", type=int, default=15)
     options = parser.parse_args(argv)
 
-    result = vpt.adapt(options.data, options.backbone, "deep:10", out=options.out, epochs=options.epochs, overwrite=True)
+    result = vpt.adapt(
+        options.data,
+        options.backbone,
+        "deep:10",
+        out=options.out,
+        epochs=options.epochs,
+        overwrite=True,
+    )
     print(result.metrics["verdict"], "· test accuracy", result.metrics["test_accuracy"])
 
     model = vpt.load(result.file)  # opens the backbone again by name

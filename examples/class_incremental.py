@@ -1,6 +1,7 @@
 """Classes that come a few at a time, and no data kept: prompts for that, and what they must beat.
 
-python examples/class_incremental.py digits --shots 40; python examples/class_incremental.py cifar10-few.zip --seeds 3
+python examples/class_incremental.py digits --shots 40; python examples/class_incremental.py
+cifar10-few.zip --seeds 3
 """
 
 from __future__ import annotations
@@ -49,21 +50,36 @@ def main(argv: list[str] | None = None) -> None:
     settings = {"epochs": options.epochs, "lr": options.lr, "part": options.part, "progress": False}
     found: dict[str, list[vpt.continual.Outcome]] = {method: [] for method in options.methods}
     for seed in range(options.seeds):
-        tasks = vpt.continual.split(open_data(options.data, backbone, options.shots, seed), options.per_task, seed)
+        tasks = vpt.continual.split(
+            open_data(options.data, backbone, options.shots, seed), options.per_task, seed
+        )
         for method, outcomes in found.items():
             outcome = vpt.continual.run(method, tasks, backbone, seed=seed, **settings)
             outcome.model.close()
             outcomes.append(outcome)
-            print(f"seed {seed}: {method} final average accuracy {outcome.final_average:.1%}", flush=True)
-    table = Table("method", "final average", "forgetting (L2P)", "forgetting (CODA)", "parts used",
-                  title=f"{len(tasks)} tasks of {options.per_task} classes, %, {options.seeds} seeds")  # fmt: skip
+            print(
+                f"seed {seed}: {method} final average accuracy {outcome.final_average:.1%}",
+                flush=True,
+            )
+    table = Table(
+        "method",
+        "final average",
+        "forgetting (L2P)",
+        "forgetting (CODA)",
+        "parts used",
+        title=f"{len(tasks)} tasks of {options.per_task} classes, %, {options.seeds} seeds",
+    )
     for method, outcomes in found.items():
         names = ("final_average", "forgetting_l2p", "forgetting_coda", "parts_used")
-        table.add_row(method, *(percent([getattr(outcome, name) for outcome in outcomes]) for name in names))
+        table.add_row(
+            method, *(percent([getattr(outcome, name) for outcome in outcomes]) for name in names)
+        )
     Console().print(table)
     options.out.mkdir(parents=True, exist_ok=True)
     lines = {method: [o.after_each_task for o in outcomes] for method, outcomes in found.items()}
-    (options.out / "sequence.png").write_bytes(sequence(lines, f"accuracy on all classes seen so far, {options.seeds} seeds"))
+    (options.out / "sequence.png").write_bytes(
+        sequence(lines, f"accuracy on all classes seen so far, {options.seeds} seeds")
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""How good are prompts beside a linear probe? Repeat `vpt.adapt` over shots and seeds and print the table.
+"""How good are prompts beside a linear probe? Repeat `vpt.adapt` over shots and seeds and print the
+table.
 
 python examples/few_shot_table.py cifar10-few --shots 30 100 --seeds 3
 """
@@ -47,15 +48,32 @@ def main(argv: list[str] | None = None) -> None:
             for seed in range(options.seeds):
                 out = options.out / f"{prompt.replace(':', '')}-{shots}-seed{seed}"
                 result = vpt.adapt(
-                    options.data, backbone, prompt, shots=shots, seed=seed, out=out, overwrite=True, epochs=options.epochs
+                    options.data,
+                    backbone,
+                    prompt,
+                    shots=shots,
+                    seed=seed,
+                    out=out,
+                    overwrite=True,
+                    epochs=options.epochs,
                 )
                 result.model.close()
                 reports.append(result.metrics)
                 print(
-                    json.dumps({"shots": shots, "prompt": prompt, "seed": seed, "test": result.metrics["test_accuracy"]}),
+                    json.dumps(
+                        {
+                            "shots": shots,
+                            "prompt": prompt,
+                            "seed": seed,
+                            "test": result.metrics["test_accuracy"],
+                        }
+                    ),
                     flush=True,
                 )
-            baselines = [[report["baselines"][name]["test"] for report in reports] for name in ("nearest_mean", "linear_probe")]
+            baselines = [
+                [report["baselines"][name]["test"] for report in reports]
+                for name in ("nearest_mean", "linear_probe")
+            ]
             trained = sum(reports[0]["parameters_trained"].values())
             tested = percent([report["test_accuracy"] for report in reports])
             table.add_row(str(shots), prompt, *map(percent, baselines), tested, f"{trained:,}")

@@ -1,4 +1,5 @@
-"""Which label map? Reprogram a classifier with each of them, nothing trained but the prompt, and print the table.
+"""Which label map? Reprogram a classifier with each of them, nothing trained but the prompt, and
+print the table.
 
 python examples/label_map_table.py cifar10-few --shots 30 --seeds 3
 """
@@ -18,7 +19,10 @@ from vpt.readouts.label_map import HOW
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("data", help="a folder (split/class/file or class/file), a zip archive of one, or a CSV manifest")
+    parser.add_argument(
+        "data",
+        help="a folder (split/class/file or class/file), a zip archive of one, or a CSV manifest",
+    )
     parser.add_argument("--backbone", default="vpt:vit-p8-64")
     parser.add_argument("--prompt", default="border:8")
     parser.add_argument("--maps", nargs="+", default=list(HOW))
@@ -33,14 +37,27 @@ def main(argv: list[str] | None = None) -> None:
     for how in options.maps:
         scores: dict[str, list[float]] = {"val": [], "test": []}
         for seed in range(options.seeds):
-            data = vpt.load_data(options.data, backbone.inputs, shots=options.shots, seed=seed, progress=False)
+            data = vpt.load_data(
+                options.data, backbone.inputs, shots=options.shots, seed=seed, progress=False
+            )
             readout = vpt.LabelMap(data.classes, how, seed=seed)
             with vpt.PromptedModel(backbone, parse(options.prompt, backbone), readout) as model:
-                vpt.fit(model, data.train, data.val, epochs=options.epochs, lr=options.lr, seed=seed, augment="crop")
+                vpt.fit(
+                    model,
+                    data.train,
+                    data.val,
+                    epochs=options.epochs,
+                    lr=options.lr,
+                    seed=seed,
+                    augment="crop",
+                )
                 for part, values in scores.items():
                     values.append(vpt.evaluate(model, getattr(data, part) or data.val)["accuracy"])
             print(how, seed, scores["val"][-1], scores["test"][-1], flush=True)
-        first = ", ".join(f"{name.split(',')[0]} {weight:.0%}" for name, weight in readout.mapping()[data.classes[0]])
+        first = ", ".join(
+            f"{name.split(',')[0]} {weight:.0%}"
+            for name, weight in readout.mapping()[data.classes[0]]
+        )
         val, test = ("{:.1%} ± {:.1%}".format(*mean_std(values)) for values in scores.values())
         table.add_row(how, val, test, f"{data.classes[0]}: {first}")
     Console().print(table)

@@ -26,15 +26,21 @@ def main(argv: list[str] | None = None) -> None:
     border = vpt.Border.like(backbone, width=options.width)
     print(border.describe())
 
-    readout = vpt.Linear(backbone.out_features, data.classes)  # vpt.Identity(data.classes) keeps the model's own classes
+    # vpt.Identity(data.classes) keeps the model's own classes
+    readout = vpt.Linear(backbone.out_features, data.classes)
     model = vpt.PromptedModel(backbone, border, readout)
     history = vpt.fit(model, data.train, data.val, epochs=options.epochs, lr=1e-2, readout_lr=1.0)
     print("kept epoch", history.best, history.rows[history.best])
-    print("test accuracy", vpt.evaluate(model, data.test)["accuracy"] if data.test else "(no test data)")
+    print(
+        "test accuracy",
+        vpt.evaluate(model, data.test)["accuracy"] if data.test else "(no test data)",
+    )
 
     options.out.mkdir(parents=True, exist_ok=True)
     vpt.save(options.out / "prompt.vpt", model)
-    (options.out / "border.png").write_bytes(pixel_prompt(border.canvas(), border.describe(), "in [0,1]"))
+    (options.out / "border.png").write_bytes(
+        pixel_prompt(border.canvas(), border.describe(), "in [0,1]")
+    )
     model.close()
 
 

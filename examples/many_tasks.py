@@ -1,4 +1,5 @@
-"""Three tasks of one's own on one frozen model, in one library; a batch in which every picture has its own task.
+"""Three tasks of one's own on one frozen model, in one library; a batch in which every picture has
+its own task.
 
 python examples/many_tasks.py --epochs 8
 """
@@ -39,16 +40,21 @@ def main(argv: list[str] | None = None) -> None:
     backbone = vpt.load_backbone("vpt:vit-p8-64")
     digits = all_digits(backbone.inputs)
     labelled = few_shot(digits, options.per_digit, seed=0)
-    rest = digits.subset([i for i in range(len(digits)) if i not in set(labelled.indices)][: options.test])
+    rest = digits.subset(
+        [i for i in range(len(digits)) if i not in set(labelled.indices)][: options.test]
+    )
     for task, prompt in PROMPTS.items():
         train, val = hold_out(about(labelled, task), 0.2, seed=0)
         data = Data(train, val, None, train.classes, [])
-        result = vpt.adapt(data, backbone, prompt, augment="none", epochs=options.epochs, progress=False)
+        result = vpt.adapt(
+            data, backbone, prompt, augment="none", epochs=options.epochs, progress=False
+        )
         vpt.save(options.out / f"{task}.vpt", result.model)
         result.model.close()
     with vpt.open_library(options.out, backbone) as library, torch.inference_mode():
         x = torch.stack([rest[i][0] for i in range(len(rest))])
-        tasks = [library.names[i % len(library)] for i in range(len(x))]  # mixed: every third picture is asked the same
+        # mixed: every third picture is asked the same
+        tasks = [library.names[i % len(library)] for i in range(len(x))]
         scores = library(x, tasks)
         right = dict.fromkeys(library.names, 0)
         for i, (task, row) in enumerate(zip(tasks, scores, strict=True)):

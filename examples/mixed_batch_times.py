@@ -39,12 +39,17 @@ def main(argv: list[str] | None = None) -> None:
                 library.add(str(i), prompt, vpt.Linear(backbone.out_features, 5))
             seconds: dict[str, list[float]] = {"one": [], "mixed": []}
             for turn in range(options.repeats + 1):
-                for name, tasks in (("one", ["0"] * len(x)), ("mixed", [str(i % 8) for i in range(len(x))])):
+                for name, tasks in (
+                    ("one", ["0"] * len(x)),
+                    ("mixed", [str(i % 8) for i in range(len(x))]),
+                ):
                     start = time.perf_counter()
                     library(x, tasks)
                     if turn:  # the first warms up
                         seconds[name].append(time.perf_counter() - start)
-        ratio = statistics.median(b / a for a, b in zip(seconds["one"], seconds["mixed"], strict=True))
+        ratio = statistics.median(
+            b / a for a, b in zip(seconds["one"], seconds["mixed"], strict=True)
+        )
         print(f"{kind}: a mixed batch takes {ratio:.2f} times as long")
 
 

@@ -20,7 +20,9 @@ class MyTransformer(nn.Module):
         super().__init__()
         self.embed = nn.Conv2d(3, width, 4, stride=4)
         self.position = nn.Parameter(torch.randn(1, 16, width) * 0.1)
-        layer = nn.TransformerEncoderLayer(width, nhead=4, dim_feedforward=64, batch_first=True, norm_first=True)
+        layer = nn.TransformerEncoderLayer(
+            width, nhead=4, dim_feedforward=64, batch_first=True, norm_first=True
+        )
         self.encoder = nn.TransformerEncoder(layer, num_layers=3, enable_nested_tensor=False)
         self.head = nn.Linear(width, classes)
 
@@ -44,10 +46,15 @@ def main(argv: list[str] | None = None) -> None:
     options = parser.parse_args(argv)
 
     torch.manual_seed(0)
-    backbone = vpt.load_backbone(MyTransformer(), inputs=vpt.Images(size=(16, 16)), classes=["red", "green", "blue"])
-    print(vpt.check(backbone))  # six properties; also run on load for models vpt has not seen before
+    backbone = vpt.load_backbone(
+        MyTransformer(), inputs=vpt.Images(size=(16, 16)), classes=["red", "green", "blue"]
+    )
+    # six properties; also run on load for models vpt has not seen before
+    print(vpt.check(backbone))
     prompt = vpt.Stack([vpt.Border.like(backbone, width=2), vpt.DeepTokens.like(backbone, count=4)])
-    model = vpt.PromptedModel(backbone, prompt, vpt.Linear(backbone.out_features, backbone.class_names))
+    model = vpt.PromptedModel(
+        backbone, prompt, vpt.Linear(backbone.out_features, backbone.class_names)
+    )
     vpt.fit(model, colours(90, 0), colours(30, 1), epochs=options.epochs, lr=0.05, readout_lr=1.0)
     print("accuracy", vpt.evaluate(model, colours(30, 2))["accuracy"])
     model.close()

@@ -8,7 +8,8 @@ import os
 os.environ.setdefault("ACCELERATE_USE_CPU", "true")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-if "PYTEST_XDIST_WORKER" in os.environ:  # two workers side by side: more threads than cores slow each other down
+# two workers side by side: more threads than cores slow each other down
+if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import sys

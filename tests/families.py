@@ -1,4 +1,6 @@
-"""The models that every property is tested on: tiny, random, of real classes, with layer scale and head re-drawn."""
+"""The models that every property is tested on: tiny, random, of real classes, with layer scale and
+head re-drawn.
+"""
 
 from __future__ import annotations
 
@@ -19,24 +21,69 @@ from torchvision.models.swin_transformer import SwinTransformer as TorchvisionSw
 
 import vpt
 
-VIT = {"img_size": 32, "patch_size": 8, "embed_dim": 32, "depth": 3, "num_heads": 2, "num_classes": 5}
+VIT = {
+    "img_size": 32,
+    "patch_size": 8,
+    "embed_dim": 32,
+    "depth": 3,
+    "num_heads": 2,
+    "num_classes": 5,
+}
 HF = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 48}
 HF_VIT = HF | {"image_size": 32, "patch_size": 8, "num_labels": 5}
 HF_VISION = HF | {"image_size": 32, "patch_size": 8}
-SWIN = {"embed_dim": 16, "depths": [2, 2, 1], "num_heads": [2, 4, 8], "window_size": 4}  # the last stage is one window
-HF_SPEECH = HF | {"conv_dim": [16, 16], "conv_kernel": [10, 4], "conv_stride": [5, 4], "num_feat_extract_layers": 2,
-                  "num_conv_pos_embeddings": 8, "num_conv_pos_embedding_groups": 2, "classifier_proj_size": 16, "num_labels": 4,
-                  "apply_spec_augment": False}  # fmt: skip
-HF_WHISPER = {"d_model": 32, "encoder_layers": 3, "decoder_layers": 1, "encoder_attention_heads": 2, "num_labels": 4,
-              "decoder_attention_heads": 2, "encoder_ffn_dim": 48, "decoder_ffn_dim": 48, "num_mel_bins": 16,
-              "max_source_positions": 25, "vocab_size": 64, "classifier_proj_size": 16, "pad_token_id": 0,
-              "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1, "num_hidden_layers": 3}  # fmt: skip
+# the last stage is one window
+SWIN = {"embed_dim": 16, "depths": [2, 2, 1], "num_heads": [2, 4, 8], "window_size": 4}
+HF_SPEECH = HF | {
+    "conv_dim": [16, 16],
+    "conv_kernel": [10, 4],
+    "conv_stride": [5, 4],
+    "num_feat_extract_layers": 2,
+    "num_conv_pos_embeddings": 8,
+    "num_conv_pos_embedding_groups": 2,
+    "classifier_proj_size": 16,
+    "num_labels": 4,
+    "apply_spec_augment": False,
+}
+HF_WHISPER = {
+    "d_model": 32,
+    "encoder_layers": 3,
+    "decoder_layers": 1,
+    "encoder_attention_heads": 2,
+    "num_labels": 4,
+    "decoder_attention_heads": 2,
+    "encoder_ffn_dim": 48,
+    "decoder_ffn_dim": 48,
+    "num_mel_bins": 16,
+    "max_source_positions": 25,
+    "vocab_size": 64,
+    "classifier_proj_size": 16,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "decoder_start_token_id": 1,
+    "num_hidden_layers": 3,
+}
 LAYER_NORM = {"feat_extract_norm": "layer", "do_stable_layer_norm": True}
 VIDEO = {"num_frames": 4, "tubelet_size": 2}
-DINOV3 = {"use_abs_pos_emb": False, "use_rot_pos_emb": True, "rope_type": "dinov3", "num_reg_tokens": 4,
-          "rope_rotate_half": True, "init_values": 1e-5}  # fmt: skip
-HF_CLAP = {"window_size": 4, "num_mel_bins": 16, "spec_size": 64, "patch_size": 4, "patch_embeds_hidden_size": 16,
-           "hidden_size": 32, "depths": [2, 2], "num_attention_heads": [2, 4]}  # fmt: skip
+DINOV3 = {
+    "use_abs_pos_emb": False,
+    "use_rot_pos_emb": True,
+    "rope_type": "dinov3",
+    "num_reg_tokens": 4,
+    "rope_rotate_half": True,
+    "init_values": 1e-5,
+}
+HF_CLAP = {
+    "window_size": 4,
+    "num_mel_bins": 16,
+    "spec_size": 64,
+    "patch_size": 4,
+    "patch_embeds_hidden_size": 16,
+    "hidden_size": 32,
+    "depths": [2, 2],
+    "num_attention_heads": [2, 4],
+}
 HF_AST = HF | {"num_mel_bins": 36, "max_length": 66, "num_labels": 4}
 
 
@@ -55,8 +102,14 @@ class Attention(nn.Module):
 class PostNormBlock(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.attn, self.norm1, self.norm2 = Attention(width), nn.LayerNorm(width), nn.LayerNorm(width)
-        self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
+        self.attn, self.norm1, self.norm2 = (
+            Attention(width),
+            nn.LayerNorm(width),
+            nn.LayerNorm(width),
+        )
+        self.mlp = nn.Sequential(
+            nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.norm1(x + self.attn(x))
@@ -64,12 +117,19 @@ class PostNormBlock(nn.Module):
 
 
 class KeywordTransformer(nn.Module):
-    """A user's own module that follows no library: post-norm blocks over MFCC frames `[B,T,F]`, a class token, logits."""
+    """A user's own module that follows no library: post-norm blocks over MFCC frames `[B,T,F]`, a
+    class token, logits.
+    """
 
-    def __init__(self, frames: int = 20, bins: int = 8, width: int = 24, depth: int = 3, classes: int = 4) -> None:
+    def __init__(
+        self, frames: int = 20, bins: int = 8, width: int = 24, depth: int = 3, classes: int = 4
+    ) -> None:
         super().__init__()
         self.embed = nn.Linear(bins, width)
-        self.cls_token, self.pos = nn.Parameter(torch.randn(1, 1, width)), nn.Parameter(torch.randn(1, frames + 1, width))
+        self.cls_token, self.pos = (
+            nn.Parameter(torch.randn(1, 1, width)),
+            nn.Parameter(torch.randn(1, frames + 1, width)),
+        )
         self.layers = nn.ModuleList(PostNormBlock(width) for _ in range(depth))
         self.head = nn.Linear(width, classes)
 
@@ -81,7 +141,9 @@ class KeywordTransformer(nn.Module):
 
 
 class TorchEncoder(nn.Module):
-    """torch's own encoder in its default layout `[N,B,D]`, mean pooling, no classifier: returns tokens `[B,N,D]`."""
+    """torch's own encoder in its default layout `[N,B,D]`, mean pooling, no classifier: returns
+    tokens `[B,N,D]`.
+    """
 
     def __init__(self, frames: int = 20, bins: int = 8, width: int = 24) -> None:
         super().__init__()
@@ -100,7 +162,11 @@ class TinyCNN(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.body = nn.Sequential(
-            nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, 16, 3, 2, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1)
+            nn.Conv2d(3, 8, 3, 2, 1),
+            nn.ReLU(),
+            nn.Conv2d(8, 16, 3, 2, 1),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool2d(1),
         )
         self.head = nn.Linear(16, 5)
 
@@ -109,14 +175,23 @@ class TinyCNN(nn.Module):
 
 
 # what cannot act there, and the words of the refusal; everything else must work
-NO_SDPA, WINDOWS, NO_BLOCKS = "never called torch's scaled_dot_product_attention", "into windows", "has no transformer blocks"
+NO_SDPA, WINDOWS, NO_BLOCKS = (
+    "never called torch's scaled_dot_product_attention",
+    "into windows",
+    "has no transformer blocks",
+)
 ONE_BIN = "hides the whole"  # a waveform is one bin wide
 SMALL, MAPS = "in both directions", "take maps"
 REFUSED: dict[str, dict[str, str]] = {
     "timm CaiT": {"prefix": NO_SDPA, "stack": NO_SDPA},
     "timm Swin": {"shallow": WINDOWS, "stack": WINDOWS},
     "transformers Swin": {"shallow": WINDOWS, "stack": WINDOWS},
-    "transformers CLAP audio": {"shallow": WINDOWS, "prefix": NO_SDPA, "stack": NO_SDPA, "deep": NO_SDPA},
+    "transformers CLAP audio": {
+        "shallow": WINDOWS,
+        "prefix": NO_SDPA,
+        "stack": NO_SDPA,
+        "deep": NO_SDPA,
+    },
     "torchvision Swin": {"shallow": MAPS, "prefix": NO_SDPA, "stack": NO_SDPA, "deep": MAPS},
     "CNN": dict.fromkeys(("shallow", "deep", "prefix", "stack"), NO_BLOCKS),
     "transformers wav2vec2": {"patch": ONE_BIN, "smm": SMALL},
@@ -125,7 +200,14 @@ REFUSED: dict[str, dict[str, str]] = {
 
 
 # the same in a word, for the README
-REASONS = {NO_SDPA: "no SDPA", WINDOWS: "windows", NO_BLOCKS: "no blocks", ONE_BIN: "one bin", SMALL: "one bin", MAPS: "maps"}
+REASONS = {
+    NO_SDPA: "no SDPA",
+    WINDOWS: "windows",
+    NO_BLOCKS: "no blocks",
+    ONE_BIN: "one bin",
+    SMALL: "one bin",
+    MAPS: "maps",
+}
 
 
 def refusal(name: str, form: str) -> str | None:
@@ -145,45 +227,85 @@ def plain_front_end(waveform: Tensor, lengths: Tensor) -> Tensor:
 
 
 SOUND = vpt.Sound(
-    sample_rate=8000, samples=1600, frames=20, bins=8, front_end=plain_front_end, window=80, hop=80, mean=-3.0, std=2.0
+    sample_rate=8000,
+    samples=1600,
+    frames=20,
+    bins=8,
+    front_end=plain_front_end,
+    window=80,
+    hop=80,
+    mean=-3.0,
+    std=2.0,
 )
 
 MODELS: dict[str, Callable[[], nn.Module]] = {
     "timm ViT": lambda: VisionTransformer(**VIT),
     "timm ViT mean-pooled": lambda: VisionTransformer(**VIT, global_pool="avg", class_token=False),
     "timm DeiT distilled": lambda: VisionTransformerDistilled(**VIT),
-    "timm ViT registers": lambda: VisionTransformer(**VIT, reg_tokens=4, no_embed_class=True, init_values=1e-5),
+    "timm ViT registers": lambda: VisionTransformer(
+        **VIT, reg_tokens=4, no_embed_class=True, init_values=1e-5
+    ),
     "timm CLIP": lambda: VisionTransformer(**VIT, pre_norm=True, norm_layer=nn.LayerNorm),
-    "timm SigLIP": lambda: VisionTransformer(**(VIT | {"num_classes": 0}), global_pool="map", class_token=False),
-    "transformers ViT": lambda: transformers.ViTForImageClassification(transformers.ViTConfig(**HF_VIT)),
-    "transformers ViT base": lambda: transformers.ViTModel(transformers.ViTConfig(**HF_VIT), add_pooling_layer=False),
-    "transformers AST": lambda: transformers.ASTForAudioClassification(transformers.ASTConfig(**HF_AST)),
+    "timm SigLIP": lambda: VisionTransformer(
+        **(VIT | {"num_classes": 0}), global_pool="map", class_token=False
+    ),
+    "transformers ViT": lambda: transformers.ViTForImageClassification(
+        transformers.ViTConfig(**HF_VIT)
+    ),
+    "transformers ViT base": lambda: transformers.ViTModel(
+        transformers.ViTConfig(**HF_VIT), add_pooling_layer=False
+    ),
+    "transformers AST": lambda: transformers.ASTForAudioClassification(
+        transformers.ASTConfig(**HF_AST)
+    ),
     "transformers AST base": lambda: transformers.ASTModel(transformers.ASTConfig(**HF_AST)),
     "user's keyword transformer": KeywordTransformer,
-    "timm BEiT": lambda: Beit(**VIT, use_rel_pos_bias=True, use_abs_pos_emb=False, init_values=1e-5),
+    "timm BEiT": lambda: Beit(
+        **VIT, use_rel_pos_bias=True, use_abs_pos_emb=False, init_values=1e-5
+    ),
     "timm BEiT, shared bias": lambda: Beit(**VIT, use_shared_rel_pos_bias=True),
     "timm EVA": lambda: Eva(**VIT, qkv_fused=False),
-    "timm EVA-02": lambda: Eva(**VIT, use_rot_pos_emb=True, ref_feat_shape=(4, 4), swiglu_mlp=True, scale_mlp=True),
+    "timm EVA-02": lambda: Eva(
+        **VIT, use_rot_pos_emb=True, ref_feat_shape=(4, 4), swiglu_mlp=True, scale_mlp=True
+    ),
     "timm DINOv3": lambda: Eva(**VIT, **DINOV3),
-    "timm rotary ViT, mixed": lambda: Eva(**VIT, use_rot_pos_emb=True, rope_type="mixed", class_token=False, global_pool="avg"),
+    "timm rotary ViT, mixed": lambda: Eva(
+        **VIT, use_rot_pos_emb=True, rope_type="mixed", class_token=False, global_pool="avg"
+    ),
     "timm DeiT3": lambda: VisionTransformer(**VIT, no_embed_class=True, init_values=1e-6),
     "timm CaiT": lambda: Cait(**VIT),
     "timm Swin": lambda: SwinTransformer(img_size=64, patch_size=4, num_classes=5, **SWIN),
     "transformers DeiT": lambda: hf("DeiTForImageClassificationWithTeacher", "DeiTConfig", HF_VIT),
     "transformers DINOv2": lambda: hf("Dinov2ForImageClassification", "Dinov2Config", HF_VIT),
-    "transformers DINOv2, registers": lambda: hf("Dinov2WithRegistersModel", "Dinov2WithRegistersConfig", HF_VISION),
-    "transformers DINOv3": lambda: hf("DINOv3ViTModel", "DINOv3ViTConfig", HF_VISION | {"num_register_tokens": 2}),
+    "transformers DINOv2, registers": lambda: hf(
+        "Dinov2WithRegistersModel", "Dinov2WithRegistersConfig", HF_VISION
+    ),
+    "transformers DINOv3": lambda: hf(
+        "DINOv3ViTModel", "DINOv3ViTConfig", HF_VISION | {"num_register_tokens": 2}
+    ),
     "transformers CLIP vision": lambda: hf("CLIPVisionModel", "CLIPVisionConfig", HF_VISION),
     "transformers SigLIP vision": lambda: hf("SiglipVisionModel", "SiglipVisionConfig", HF_VISION),
-    "transformers BEiT": lambda: hf("BeitForImageClassification", "BeitConfig", HF_VIT | {"use_relative_position_bias": True}),
-    "transformers BEiT, shared bias": lambda: hf(
-        "BeitForImageClassification", "BeitConfig", HF_VIT | {"use_shared_relative_position_bias": True}
+    "transformers BEiT": lambda: hf(
+        "BeitForImageClassification", "BeitConfig", HF_VIT | {"use_relative_position_bias": True}
     ),
-    "transformers Swin": lambda: hf("SwinForImageClassification", "SwinConfig", SWIN | {"image_size": 64, "num_labels": 5}),
-    "transformers wav2vec2": lambda: hf("Wav2Vec2ForSequenceClassification", "Wav2Vec2Config", HF_SPEECH | LAYER_NORM),
-    "transformers HuBERT": lambda: hf("HubertModel", "HubertConfig", HF_SPEECH | {"feat_extract_norm": "group"}),
+    "transformers BEiT, shared bias": lambda: hf(
+        "BeitForImageClassification",
+        "BeitConfig",
+        HF_VIT | {"use_shared_relative_position_bias": True},
+    ),
+    "transformers Swin": lambda: hf(
+        "SwinForImageClassification", "SwinConfig", SWIN | {"image_size": 64, "num_labels": 5}
+    ),
+    "transformers wav2vec2": lambda: hf(
+        "Wav2Vec2ForSequenceClassification", "Wav2Vec2Config", HF_SPEECH | LAYER_NORM
+    ),
+    "transformers HuBERT": lambda: hf(
+        "HubertModel", "HubertConfig", HF_SPEECH | {"feat_extract_norm": "group"}
+    ),
     "transformers Whisper encoder": lambda: hf("WhisperModel", "WhisperConfig", HF_WHISPER),
-    "transformers VideoMAE": lambda: hf("VideoMAEForVideoClassification", "VideoMAEConfig", HF_VIT | VIDEO),
+    "transformers VideoMAE": lambda: hf(
+        "VideoMAEForVideoClassification", "VideoMAEConfig", HF_VIT | VIDEO
+    ),
     "torchvision ViT": lambda: TorchvisionViT(32, 8, 3, 2, 32, 48, num_classes=5),
 }
 EXTRA: dict[str, Callable[[], nn.Module]] = {
@@ -215,17 +337,37 @@ PIXEL_FORMS: dict[str, Callable[[vpt.Backbone], vpt.Prompt]] = {
 }
 STACK = {
     "stack": lambda b: vpt.Stack(
-        [vpt.Border.like(b, width=2), vpt.ShallowTokens.like(b, 2), vpt.DeepTokens.like(b, 2), vpt.Prefix.like(b, 2)]
+        [
+            vpt.Border.like(b, width=2),
+            vpt.ShallowTokens.like(b, 2),
+            vpt.DeepTokens.like(b, 2),
+            vpt.Prefix.like(b, 2),
+        ]
     )
 }
 FORMS = TOKEN_FORMS | PIXEL_FORMS | STACK
 
 
-WORDS = ("gamma", "lambda", "layer_scale", "token", "pos", "head", "classifier", "norm", "probe", "latent", "bias_table", "class")
+WORDS = (
+    "gamma",
+    "lambda",
+    "layer_scale",
+    "token",
+    "pos",
+    "head",
+    "classifier",
+    "norm",
+    "probe",
+    "latent",
+    "bias_table",
+    "class",
+)
 
 
 def make(name: str, seed: int = 0) -> nn.Module:
-    """A tiny random model; layer scale, norms, class tokens and heads are drawn anew, or the checks would see nothing."""
+    """A tiny random model; layer scale, norms, class tokens and heads are drawn anew, or the checks
+    would see nothing.
+    """
     torch.manual_seed(seed)
     model = (MODELS | EXTRA)[name]().eval()
     with torch.no_grad():

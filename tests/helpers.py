@@ -1,4 +1,6 @@
-"""A tiny task that a tiny random model can learn: the brightest colour channel. Also a script for other processes."""
+"""A tiny task that a tiny random model can learn: the brightest colour channel. Also a script for
+other processes.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +56,9 @@ def in_threads(work: Callable[[int], None], count: int = 4) -> None:
 
 
 def colours(count: int = 48, seed: int = 0, size: int = 32) -> Examples:
-    """Noisy images `[3,size,size]` of which one channel is brighter; the class says which, the group whether all are darker."""
+    """Noisy images `[3,size,size]` of which one channel is brighter; the class says which, the
+    group whether all are darker.
+    """
     generator = torch.Generator().manual_seed(seed)
     y = torch.arange(count) % 3
     x = torch.rand(count, 3, size, size, generator=generator) * 0.4
@@ -62,17 +66,27 @@ def colours(count: int = 48, seed: int = 0, size: int = 32) -> Examples:
     dark = (torch.rand(count, generator=generator) < 0.3 + 0.2 * y).long()
     x *= (1 - 0.4 * dark)[:, None, None, None]
     names = ["light", "dark"]
-    return Examples(list(x).__getitem__, y.tolist(), ["red", "green", "blue"], groups=dark.tolist(), group_names=names)
+    return Examples(
+        list(x).__getitem__,
+        y.tolist(),
+        ["red", "green", "blue"],
+        groups=dark.tolist(),
+        group_names=names,
+    )
 
 
 def six_classes(count: int = 48, seed: int = 0) -> Examples:
-    """Noisy images `[3,32,32]` of which one half, left or right, is brighter in one channel: six classes."""
+    """Noisy images `[3,32,32]` of which one half, left or right, is brighter in one channel: six
+    classes.
+    """
     generator = torch.Generator().manual_seed(seed)
     y = torch.arange(count) % 6
     x = torch.rand(count, 3, 32, 32, generator=generator) * 0.4
     for i, label in enumerate(y.tolist()):
         x[i, label % 3, :, 16 * (label // 3) : 16 * (label // 3) + 16] += 0.5
-    names = [f"{colour} {side}" for side in ("left", "right") for colour in ("red", "green", "blue")]
+    names = [
+        f"{colour} {side}" for side in ("left", "right") for colour in ("red", "green", "blue")
+    ]
     return Examples(list(x).__getitem__, y.tolist(), names)
 
 
@@ -82,12 +96,21 @@ def six_in_three(per_class: int = 6) -> list[Data]:
     return continual.split(Data(*parts, parts[0].classes, []), 2, seed=0)
 
 
-def tiny_model(form: str = "deep", dropout: float = 0.0, readout: str = "linear") -> vpt.PromptedModel:
-    """A prompted tiny ViT with a fresh linear readout that already leans a little, or a label map that counts as it trains."""
+def tiny_model(
+    form: str = "deep", dropout: float = 0.0, readout: str = "linear"
+) -> vpt.PromptedModel:
+    """A prompted tiny ViT with a fresh linear readout that already leans a little, or a label map
+    that counts as it trains.
+    """
     backbone = open_tiny("timm ViT")
     prompt = {
         "deep": lambda: vpt.DeepTokens.like(backbone, 3, dropout=dropout),
-        "stack": lambda: vpt.Stack([vpt.Border.like(backbone, 3, init="uniform"), vpt.Prefix.like(backbone, 2, dropout=dropout)]),
+        "stack": lambda: vpt.Stack(
+            [
+                vpt.Border.like(backbone, 3, init="uniform"),
+                vpt.Prefix.like(backbone, 2, dropout=dropout),
+            ]
+        ),
     }[form]()
     names = ["red", "green", "blue"]
     if readout == "map":
@@ -99,7 +122,9 @@ def tiny_model(form: str = "deep", dropout: float = 0.0, readout: str = "linear"
 
 
 def planted(count: int, seed: int) -> Examples:
-    """The label is whether red is bright, with noise; the group whether blue is; they agree in 85 of 100."""
+    """The label is whether red is bright, with noise; the group whether blue is; they agree in 85
+    of 100.
+    """
     generator = torch.Generator().manual_seed(seed)
     y = torch.arange(count) % 2
     z = torch.where(torch.rand(count, generator=generator) < 0.85, y, 1 - y)
@@ -107,29 +132,59 @@ def planted(count: int, seed: int) -> Examples:
     x[:, 0] += (0.2 * y + 0.1 * torch.randn(count, generator=generator))[:, None, None]
     x[:, 2] += 0.4 * z[:, None, None]
     return Examples(
-        list(x.clamp(0, 1)).__getitem__, y.tolist(), ["dull", "red"], groups=z.tolist(), group_names=["plain", "blue"]
+        list(x.clamp(0, 1)).__getitem__,
+        y.tolist(),
+        ["dull", "red"],
+        groups=z.tolist(),
+        group_names=["plain", "blue"],
     )
 
 
 def planted_sounds(count: int, seed: int, inputs: vpt.Sound) -> Examples:
-    """The label is how loud a high tone is, with noise; the group how loud a low one is; they agree in 85 of 100."""
+    """The label is how loud a high tone is, with noise; the group how loud a low one is; they agree
+    in 85 of 100.
+    """
     generator = torch.Generator().manual_seed(seed)
     y = torch.arange(count) % 2
     z = torch.where(torch.rand(count, generator=generator) < 0.85, y, 1 - y)
     time = torch.arange(inputs.samples) / inputs.sample_rate
-    tone = lambda hertz: torch.sin(2 * torch.pi * (hertz * time + torch.rand((), generator=generator)))  # noqa: E731
+
+    def tone(hertz: float) -> torch.Tensor:
+        return torch.sin(2 * torch.pi * (hertz * time + torch.rand((), generator=generator)))
+
     waves = []
     for i in range(count):
         loud = (0.09 + 0.15 * y[i] + 0.07 * torch.randn((), generator=generator)).clamp(0.01, 0.4)
         noise = 0.02 * torch.randn(inputs.samples, generator=generator)
-        waves.append(((loud * tone(2500.0) + (0.05 + 0.3 * z[i]) * tone(700.0) + noise).clamp(-1, 1), inputs.samples))
-    return Examples(waves.__getitem__, y.tolist(), ["soft", "shrill"], groups=z.tolist(), group_names=["high", "low"])
+        waves.append(
+            (
+                (loud * tone(2500.0) + (0.05 + 0.3 * z[i]) * tone(700.0) + noise).clamp(-1, 1),
+                inputs.samples,
+            )
+        )
+    return Examples(
+        waves.__getitem__,
+        y.tolist(),
+        ["soft", "shrill"],
+        groups=z.tolist(),
+        group_names=["high", "low"],
+    )
 
 
-def with_planted_head(model: torch.nn.Module, name: str, train: Examples, inputs: object = None) -> torch.nn.Module:
-    """The model, frozen as it is, with its linear layer `name` fitted to examples: it errs by group, and knows the label too."""
-    with vpt.PromptedModel(vpt.load_backbone(model, inputs=inputs), None, vpt.Linear(_width(model, name), train.classes)) as bare:
-        probe = fit_probe(*scores(bare, train, outputs=True), classes=train.classes, strength=0.1)[0]
+def with_planted_head(
+    model: torch.nn.Module, name: str, train: Examples, inputs: object = None
+) -> torch.nn.Module:
+    """The model, frozen as it is, with its linear layer `name` fitted to examples: it errs by
+    group, and knows the label too.
+    """
+    with vpt.PromptedModel(
+        vpt.load_backbone(model, inputs=inputs),
+        None,
+        vpt.Linear(_width(model, name), train.classes),
+    ) as bare:
+        probe = fit_probe(*scores(bare, train, outputs=True), classes=train.classes, strength=0.1)[
+            0
+        ]
     head = torch.nn.Linear(_width(model, name), len(train.classes))
     head.load_state_dict(probe.state_dict())
     parent, _, leaf = name.rpartition(".")
@@ -163,7 +218,11 @@ def write_sounds(root: Path, per_class: int = 8, rate: int = 8000) -> Path:
             t = np.arange(int(rate * draw.uniform(0.1, 0.4))) / rate
             path = root / name / f"{i}.flac"
             path.parent.mkdir(parents=True, exist_ok=True)
-            soundfile.write(path, 0.3 * np.sin(2 * np.pi * hertz * t) + 0.02 * draw.standard_normal(len(t)), rate)
+            soundfile.write(
+                path,
+                0.3 * np.sin(2 * np.pi * hertz * t) + 0.02 * draw.standard_normal(len(t)),
+                rate,
+            )
     return root
 
 
@@ -189,7 +248,10 @@ def three_tasks(per_task: int = 24) -> dict[str, Data]:
 
 def turned(data: Data, by: int) -> Data:
     """The same pictures, every class called by the name of another."""
-    parts = [p.renamed(p.classes, [(y + by) % len(p.classes) for y in p.labels]) for p in (data.train, data.val, data.test)]
+    parts = [
+        p.renamed(p.classes, [(y + by) % len(p.classes) for y in p.labels])
+        for p in (data.train, data.val, data.test)
+    ]
     return Data(*parts, data.classes, [])
 
 
@@ -198,14 +260,20 @@ SETTINGS = {"epochs": 3, "batch_size": 10, "lr": 0.05, "readout_lr": 0.5, "progr
 
 
 def main(out: str, epochs: str, dropout: str, *kinds: str) -> None:
-    """Train, resuming if there is something to resume, and save the prompt file: each kind (readout-objective) in its folder."""
+    """Train, resuming if there is something to resume, and save the prompt file: each kind
+    (readout-objective) in its folder.
+    """
     torch.set_num_threads(1)
     from accelerate import PartialState
 
     for kind in kinds:
         readout, _, objective = kind.partition("-")
         model, folder = tiny_model("stack", float(dropout), readout), Path(out) / kind
-        settings = SETTINGS | {"epochs": int(epochs), "augment": AUGMENT, "objective": OBJECTIVES[objective]()}
+        settings = SETTINGS | {
+            "epochs": int(epochs),
+            "augment": AUGMENT,
+            "objective": OBJECTIVES[objective](),
+        }
         vpt.fit(model, colours(), colours(24, seed=1), out=folder, resume=True, **settings)
         if PartialState().is_main_process:
             vpt.save(folder / "final.vpt", model)

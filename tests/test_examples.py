@@ -14,12 +14,48 @@ TINY = {
     "learn_a_border": ["{images}", "--out", "{out}", "--epochs", "1"],
     "adapt_audio": ["--data", "{sounds}", "--seconds", "0.4", "--out", "{out}", "--epochs", "1"],
     "own_module": ["--epochs", "2"],
-    "label_map_table": ["{images}", "--shots", "2", "--seeds", "1", "--epochs", "1", "--prompt", "border:2"],
+    "label_map_table": [
+        "{images}",
+        "--shots",
+        "2",
+        "--seeds",
+        "1",
+        "--epochs",
+        "1",
+        "--prompt",
+        "border:2",
+    ],
     "many_tasks": ["--epochs", "1", "--per-digit", "2", "--test", "30", "--out", "{out}"],
     "mixed_batch_times": ["--samples", "8", "--repeats", "1"],
-    "class_incremental": "{images} --methods ridge coda joint --per-task 3 --epochs 1 --out {out}".split(),  # noqa: SIM905
+    "class_incremental": (
+        [
+            "{images}",
+            "--methods",
+            "ridge",
+            "coda",
+            "joint",
+            "--per-task",
+            "3",
+            "--epochs",
+            "1",
+            "--out",
+            "{out}",
+        ]
+    ),
     "shared_prompt": ["--epochs", "1", "--per-class", "2", "--shots", "1", "--test", "1"],
-    "few_shot_table": ["{images}", "--shots", "2", "--seeds", "2", "--epochs", "1", "--prompts", "deep:1", "--out", "{out}"],
+    "few_shot_table": [
+        "{images}",
+        "--shots",
+        "2",
+        "--seeds",
+        "2",
+        "--epochs",
+        "1",
+        "--prompts",
+        "deep:1",
+        "--out",
+        "{out}",
+    ],
 }
 
 

@@ -1,4 +1,6 @@
-"""Hard wear: threads, a thousand attachments, copies, autocast, bf16, inference mode, torch.compile, checkpointing."""
+"""Hard wear: threads, a thousand attachments, copies, autocast, bf16, inference mode,
+torch.compile, checkpointing.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +22,18 @@ import vpt
 from vpt.backbones import count_hooks
 from vpt.backbones.finding.structure import refuse_checkpointing
 
-SOME = ["timm ViT", "timm EVA-02", "timm BEiT", "timm Swin", "transformers ViT", "transformers DINOv3", "transformers Swin",
-        "torchvision ViT", "transformers AST", "transformers Whisper encoder"]  # fmt: skip
+SOME = [
+    "timm ViT",
+    "timm EVA-02",
+    "timm BEiT",
+    "timm Swin",
+    "transformers ViT",
+    "transformers DINOv3",
+    "transformers Swin",
+    "torchvision ViT",
+    "transformers AST",
+    "transformers Whisper encoder",
+]
 WAYS = ["insert", "record"]
 COMPILED = ["timm ViT", "timm Swin", "transformers ViT", "torchvision ViT"]
 
@@ -30,7 +42,9 @@ def prompted(name: str, exact: str = "insert") -> vpt.PromptedModel:
     backbone = open_tiny(name)
     parts = [vpt.DeepTokens.like(backbone, 3), vpt.Prefix.like(backbone, 2)]
     parts += [] if refusal(name, "shallow") else [vpt.ShallowTokens.like(backbone, 2)]
-    model = vpt.PromptedModel(backbone, vpt.Stack(parts), vpt.Linear(backbone.out_features, 3), exact=exact).eval()
+    model = vpt.PromptedModel(
+        backbone, vpt.Stack(parts), vpt.Linear(backbone.out_features, 3), exact=exact
+    ).eval()
     torch.manual_seed(1)
     torch.nn.init.normal_(model.readout.weight)
     return model
@@ -74,11 +88,18 @@ def test_inference_mode_autocast_and_bf16_weights(name: str, exact: str) -> None
 
 def _compiled() -> list[Any]:
     """Each takes a compiler seconds: one by default, the others when there are minutes."""
-    return [pytest.param(name, "record", marks=[pytest.mark.long] * (i > 0)) for i, name in enumerate(COMPILED)]
+    return [
+        pytest.param(name, "record", marks=[pytest.mark.long] * (i > 0))
+        for i, name in enumerate(COMPILED)
+    ]
 
 
-@pytest.mark.parametrize(("name", "exact"), [pytest.param("timm ViT", "insert", marks=pytest.mark.long), *_compiled()])
-def test_torch_compile_after_attachment_is_exact_without_graph_breaks(name: str, exact: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "exact"), [pytest.param("timm ViT", "insert", marks=pytest.mark.long), *_compiled()]
+)
+def test_torch_compile_after_attachment_is_exact_without_graph_breaks(
+    name: str, exact: str
+) -> None:
     model, x, out, needed = outcome(name, exact)
     torch._dynamo.reset()
     with warnings.catch_warnings():
@@ -96,14 +117,17 @@ def test_torch_compile_after_attachment_is_exact_without_graph_breaks(name: str,
 
 @pytest.mark.parametrize("exact", WAYS)
 @pytest.mark.parametrize("name", [name for name in MODELS if refusal(name, "prefix") is None])
-def test_deepcopy_and_pickle_after_a_training_step_carry_no_recorded_tensors(name: str, exact: str) -> None:
+def test_deepcopy_and_pickle_after_a_training_step_carry_no_recorded_tensors(
+    name: str, exact: str
+) -> None:
     model = prompted(name, exact)
     x = model.backbone.inputs.example(2)
     out = model(x)
     gradients(model, out)
     twin = copy.deepcopy(model)
     assert torch.equal(twin(x), out)
-    if "wav2vec2" not in name and "HuBERT" not in name:  # torch refuses to pickle their parametrized convolution
+    # torch refuses to pickle their parametrized convolution
+    if "wav2vec2" not in name and "HuBERT" not in name:
         buffer = io.BytesIO()
         pickle.dump(model, buffer)
         assert torch.equal(pickle.loads(buffer.getvalue())(x), out)
@@ -118,7 +142,9 @@ def test_deepcopy_and_pickle_after_a_training_step_carry_no_recorded_tensors(nam
 
 def test_threads_share_a_backbone() -> None:
     model = prompted("timm ViT", "record")
-    inputs = [torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(i)) for i in range(4)]
+    inputs = [
+        torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(i)) for i in range(4)
+    ]
     with torch.no_grad():
         needed = [model(x) for x in inputs]
         with model.prompts_off():
@@ -146,7 +172,13 @@ def test_attach_train_close_many_times_without_growth(times: int) -> None:
 
     def once(i: int) -> None:
         backbone = vpt.load_backbone(bare)
-        prompt = vpt.Stack([vpt.Border.like(backbone, 2), vpt.DeepTokens.like(backbone, 2), vpt.Prefix.like(backbone, 1)])
+        prompt = vpt.Stack(
+            [
+                vpt.Border.like(backbone, 2),
+                vpt.DeepTokens.like(backbone, 2),
+                vpt.Prefix.like(backbone, 1),
+            ]
+        )
         model = vpt.PromptedModel(backbone, prompt, vpt.Linear(32, 2), exact=WAYS[i % 2])
         torch.nn.init.normal_(model.readout.weight)
         model(x).square().sum().backward()
@@ -186,7 +218,9 @@ def test_activation_checkpointing_of_timm_is_exact(name: str, exact: str) -> Non
 
 def test_activation_checkpointing_with_prompt_dropout_draws_the_same_again() -> None:
     backbone = open_tiny("timm ViT")
-    model = vpt.PromptedModel(backbone, vpt.DeepTokens.like(backbone, 3, dropout=0.5), vpt.Identity()).train()
+    model = vpt.PromptedModel(
+        backbone, vpt.DeepTokens.like(backbone, 3, dropout=0.5), vpt.Identity()
+    ).train()
     x = backbone.inputs.example(3)
     found = []
     for on in (False, True):

@@ -90,7 +90,10 @@ def _straight(model: vpt.PromptedModel, x: torch.Tensor) -> torch.Tensor:
 def test_prompts_off_within_prompts_off_and_around_close_and_swap() -> None:
     backbone = open_tiny("timm ViT")
     x, hooks = backbone.inputs.example(2), count_hooks(backbone.model)
-    first, second = vpt.DeepTokens.like(backbone, 2, seed=1), vpt.DeepTokens.like(backbone, 2, seed=2)
+    first, second = (
+        vpt.DeepTokens.like(backbone, 2, seed=1),
+        vpt.DeepTokens.like(backbone, 2, seed=2),
+    )
     model = vpt.PromptedModel(backbone, first, vpt.Identity())
     one, attached = model(x), count_hooks(backbone.model)
     bare = _straight(model, x)
@@ -124,7 +127,10 @@ def test_pickle_of_a_prompted_model() -> None:
 def test_a_second_prompt_is_refused_and_swap_exchanges() -> None:
     backbone = open_tiny("timm ViT")
     x = backbone.inputs.example(2)
-    first, second = vpt.DeepTokens.like(backbone, 2, seed=1), vpt.DeepTokens.like(backbone, 2, seed=2)
+    first, second = (
+        vpt.DeepTokens.like(backbone, 2, seed=1),
+        vpt.DeepTokens.like(backbone, 2, seed=2),
+    )
     model = vpt.PromptedModel(backbone, first, vpt.Identity())
     with pytest.raises(vpt.errors.PromptError, match="swap"):
         vpt.PromptedModel(backbone, second, vpt.Identity())
@@ -144,7 +150,9 @@ def test_a_second_prompt_is_refused_and_swap_exchanges() -> None:
 @pytest.mark.parametrize("name", MODELS)
 def test_frozen_and_in_eval_whatever_the_caller_does(name: str) -> None:
     backbone = open_tiny(name)
-    model = vpt.PromptedModel(backbone, FORMS["deep"](backbone), vpt.Linear(backbone.out_features, 2))
+    model = vpt.PromptedModel(
+        backbone, FORMS["deep"](backbone), vpt.Linear(backbone.out_features, 2)
+    )
     x = backbone.inputs.example(2)
     out = model(x)
     model.train()
@@ -200,7 +208,10 @@ def test_a_swap_is_seen_whole_by_other_threads() -> None:
     pairs = []
     for seed in range(2):
         torch.manual_seed(seed)
-        prompt, readout = vpt.DeepTokens.like(backbone, 2, seed=seed), vpt.Linear(backbone.out_features, 3)
+        prompt, readout = (
+            vpt.DeepTokens.like(backbone, 2, seed=seed),
+            vpt.Linear(backbone.out_features, 3),
+        )
         torch.nn.init.normal_(prompt.tokens)
         torch.nn.init.normal_(readout.weight)
         pairs.append((prompt, readout))
@@ -233,7 +244,9 @@ def test_a_swap_is_seen_whole_by_other_threads() -> None:
 
 
 def test_only_one_thread_learns_where_blocks_run_again() -> None:
-    """The backward pass of one thread ran blocks in the midst of another's forward: a quarter of the gradients were wrong."""
+    """The backward pass of one thread ran blocks in the midst of another's forward: a quarter of
+    the gradients were wrong.
+    """
     module = make("timm ViT")
     module.set_grad_checkpointing(True)
     backbone = vpt.load_backbone(module)

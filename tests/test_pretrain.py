@@ -1,4 +1,6 @@
-"""The recipes of the bundled backbones run for a few steps, resume exactly, and judge backbones by transfer."""
+"""The recipes of the bundled backbones run for a few steps, resume exactly, and judge backbones by
+transfer.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +64,9 @@ def small_image(module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MODEL", {**module.MODEL, "depth": 1})
 
 
-def test_the_image_recipe_runs_and_makes_a_backbone(recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+def test_the_image_recipe_runs_and_makes_a_backbone(
+    recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
     image = recipe("image")
     small_image(image, monkeypatch)
     data, out = write_pictures(tmp_path / "data"), tmp_path / "run"
@@ -75,7 +79,8 @@ def test_the_image_recipe_runs_and_makes_a_backbone(recipe, tmp_path: Path, monk
     assert model.class_names == ["red things", "blue things"]
     assert model.inputs.size == (64, 64)
     start = ["--start", str(out / "model" / "model.safetensors")]
-    image.main([*words[:2], str(tmp_path / "next"), *words[3:-1], "2", "--steps", "1", *start])  # its second class is left out
+    # its second class is left out
+    image.main([*words[:2], str(tmp_path / "next"), *words[3:-1], "2", "--steps", "1", *start])
     image.main([*words, "--steps", "4"])  # finished: nothing more is trained
     assert len((out / "log.csv").read_text().splitlines()) == 3
 
@@ -83,29 +88,75 @@ def test_the_image_recipe_runs_and_makes_a_backbone(recipe, tmp_path: Path, monk
 @pytest.mark.long
 def test_two_processes_share_the_work(tmp_path: Path) -> None:
     data, out = write_pictures(tmp_path / "data"), tmp_path / "run"
-    launch = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", str(20000 + os.getpid() % 20000)]
+    launch = [
+        "-m",
+        "torch.distributed.run",
+        "--nproc_per_node",
+        "2",
+        "--master_port",
+        str(20000 + os.getpid() % 20000),
+    ]
     words = [str(data), "--out", str(out), "--steps", "2", "--batch", "4", "--save-every", "1"]
     command = [sys.executable, *launch, str(PRETRAIN / "image.py"), *words]
-    done = subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("held-out pictures") == 1
-    assert [row["step"] for row in csv.DictReader((out / "log.csv").read_text().splitlines())] == ["1", "2"]
-    assert {p.name for p in out.iterdir()} == {"log.csv", "model", "state", "state.old", "train.npy", "val.npy"}
-    assert {p.name for p in (out / "state").iterdir()} >= {"random_states_0.pkl", "random_states_1.pkl"}
+    assert [row["step"] for row in csv.DictReader((out / "log.csv").read_text().splitlines())] == [
+        "1",
+        "2",
+    ]
+    assert {p.name for p in out.iterdir()} == {
+        "log.csv",
+        "model",
+        "state",
+        "state.old",
+        "train.npy",
+        "val.npy",
+    }
+    assert {p.name for p in (out / "state").iterdir()} >= {
+        "random_states_0.pkl",
+        "random_states_1.pkl",
+    }
 
 
 def test_too_few_pictures_for_a_batch_are_said(recipe, tmp_path: Path) -> None:
-    with pytest.raises(SystemExit, match="holds 16 training pictures; needed is at least a batch, 256"):
-        recipe("image").main([str(write_pictures(tmp_path / "data")), "--out", str(tmp_path / "run"), "--batch", "256"])
+    with pytest.raises(
+        SystemExit, match="holds 16 training pictures; needed is at least a batch, 256"
+    ):
+        recipe("image").main(
+            [
+                str(write_pictures(tmp_path / "data")),
+                "--out",
+                str(tmp_path / "run"),
+                "--batch",
+                "256",
+            ]
+        )
 
 
 def test_a_crop_shows_its_share(recipe, monkeypatch: pytest.MonkeyPatch) -> None:
     image = recipe("image")
-    plain = {"AREA": (0.25, 0.25), "ASPECT": (1, 1), "ROTATION": 0.0, "LIGHT": 0.0, "COLOUR": 0.0, "GREY": 0.0, "NEGATIVE": 0.0}
+    plain = {
+        "AREA": (0.25, 0.25),
+        "ASPECT": (1, 1),
+        "ROTATION": 0.0,
+        "LIGHT": 0.0,
+        "COLOUR": 0.0,
+        "GREY": 0.0,
+        "NEGATIVE": 0.0,
+    }
     for name, value in plain.items():
         monkeypatch.setattr(image, name, value)
     ramp = torch.linspace(0, 1, 64)
-    x = torch.stack([ramp.expand(64, 64), ramp[:, None].expand(64, 64), torch.zeros(64, 64)]).expand(8, 3, 64, 64)
+    x = torch.stack(
+        [ramp.expand(64, 64), ramp[:, None].expand(64, 64), torch.zeros(64, 64)]
+    ).expand(8, 3, 64, 64)
     y = image.augmented(x)
     span = y.amax((2, 3)) - y.amin((2, 3))
     assert span[:, :2] == pytest.approx(torch.full((8, 2), 0.5), abs=0.02)
@@ -122,22 +173,37 @@ def test_views_keep_their_range_and_differ(recipe) -> None:
 
 
 @pytest.mark.parametrize("chance", [0.0, 1.0])
-def test_what_is_mixed_is_what_the_targets_say(recipe, monkeypatch: pytest.MonkeyPatch, chance: float) -> None:
+def test_what_is_mixed_is_what_the_targets_say(
+    recipe, monkeypatch: pytest.MonkeyPatch, chance: float
+) -> None:
     image = recipe("image")
     monkeypatch.setattr(image, "MIX", chance)
     y = torch.arange(8)
     for seed in range(20):
         torch.manual_seed(seed)
-        pictures, targets = image.mixed(y.float().view(8, 1, 1, 1).expand(8, 3, 64, 64).clone(), y, 8)
+        pictures, targets = image.mixed(
+            y.float().view(8, 1, 1, 1).expand(8, 3, 64, 64).clone(), y, 8
+        )
         shares = targets if targets.ndim == 2 else torch.nn.functional.one_hot(targets, 8)
-        torch.testing.assert_close(pictures.mean((1, 2, 3)), shares.float() @ y.float(), atol=1e-4, rtol=0)
-        torch.testing.assert_close(shares.sum(0).float(), torch.ones(8))  # each picture has its share once
+        torch.testing.assert_close(
+            pictures.mean((1, 2, 3)), shares.float() @ y.float(), atol=1e-4, rtol=0
+        )
+        # each picture has its share once
+        torch.testing.assert_close(shares.sum(0).float(), torch.ones(8))
         assert (targets.ndim == 2) == bool(chance)
 
 
 def test_a_view_without_chance_is_the_picture(recipe, monkeypatch: pytest.MonkeyPatch) -> None:
     image = recipe("image")
-    plain = {"AREA": (1, 1), "ASPECT": (1, 1), "ROTATION": 0.0, "LIGHT": 0.0, "COLOUR": 0.0, "GREY": 0.0, "NEGATIVE": 0.0}
+    plain = {
+        "AREA": (1, 1),
+        "ASPECT": (1, 1),
+        "ROTATION": 0.0,
+        "LIGHT": 0.0,
+        "COLOUR": 0.0,
+        "GREY": 0.0,
+        "NEGATIVE": 0.0,
+    }
     for name, value in plain.items():
         monkeypatch.setattr(image, name, value)
     x = torch.rand(16, 3, 64, 64)
@@ -168,13 +234,17 @@ class Tiny(nn.Module):
 
 def test_a_stopped_run_goes_on_as_if_it_had_not_been(recipe, tmp_path: Path) -> None:
     loop = recipe("loop")
-    schedule = loop.Schedule(steps=9, batch=8, lr=1e-2, weight_decay=0.1, warmup=2, decay=0.5, seed=3, save_every=3)
+    schedule = loop.Schedule(
+        steps=9, batch=8, lr=1e-2, weight_decay=0.1, warmup=2, decay=0.5, seed=3, save_every=3
+    )
     whole = loop.train(Accelerator(), Tiny(), squares, schedule, tmp_path / "whole", quiet)
     loop.train(Accelerator(), Tiny(), squares, schedule, tmp_path / "parts", quiet, until=3)
-    shutil.copytree(tmp_path / "parts" / "state", tmp_path / "parts" / "state.part")  # killed while it saved
+    # killed while it saved
+    shutil.copytree(tmp_path / "parts" / "state", tmp_path / "parts" / "state.part")
     loop.train(Accelerator(), Tiny(), squares, schedule, tmp_path / "parts", quiet, until=6)
     shutil.rmtree(tmp_path / "parts" / "state.old")
-    (tmp_path / "parts" / "state").rename(tmp_path / "parts" / "state.old")  # killed between the two renames
+    # killed between the two renames
+    (tmp_path / "parts" / "state").rename(tmp_path / "parts" / "state.old")
     parts = loop.train(Accelerator(), Tiny(), squares, schedule, tmp_path / "parts", quiet)
     for a, b in zip(whole.parameters(), parts.parameters(), strict=True):
         assert torch.equal(a, b)
@@ -183,7 +253,9 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(recipe, tmp_path: Path) -> 
 
 def test_other_settings_do_not_resume(recipe, tmp_path: Path) -> None:
     loop = recipe("loop")
-    schedule = loop.Schedule(steps=2, batch=8, lr=1e-2, weight_decay=0.1, warmup=1, decay=0.5, seed=3)
+    schedule = loop.Schedule(
+        steps=2, batch=8, lr=1e-2, weight_decay=0.1, warmup=1, decay=0.5, seed=3
+    )
     loop.train(Accelerator(), Tiny(), squares, schedule, tmp_path, quiet)
     schedule.lr = 1.0
     with pytest.raises(SystemExit, match=r"'lr': 0\.01"):
@@ -192,7 +264,9 @@ def test_other_settings_do_not_resume(recipe, tmp_path: Path) -> None:
 
 def test_a_loss_that_is_not_a_number_stops_and_keeps_the_last_state(recipe, tmp_path: Path) -> None:
     loop = recipe("loop")
-    schedule = loop.Schedule(steps=4, batch=8, lr=1e-2, weight_decay=0.1, warmup=1, decay=0.5, seed=3, save_every=2)
+    schedule = loop.Schedule(
+        steps=4, batch=8, lr=1e-2, weight_decay=0.1, warmup=1, decay=0.5, seed=3, save_every=2
+    )
     spoilt = lambda m, step, r, p: squares(m, step, r, p) * (float("nan") if step == 2 else 1)  # noqa: E731
     with pytest.raises(SystemExit, match="not finite after step 4"):
         loop.train(Accelerator(), Tiny(), spoilt, schedule, tmp_path, quiet)
@@ -201,11 +275,15 @@ def test_a_loss_that_is_not_a_number_stops_and_keeps_the_last_state(recipe, tmp_
 
 def test_the_rate_rises_stays_and_falls_to_zero(recipe) -> None:
     loop = recipe("loop")
-    schedule = loop.Schedule(steps=100, batch=1, lr=1.0, weight_decay=0.0, warmup=10, decay=0.4, seed=0)
-    assert [schedule.rate(step) for step in (0, 4, 9, 30, 59, 60, 80, 99)] == pytest.approx([0.1, 0.5, 1, 1, 1, 1, 0.5, 0.025])
+    schedule = loop.Schedule(
+        steps=100, batch=1, lr=1.0, weight_decay=0.0, warmup=10, decay=0.4, seed=0
+    )
+    assert [schedule.rate(step) for step in (0, 4, 9, 30, 59, 60, 80, 99)] == pytest.approx(
+        [0.1, 0.5, 1, 1, 1, 1, 0.5, 0.025]
+    )
 
 
-# sound ----------------------------------------------------------------------------------------------------------------
+# sound ----------------------------------------------------------------------------------
 WORDS = [("en", "one"), ("en", "two"), ("de", "drei")]
 
 
@@ -213,7 +291,11 @@ WORDS = [("en", "one"), ("en", "two"), ("de", "drei")]
 def audio(recipe, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The audio recipe with a small model, for three words."""
     module = recipe("audio")
-    monkeypatch.setattr(module, "MODEL", {**module.MODEL, "hidden_size": 24, "num_hidden_layers": 1, "intermediate_size": 24})
+    monkeypatch.setattr(
+        module,
+        "MODEL",
+        {**module.MODEL, "hidden_size": 24, "num_hidden_layers": 1, "intermediate_size": 24},
+    )
     monkeypatch.setattr(module, "vocabulary", lambda: WORDS)
     return module
 
@@ -224,7 +306,10 @@ def tones(module: ModuleType, each: int) -> tuple[torch.Tensor, torch.Tensor]:
     lengths = torch.linspace(3000, samples, 3 * each).long()
     pitch = torch.arange(3 * each).div(each, rounding_mode="floor")[:, None] * 400 + 300
     time = torch.arange(samples) / 16000
-    return torch.sin(2 * torch.pi * pitch * time) * 0.5 * (torch.arange(samples) < lengths[:, None]), lengths
+    return (
+        torch.sin(2 * torch.pi * pitch * time) * 0.5 * (torch.arange(samples) < lengths[:, None]),
+        lengths,
+    )
 
 
 def test_the_audio_recipe_runs_and_makes_a_backbone(audio: ModuleType, tmp_path: Path) -> None:
@@ -236,7 +321,11 @@ def test_the_audio_recipe_runs_and_makes_a_backbone(audio: ModuleType, tmp_path:
     backbone = vpt.load_backbone(tmp_path / "model")
     assert backbone.class_names == ["one", "two", "drei (de)"]
     assert {p.dtype for p in backbone.model.parameters()} == {torch.float32}
-    assert (backbone.inputs.mean, backbone.inputs.std, backbone.inputs.samples) == (audio.MEAN, audio.STD, waves.shape[1])
+    assert (backbone.inputs.mean, backbone.inputs.std, backbone.inputs.samples) == (
+        audio.MEAN,
+        audio.STD,
+        waves.shape[1],
+    )
     assert backbone((waves[:2], lengths[:2])).logits.shape == (2, 3)
     with pytest.raises(SystemExit, match="delete it"):
         audio.main(["--out", str(tmp_path), "--utterances", "7", "--steps", "3"])
@@ -262,7 +351,9 @@ def test_without_strength_a_clip_is_as_it_was(audio: ModuleType) -> None:
     assert torch.equal(audio.masked(waves[:, None], 0.0)[:, 0], waves)
 
 
-def test_a_clip_is_moved_and_resampled_by_what_was_drawn(audio: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_clip_is_moved_and_resampled_by_what_was_drawn(
+    audio: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(audio, "SPEED", (1.0, 1.0))
     waves, lengths = tones(audio, 2)
     moved, kept = audio.placed(waves, lengths)
@@ -275,7 +366,9 @@ def test_patches_are_dropped_in_training_only(audio: ModuleType) -> None:
     model = audio.build(audio.names())
     drop = audio.PatchDrop(model)
     seen: list[int] = []
-    model.audio_spectrogram_transformer.layers[0].register_forward_pre_hook(lambda m, args: seen.append(args[0].shape[1]))
+    model.audio_spectrogram_transformer.layers[0].register_forward_pre_hook(
+        lambda m, args: seen.append(args[0].shape[1])
+    )
     x = torch.randn(2, 104, 128)
     for share, training in ((0.5, True), (0.0, True), (0.5, False)):
         drop.share = share
@@ -296,8 +389,8 @@ def test_words_are_classes_once_and_none_is_judged_on(recipe) -> None:
     words = speech.vocabulary()
     assert len(words) == len(set(words))
     judged = (
-        "zero one two three four five six seven eight nine bed bird cat dog down go happy house left marvin no off on right "
-        "sheila stop tree up wow yes"
+        "zero one two three four five six seven eight nine bed bird cat dog down go happy house"
+        " left marvin no off on right sheila stop tree up wow yes"
     )
     assert not {word for _, word in words} & {*judged.split(), *commands.WORDS}
     assert not set(speech.VARIANTS) & set(speech.KEPT_APART)
@@ -312,12 +405,17 @@ def test_without_espeak_it_is_said(recipe, monkeypatch: pytest.MonkeyPatch) -> N
         speech.Speaker()
 
 
-def test_espeak_speaks_and_the_examples_are_made(recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_espeak_speaks_and_the_examples_are_made(
+    recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     speech = recipe("speech")
     if speech.ctypes.util.find_library("espeak-ng") is None:
         pytest.skip("espeak-ng is not installed")
     speaker = speech.Speaker()
-    clips = [speaker.say(speech.Utterance("library", f"en-us+{v}", 160, p, 50)) for v, p in (("m1", 50), ("m1", 50), ("f2", 80))]
+    clips = [
+        speaker.say(speech.Utterance("library", f"en-us+{v}", 160, p, 50))
+        for v, p in (("m1", 50), ("m1", 50), ("f2", 80))
+    ]
     assert abs(len(clips[0]) - len(clips[1])) < 100  # its noise is drawn anew
     assert not torch.equal(clips[0][:3000], clips[2][:3000])
     assert all(4000 < len(clip) < 20000 and 0.1 < clip.abs().max() <= 1 for clip in clips)
@@ -330,11 +428,21 @@ def test_espeak_speaks_and_the_examples_are_made(recipe, tmp_path: Path, monkeyp
         assert len(archive.namelist()) == 40
 
 
-# transfer -------------------------------------------------------------------------------------------------------------
+# transfer -------------------------------------------------------------------------------
 def test_transfer_prints_a_table_and_goes_on(recipe, tmp_path: Path, capsys) -> None:
     transfer = recipe("transfer")
     write_images(tmp_path / "images", per_class=8)
-    words = [str(tmp_path / "images"), "--shots", "4", "--epochs", "1", "--prompt", "deep:1", "--out", str(tmp_path / "t.jsonl")]
+    words = [
+        str(tmp_path / "images"),
+        "--shots",
+        "4",
+        "--epochs",
+        "1",
+        "--prompt",
+        "deep:1",
+        "--out",
+        str(tmp_path / "t.jsonl"),
+    ]
     transfer.main([*words, "--seeds", "1", "--precision", "no"])
     transfer.main([*words, "--seeds", "2", "--precision", "no"])
     assert "±" in capsys.readouterr().out
@@ -346,8 +454,26 @@ def test_transfer_prints_a_table_and_goes_on(recipe, tmp_path: Path, capsys) -> 
 def test_transfer_of_a_sound_model_with_prompts(recipe, tmp_path: Path) -> None:
     """Its attention was made eager, where no recorded prompt acts."""
     transfer = recipe("transfer")
-    words = [str(write_sounds(tmp_path / "sounds", per_class=4)), "--backbones", "vpt:ast-tiny", "--shots", "2"]
-    transfer.main([*words, "--seeds", "1", "--epochs", "1", "--prompt", "deep:1", "--out", str(tmp_path / "t.jsonl")])
+    words = [
+        str(write_sounds(tmp_path / "sounds", per_class=4)),
+        "--backbones",
+        "vpt:ast-tiny",
+        "--shots",
+        "2",
+    ]
+    transfer.main(
+        [
+            *words,
+            "--seeds",
+            "1",
+            "--epochs",
+            "1",
+            "--prompt",
+            "deep:1",
+            "--out",
+            str(tmp_path / "t.jsonl"),
+        ]
+    )
     (row,) = [json.loads(line) for line in (tmp_path / "t.jsonl").read_text().splitlines()]
     assert all(0 <= row[method] <= 1 for method in transfer.METHODS)
 
@@ -361,11 +487,14 @@ def test_speakers_stay_on_one_side(recipe, tmp_path: Path) -> None:
     parts = transfer.open_data(str(folder), backbone.inputs)
     data = transfer.split(parts, 4, 0, r"_([a-z])_", None, 100)
     speakers = [
-        {re.search(r"_([a-z])_", part.name(i))[1] for i in range(len(part))} for part in (data.train, data.val, data.test)
+        {re.search(r"_([a-z])_", part.name(i))[1] for i in range(len(part))}
+        for part in (data.train, data.val, data.test)
     ]
     assert len(speakers[2]) == 1
     assert not (speakers[0] | speakers[1]) & speakers[2]
-    turns = [transfer.split(parts, 4, seed, r"_([a-z])_", None, 100).test.name(0) for seed in range(3)]
+    turns = [
+        transfer.split(parts, 4, seed, r"_([a-z])_", None, 100).test.name(0) for seed in range(3)
+    ]
     assert len({re.search(r"_([a-z])_", name)[1] for name in turns}) == 3
     with pytest.raises(SystemExit, match="finds no group in"):
         transfer.split(parts, 4, 0, r"_[a-z]_", None, 100)
@@ -378,7 +507,9 @@ def test_the_last_classes_and_the_rest_for_testing(recipe, tmp_path: Path) -> No
     data = transfer.split(transfer.open_data(str(folder), backbone.inputs), 5, 0, None, 2, 4)
     assert data.classes == ["green", "red"]
     assert (len(data.train), len(data.val), len(data.test)) == (8, 2, 4)
-    every = [part.indices[i] for part in (data.train, data.val, data.test) for i in range(len(part))]
+    every = [
+        part.indices[i] for part in (data.train, data.val, data.test) for i in range(len(part))
+    ]
     assert len(every) == len(set(every)) == 14
 
 
@@ -386,7 +517,9 @@ def test_the_keyword_transformer_is_opened_and_takes_prompts(recipe, tmp_path: P
     kwt = recipe("kwt")
     model, front = kwt.KeywordTransformer(), kwt.FrontEnd()
     torch.manual_seed(0)
-    tensors = {f"frontend.{k}": torch.rand_like(v) + 0.1 for k, v in front.state_dict().items()} | model.state_dict()
+    tensors = {
+        f"frontend.{k}": torch.rand_like(v) + 0.1 for k, v in front.state_dict().items()
+    } | model.state_dict()
     np.savez(tmp_path / "kwt1_v2-12.npz", **{k: v.numpy() for k, v in tensors.items()})
     (tmp_path / "labels.txt").write_text("\n".join(f"word{i}" for i in range(12)))
     backbone = kwt.load(tmp_path)
@@ -394,17 +527,29 @@ def test_the_keyword_transformer_is_opened_and_takes_prompts(recipe, tmp_path: P
     wave, lengths = torch.rand(2, 16000), torch.tensor([16000, 16000])
     front.load_state_dict({k: tensors[f"frontend.{k}"] for k in front.state_dict()})
     assert front(wave, lengths).shape == (2, 98, 40)
-    with vpt.PromptedModel(backbone, vpt.DeepTokens.like(backbone, count=2), vpt.Identity(12)) as prompted:
+    with vpt.PromptedModel(
+        backbone, vpt.DeepTokens.like(backbone, count=2), vpt.Identity(12)
+    ) as prompted:
         assert prompted((wave, lengths)).shape == (2, 12)
 
 
 def test_a_keyword_block_is_a_post_norm_encoder_layer(recipe) -> None:
     block = recipe("kwt").Block(64)
     gelu = partial(torch.nn.functional.gelu, approximate="tanh")
-    other = torch.nn.TransformerEncoderLayer(64, 1, 256, 0.0, gelu, layer_norm_eps=1e-6, batch_first=True)
+    other = torch.nn.TransformerEncoderLayer(
+        64, 1, 256, 0.0, gelu, layer_norm_eps=1e-6, batch_first=True
+    )
     own = block.state_dict()
-    names = {"self_attn.out_proj": "attn.proj", "linear1": "mlp.fc1", "linear2": "mlp.fc2", "norm1": "norm1", "norm2": "norm2"}
-    state = {f"{a}.{kind}": own[f"{b}.{kind}"] for a, b in names.items() for kind in ("weight", "bias")}
+    names = {
+        "self_attn.out_proj": "attn.proj",
+        "linear1": "mlp.fc1",
+        "linear2": "mlp.fc2",
+        "norm1": "norm1",
+        "norm2": "norm2",
+    }
+    state = {
+        f"{a}.{kind}": own[f"{b}.{kind}"] for a, b in names.items() for kind in ("weight", "bias")
+    }
     state["self_attn.in_proj_weight"] = torch.cat([own[f"attn.{n}.weight"] for n in "qkv"])
     state["self_attn.in_proj_bias"] = torch.zeros(192)
     other.load_state_dict(state)
@@ -412,12 +557,14 @@ def test_a_keyword_block_is_a_post_norm_encoder_layer(recipe) -> None:
     torch.testing.assert_close(block(x), other(x), atol=1e-5, rtol=1e-5)
 
 
-# models with a planted bias ---------------------------------------------------------------------------------------------
+# models with a planted bias -------------------------------------------------------------
 def test_biased_models_are_trained_and_opened_by_name(recipe, tmp_path: Path, capsys) -> None:
     biased = recipe("biased")
     biased.main(["--out", str(tmp_path), "--pictures", "16", "--steps", "2", "--batch", "8"])
     assert "worst_group_accuracy" in capsys.readouterr().out
-    digits, faces = (vpt.load_backbone(tmp_path / name / "model") for name in ("digits", "portraits"))
+    digits, faces = (
+        vpt.load_backbone(tmp_path / name / "model") for name in ("digits", "portraits")
+    )
     assert digits.class_names == ["less than five", "five or more"]
     assert faces.class_names == ["dark", "blond"]
     assert faces.inputs.size == (64, 64)
@@ -428,19 +575,45 @@ def write_digits(folder: Path) -> Path:
     for i in range(200):
         file = folder / "train" / str(i % 10) / f"{i}.png"
         file.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(np.random.default_rng(i).integers(0, 255, (28, 28), dtype=np.uint8)).save(file)
+        Image.fromarray(np.random.default_rng(i).integers(0, 255, (28, 28), dtype=np.uint8)).save(
+            file
+        )
     return folder
 
 
 @pytest.mark.long
 def test_the_table_of_a_biased_model(recipe, tmp_path: Path, capsys) -> None:
     digits = write_digits(tmp_path / "digits")
-    tiny = ["--out", str(tmp_path), "--pictures", "16", "--steps", "2", "--batch", "8", "--cases", "mnist"]
+    tiny = [
+        "--out",
+        str(tmp_path),
+        "--pictures",
+        "16",
+        "--steps",
+        "2",
+        "--batch",
+        "8",
+        "--cases",
+        "mnist",
+    ]
     with pytest.raises(SystemExit, match="needs --digits"):
         recipe("biased").main(tiny)
     recipe("biased").main([*tiny, "--digits", str(digits)])
     fairness, model = recipe("fairness"), str(tmp_path / "mnist/model")
-    given = ["--model", model, "--seeds", "1", "--tuned", "40", "--tested", "60", "--epochs", "1", "--strengths", "1"]
+    given = [
+        "--model",
+        model,
+        "--seeds",
+        "1",
+        "--tuned",
+        "40",
+        "--tested",
+        "60",
+        "--epochs",
+        "1",
+        "--strengths",
+        "1",
+    ]
     with pytest.raises(SystemExit, match="needs --digits"):
         fairness.main(["mnist", *given])
     given += ["--digits", str(digits), "--out", str(tmp_path / "kept.jsonl")]
@@ -460,4 +633,5 @@ def test_a_view_is_zoomed_within_its_bounds(recipe, monkeypatch: pytest.MonkeyPa
     torch.testing.assert_close(biased.moved(x), x, atol=1e-5, rtol=0)
     monkeypatch.setattr(biased, "ZOOM", (1.5, 1.5))
     seen = biased.moved(torch.ones(64, 3, 64, 64)).mean((1, 2, 3))
-    assert all(abs(float(v) - 1 / 2.25) < 0.03 or float(v) > 0.999 for v in seen)  # whole, on black or on its own edge
+    # whole, on black or on its own edge
+    assert all(abs(float(v) - 1 / 2.25) < 0.03 or float(v) > 0.999 for v in seen)

@@ -1,4 +1,6 @@
-"""The README's table of families and prompts is what the tests' registry says. `python tests/test_readme.py` writes it anew."""
+"""The README's table of families and prompts is what the tests' registry says. `python
+tests/test_readme.py` writes it anew.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +11,15 @@ from families import EXTRA, MODELS, REASONS, refusal
 
 README = Path(__file__).parents[1] / "README.md"
 START, END = "<!-- families: written by tests/test_readme.py -->", "<!-- end of families -->"
-COLUMNS = {"shallow": "shallow", "deep": "deep", "prefix": "prefix", "border, shrink": "border", "patch": "patch", "full": "full",
-           "smm": "smm"}  # fmt: skip
+COLUMNS = {
+    "shallow": "shallow",
+    "deep": "deep",
+    "prefix": "prefix",
+    "border, shrink": "border",
+    "patch": "patch",
+    "full": "full",
+    "smm": "smm",
+}
 
 LIBRARIES = ("timm", "transformers", "torchvision")
 
@@ -26,11 +35,15 @@ def table() -> str:
     for name in [*MODELS, *EXTRA]:
         library, _, rest = name.partition(" ")
         answers = tuple(cell(name, form) for form in COLUMNS)
-        key, member = ((library, *answers), rest) if library in LIBRARIES else ((name, *answers), "")
+        key, member = (
+            ((library, *answers), rest) if library in LIBRARIES else ((name, *answers), "")
+        )
         groups.setdefault(key, []).append(member)
     rows = [f"| tried on | {' | '.join(COLUMNS.values())} |", "|---" * (len(COLUMNS) + 1) + "|"]
     for (library, *answers), members in groups.items():
-        rows.append(f"| {library}{': ' if members[0] else ''}{'; '.join(members)} | {' | '.join(answers)} |")
+        rows.append(
+            f"| {library}{': ' if members[0] else ''}{'; '.join(members)} | {' | '.join(answers)} |"
+        )
     return "\n".join(rows)
 
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from vpt import errors as errors
 
-# Every public name, written once, with its home: type checkers read the block as it stands, and `__getattr__` reads it too.
+# Every public name, written once, with its home: type checkers read the block as it stands, and
+# `__getattr__` reads it too.
 if TYPE_CHECKING:
     from vpt import backbones as backbones
     from vpt import data as data
@@ -82,7 +83,12 @@ def _homes() -> dict[str, tuple[str, str]]:
     """Public name → (module, name there), from the block above."""
     tree = ast.parse(Path(__file__).read_text(encoding="utf-8"))
     block = next(part for part in tree.body if isinstance(part, ast.If))
-    found = [(part.module, alias) for part in block.body if isinstance(part, ast.ImportFrom) for alias in part.names]
+    found = [
+        (part.module, alias)
+        for part in block.body
+        if isinstance(part, ast.ImportFrom)
+        for alias in part.names
+    ]
     return {alias.asname or alias.name: (str(module), alias.name) for module, alias in found}
 
 

@@ -21,16 +21,21 @@ Tasks = str | Sequence[str] | Tensor | None
 class PromptedModel(nn.Module):
     """Raw input → class scores `[B,C]`, with the prompt acting on a frozen backbone.
 
-    backbone: from `vpt.load_backbone`. prompt: None for a bare readout. exact: how deep tokens act, "insert" (through the
-    blocks, as in VPT's equation 6) or "record" (as the keys and values that they are to a frozen block: the same function for
-    less work); "auto" records wherever that can be.
-    Raises `PromptError` when prompt or readout do not fit, or another prompt is attached already.
+    backbone: from `vpt.load_backbone`. prompt: None for a bare readout. exact: how deep tokens act,
+        "insert" (through the blocks, as in VPT's equation 6) or "record" (as the keys and values
+        that they are to a frozen block: the same function for less work); "auto" records wherever
+        that can be. Raises `PromptError` when prompt or readout do not fit, or another prompt is
+        attached already.
     """
 
-    def __init__(self, backbone: Backbone, prompt: Prompt | None, readout: Readout, *, exact: str = "auto") -> None:
+    def __init__(
+        self, backbone: Backbone, prompt: Prompt | None, readout: Readout, *, exact: str = "auto"
+    ) -> None:
         super().__init__()
         if not isinstance(backbone, Backbone):
-            raise BackboneError(f"Found {type(backbone).__name__} as backbone; needed is vpt.load_backbone(model).")
+            raise BackboneError(
+                f"Found {type(backbone).__name__} as backbone; needed is vpt.load_backbone(model)."
+            )
         self.backbone = backbone
         self.exact = exact
         self._told: Tensor | None = None
@@ -43,12 +48,15 @@ class PromptedModel(nn.Module):
     def _join(self, prompt: Prompt | None, readout: Readout) -> None:
         prompt = prompt if prompt is not None else Prompt()
         if not isinstance(prompt, Prompt) or not isinstance(readout, Readout):
-            raise PromptError(f"Found prompt {type(prompt).__name__} and readout {type(readout).__name__}; needed are e.g. "
-                              "vpt.DeepTokens.like(backbone) and vpt.Linear(backbone.out_features, classes).")  # fmt: skip
+            raise PromptError(
+                f"Found prompt {type(prompt).__name__} and readout {type(readout).__name__}; needed"
+                " are e.g. vpt.DeepTokens.like(backbone) and vpt.Linear(backbone.out_features,"
+                " classes)."
+            )
         if prompt.asks and readout.asks and prompt.asks != readout.asks:
             raise PromptError(
-                f"Found a prompt for the tasks {', '.join(prompt.asks[:8])} and heads for {', '.join(readout.asks[:8])}; needed "
-                "are the same tasks in the same order."
+                f"Found a prompt for the tasks {', '.join(prompt.asks[:8])} and heads for"
+                f" {', '.join(readout.asks[:8])}; needed are the same tasks in the same order."
             )
         readout.bind(self.backbone)
         prompt, readout = prompt.to(self.backbone.device), readout.to(self.backbone.device)
@@ -74,16 +82,27 @@ class PromptedModel(nn.Module):
         return self.readout.classes
 
     def outputs(self, x: Raw) -> Tensor:
-        """Raw input → what the readout reads: features `[B,D]` or logits `[B,K]`, prompts acting."""
+        """Raw input → what the readout reads: features `[B,D]` or logits `[B,K]`, prompts
+        acting.
+        """
         if self.backbone.attachment is not self.attachment:
-            raise PromptError("This model was closed, or its backbone now carries another prompt. Make a new PromptedModel.")
+            raise PromptError(
+                "This model was closed, or its backbone now carries another prompt. Make a new"
+                " PromptedModel."
+            )
         if self.tasks and self._told is None:
-            raise PromptError(f"This model has {len(self.tasks)} tasks ({', '.join(self.tasks[:8])}). Say which each sample has: "
-                              "model(x, tasks=[…]); or take one out: vpt.multi_task.export(path, model, task).")  # fmt: skip
-        out = self.backbone.logits(x) if self.readout.reads == "logits" else self.backbone.features(x)
+            raise PromptError(
+                f"This model has {len(self.tasks)} tasks ({', '.join(self.tasks[:8])}). Say which"
+                " each sample has: model(x, tasks=[…]); or take one out:"
+                " vpt.multi_task.export(path, model, task)."
+            )
+        out = (
+            self.backbone.logits(x) if self.readout.reads == "logits" else self.backbone.features(x)
+        )
         if self._told is not None and len(self._told) not in (1, len(out)):
             raise PromptError(
-                f"Found {len(self._told)} tasks for a batch of {len(out)}; needed is one for each sample, or one for all."
+                f"Found {len(self._told)} tasks for a batch of {len(out)}; needed is one for each"
+                " sample, or one for all."
             )
         return out
 
@@ -106,8 +125,8 @@ class PromptedModel(nn.Module):
     def asked(self, tasks: Tasks) -> Iterator[None]:
         """Inside, each sample's task is known: names or numbers `[B]`, or one name for all.
 
-        Nothing happens to a model that asks nothing. Raises `PromptError` for a task that is not there; a forward inside does for
-        tasks of another number than samples.
+        Nothing happens to a model that asks nothing. Raises `PromptError` for a task that is not
+        there; a forward inside does for tasks of another number than samples.
         """
         names = self.tasks
         if not names or tasks is None:
@@ -129,7 +148,9 @@ class PromptedModel(nn.Module):
         """What learns by gradient, by part: "prompt" and "readout"."""
         return {
             "prompt": [p for p in self.prompt.parameters() if p.requires_grad],
-            "readout": [p for p in self.readout.parameters() if p.requires_grad and self.readout.trainable],
+            "readout": [
+                p for p in self.readout.parameters() if p.requires_grad and self.readout.trainable
+            ],
         }
 
     @contextmanager
@@ -140,18 +161,24 @@ class PromptedModel(nn.Module):
 
     @contextmanager
     def baked(self) -> Iterator[PromptedModel]:
-        """For serving: inside this context deep tokens are not run through their blocks' projections again in every forward.
+        """For serving: inside this context deep tokens are not run through their blocks'
+        projections again in every forward.
 
-        Their keys and values are computed on entry (under the autocast that holds there) and kept until the end: a prompt that
-        changes meanwhile is not seen, nor does it learn. Raises `PromptError` for a model in training mode.
+        Their keys and values are computed on entry (under the autocast that holds there) and kept
+        until the end: a prompt that changes meanwhile is not seen, nor does it learn. Raises
+        `PromptError` for a model in training mode.
         """
         if self.prompt.training:
-            raise PromptError("This model is in training mode, and a baked prompt learns nothing. Call model.eval() first.")
+            raise PromptError(
+                "This model is in training mode, and a baked prompt learns nothing. Call"
+                " model.eval() first."
+            )
         with self.attachment.baked(lambda: self.backbone.run(self.backbone.inputs.example(2))):
             yield self
 
     def swap(self, prompt: Prompt | None, readout: Readout | None = None) -> PromptedModel:
-        """Exchange the prompt (and readout); the old ones stay usable. On a misfit the model is left as it was.
+        """Exchange the prompt (and readout); the old ones stay usable. On a misfit the model is
+        left as it was.
 
         A forward of another thread sees the old ones or the new ones, never one of each.
         """
@@ -166,7 +193,9 @@ class PromptedModel(nn.Module):
         return self
 
     def close(self) -> nn.Module:
-        """Take everything off and return the bare model, bit for bit as it was found. The prompt keeps what it learned."""
+        """Take everything off and return the bare model, bit for bit as it was found. The prompt
+        keeps what it learned.
+        """
         self.attachment.remove()
         return self.backbone.release()
 
@@ -187,11 +216,18 @@ def _take_off(held: list[Attachment]) -> None:
 def _numbers(tasks: str | Sequence[str] | Tensor, names: list[str]) -> Tensor:
     """Tasks as numbers `[B]` (`[1]` for one name)."""
     if isinstance(tasks, Tensor):
-        if tasks.ndim != 1 or (len(tasks) and not 0 <= int(tasks.min()) <= int(tasks.max()) < len(names)):
-            raise PromptError(f"Found task numbers {tasks.tolist()!r:.60}; needed is one from 0 to {len(names) - 1} per sample.")
+        if tasks.ndim != 1 or (
+            len(tasks) and not 0 <= int(tasks.min()) <= int(tasks.max()) < len(names)
+        ):
+            raise PromptError(
+                f"Found task numbers {tasks.tolist()!r:.60}; needed is one from 0 to"
+                f" {len(names) - 1} per sample."
+            )
         return tasks.long()
     given = [tasks] if isinstance(tasks, str) else [str(name) for name in tasks]
     unknown = sorted(set(given) - set(names))
     if unknown:
-        raise PromptError(f"Found tasks {', '.join(unknown[:5])}; this model has {', '.join(names[:10])}.")
+        raise PromptError(
+            f"Found tasks {', '.join(unknown[:5])}; this model has {', '.join(names[:10])}."
+        )
     return torch.tensor([names.index(name) for name in given], dtype=torch.long)

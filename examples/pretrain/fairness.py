@@ -1,13 +1,15 @@
-"""A border for the biased models: test accuracy and gaps of the points that two rules choose, mean ± std over seeds.
+"""A border for the biased models: test accuracy and gaps of the points that two rules choose, mean
+± std over seeds.
 
 python examples/pretrain/fairness.py portraits digits
 python examples/pretrain/fairness.py mnist --digits mnist.zip --model runs/biased/mnist/model
 
-Each seed draws its own pictures to tune on (at most a tenth as many as the model learned from; a third of them validates) and to
-test on, biased as the training set was. Chosen on validation: the most accurate point that takes a quarter (half) off the gap,
-and the fairest within a budget of accuracy, in points; shown: test values. In brackets 95 % intervals by bootstrap of a seed's
-test pictures, their mean half width, then the change of the gap. Every seed's trade-off is kept in --out, so that a run that was
-stopped goes on.
+Each seed draws its own pictures to tune on (at most a tenth as many as the model learned from; a
+third of them validates) and to test on, biased as the training set was. Chosen on validation: the
+most accurate point that takes a quarter (half) off the gap, and the fairest within a budget of
+accuracy, in points; shown: test values. In brackets 95 % intervals by bootstrap of a seed's test
+pictures, their mean half width, then the change of the gap. Every seed's trade-off is kept in
+--out, so that a run that was stopped goes on.
 """
 
 from __future__ import annotations
@@ -35,42 +37,80 @@ GAPS = ("average_odds_difference", "equalized_odds_difference")
 
 
 def with_plain_attention(backbone: vpt.Backbone) -> vpt.Backbone:
-    """Attention as two products, the same function: under a border its bf16 backward pass is far faster on a CPU than SDPA's."""
+    """Attention as two products, the same function: under a border its bf16 backward pass is far
+    faster on a CPU than SDPA's.
+    """
     for module in backbone.model.modules():
         if hasattr(module, "fused_attn"):
             module.fused_attn = False
     return backbone
 
 
-def frontier(backbone: vpt.Backbone, case: Biased, options: argparse.Namespace, seed: int) -> dict[str, Any]:
+def frontier(
+    backbone: vpt.Backbone, case: Biased, options: argparse.Namespace, seed: int
+) -> dict[str, Any]:
     """One seed's trade-off, in plain values."""
-    parts, prompt = tuning(case, options.tuned, options.tested, seed), vpt.Border.like(backbone, options.width)
+    parts, prompt = (
+        tuning(case, options.tuned, options.tested, seed),
+        vpt.Border.like(backbone, options.width),
+    )
     with vpt.PromptedModel(backbone, prompt, vpt.Identity(parts["train"].classes)) as model:
-        found = vpt.frontier(model, **parts, method=options.method, criterion=options.criterion, strengths=options.strengths,
-                             seed=seed, epochs=options.epochs, lr=options.lr, **SETTINGS)  # fmt: skip
-    points = {"base": [found.base], "points": found.points, "thresholds": [found.thresholds] if found.thresholds else []}
-    return {key: [{n: getattr(p, n) for n in ("name", "strength", "val", "test", "note")} for p in value]
-            for key, value in points.items()}  # fmt: skip
+        found = vpt.frontier(
+            model,
+            **parts,
+            method=options.method,
+            criterion=options.criterion,
+            strengths=options.strengths,
+            seed=seed,
+            epochs=options.epochs,
+            lr=options.lr,
+            **SETTINGS,
+        )
+    points = {
+        "base": [found.base],
+        "points": found.points,
+        "thresholds": [found.thresholds] if found.thresholds else [],
+    }
+    return {
+        key: [
+            {n: getattr(p, n) for n in ("name", "strength", "val", "test", "note")} for p in value
+        ]
+        for key, value in points.items()
+    }
 
 
 def shown(name: str, points: list[Point], before: list[Point]) -> list[str]:
-    """A row of the table: each value over seeds, gaps with the share that is gone and the width of their intervals."""
+    """A row of the table: each value over seeds, gaps with the share that is gone and the width of
+    their intervals.
+    """
     cells = [name]
     for metric in SHARES:
-        cells.append("{:.1f} ± {:.1f}".format(*(100 * v for v in mean_std([p.value(metric, "test") for p in points]))))
+        cells.append(
+            "{:.1f} ± {:.1f}".format(
+                *(100 * v for v in mean_std([p.value(metric, "test") for p in points]))
+            )
+        )
     for metric in GAPS:
         values, bare = ([p.value(metric, "test") for p in some] for some in (points, before))
         found = [(p.test or {})["metrics"][metric] for p in points]
         width = sum(f["high"] - f["low"] for f in found) / len(found) / 2
         gone = 1 - sum(values) / sum(bare) if sum(bare) else 0.0
-        cells.append("{:.3f} ± {:.3f}".format(*mean_std(values)) + f" (±{width:.3f})" + (f" {-gone:+.0%}" if gone else ""))
+        cells.append(
+            "{:.3f} ± {:.3f}".format(*mean_std(values))
+            + f" (±{width:.3f})"
+            + (f" {-gone:+.0%}" if gone else "")
+        )
     return cells
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("cases", nargs="+", choices=list(BUDGETS))
-    parser.add_argument("--digits", type=Path, help="for mnist: a folder or zip archive of train/digit/file")
+    parser.add_argument(
+        "--digits", type=Path, help="for mnist: a folder or zip archive of train/digit/file"
+    )
     parser.add_argument("--model", help="another model than the bundled one; needed for mnist")
     parser.add_argument("--width", type=int, default=6)
     parser.add_argument("--method", choices=list(METHODS), default="penalty")
@@ -83,10 +123,18 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--tested", type=int, default=TESTED)
     parser.add_argument("--out", type=Path, default=Path("runs/fairness.jsonl"))
     options = parser.parse_args(argv)
-    if "mnist" in options.cases and not (options.digits and options.model and len(options.cases) == 1):
-        raise SystemExit("mnist goes alone and needs --digits (the pictures) and --model (biased.py trains it).")
+    if "mnist" in options.cases and not (
+        options.digits and options.model and len(options.cases) == 1
+    ):
+        raise SystemExit(
+            "mnist goes alone and needs --digits (the pictures) and --model (biased.py trains it)."
+        )
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    kept = [json.loads(line) for line in options.out.read_text().splitlines()] if options.out.exists() else []
+    kept = (
+        [json.loads(line) for line in options.out.read_text().splitlines()]
+        if options.out.exists()
+        else []
+    )
     told = ("width", "method", "criterion", "strengths", "lr", "epochs", "tuned", "tested")
     for name in options.cases:
         case = biased_mnist(options.digits) if name == "mnist" else BIASED[name]
@@ -94,19 +142,27 @@ def main(argv: list[str] | None = None) -> None:
         weights = backbone.fingerprint()
         seeds: list[dict[str, list[Point]]] = []
         for seed in range(options.seeds):
-            key = {"case": name, "weights": weights, "seed": seed} | {what: getattr(options, what) for what in told}
+            key = {"case": name, "weights": weights, "seed": seed} | {
+                what: getattr(options, what) for what in told
+            }
             row = next((r["found"] for r in kept if r["key"] == key), None)
             if row is None:
                 row = frontier(backbone, case, options, seed)
                 with options.out.open("a") as file:
                     file.write(json.dumps({"key": key, "found": row}) + "\n")
-            seeds.append({part: [Point(**point) for point in points] for part, points in row.items()})
+            seeds.append(
+                {part: [Point(**point) for point in points] for part, points in row.items()}
+            )
         before = [found["base"][0] for found in seeds]
-        rows = {"bare model": before, "border, accuracy alone": [found["points"][0] for found in seeds]}
+        rows = {
+            "bare model": before,
+            "border, accuracy alone": [found["points"][0] for found in seeds],
+        }
         gap = GAP[options.criterion]
         for share, left in PARTS.items():
             rows[f"{share} off on validation"] = [
-                choose(f["base"][0], f["points"], gap, 0.0, left * f["base"][0].value(gap))[0] for f in seeds
+                choose(f["base"][0], f["points"], gap, 0.0, left * f["base"][0].value(gap))[0]
+                for f in seeds
             ]
         for budget in BUDGETS[name]:
             rows[f"within {100 * budget:g} on validation"] = [

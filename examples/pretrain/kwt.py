@@ -1,4 +1,5 @@
-"""KWT-1 (Berg et al., Interspeech 2021), the published keyword transformer that was trained on human speech: for comparison.
+"""KWT-1 (Berg et al., Interspeech 2021), the published keyword transformer that was trained on
+human speech: for comparison.
 
 FOLDER holds its weights as `kwt1_v2-12.npz` (with the front end's) and `labels.txt`.
 """
@@ -20,8 +21,16 @@ class FrontEnd(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        sizes = {"window": (480,), "rdft_a": (244, 480), "rdft_b": (244, 480), "mel": (80, 244), "dct": (40, 80),
-                 "norm_scale": (40,), "norm_shift": (), "log_floor": ()}  # fmt: skip
+        sizes = {
+            "window": (480,),
+            "rdft_a": (244, 480),
+            "rdft_b": (244, 480),
+            "mel": (80, 244),
+            "dct": (40, 80),
+            "norm_scale": (40,),
+            "norm_shift": (),
+            "log_floor": (),
+        }
         for name, size in sizes.items():
             self.register_buffer(name, torch.zeros(size))
 
@@ -51,7 +60,9 @@ class Block(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.attn, self.norm1 = Attention(width), nn.LayerNorm(width, eps=1e-6)
-        self.mlp = nn.ModuleDict({"fc1": nn.Linear(width, 4 * width), "fc2": nn.Linear(4 * width, width)})
+        self.mlp = nn.ModuleDict(
+            {"fc1": nn.Linear(width, 4 * width), "fc2": nn.Linear(4 * width, width)}
+        )
         self.norm2 = nn.LayerNorm(width, eps=1e-6)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -71,7 +82,10 @@ class KeywordTransformer(nn.Module):
         self.head = nn.Linear(width, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = torch.cat([self.cls_token.expand(len(x), -1, -1), self.patch_embed(x)], 1) + self.pos_embed
+        x = (
+            torch.cat([self.cls_token.expand(len(x), -1, -1), self.patch_embed(x)], 1)
+            + self.pos_embed
+        )
         for block in self.blocks:
             x = block(x)
         return self.head(x[:, 0])
@@ -83,8 +97,14 @@ def load(folder: str | Path) -> vpt.Backbone:
         tensors = {name: torch.from_numpy(file[name].copy()) for name in file.files}
     model, front = KeywordTransformer(), FrontEnd()
     model.load_state_dict({k: v for k, v in tensors.items() if not k.startswith("frontend.")})
-    front.load_state_dict({k.removeprefix("frontend."): v for k, v in tensors.items() if k.startswith("frontend.")})
-    sound = vpt.Sound(sample_rate=16000, samples=16000, frames=98, bins=40, window=480, hop=160, front_end=front)
+    front.load_state_dict(
+        {k.removeprefix("frontend."): v for k, v in tensors.items() if k.startswith("frontend.")}
+    )
+    sound = vpt.Sound(
+        sample_rate=16000, samples=16000, frames=98, bins=40, window=480, hop=160, front_end=front
+    )
     return vpt.load_backbone(
-        model.eval(), inputs=sound, classes=(Path(folder) / "labels.txt").read_text(encoding="utf-8").split()
+        model.eval(),
+        inputs=sound,
+        classes=(Path(folder) / "labels.txt").read_text(encoding="utf-8").split(),
     )

@@ -1,4 +1,6 @@
-"""The training loop of both backbones: Muon and AdamW, a rate that falls to zero at the end, a state that resumes exactly."""
+"""The training loop of both backbones: Muon and AdamW, a rate that falls to zero at the end, a
+state that resumes exactly.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ from vpt.report.progress import progress_bar
 
 @dataclass
 class Schedule:
-    """How long and how fast. decay: the share of the steps, the last ones, in which the rate falls linearly to zero."""
+    """How long and how fast. decay: the share of the steps, the last ones, in which the rate falls
+    linearly to zero.
+    """
 
     steps: int
     batch: int
@@ -40,8 +44,14 @@ class Schedule:
 
 
 def optimizers(model: nn.Module, schedule: Schedule) -> list[torch.optim.Optimizer]:
-    """Muon (orthogonalised momentum) for the matrices inside the blocks, AdamW for all else; vectors do not decay."""
-    inside = {n: p for n, p in model.named_parameters() if p.ndim == 2 and (".layer" in n or "blocks." in n)}
+    """Muon (orthogonalised momentum) for the matrices inside the blocks, AdamW for all else;
+    vectors do not decay.
+    """
+    inside = {
+        n: p
+        for n, p in model.named_parameters()
+        if p.ndim == 2 and (".layer" in n or "blocks." in n)
+    }
     others = [p for n, p in model.named_parameters() if n not in inside]
     groups = [
         {"params": [p for p in others if p.ndim > 1], "weight_decay": schedule.weight_decay},
@@ -50,7 +60,12 @@ def optimizers(model: nn.Module, schedule: Schedule) -> list[torch.optim.Optimiz
     adam = torch.optim.AdamW(groups, lr=schedule.lr, betas=(0.9, 0.99))
     if not inside:  # a CNN
         return [adam]
-    muon = torch.optim.Muon(inside.values(), lr=schedule.lr, weight_decay=schedule.weight_decay, adjust_lr_fn="match_rms_adamw")
+    muon = torch.optim.Muon(
+        inside.values(),
+        lr=schedule.lr,
+        weight_decay=schedule.weight_decay,
+        adjust_lr_fn="match_rms_adamw",
+    )
     return [muon, adam]
 
 
@@ -65,9 +80,10 @@ def train(
 ) -> nn.Module:
     """Train `model` in place, continuing from `out/state` where there is one, and return it.
 
-    loss(model, step, rank, processes): the loss of this process's share of the batch of `step`. Whatever is drawn in it comes
-    from torch's generator, which is seeded by the step, so that a run that was killed goes on as if it had not been. evaluate:
-    an accuracy in [0,1], logged with the loss in `out/log.csv` whenever the state is saved. until: stop after this step.
+    loss(model, step, rank, processes): the loss of this process's share of the batch of `step`.
+    Whatever is drawn in it comes from torch's generator, which is seeded by the step, so that a run
+    that was killed goes on as if it had not been. evaluate: an accuracy in [0,1], logged with the
+    loss in `out/log.csv` whenever the state is saved. until: stop after this step.
     """
     model.train()
     prepared, *steppers = accelerator.prepare(model, *optimizers(model, schedule))
@@ -77,7 +93,9 @@ def train(
     with progress_bar(accelerator.is_main_process) as bar:
         task = bar.add_task("training", total=schedule.steps, completed=first)
         for step in range(first, last):
-            torch.manual_seed((schedule.seed * 1_000_003 + step) * 1_009 + accelerator.process_index)
+            torch.manual_seed(
+                (schedule.seed * 1_000_003 + step) * 1_009 + accelerator.process_index
+            )
             for stepper in steppers:
                 for group in stepper.param_groups:
                     group["lr"] = schedule.lr * schedule.rate(step)
@@ -92,7 +110,10 @@ def train(
             if (step + 1) % schedule.save_every == 0 or step + 1 == last:
                 mean = accelerator.reduce(torch.stack(losses).mean(), "mean").item()
                 if not math.isfinite(mean):
-                    raise SystemExit(f"The loss is not finite after step {step + 1}; {out}/state holds the last good state.")
+                    raise SystemExit(
+                        f"The loss is not finite after step {step + 1}; {out}/state holds the last"
+                        " good state."
+                    )
                 row = {"step": step + 1, "loss": mean, "accuracy": _evaluated(evaluate, model)}
                 row |= {"seconds_a_step": (time.monotonic() - seen) / (step + 1 - start)}
                 _save(accelerator, out, schedule, step + 1, row)
@@ -101,16 +122,22 @@ def train(
 
 
 def share(total: int, schedule: Schedule, step: int, rank: int, processes: int) -> Tensor:
-    """Which of `total` examples make this process's share of the batch of `step`, each once an epoch, in rising order."""
+    """Which of `total` examples make this process's share of the batch of `step`, each once an
+    epoch, in rising order.
+    """
     epoch = total // schedule.batch
-    order = torch.randperm(total, generator=torch.Generator().manual_seed(schedule.seed + step // epoch))
+    order = torch.randperm(
+        total, generator=torch.Generator().manual_seed(schedule.seed + step // epoch)
+    )
     return order[step % epoch * schedule.batch :][: schedule.batch][rank::processes].sort().values
 
 
 def half(model: nn.Module) -> dict[str, Tensor]:
     """The weights as they are shipped: fp16 (counts as they are), on the CPU."""
     state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    return {name: value.half() if value.is_floating_point() else value for name, value in state.items()}
+    return {
+        name: value.half() if value.is_floating_point() else value for name, value in state.items()
+    }
 
 
 def _evaluated(evaluate: Callable[[nn.Module], float], model: nn.Module) -> float:
@@ -121,12 +148,16 @@ def _evaluated(evaluate: Callable[[nn.Module], float], model: nn.Module) -> floa
     return value
 
 
-def _save(accelerator: Accelerator, out: Path, schedule: Schedule, step: int, row: dict[str, float]) -> None:
+def _save(
+    accelerator: Accelerator, out: Path, schedule: Schedule, step: int, row: dict[str, float]
+) -> None:
     """The state under a temporary name, then renamed: a kill leaves the old one or the new one."""
     accelerator.save_state(str(out / "state.part"))
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
-        (out / "state.part" / "progress.json").write_text(json.dumps({"step": step, "schedule": asdict(schedule)}))
+        (out / "state.part" / "progress.json").write_text(
+            json.dumps({"step": step, "schedule": asdict(schedule)})
+        )
         if (out / "state").exists():
             shutil.rmtree(out / "state.old", ignore_errors=True)
             os.rename(out / "state", out / "state.old")
@@ -148,9 +179,15 @@ def _resume(accelerator: Accelerator, out: Path, schedule: Schedule) -> int:
         if (folder / "progress.json").exists():
             found = json.loads((folder / "progress.json").read_text())
             free = ("steps", "decay", "save_every")
-            other = {k: v for k, v in found["schedule"].items() if k not in free and v != getattr(schedule, k)}
+            other = {
+                k: v
+                for k, v in found["schedule"].items()
+                if k not in free and v != getattr(schedule, k)
+            }
             if other:
-                raise SystemExit(f"{folder} was trained with {other}; give the same settings, or another --out.")
+                raise SystemExit(
+                    f"{folder} was trained with {other}; give the same settings, or another --out."
+                )
             accelerator.load_state(str(folder))
             return int(found["step"])
     return 0

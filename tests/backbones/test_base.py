@@ -33,7 +33,8 @@ def test_prompts_off_and_on_again() -> None:
     with model.prompts_off():
         assert torch.equal(backbone.logits(x), bare)
     assert torch.equal(model(x), prompted)
-    assert torch.equal(backbone.logits(x), prompted)  # attached prompts act however the backbone is called
+    # attached prompts act however the backbone is called
+    assert torch.equal(backbone.logits(x), prompted)
 
 
 def test_raw_input_of_every_kind() -> None:

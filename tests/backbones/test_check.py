@@ -8,7 +8,19 @@ import warnings
 import pytest
 import timm
 import torch
-from families import EXTRA, FORMS, HF_SPEECH, LAYER_NORM, MODELS, PIXEL_FORMS, VIT, hf, make, open_tiny, refusal
+from families import (
+    EXTRA,
+    FORMS,
+    HF_SPEECH,
+    LAYER_NORM,
+    MODELS,
+    PIXEL_FORMS,
+    VIT,
+    hf,
+    make,
+    open_tiny,
+    refusal,
+)
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
@@ -22,7 +34,9 @@ def test_report_on_raw_sites(name: str) -> None:
     report = vpt.check(open_tiny(name))
     assert report.ok, str(report)
     forms = {row[1] for row in report.rows} - {"bare", "recorded"}
-    assert forms == {"pixels"} | {form for form in ("shallow", "deep", "prefix") if refusal(name, form) is None}
+    assert forms == {"pixels"} | {
+        form for form in ("shallow", "deep", "prefix") if refusal(name, form) is None
+    }
 
 
 def outputs(backbone: vpt.Backbone, x: Raw) -> torch.Tensor:
@@ -39,9 +53,15 @@ def test_six_properties_of_prompts(name: str, form: str) -> None:
         assert backbone.attachment is None
         return
     model, x = backbone.model, backbone.inputs.example(2)
-    before, hooks, state = outputs(backbone, x), count_hooks(model), copy.deepcopy(model.state_dict())
+    before, hooks, state = (
+        outputs(backbone, x),
+        count_hooks(model),
+        copy.deepcopy(model.state_dict()),
+    )
     fingerprint = backbone.fingerprint()
-    prompted = vpt.PromptedModel(backbone, FORMS[form](backbone), vpt.Linear(backbone.out_features, 3))
+    prompted = vpt.PromptedModel(
+        backbone, FORMS[form](backbone), vpt.Linear(backbone.out_features, 3)
+    )
     torch.nn.init.normal_(prompted.readout.weight)
     with prompted.prompts_off():
         assert torch.equal(outputs(backbone, x), before)  # 1
@@ -91,7 +111,8 @@ def test_check_fails_on_a_model_that_reads_positions_from_the_end() -> None:
     assert "FAIL shallow: 4 order of the prompts" in str(vpt.check(backbone))
     for form in ("shallow", "deep"):
         with pytest.raises(
-            vpt.errors.PromptError, match=f"{form.capitalize()} prompts do not act as they should on Positional: 4 "
+            vpt.errors.PromptError,
+            match=f"{form.capitalize()} prompts do not act as they should on Positional: 4 ",
         ):
             vpt.PromptedModel(backbone, FORMS[form](backbone), vpt.Identity())
     for form in ("prefix", "border, shrink"):  # they do not lengthen the sequence
@@ -114,12 +135,18 @@ def test_a_model_that_cannot_run_with_tokens_still_takes_pixels() -> None:
         assert prompted(backbone.inputs.example(2)).shape == (2, 4)
 
 
-def test_a_new_class_is_checked_on_load_and_known_ones_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_class_is_checked_on_load_and_known_ones_are_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     from vpt.backbones import loading
 
     seen = []
     real = loading.check
-    monkeypatch.setattr(loading, "check", lambda backbone: seen.append(type(backbone.model).__name__) or real(backbone))
+    monkeypatch.setattr(
+        loading,
+        "check",
+        lambda backbone: seen.append(type(backbone.model).__name__) or real(backbone),
+    )
     open_tiny("timm ViT")
     open_tiny("user's keyword transformer")
     assert seen == ["KeywordTransformer"]
@@ -150,7 +177,9 @@ def test_an_attention_that_calls_sdpa_twice_takes_inserted_tokens_only() -> None
             super().__init__()
             self.qkv = torch.nn.Linear(dim, 3 * dim)
 
-        def forward(self, x: torch.Tensor, attn_mask: object = None, is_causal: bool = False) -> torch.Tensor:
+        def forward(
+            self, x: torch.Tensor, attn_mask: object = None, is_causal: bool = False
+        ) -> torch.Tensor:
             q, k, v = self.qkv(x).unflatten(2, (3, 4, 8)).permute(2, 0, 3, 1, 4)
             attend = torch.nn.functional.scaled_dot_product_attention
             halves = [attend(q[:, i : i + 2], k[:, i : i + 2], v[:, i : i + 2]) for i in (0, 2)]
@@ -166,7 +195,11 @@ def test_an_attention_that_calls_sdpa_twice_takes_inserted_tokens_only() -> None
 
 def test_a_model_that_stacks_what_its_blocks_gave_refuses_insertion_and_takes_records() -> None:
     torch.manual_seed(0)
-    model = hf("Wav2Vec2ForSequenceClassification", "Wav2Vec2Config", HF_SPEECH | LAYER_NORM | {"use_weighted_layer_sum": True})
+    model = hf(
+        "Wav2Vec2ForSequenceClassification",
+        "Wav2Vec2Config",
+        HF_SPEECH | LAYER_NORM | {"use_weighted_layer_sum": True},
+    )
     backbone = vpt.load_backbone(model, seconds=0.1)
     prompt = vpt.DeepTokens.like(backbone, 2)
     with pytest.raises(vpt.errors.PromptError, match="Deep prompts do not act as they should"):
@@ -176,14 +209,20 @@ def test_a_model_that_stacks_what_its_blocks_gave_refuses_insertion_and_takes_re
 
 
 def test_int8_weights_are_checked_and_what_does_not_hold_is_refused() -> None:
-    """Their scales are of all tokens together, so recorded tokens were 9 % off what inserted ones give; none has a gradient."""
+    """Their scales are of all tokens together, so recorded tokens were 9 % off what inserted ones
+    give; none has a gradient.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        model = torch.ao.quantization.quantize_dynamic(make("timm ViT"), {nn.Linear}, dtype=torch.qint8)
+        model = torch.ao.quantization.quantize_dynamic(
+            make("timm ViT"), {nn.Linear}, dtype=torch.qint8
+        )
         backbone = vpt.load_backbone(model, inputs=vpt.Images(size=(32, 32)))
         readout = vpt.Linear(backbone.out_features, 2)
         for form in (vpt.DeepTokens.like(backbone, 3), vpt.Border.like(backbone, 3)):
-            with pytest.raises(PromptError, match=r"do not act as they should.*a readout of its features alone can"):
+            with pytest.raises(
+                PromptError, match=r"do not act as they should.*a readout of its features alone can"
+            ):
                 vpt.PromptedModel(backbone, form, readout)
         assert set(backbone.reach.refused) >= {"recorded", "pixels"}
         with vpt.PromptedModel(backbone, None, readout) as bare:

@@ -1,4 +1,6 @@
-"""The guard of a backbone: one thread at a time, the same thread again and again, and copies of their own."""
+"""The guard of a backbone: one thread at a time, the same thread again and again, and copies of
+their own.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +59,8 @@ def test_a_fork_with_a_busy_thread_does_not_hang_its_child() -> None:
         inside.set()
         done.wait(20)
 
-    handle = attention.qkv.register_forward_hook(slow)  # in the midst of an attention, others' keys and values at hand
+    # in the midst of an attention, others' keys and values at hand
+    handle = attention.qkv.register_forward_hook(slow)
     thread = threading.Thread(target=lambda: model(x))
     thread.start()
     assert inside.wait(20)

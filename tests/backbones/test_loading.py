@@ -23,7 +23,11 @@ def test_bundled() -> None:
     assert (backbone.depth, backbone.widths[0], backbone.classes) == (8, 192, 160)
     assert backbone.inputs.size == (64, 64)
     assert backbone.class_names[0] == "goldfish, Carassius auratus"
-    assert backbone.identity == {"kind": "bundled", "source": "vpt:vit-p8-64", "weights": "pretrained"}
+    assert backbone.identity == {
+        "kind": "bundled",
+        "source": "vpt:vit-p8-64",
+        "weights": "pretrained",
+    }
     assert backbone.fingerprint() == vpt.load_backbone("vpt:vit-p8-64").fingerprint()
 
 
@@ -42,7 +46,9 @@ def test_timm_by_name_random_weights_repeat_and_leave_the_callers_numbers() -> N
 
 
 def test_timm_imagenet_classes_are_named() -> None:
-    backbone = vpt.load_backbone("vit_tiny_patch16_224.augreg_in21k_ft_in1k", weights="random", img_size=32)
+    backbone = vpt.load_backbone(
+        "vit_tiny_patch16_224.augreg_in21k_ft_in1k", weights="random", img_size=32
+    )
     assert backbone.class_names[1] == "goldfish, Carassius auratus"
     assert len(backbone.class_names) == 1000
 
@@ -51,7 +57,9 @@ def test_transformers_folder(tmp_path: Path) -> None:
     names = dict(enumerate("abcde"))
     model = transformers.ViTForImageClassification(transformers.ViTConfig(**HF_VIT, id2label=names))
     model.save_pretrained(tmp_path)
-    (tmp_path / "preprocessor_config.json").write_text('{"image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 0.6]}')
+    (tmp_path / "preprocessor_config.json").write_text(
+        '{"image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 0.6]}'
+    )
     backbone = vpt.load_backbone(tmp_path)
     x = backbone.inputs.example(2)
     assert torch.equal(backbone.logits(x), model.eval()(backbone.inputs.normalize(x)).logits)
@@ -63,7 +71,9 @@ def test_transformers_folder(tmp_path: Path) -> None:
 def test_ast_folder_at_another_length_interpolates_and_leaves_the_weights(tmp_path: Path) -> None:
     model = transformers.ASTForAudioClassification(transformers.ASTConfig(**HF_AST)).eval()
     model.save_pretrained(tmp_path)
-    (tmp_path / "preprocessor_config.json").write_text('{"mean": -4.0, "std": 3.0, "sampling_rate": 16000}')
+    (tmp_path / "preprocessor_config.json").write_text(
+        '{"mean": -4.0, "std": 3.0, "sampling_rate": 16000}'
+    )
     whole, short = vpt.load_backbone(tmp_path), vpt.load_backbone(tmp_path, seconds=0.4)
     assert whole.inputs.frames == 66
     assert short.inputs.frames == 38
@@ -82,8 +92,12 @@ def test_ast_at_its_own_length_equals_transformers(tmp_path: Path) -> None:
     backbone = vpt.load_backbone(model)
     extractor = transformers.ASTFeatureExtractor(num_mel_bins=36, max_length=66)
     wave = torch.rand(2, 10_000) * 0.2 - 0.1
-    features = extractor([w.numpy() for w in wave], sampling_rate=16000, return_tensors="pt").input_values
-    assert torch.allclose(backbone.logits((wave, torch.tensor([10_000] * 2))), model(features).logits, atol=1e-5)
+    features = extractor(
+        [w.numpy() for w in wave], sampling_rate=16000, return_tensors="pt"
+    ).input_values
+    assert torch.allclose(
+        backbone.logits((wave, torch.tensor([10_000] * 2))), model(features).logits, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("ending", ["safetensors", "pt"])
@@ -92,7 +106,9 @@ def test_weights_from_a_file(tmp_path: Path, ending: str) -> None:
     path = tmp_path / f"w.{ending}"
     (save_file if ending == "safetensors" else torch.save)(source.state_dict(), path)
     backbone = vpt.load_backbone(TIMM, weights=path, img_size=32, num_classes=4)
-    assert all(torch.equal(v, source.state_dict()[k]) for k, v in backbone.model.state_dict().items())
+    assert all(
+        torch.equal(v, source.state_dict()[k]) for k, v in backbone.model.state_dict().items()
+    )
     with pytest.raises(BackboneError, match="does not hold the weights"):
         vpt.load_backbone(TIMM, weights=path, img_size=32, num_classes=5)
 
@@ -113,7 +129,11 @@ def test_a_pickle_is_not_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("source", "options", "message"),
     [
-        ("vpt:nothing", {}, "there are vpt:ast-tiny, vpt:biased-digits, vpt:biased-portraits, vpt:vit-p8-64"),
+        (
+            "vpt:nothing",
+            {},
+            "there are vpt:ast-tiny, vpt:biased-digits, vpt:biased-portraits, vpt:vit-p8-64",
+        ),
         ("vit_base_patch16_999", {}, "Found no model called.*Near: vit_base"),
         ("no/such/folder", {}, "Found no model"),
         ("/no/such", {}, "Found no model"),
@@ -138,7 +158,11 @@ def test_modules_in_hand() -> None:
         vpt.load_backbone(make("timm ViT"), classes=["a", "b"])
     with pytest.raises(BackboneError, match="pool='last'"):
         vpt.load_backbone(make("timm ViT"), pool="last")
-    named = vpt.load_backbone(make("timm ViT"), classes=list("abcde"), inputs=vpt.Images(size=(32, 32), mean=(0.5,), std=(0.1,)))
+    named = vpt.load_backbone(
+        make("timm ViT"),
+        classes=list("abcde"),
+        inputs=vpt.Images(size=(32, 32), mean=(0.5,), std=(0.1,)),
+    )
     assert named.class_names == list("abcde")
     assert named.inputs.std == (0.1, 0.1, 0.1)
 
@@ -169,11 +193,17 @@ FOLDERS = {
     "ViTForMaskedImageModeling": ("ViTConfig", families.HF_VISION | {"encoder_stride": 8}),
     "DeiTForImageClassificationWithTeacher": ("DeiTConfig", families.HF_VIT),
     "VideoMAEForVideoClassification": ("VideoMAEConfig", families.HF_VIT | families.VIDEO),
-    "Wav2Vec2ForSequenceClassification": ("Wav2Vec2Config", families.HF_SPEECH | families.LAYER_NORM),
+    "Wav2Vec2ForSequenceClassification": (
+        "Wav2Vec2Config",
+        families.HF_SPEECH | families.LAYER_NORM,
+    ),
     "HubertForCTC": ("HubertConfig", families.HF_SPEECH | {"vocab_size": 8}),
     "WhisperForConditionalGeneration": ("WhisperConfig", families.HF_WHISPER),
     "Dinov2Model": ("Dinov2Config", families.HF_VISION),
-    "SwinForImageClassification": ("SwinConfig", families.SWIN | {"image_size": 64, "num_labels": 5}),
+    "SwinForImageClassification": (
+        "SwinConfig",
+        families.SWIN | {"image_size": 64, "num_labels": 5},
+    ),
 }
 
 
@@ -196,8 +226,12 @@ def test_folders_of_transformers_open_as_what_they_are(name: str, tmp_path: Path
         elif name == "ViTForMaskedImageModeling":
             assert torch.equal(one.features(x), model.vit(given).last_hidden_state[:, 0])
         elif name == "WhisperForConditionalGeneration":
-            assert torch.allclose(one.features(x), model.model.encoder(given).last_hidden_state.mean(1), atol=1e-6)
-    with vpt.PromptedModel(one, vpt.DeepTokens.like(one, 2), vpt.Linear(one.out_features, 2)) as prompted:
+            assert torch.allclose(
+                one.features(x), model.model.encoder(given).last_hidden_state.mean(1), atol=1e-6
+            )
+    with vpt.PromptedModel(
+        one, vpt.DeepTokens.like(one, 2), vpt.Linear(one.out_features, 2)
+    ) as prompted:
         assert prompted(x).shape == (2, 2)
     random = vpt.load_backbone(str(tmp_path / "m"), weights="random", seed=3, seconds=seconds)
     assert type(random.model) is type(one.model)
@@ -206,9 +240,13 @@ def test_folders_of_transformers_open_as_what_they_are(name: str, tmp_path: Path
 
 @pytest.mark.parametrize("dtype", ["bf16", "fp16"])
 @pytest.mark.parametrize("name", ["vpt:vit-p8-64", "vpt:ast-tiny"])
-def test_weights_held_in_less_memory_keep_their_fingerprint(name: str, dtype: str, tmp_path: Path) -> None:
+def test_weights_held_in_less_memory_keep_their_fingerprint(
+    name: str, dtype: str, tmp_path: Path
+) -> None:
     whole, half = vpt.load_backbone(name), vpt.load_backbone(name, dtype=dtype)
-    assert {p.dtype for p in half.model.parameters()} == {{"bf16": torch.bfloat16, "fp16": torch.float16}[dtype]}
+    assert {p.dtype for p in half.model.parameters()} == {
+        {"bf16": torch.bfloat16, "fp16": torch.float16}[dtype]
+    }
     x = whole.inputs.example(2)
     found, needed = half.features(x), whole.features(x)
     assert found.dtype == torch.float32
@@ -226,7 +264,11 @@ def test_weights_held_in_less_memory_keep_their_fingerprint(name: str, dtype: st
 
 
 def test_a_module_that_someone_holds_is_not_rounded_and_an_unknown_dtype_is_refused() -> None:
-    with pytest.raises(vpt.errors.BackboneError, match="a module you hold would be rounded for good"):
+    with pytest.raises(
+        vpt.errors.BackboneError, match="a module you hold would be rounded for good"
+    ):
         vpt.load_backbone(make("timm ViT"), dtype="bf16")
-    with pytest.raises(vpt.errors.BackboneError, match="dtype='int4'; needed is one of fp32, bf16, fp16"):
+    with pytest.raises(
+        vpt.errors.BackboneError, match="dtype='int4'; needed is one of fp32, bf16, fp16"
+    ):
         vpt.load_backbone("vpt:vit-p8-64", dtype="int4")

@@ -31,7 +31,10 @@ class Wrapper(nn.Module):
 
 def prompted(backbone: vpt.Backbone, seed: int = 0) -> vpt.PromptedModel:
     torch.manual_seed(seed)
-    prompt, readout = vpt.DeepTokens.like(backbone, 2, seed=seed), vpt.Linear(backbone.out_features, 3)
+    prompt, readout = (
+        vpt.DeepTokens.like(backbone, 2, seed=seed),
+        vpt.Linear(backbone.out_features, 3),
+    )
     nn.init.normal_(readout.weight)
     return vpt.PromptedModel(backbone, prompt, readout).eval()
 
@@ -42,7 +45,10 @@ def test_a_second_backbone_is_refused_by_name() -> None:
     first = vpt.load_backbone(module, inputs=INPUTS)
     model, x = prompted(first), INPUTS.example(2)
     out = model(x)
-    with pytest.raises(BackboneError, match="VisionTransformer cannot carry this backbone: it carries another one already"):
+    with pytest.raises(
+        BackboneError,
+        match="VisionTransformer cannot carry this backbone: it carries another one already",
+    ):
         vpt.load_backbone(module, inputs=INPUTS)
     with pytest.raises(BackboneError, match="its part 'inner' carries another one already"):
         vpt.load_backbone(Wrapper(module), inputs=INPUTS)

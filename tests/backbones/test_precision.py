@@ -1,4 +1,6 @@
-"""Half precision: opened in fp32 on a CPU and said, kept where it is asked for, and its cost told."""
+"""Half precision: opened in fp32 on a CPU and said, kept where it is asked for, and its cost
+told.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ from vpt.errors import BackboneError
 
 def folder(path: Path, dtype: torch.dtype, name: str = "CLIPVisionModel") -> Path:
     torch.manual_seed(0)
-    families.hf(name, name.replace("Model", "Config"), families.HF_VISION).to(dtype).save_pretrained(path)
+    families.hf(name, name.replace("Model", "Config"), families.HF_VISION).to(
+        dtype
+    ).save_pretrained(path)
     return path
 
 
@@ -52,19 +56,26 @@ def test_elsewhere_it_stays_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert dtypes(vpt.load_backbone(folder(tmp_path / "m", torch.float16))) == {torch.float16}
 
 
-def test_a_module_in_hand_is_never_converted(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_module_in_hand_is_never_converted(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     model = families.make("timm ViT").half()
     precision._say.cache_clear()
     monkeypatch.setattr(precision, "cost_on_cpu", lambda dtype: 7.0)
     with caplog.at_level(logging.WARNING, logger="vpt"):
         backbone = vpt.load_backbone(model, inputs=vpt.Images(32))
     assert dtypes(backbone) == {torch.float16}
-    assert "The weights of this VisionTransformer are in fp16, for which this CPU has no products of its own" in caplog.text
+    assert (
+        "The weights of this VisionTransformer are in fp16, for which this CPU has no products of"
+        " its own" in caplog.text
+    )
     with pytest.raises(BackboneError, match="a module you hold would be rounded for good"):
         vpt.load_backbone(families.make("timm ViT"), dtype="fp32")
 
 
-def test_a_slow_precision_is_said_once(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_slow_precision_is_said_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     precision._say.cache_clear()
     monkeypatch.setattr(precision, "cost_on_cpu", lambda dtype: 6.0)
     with caplog.at_level(logging.WARNING, logger="vpt"):
@@ -86,7 +97,9 @@ def test_what_a_product_costs_is_timed_once() -> None:
     assert half_of(families.make("timm ViT")) is None
 
 
-def test_training_in_a_slow_precision_is_said(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_training_in_a_slow_precision_is_said(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     from vpt.training.evaluation import accelerator_in
 
     precision._say.cache_clear()

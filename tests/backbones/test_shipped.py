@@ -27,14 +27,23 @@ def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_every_file_is_recorded_and_as_recorded() -> None:
     shown = {"README.md", ".gitattributes", bundled.SUMS}
-    there = {str(p.relative_to(bundled.ASSETS)) for p in bundled.ASSETS.rglob("*") if p.is_file() and p.name not in shown}
+    there = {
+        str(p.relative_to(bundled.ASSETS))
+        for p in bundled.ASSETS.rglob("*")
+        if p.is_file() and p.name not in shown
+    }
     assert {name for name in there if not name.startswith("pictures/")} == set(bundled.recorded())
     assert all(bundled.bundled_file(name).is_file() for name in bundled.recorded())
 
 
 def test_each_backbone_has_a_card_and_its_limits() -> None:
     found = vpt.backbones.bundled()
-    assert set(found) == {"vpt:vit-p8-64", "vpt:ast-tiny", "vpt:biased-digits", "vpt:biased-portraits"}
+    assert set(found) == {
+        "vpt:vit-p8-64",
+        "vpt:ast-tiny",
+        "vpt:biased-digits",
+        "vpt:biased-portraits",
+    }
     for name, about in found.items():
         card = about["card"].read_text(encoding="utf-8")
         assert card.startswith(f"# `{name}`")
@@ -44,20 +53,31 @@ def test_each_backbone_has_a_card_and_its_limits() -> None:
         assert len(vpt.load_backbone(name).class_names) == about["classes"]
 
 
-@pytest.mark.parametrize("file", ["vit-p8-64/model.safetensors", "ast-tiny/model.safetensors", "ast-tiny/config.json"])
+@pytest.mark.parametrize(
+    "file", ["vit-p8-64/model.safetensors", "ast-tiny/model.safetensors", "ast-tiny/config.json"]
+)
 def test_an_altered_file_is_named_with_its_hash_and_the_repair(copy: Path, file: str) -> None:
     data = bytearray((copy / file).read_bytes())
     data[len(data) // 2] ^= 1
     (copy / file).write_bytes(data)
-    expected = f"{re.escape(str(copy / file))} is not as it was shipped.*{bundled.recorded()[file]}.*--force-reinstall"
+    expected = (
+        f"{re.escape(str(copy / file))} is not as it was"
+        f" shipped.*{bundled.recorded()[file]}.*--force-reinstall"
+    )
     with pytest.raises(BundledFileError, match=expected):
         vpt.load_backbone(f"vpt:{file.split('/')[0]}")
 
 
-@pytest.mark.parametrize("file", ["vit-p8-64/config.json", "ast-tiny/model.safetensors", "ast-tiny/preprocessor_config.json"])
+@pytest.mark.parametrize(
+    "file",
+    ["vit-p8-64/config.json", "ast-tiny/model.safetensors", "ast-tiny/preprocessor_config.json"],
+)
 def test_a_missing_file_is_named_with_its_hash_and_the_repair(copy: Path, file: str) -> None:
     (copy / file).unlink()
-    with pytest.raises(BundledFileError, match=f"Found no {re.escape(str(copy / file))}.*{bundled.recorded()[file]}.*reinstall"):
+    with pytest.raises(
+        BundledFileError,
+        match=f"Found no {re.escape(str(copy / file))}.*{bundled.recorded()[file]}.*reinstall",
+    ):
         vpt.load_backbone(f"vpt:{file.split('/')[0]}")
 
 
@@ -77,7 +97,9 @@ def test_a_list_that_cannot_be_read_is_said(copy: Path) -> None:
 def test_in_a_checkout_the_repair_is_gits(copy: Path) -> None:
     (copy.parent / "pyproject.toml").touch()
     (copy / bundled.SUMS).unlink()
-    with pytest.raises(BundledFileError, match=r"lists the files that ship with vpt.*git -C .* checkout -- assets"):
+    with pytest.raises(
+        BundledFileError, match=r"lists the files that ship with vpt.*git -C .* checkout -- assets"
+    ):
         bundled.recorded()
 
 
@@ -87,7 +109,9 @@ def test_other_names_are_refused() -> None:
 
 
 def test_the_list_names_the_cards() -> None:
-    out = " ".join(CliRunner().invoke(cli.app, ["backbones"], catch_exceptions=False).output.split())
+    out = " ".join(
+        CliRunner().invoke(cli.app, ["backbones"], catch_exceptions=False).output.split()
+    )
     for name in vpt.backbones.bundled():
         assert f"{name}, its card: {bundled.ASSETS / name[4:] / 'README.md'}" in out
 

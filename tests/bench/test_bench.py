@@ -1,4 +1,6 @@
-"""One run of the bench on the smallest setting: its report, its tables, its picture; and its arithmetic."""
+"""One run of the bench on the smallest setting: its report, its tables, its picture; and its
+arithmetic.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,10 @@ from vpt.report.tables import bench_tables
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bench")
-    words = "bench --backbone test_vit --weights random --batch-size 2 --tokens 3 --repeats 2 --images 5 --no-memory --out"
+    words = (
+        "bench --backbone test_vit --weights random --batch-size 2 --tokens 3 --repeats 2 --images"
+        " 5 --no-memory --out"
+    )
     cli.app([*words.split(), str(folder)], standalone_mode=False)
     return folder
 
@@ -33,8 +38,16 @@ def report(folder: Path) -> dict[str, Any]:
 
 
 def test_the_report_holds_every_round(report: dict[str, Any], folder: Path) -> None:
-    assert {"plain infer", "probe train", "insert 3 infer", "insert 3 train", "ours 3 infer", "ours 3 train", "baked 3 infer",
-            "full train"} <= report["seconds"].keys()  # fmt: skip
+    assert {
+        "plain infer",
+        "probe train",
+        "insert 3 infer",
+        "insert 3 train",
+        "ours 3 infer",
+        "ours 3 train",
+        "baked 3 infer",
+        "full train",
+    } <= report["seconds"].keys()
     assert all(len(rounds) == 2 and min(rounds) > 0 for rounds in report["seconds"].values())
     assert report["machine"]["threads"] >= 1
     assert report["late"]["blocks"] == [5, 5]
@@ -44,8 +57,17 @@ def test_the_report_holds_every_round(report: dict[str, Any], folder: Path) -> N
 
 
 def test_ratios_are_taken_round_by_round() -> None:
-    seconds = {"plain infer": [1.0, 2.0, 4.0], "insert 3 train": [4.0, 8.0, 16.0], "ours 3 train": [2.0, 4.0, 12.0]}
-    found = ratios({"seconds": seconds, "operations": {"plain infer": 10, "insert 3 train": 40, "ours 3 train": 25}})
+    seconds = {
+        "plain infer": [1.0, 2.0, 4.0],
+        "insert 3 train": [4.0, 8.0, 16.0],
+        "ours 3 train": [2.0, 4.0, 12.0],
+    }
+    found = ratios(
+        {
+            "seconds": seconds,
+            "operations": {"plain infer": 10, "insert 3 train": 40, "ours 3 train": 25},
+        }
+    )
     assert found["ours 3 train"]["plain"][0] == 2.0
     assert found["ours 3 train"]["insert"][0] == 0.5
     assert found["ours 3 train"]["operations"] == 2.5
@@ -62,7 +84,16 @@ def test_the_tables_fit_a_terminal(report: dict[str, Any]) -> None:
         console.print(table)
     text = console.export_text()
     assert "…" not in text
-    for words in ("plain forward", "inserted, 3", "ours, 3", "ours, baked, 3", "61 MB", "1.2 GB", "times faster", "import vpt"):
+    for words in (
+        "plain forward",
+        "inserted, 3",
+        "ours, 3",
+        "ours, baked, 3",
+        "61 MB",
+        "1.2 GB",
+        "times faster",
+        "import vpt",
+    ):
         assert words in text
     assert picture(report).startswith(b"\x89PNG")
 

@@ -24,13 +24,17 @@ print(peak_bytes(lambda: None), peak_bytes(work))
 
 @pytest.mark.skipif(not STATM.exists(), reason="the system does not tell")
 def test_the_peak_is_what_was_held_and_not_what_is_left() -> None:
-    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True
+    )
     nothing, found = map(int, done.stdout.split())
     assert nothing < 20e6
     assert 100e6 < found < 300e6
 
 
-def test_where_the_system_does_not_tell_the_work_is_done_all_the_same(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+def test_where_the_system_does_not_tell_the_work_is_done_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, tmp_path
+) -> None:
     monkeypatch.setattr(sys.modules["vpt.bench.memory"], "STATM", tmp_path / "nothing")
     done: list[int] = []
     assert peak_bytes(lambda: done.append(1)) == 0

@@ -24,7 +24,17 @@ def test_every_case_runs_and_leaves_nothing_behind(stage: Stage) -> None:
     backbone = stage.backbone
     before, hooks = backbone.fingerprint(), count_hooks(backbone.model)
     kinds = {case.kind for case in stage.cases()}
-    assert kinds == {"plain", "probe", "insert", "ours", "baked", "autocast", "rounded", "full", *(["lora"] if PEFT else [])}
+    assert kinds == {
+        "plain",
+        "probe",
+        "insert",
+        "ours",
+        "baked",
+        "autocast",
+        "rounded",
+        "full",
+        *(["lora"] if PEFT else []),
+    }
     for case in stage.cases():
         with stage.ready(case) as run:
             run()
@@ -45,23 +55,37 @@ def test_a_training_step_trains_what_it_says(stage: Stage) -> None:
                 now = dict(seen[0].named_parameters())
         finally:
             del stage._prompted
-        moved = {name.split(".")[0] for name, value in before.items() if not torch.equal(value, now[name])}
+        moved = {
+            name.split(".")[0]
+            for name, value in before.items()
+            if not torch.equal(value, now[name])
+        }
         assert moved == ({"prompt", "readout"} if changes else {"readout"})
         assert seen[0].exact == ("insert" if kind == "insert" else "auto")
 
 
 def test_operations_are_those_of_the_equations(stage: Stage) -> None:
-    """Of the plain forward by hand; a step of recorded tokens has fewer than one of inserted tokens."""
+    """Of the plain forward by hand; a step of recorded tokens has fewer than one of inserted
+    tokens.
+    """
     model = stage.backbone.model
     count, width, depth = model.pos_embed.shape[1], model.embed_dim, len(model.blocks)
     hidden, patch = model.blocks[0].mlp.fc1.out_features, model.patch_embed.proj.weight[0].numel()
     block = 2 * count * (4 * width * width + 2 * width * hidden) + 4 * count * count * width
-    needed = 2 * (depth * block + 2 * (count - model.num_prefix_tokens) * patch * width + 2 * width * model.num_classes)
+    needed = 2 * (
+        depth * block
+        + 2 * (count - model.num_prefix_tokens) * patch * width
+        + 2 * width * model.num_classes
+    )
     assert stage.operations(Case("plain")) == needed
     steps = {kind: stage.operations(Case(kind, 5, True)) for kind in ("ours", "insert")}
     assert steps["ours"] < 0.95 * steps["insert"]
     assert 1.5 * needed < steps["ours"] < 2.1 * needed
-    assert stage.operations(Case("baked", 5)) < stage.operations(Case("ours", 5)) < stage.operations(Case("insert", 5))
+    assert (
+        stage.operations(Case("baked", 5))
+        < stage.operations(Case("ours", 5))
+        < stage.operations(Case("insert", 5))
+    )
     assert not stage.counting
 
 
@@ -74,8 +98,12 @@ def test_lora_trains_little_and_full_fine_tuning_all(stage: Stage) -> None:
         assert stage.made[kind] is not None
 
 
-WRONG = [({"batch": 0}, "batch=0"), ({"tokens": ()}, r"tokens=\[\]"), ({"precision": "int8"}, "precision='int8'"),
-         ({"device": "cuda"}, "GPU")]  # fmt: skip
+WRONG = [
+    ({"batch": 0}, "batch=0"),
+    ({"tokens": ()}, r"tokens=\[\]"),
+    ({"precision": "int8"}, "precision='int8'"),
+    ({"device": "cuda"}, "GPU"),
+]
 
 
 @pytest.mark.parametrize(("changes", "message"), WRONG)

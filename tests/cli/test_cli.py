@@ -24,7 +24,18 @@ def run(*words: str | Path) -> str:
 def adapted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     root = tmp_path_factory.mktemp("cli")
     data = write_images(root / "data", per_class=8)
-    text = run("adapt", data, "--out", root / "run", "--prompt", "border:8+deep:1", "--epochs", 1, "--seed", 3)
+    text = run(
+        "adapt",
+        data,
+        "--out",
+        root / "run",
+        "--prompt",
+        "border:8+deep:1",
+        "--epochs",
+        1,
+        "--seed",
+        3,
+    )
     assert "linear probe" in text
     assert "prompt.vpt" not in text
     return data, root / "run"
@@ -34,11 +45,30 @@ def test_adapt_leaves_a_whole_run(adapted: tuple[Path, Path]) -> None:
     report = json.loads((adapted[1] / "metrics.json").read_text())
     assert report["seed"] == 3
     assert report["command"].startswith("vpt")
-    assert {p.name for p in adapted[1].iterdir()} >= {"prompt.vpt", "metrics.json", "curves.png", "history.jsonl", "border.png"}
+    assert {p.name for p in adapted[1].iterdir()} >= {
+        "prompt.vpt",
+        "metrics.json",
+        "curves.png",
+        "history.jsonl",
+        "border.png",
+    }
 
 
 def test_adapt_in_less_memory_and_time(adapted: tuple[Path, Path], tmp_path: Path) -> None:
-    options = ["--augment", "none", "--dtype", "bf16", "--cache", "bf16", "--workers", 1, "--epochs", 1, "--shots", 4]
+    options = [
+        "--augment",
+        "none",
+        "--dtype",
+        "bf16",
+        "--cache",
+        "bf16",
+        "--workers",
+        1,
+        "--epochs",
+        1,
+        "--shots",
+        4,
+    ]
     text = run("adapt", adapted[0], "--out", tmp_path, "--prompt", "deep:2@6-7", *options)
     assert "begins at block 6 of 8" in text
     report = json.loads((tmp_path / "metrics.json").read_text())
@@ -60,7 +90,9 @@ def test_a_table_with_other_columns_whose_persons_stay_together(tmp_path: Path) 
     assert set(facts["classes"]) == {"red", "green", "blue"}
 
 
-def test_a_folder_of_sounds_finds_its_model_and_its_input_can_be_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_of_sounds_finds_its_model_and_its_input_can_be_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     data = write_sounds(tmp_path / "calls")
     monkeypatch.chdir(tmp_path)
     run("adapt", data, "--prompt", "deep:1", "--epochs", 1)  # told no folder, it makes one
@@ -68,7 +100,16 @@ def test_a_folder_of_sounds_finds_its_model_and_its_input_can_be_said(tmp_path: 
     assert report["backbone"]["source"] == "vpt:ast-tiny"
     assert report["rate_cuts"] == 0
     pictures = write_images(tmp_path / "pictures", 8)
-    words = ["--inputs", "mean=0.4,0.4,0.4", "--inputs", "std=0.2", "--prompt", "deep:1", "--epochs", 1]
+    words = [
+        "--inputs",
+        "mean=0.4,0.4,0.4",
+        "--inputs",
+        "std=0.2",
+        "--prompt",
+        "deep:1",
+        "--epochs",
+        1,
+    ]
     text = run("adapt", pictures, "--out", tmp_path / "told", *words)
     assert "mean 0.4, std 0.2" in " ".join(text.split())
     kept = vpt.load(tmp_path / "told" / "prompt.vpt").backbone.inputs
@@ -88,12 +129,16 @@ def test_predict(adapted: tuple[Path, Path]) -> None:
     files = sorted((data / "red").iterdir())[:2]
     rows = json.loads(run("predict", folder, *files, "--json").splitlines()[-1])
     assert [row["file"] for row in rows] == [str(f) for f in files]
-    assert all(row["class"] in ("red", "green", "blue") and 0 < row["probability"] <= 1 for row in rows)
+    assert all(
+        row["class"] in ("red", "green", "blue") and 0 < row["probability"] <= 1 for row in rows
+    )
     assert sum(p for _, p in rows[0]["top"]) == pytest.approx(1.0)
     assert "probability" in run("predict", folder, files[0])
 
 
-def test_names_from_a_file_give_the_terminal_no_orders(tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
+def test_names_from_a_file_give_the_terminal_no_orders(
+    tmp_path: Path, capfd: pytest.CaptureFixture
+) -> None:
     names = ["\x1b[2J\x1b[31mOWNED\x1b]0;title\x07", "a\nfake row", "\ud800", "\u202egnp.exe"]
     backbone = vpt.load_backbone("vpt:vit-p8-64")
     with vpt.PromptedModel(backbone, None, vpt.Linear(192, names)) as model:
@@ -121,7 +166,11 @@ def test_a_library_is_listed_and_predicts(adapted: tuple[Path, Path], tmp_path: 
     assert [path.name for path in tmp_path.iterdir()] == ["colours.vpt"]  # nothing is drawn into it
     assert json.loads(run("library", tmp_path, "--json"))["colours"]["bytes"] > 0
     files = sorted((data / "red").iterdir())[:2]
-    found = json.loads(run("predict", "--library", tmp_path, "--task", "colours", *files, "--json").splitlines()[-1])
+    found = json.loads(
+        run("predict", "--library", tmp_path, "--task", "colours", *files, "--json").splitlines()[
+            -1
+        ]
+    )
     assert [row["file"] for row in found] == [str(file) for file in files]
     assert found == json.loads(run("predict", folder, *files, "--json").splitlines()[-1])
     with pytest.raises(vpt.errors.PromptFileError, match="needed is one of its tasks: colours"):
@@ -177,7 +226,9 @@ def test_importing_vpt_is_light() -> None:
     import sys
 
     heavy = "{'torch', 'timm', 'transformers', 'torchaudio', 'sklearn', 'matplotlib'}"
-    program = f"import sys, vpt, vpt.cli; found = {heavy} & set(sys.modules); assert not found, found; "
+    program = (
+        f"import sys, vpt, vpt.cli; found = {heavy} & set(sys.modules); assert not found, found; "
+    )
     program += "vpt.load_backbone('vpt:vit-p8-64'); assert 'torchaudio' not in sys.modules"
     subprocess.run([sys.executable, "-W", "ignore", "-c", program], check=True)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
@@ -185,7 +236,7 @@ def test_importing_vpt_is_light() -> None:
     assert "load_backbone" in dir(vpt)
 
 
-# fairness ---------------------------------------------------------------------------------------------------------------
+# fairness -------------------------------------------------------------------------------
 @pytest.fixture
 def biased(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A table with groups, and a module of the user's own that makes the model."""
@@ -201,14 +252,30 @@ def biased(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_reprogram_and_audit(biased: Path, tmp_path: Path) -> None:
     columns = ["--label", "look", "--group", "sky", "--model", "mine:model"]
     text = run(
-        "reprogram", biased, *columns, "--border", 4, "--strength", 3, "--epochs", 1, "--lr", 0.003, "--out", tmp_path / "run"
+        "reprogram",
+        biased,
+        *columns,
+        "--border",
+        4,
+        "--strength",
+        3,
+        "--epochs",
+        1,
+        "--lr",
+        0.003,
+        "--out",
+        tmp_path / "run",
     )
-    assert all(word in text for word in ("bare model", "group thresholds", "chosen", "0 is never inside"))
+    assert all(
+        word in text for word in ("bare model", "group thresholds", "chosen", "0 is never inside")
+    )
     assert max(len(line) for line in text.splitlines()) <= 80
     before = run("audit", biased, *columns)
     assert "equalized odds difference" in before
     assert "Few examples" in before
-    found = json.loads(run("audit", biased, *columns, "--prompt", tmp_path / "run", "--json").splitlines()[-1])
+    found = json.loads(
+        run("audit", biased, *columns, "--prompt", tmp_path / "run", "--json").splitlines()[-1]
+    )
     assert found["n"] == 100
     two = json.loads(run("audit", biased, *columns, "--group", "day", "--json").splitlines()[-1])
     assert "plain, odd" in two["per_group"]
@@ -234,7 +301,12 @@ def test_fairness_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo, "tuning", lambda case, seed: whole(case, 60, 60, seed))
     monkeypatch.setattr(demo, "FAIRER", {"epochs": 1, "strengths": (1.0,)})
     text = run("demo", "--fairness", "--out", tmp_path)
-    assert text.index("handwritten digit") < text.index("less than five") < text.index("drawn face") < text.rindex("lipstick")
+    assert (
+        text.index("handwritten digit")
+        < text.index("less than five")
+        < text.index("drawn face")
+        < text.rindex("lipstick")
+    )
     assert "→ " in text
     assert "average odds difference" in text
     refused = CliRunner().invoke(cli.app, ["demo", "--fairness", "--audio"])

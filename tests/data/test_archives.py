@@ -35,10 +35,14 @@ def pack(path: Path, inside: str = "", bad: bool = False) -> Path:
 
 @pytest.mark.parametrize("inside", ["", "photos/", "a/b/", "train/"])
 def test_a_zipped_folder_is_that_folder(tmp_path: Path, inside: str) -> None:
-    data = vpt.load_data(pack(tmp_path / "d.zip", inside), INPUTS, val_share=0.25, test_share=0.25, progress=False)
+    data = vpt.load_data(
+        pack(tmp_path / "d.zip", inside), INPUTS, val_share=0.25, test_share=0.25, progress=False
+    )
     assert data.classes == ["cat", "dog"]
     whole = [part for part in (data.train, data.val, data.test) if part is not None]
-    seen = sorted(round(float(part[i][0][0, 0, 0]) * 255) for part in whole for i in range(len(part)))
+    seen = sorted(
+        round(float(part[i][0][0, 0, 0]) * 255) for part in whole for i in range(len(part))
+    )
     assert seen == sorted(20 * k + number for k in range(4) for number in range(2))
 
 
@@ -74,7 +78,11 @@ def test_upward_names_stay_inside_and_damaged_archives_are_refused(tmp_path: Pat
 def test_a_manifest_in_it_says_labels_and_splits(tmp_path: Path) -> None:
     pack(tmp_path / "d.zip", "photos/all/")
     with zipfile.ZipFile(tmp_path / "d.zip", "a") as archive:
-        rows = [f"all/{label}/{k}.png,{'xy'[k % 2]},{'test' if k > 1 else 'train'}" for label in ("cat", "dog") for k in range(4)]
+        rows = [
+            f"all/{label}/{k}.png,{'xy'[k % 2]},{'test' if k > 1 else 'train'}"
+            for label in ("cat", "dog")
+            for k in range(4)
+        ]
         archive.writestr("photos/labels.csv", "path,label,split\n" + "\n".join(rows) + "\n")
     data = vpt.load_data(tmp_path / "d.zip", INPUTS, val_share=0.5, progress=False)
     assert data.classes == ["x", "y"]
@@ -84,11 +92,15 @@ def test_a_manifest_in_it_says_labels_and_splits(tmp_path: Path) -> None:
 
 def test_what_lies_beside_the_folder_and_names_in_utf_8_without_a_flag(tmp_path: Path) -> None:
     whole = tmp_path / "e.zip"
-    with zipfile.ZipFile(pack(tmp_path / "d.zip", "photos/")) as old, zipfile.ZipFile(whole, "w") as new:
+    with (
+        zipfile.ZipFile(pack(tmp_path / "d.zip", "photos/")) as old,
+        zipfile.ZipFile(whole, "w") as new,
+    ):
         new.writestr("README.txt", "hello")
         for info in old.infolist():
             new.writestr(zipfile.ZipInfo(info.filename.replace("cat/", "@@@@/")), old.read(info))
-    whole.write_bytes(whole.read_bytes().replace(b"@@@@", "\u00e9 c".encode()))  # Python would set the flag
+    # Python would set the flag
+    whole.write_bytes(whole.read_bytes().replace(b"@@@@", "\u00e9 c".encode()))
     data = vpt.load_data(whole, INPUTS, val_share=0.25, test_share=0.25, progress=False)
     assert data.classes == ["dog", "\u00e9 c"]
 

@@ -30,7 +30,11 @@ def moves(before, after):
     for down in range(-2, 3):
         for across in range(-4, 5):
             cut = padded[:, 2 + down : 2 + down + HEIGHT, 4 + across : 4 + across + WIDTH]
-            found += [(down, across, flip) for flip in (False, True) if np.array_equal(cut[..., ::-1] if flip else cut, after)]
+            found += [
+                (down, across, flip)
+                for flip in (False, True)
+                if np.array_equal(cut[..., ::-1] if flip else cut, after)
+            ]
     return found
 
 
@@ -41,7 +45,9 @@ def test_every_image_is_shifted_by_up_to_8_percent_and_perhaps_mirrored(how):
     assert (after.shape, after.dtype) == (x.shape, x.dtype)
     done = [moves(a, b.numpy()) for a, b in zip(x, after, strict=True)]
     assert all(len(found) == 1 for found in done)
-    downs, acrosses, flips = (Counter(values) for values in zip(*(found[0] for found in done), strict=True))
+    downs, acrosses, flips = (
+        Counter(values) for values in zip(*(found[0] for found in done), strict=True)
+    )
     assert set(downs) == {-1, 0, 1}
     assert set(acrosses) == {-2, -1, 0, 1, 2}
     assert min(downs.values()) > 40  # 200/3, a binomial's 5 sigma below is 33
@@ -77,11 +83,16 @@ def test_none_changes_nothing_and_draws_nothing():
 
 @pytest.mark.parametrize("how", ["flip", "", "Crop", "mixup"])
 def test_unknown_names_are_refused(how):
-    with pytest.raises(DataError, match=rf"augment='{how}'; needed is one of none, crop, flip-crop"):
+    with pytest.raises(
+        DataError, match=rf"augment='{how}'; needed is one of none, crop, flip-crop"
+    ):
         augment(images(1), how, seeded())
 
 
-@pytest.mark.parametrize("x", [(torch.zeros(2, 100), torch.tensor([100, 100])), torch.zeros(2, 16, 8), torch.zeros(2, 100)])
+@pytest.mark.parametrize(
+    "x",
+    [(torch.zeros(2, 100), torch.tensor([100, 100])), torch.zeros(2, 16, 8), torch.zeros(2, 100)],
+)
 def test_sound_is_refused_but_for_none(x):
     with pytest.raises(DataError, match=r"is for images; use augment='none' for sound"):
         augment(x, "crop", seeded())
@@ -104,8 +115,13 @@ def test_views_are_the_image_itself_and_a_few_random_changes_that_stay():
     assert len({view.numpy().tobytes() for view in views}) == 4
     assert not torch.equal(views[1] - views[0], views[2] - views[0])
     for epoch in range(1, 10):
-        assert torch.equal(torch.stack([image for image, _ in seen.drawn(0, epoch)]), views[(epoch - 1) % 4])
+        assert torch.equal(
+            torch.stack([image for image, _ in seen.drawn(0, epoch)]), views[(epoch - 1) % 4]
+        )
     again = in_views(examples, "flip-crop", 4, seed=3).views()[2]
     assert torch.equal(torch.stack([image for image, _ in again]), views[2])
-    assert not torch.equal(torch.stack([image for image, _ in in_views(examples, "flip-crop", 4, seed=4).views()[2]]), views[2])
+    assert not torch.equal(
+        torch.stack([image for image, _ in in_views(examples, "flip-crop", 4, seed=4).views()[2]]),
+        views[2],
+    )
     assert [y for _, y in seen] == [0, 1, 1]

@@ -1,4 +1,6 @@
-"""load_data and read_parts: folders, manifests and Datasets to training, validation and test examples."""
+"""load_data and read_parts: folders, manifests and Datasets to training, validation and test
+examples.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,11 @@ def names(examples):
 
 
 def sizes(data):
-    return [Counter(data.classes[y] for y in part.targets) for part in (data.train, data.val, data.test) if part is not None]
+    return [
+        Counter(data.classes[y] for y in part.targets)
+        for part in (data.train, data.val, data.test)
+        if part is not None
+    ]
 
 
 def test_a_folder_is_split_in_three(tmp_path):
@@ -95,14 +101,19 @@ def test_shots_thin_out_only_training(tmp_path):
 
 
 def test_a_class_with_one_example_cannot_be_split(tmp_path):
-    with pytest.raises(DataError, match=r"fewer than 3 examples, one each for training, validation, test: 'dog' \(1\)"):
+    with pytest.raises(
+        DataError,
+        match=r"fewer than 3 examples, one each for training, validation, test: 'dog' \(1\)",
+    ):
         load(folder(tmp_path, cat=9, dog=1))
 
 
 def test_classes_must_be_trained_before_they_are_tested(tmp_path):
     folder(tmp_path, "train", cat=3, dog=3)
     folder(tmp_path, "test", cat=1, emu=1)
-    with pytest.raises(DataError, match="Classes in the test data without any training example: emu"):
+    with pytest.raises(
+        DataError, match="Classes in the test data without any training example: emu"
+    ):
         load(tmp_path)
 
 
@@ -127,7 +138,7 @@ def test_paths_that_hold_no_data(tmp_path):
         load(tmp_path / "empty")
 
 
-# --- bad files --------------------------------------------------------------------------------------------------------
+# --- bad files --------------------------------------------------------------------------
 
 
 def with_bad_files(root):
@@ -147,7 +158,8 @@ def test_every_bad_file_is_listed_with_its_reason(tmp_path):
     with pytest.raises(BadFilesError) as error:
         load(with_bad_files(tmp_path))
     found = {path.rsplit("/", 1)[1]: reason for path, reason in error.value.bad}
-    assert set(found) == {"empty.png", "cut.png", "gone.png", "loose.jpg"}  # notes.txt, noending and song.wav are left out
+    # notes.txt, noending and song.wav are left out
+    assert set(found) == {"empty.png", "cut.png", "gone.png", "loose.jpg"}
     assert found["gone.png"] == "a link to nothing"
     assert found["loose.jpg"] == "it lies beside the class folders, so it has no label"
     assert found["empty.png"] == "empty file"
@@ -171,9 +183,10 @@ def test_skip_bad_goes_on_with_the_rest(tmp_path):
     assert sum(sizes(data), Counter()) == {"cat": 6, "dog": 6}
     assert len(data.skipped) == 4
     assert data.notes == [
-        "2 files (notes.txt, noending) left out: neither pictures nor sound", "1 files of another kind (song.wav, …) left out",
-    ]  # fmt: skip
-    assert ("empty file") in {reason for _, reason in data.skipped}
+        "2 files (notes.txt, noending) left out: neither pictures nor sound",
+        "1 files of another kind (song.wav, …) left out",
+    ]
+    assert "empty file" in {reason for _, reason in data.skipped}
     for part in (data.train, data.val, data.test):
         for i in range(len(part)):
             assert int(part[i][0][0, 0, 0] * 255 + 0.5) == int(part.name(i)[-6:-4])
@@ -186,7 +199,9 @@ def test_skipped_files_do_not_shift_the_splits(tmp_path):
     data = load(tmp_path, skip_bad=True)
     assert sizes(data) == [{"cat": 3, "dog": 4}, {"cat": 1, "dog": 2}, {"cat": 2, "dog": 3}]
     for split, part in (("train", data.train), ("val", data.val), ("test", data.test)):
-        assert all(f"/{split}/{data.classes[y]}/" in part.name(i) for i, y in enumerate(part.targets))
+        assert all(
+            f"/{split}/{data.classes[y]}/" in part.name(i) for i, y in enumerate(part.targets)
+        )
 
 
 def test_a_class_of_bad_files_only_is_left_out(tmp_path):
@@ -202,7 +217,9 @@ def test_only_bad_files_cannot_be_skipped(tmp_path):
         (tmp_path / name).write_text("no")
     with pytest.raises(BadFilesError, match="2 of 2"):
         load(tmp_path)
-    with pytest.raises(DataError, match=r"None of the 2 files in .* can be used; the first: not an image"):
+    with pytest.raises(
+        DataError, match=r"None of the 2 files in .* can be used; the first: not an image"
+    ):
         load(tmp_path, skip_bad=True)
 
 
@@ -213,18 +230,23 @@ def test_files_are_read_once_before_training(tmp_path):
     assert len([data.train[i] for i in range(len(data.train))]) == len(data.train)
 
 
-# --- manifests and sound ----------------------------------------------------------------------------------------------
+# --- manifests and sound ----------------------------------------------------------------
 
 
 def test_a_manifest_with_groups_and_splits(tmp_path):
     folder(tmp_path, x=6)
-    rows = [f"x/{k:02}.png,{'猫' if k % 2 else 'été'},{'f' if k < 3 else 'm'},{'test' if k > 3 else ''}" for k in range(6)]
+    rows = [
+        f"x/{k:02}.png,{'猫' if k % 2 else 'été'},{'f' if k < 3 else 'm'},{'test' if k > 3 else ''}"
+        for k in range(6)
+    ]
     (tmp_path / "m.csv").write_text("path,label,group,split\n" + "\n".join(rows), encoding="utf-8")
     data = load(tmp_path / "m.csv", val_share=0.5)
     assert data.classes == ["été", "猫"]
     assert (data.train.group_names, len(data.test)) == (["f", "m"], 2)
     assert [(item[1], item[2]) for item in (data.test[0], data.test[1])] == [(0, 1), (1, 1)]
-    assert {data.train.groups[i] for i in data.train.indices} | {data.val.groups[i] for i in data.val.indices} == {0, 1}
+    assert {data.train.groups[i] for i in data.train.indices} | {
+        data.val.groups[i] for i in data.val.indices
+    } == {0, 1}
 
 
 def test_a_manifest_with_bad_files(tmp_path):
@@ -240,7 +262,11 @@ def test_sound_folders(tmp_path):
     for name, hertz in (("low", 100), ("high", 900)):
         (tmp_path / name).mkdir()
         for k in range(4):
-            soundfile.write(tmp_path / name / f"{k}.wav", 0.3 * np.sin(np.arange(500) * hertz / 8000 * 6.283), 8000)
+            soundfile.write(
+                tmp_path / name / f"{k}.wav",
+                0.3 * np.sin(np.arange(500) * hertz / 8000 * 6.283),
+                8000,
+            )
     (tmp_path / "low/quiet.wav").touch()
     soundfile.write(tmp_path / "low/quiet.wav", np.zeros(100), 8000)
     picture(tmp_path / "low/cover.png")
@@ -250,10 +276,15 @@ def test_sound_folders(tmp_path):
     data = load(tmp_path, inputs=inputs, skip_bad=True)
     assert data.notes == ["1 files of another kind (cover.png, …) left out"]
     (waveform, length), label = data.train[0]
-    assert (data.classes[label], waveform.shape, length, data.train.sample_rate) == ("high", (1000,), 500, 8000)
+    assert (data.classes[label], waveform.shape, length, data.train.sample_rate) == (
+        "high",
+        (1000,),
+        500,
+        8000,
+    )
 
 
-# --- Datasets ---------------------------------------------------------------------------------------------------------
+# --- Datasets ---------------------------------------------------------------------------
 
 
 class Torchvision(Dataset):
@@ -274,7 +305,12 @@ def tensors(*labels):
 def test_pil_pictures_of_torchvision_data_sets_are_fitted():
     data = load(Torchvision([0, 1] * 5, size=(20, 9)))
     image, label = data.train[0]
-    assert (image.shape, label, data.classes, data.skipped) == ((3, 8, 8), data.train.targets[0], ["cat", "dog"], [])
+    assert (image.shape, label, data.classes, data.skipped) == (
+        (3, 8, 8),
+        data.train.targets[0],
+        ["cat", "dog"],
+        [],
+    )
     torch.testing.assert_close(image, torch.tensor([0.2, 0, 0]).view(3, 1, 1).expand(3, 8, 8))
 
 
@@ -294,14 +330,18 @@ def test_a_mapping_of_data_sets():
     assert isinstance(data, Data)
 
 
-@pytest.mark.parametrize("source", [{"holdout": []}, {"val": tensors(0, 1)}, {"train": tensors(0, 1), "extra": []}, {}])
+@pytest.mark.parametrize(
+    "source", [{"holdout": []}, {"val": tensors(0, 1)}, {"train": tensors(0, 1), "extra": []}, {}]
+)
 def test_mappings_need_train_and_know_no_more_than_three_parts(source):
     with pytest.raises(DataError, match="needed is 'train', and if wanted 'val' and 'test'"):
         load(source)
 
 
 def test_class_names_that_differ_between_parts_are_refused():
-    with pytest.raises(DataError, match=r"test data has other classes.*\['dog', 'cat'\] and \['cat', 'dog'\]"):
+    with pytest.raises(
+        DataError, match=r"test data has other classes.*\['dog', 'cat'\] and \['cat', 'dog'\]"
+    ):
         load({"train": Torchvision([0, 1]), "test": Torchvision([0, 1], ("dog", "cat"))})
     with pytest.raises(DataError, match="val data has other classes"):
         load({"train": Torchvision([0, 1]), "val": Torchvision([0, 1], ("cat", "dog", "emu"))})
@@ -309,7 +349,9 @@ def test_class_names_that_differ_between_parts_are_refused():
 
 def test_classes_of_data_sets_must_be_trained():
     classes = ("cat", "dog", "emu")
-    with pytest.raises(DataError, match="Classes in the val data without any training example: emu"):
+    with pytest.raises(
+        DataError, match="Classes in the val data without any training example: emu"
+    ):
         load({"train": Torchvision([0, 1], classes), "val": Torchvision([0, 2], classes)})
     with pytest.raises(DataError, match=r"Found labels \[3\]; there are 3 classes"):
         load({"train": Torchvision([0, 3], classes)})
@@ -332,7 +374,7 @@ def test_what_is_no_data_is_refused(source):
         load(source)
 
 
-# --- read_parts -------------------------------------------------------------------------------------------------------
+# --- read_parts -------------------------------------------------------------------------
 
 
 def parts(path, **more):
@@ -365,7 +407,7 @@ def test_read_parts_never_gives_another_split(tmp_path):
         parts(tmp_path, part="test")
 
 
-# --- what looks wrong --------------------------------------------------------------------------------------------------
+# --- what looks wrong -------------------------------------------------------------------
 def test_the_same_bytes_in_two_splits_are_said(tmp_path):
     folder(tmp_path, "train", cat=4, dog=4)
     for k in range(4):
@@ -374,7 +416,8 @@ def test_the_same_bytes_in_two_splits_are_said(tmp_path):
     picture(tmp_path / "test" / "dog" / "0.png", 200)
     data = load(tmp_path, val_share=0.5)
     found = [line for line in data.careful if "byte for byte" in line]
-    assert sum(int(line.split()[0]) for line in found) == 2  # in training and in validation data that was made of it
+    # in training and in validation data that was made of it
+    assert sum(int(line.split()[0]) for line in found) == 2
     text = found[0]
     assert "cat/00.png" in text or "cat/01.png" in text
     assert "says nothing" in text
@@ -400,9 +443,11 @@ def test_files_of_one_size_are_no_copies(tmp_path):
     for name in ("cat", "dog"):
         for k in range(6):
             (tmp_path / name).mkdir(exist_ok=True)
-            Image.fromarray(np.random.default_rng([k, len(name), ord(name[0])]).integers(0, 255, (8, 8, 3), np.uint8)).save(
-                tmp_path / name / f"{k}.bmp"
-            )
+            Image.fromarray(
+                np.random.default_rng([k, len(name), ord(name[0])]).integers(
+                    0, 255, (8, 8, 3), np.uint8
+                )
+            ).save(tmp_path / name / f"{k}.bmp")
     assert load(tmp_path).careful == []
 
 
@@ -411,10 +456,18 @@ def test_sound_for_a_model_of_pictures_names_the_model_that_would_fit(tmp_path):
         for k in range(3):
             (tmp_path / name).mkdir(exist_ok=True)
             soundfile.write(tmp_path / name / f"{k}.wav", np.sin(np.arange(800)), 8000)
-    with pytest.raises(DataError, match=r"holds sound \(6 \.wav\), and this backbone takes pictures.*vpt:ast-tiny is bundled"):
+    with pytest.raises(
+        DataError,
+        match=r"holds sound \(6 \.wav\), and this backbone takes pictures.*vpt:ast-tiny is bundled",
+    ):
         load(tmp_path)
-    with pytest.raises(DataError, match=r"holds pictures .*and this backbone takes sound.*vpt:vit-p8-64"):
-        load(folder(tmp_path / "p", cat=3, dog=3), inputs=Sound(sample_rate=8000, samples=1000, frames=4, bins=8))
+    with pytest.raises(
+        DataError, match=r"holds pictures .*and this backbone takes sound.*vpt:vit-p8-64"
+    ):
+        load(
+            folder(tmp_path / "p", cat=3, dog=3),
+            inputs=Sound(sample_rate=8000, samples=1000, frames=4, bins=8),
+        )
 
 
 @pytest.mark.parametrize("shares", [{}, {"val_share": 0.4, "test_share": 0.1}])
@@ -430,7 +483,8 @@ def test_a_speaker_stays_on_one_side(tmp_path, shares):
         for part in data.parts.values():
             numbers = [int(Path(part.name(i)).stem) for i in range(len(part))]
             sides.append({"abcdefghij"[n // 6] for n in numbers})
-        assert sorted("".join("".join(side) for side in sides)) == list("abcdefghij")  # each on one side
+        # each on one side
+        assert sorted("".join("".join(side) for side in sides)) == list("abcdefghij")
         assert data.made["val"].endswith(f"held out with seed {seed}, no who on two sides")
     with pytest.raises(DataError, match="is a folder, which has no column who"):
         load(folder(tmp_path / "f", cat=3, dog=3), split_by="who")
@@ -441,9 +495,14 @@ def test_splits_that_cannot_be_made_by_a_column_are_said(tmp_path):
         picture(tmp_path / f"{k}.png", k)
     rows = [f"{k}.png,{'cat' if k < 4 else 'dog'},{'ann' if k < 4 else 'bob'}" for k in range(8)]
     (tmp_path / "m.csv").write_text("path,label,who\n" + "\n".join(rows))
-    with pytest.raises(DataError, match="No test data can be held out by who: whoever is held out, a class has no other"):
+    with pytest.raises(
+        DataError,
+        match="No test data can be held out by who: whoever is held out, a class has no other",
+    ):
         load(tmp_path / "m.csv", split_by="who")
-    (tmp_path / "m.csv").write_text("path,label,who\n" + "\n".join(row.replace("bob", "ann") for row in rows))
+    (tmp_path / "m.csv").write_text(
+        "path,label,who\n" + "\n".join(row.replace("bob", "ann") for row in rows)
+    )
     with pytest.raises(DataError, match="All examples are of one who"):
         load(tmp_path / "m.csv", split_by="who")
 
@@ -451,7 +510,8 @@ def test_splits_that_cannot_be_made_by_a_column_are_said(tmp_path):
 def test_given_splits_that_tear_a_speaker_are_said(tmp_path):
     for k in range(8):
         picture(tmp_path / f"{k}.png", k)
-    rows = [f"{k}.png,{'cat' if k % 2 else 'dog'},{'ann' if k < 6 else 'bob'},{'test' if k > 3 else 'train'}" for k in range(8)]
+    who, split = (lambda k: "ann" if k < 6 else "bob"), (lambda k: "test" if k > 3 else "train")
+    rows = [f"{k}.png,{'cat' if k % 2 else 'dog'},{who(k)},{split(k)}" for k in range(8)]
     for k in range(8, 10):
         picture(tmp_path / f"{k}.png", k)
         rows.append(f"{k}.png,{'cat' if k % 2 else 'dog'},eve,val")
@@ -462,8 +522,11 @@ def test_given_splits_that_tear_a_speaker_are_said(tmp_path):
 
 def test_what_was_made_of_the_data_is_known(tmp_path):
     data = load(folder(tmp_path, cat=20, dog=10), seed=3, shots=2)
-    assert data.made == {"train": "2 of each class kept", "test": "20% of the training data, held out with seed 3",
-                         "val": "20% of the training data, held out with seed 3"}  # fmt: skip
+    assert data.made == {
+        "train": "2 of each class kept",
+        "test": "20% of the training data, held out with seed 3",
+        "val": "20% of the training data, held out with seed 3",
+    }
 
 
 def test_many_files_of_many_classes_take_linear_time():
@@ -476,17 +539,22 @@ def test_many_files_of_many_classes_take_linear_time():
     from vpt.data.sources import Columns, Item, Listing
     from vpt.data.splits import hold_out
 
-    items = [Item(Path(f"c{i % 4000}/f{i}.png"), f"class-{i % 4000:06d}", group=f"g{i % 2000}") for i in range(24_000)]
+    items = [
+        Item(Path(f"c{i % 4000}/f{i}.png"), f"class-{i % 4000:06d}", group=f"g{i % 2000}")
+        for i in range(24_000)
+    ]
     source = Source(Path("x"), Path("x"), Listing(items), Columns())
     start = time.perf_counter()
-    found = loading._examples(items, Files([i.path for i in items], lambda p: p), INPUTS, list(range(len(items))), source)
+    found = loading._examples(
+        items, Files([i.path for i in items], lambda p: p), INPUTS, list(range(len(items))), source
+    )
     loading._check_sizes(found, 3)
     rest, held = hold_out(found, 0.2)
     assert time.perf_counter() - start < 8
     assert (len(rest), len(held)) == (20_000, 4_000)
 
 
-# --- windows ------------------------------------------------------------------------------------------------------------
+# --- windows ----------------------------------------------------------------------------
 def test_longer_clips_have_several_windows(tmp_path):
     inputs = Sound(sample_rate=8000, samples=800, frames=4, bins=8)
     for name, level in (("a", 0.1), ("b", 0.2)):
@@ -497,7 +565,9 @@ def test_longer_clips_have_several_windows(tmp_path):
     data = load(tmp_path, inputs=inputs, test_share=0, val_share=0.4)
     whole, owners = data.train.windows()
     assert len(data.train) == 4
-    assert [owners.count(i) for i in range(4)] == [3 if "0.wav" not in data.train.name(i) else 1 for i in range(4)]
+    assert [owners.count(i) for i in range(4)] == [
+        3 if "0.wav" not in data.train.name(i) else 1 for i in range(4)
+    ]
     for k, owner in enumerate(owners):
         assert whole.targets[k] == data.train.targets[owner]
         assert whole.name(k) == data.train.name(owner)
@@ -514,7 +584,9 @@ def test_silent_windows_are_left_out_and_a_clip_is_bad_only_if_all_are_silent(tm
     for name in ("a", "b"):
         for k in range(3):
             (tmp_path / name).mkdir(exist_ok=True)
-            soundfile.write(tmp_path / name / f"{k}.wav", np.concatenate([quiet, loud, quiet, loud]), 8000)
+            soundfile.write(
+                tmp_path / name / f"{k}.wav", np.concatenate([quiet, loud, quiet, loud]), 8000
+            )
     data = load(tmp_path, inputs=inputs)
     assert data.skipped == []
     assert float(data.train[0][0][0].mean()) > 0.2

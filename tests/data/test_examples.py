@@ -79,13 +79,24 @@ def test_items_without_and_with_groups():
 
 
 def test_subsets_of_subsets_keep_order_labels_groups_names():
-    data = example_set(groups=[0, 1, 0, 1], group_names=["f", "m"], names=["n0", "n1", "n2", "n3"], sample_rate=8000, named=False)
+    data = example_set(
+        groups=[0, 1, 0, 1],
+        group_names=["f", "m"],
+        names=["n0", "n1", "n2", "n3"],
+        sample_rate=8000,
+        named=False,
+    )
     part = data.subset([3, 2, 0]).subset([2, 0])
     assert len(part) == 2
     assert [part[i] for i in range(2)] == [("x0", 0, 0), ("x3", 0, 1)]
     assert part.targets == [0, 0]
     assert [part.name(i) for i in range(2)] == ["n0", "n3"]
-    assert (part.sample_rate, part.named, part.group_names, part.classes) == (8000, False, ["f", "m"], ["cat", "dog"])
+    assert (part.sample_rate, part.named, part.group_names, part.classes) == (
+        8000,
+        False,
+        ["f", "m"],
+        ["cat", "dog"],
+    )
 
 
 def test_examples_without_names_are_called_by_number():
@@ -95,7 +106,9 @@ def test_examples_without_names_are_called_by_number():
 @pytest.mark.parametrize("labels", [[0, 2], [-1, 0], [7, 0]])
 def test_labels_out_of_range_are_refused(labels):
     wrong = [y for y in labels if y not in (0, 1)]
-    with pytest.raises(DataError, match=rf"Found labels \[{wrong[0]}\]; there are 2 classes, so labels are 0 to 1"):
+    with pytest.raises(
+        DataError, match=rf"Found labels \[{wrong[0]}\]; there are 2 classes, so labels are 0 to 1"
+    ):
         Examples(same, labels, ["cat", "dog"])
 
 
@@ -103,7 +116,7 @@ def test_labels_out_of_range_do_not_matter_where_they_are_not_used():
     assert Examples(same, [0, -1, 1], ["cat", "dog"], indices=[0, 2]).targets == [0, 1]
 
 
-# --- other people's data sets ----------------------------------------------------------------------------------------
+# --- other people's data sets -----------------------------------------------------------
 
 
 class Torchvision(Dataset):
@@ -126,7 +139,11 @@ class Torchvision(Dataset):
 def test_targets_and_classes_are_used_without_reading_every_item(kind):
     data = Torchvision(kind([1, 0, 1] * 100))
     wrapped = wrap(data, None, str.upper)
-    assert (wrapped.targets, wrapped.classes, wrapped.named) == ([1, 0, 1] * 100, ["café", "猫"], True)
+    assert (wrapped.targets, wrapped.classes, wrapped.named) == (
+        [1, 0, 1] * 100,
+        ["café", "猫"],
+        True,
+    )
     assert len(set(data.read)) <= 8  # a few, to see whether they have the labels that are listed
     assert wrapped[2] == ("PICTURE 2", 1)
 
@@ -165,9 +182,14 @@ def test_the_sample_rate_of_a_data_set_is_kept():
 
 @pytest.mark.parametrize(
     ("data", "found"),
-    [(["ab", "cd"], "str"), ([{"image": 0, "label": 1}], "dict"), ([(1,)], "tuple"), ([(1, 2, 3, 4)], "tuple"),
-     ([torch.zeros(2)], "Tensor")],
-)  # fmt: skip
+    [
+        (["ab", "cd"], "str"),
+        ([{"image": 0, "label": 1}], "dict"),
+        ([(1,)], "tuple"),
+        ([(1, 2, 3, 4)], "tuple"),
+        ([torch.zeros(2)], "Tensor"),
+    ],
+)
 def test_items_of_another_kind_are_refused(data, found):
     with pytest.raises(DataError, match=rf"items are {found}; needed is \(input, label\)"):
         wrap(data, None, same)

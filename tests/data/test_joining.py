@@ -29,7 +29,8 @@ def test_every_task_as_often_as_the_largest() -> None:
     both = joined({"a": colours(9), "b": six_classes(6).subset([0, 1, 2, 3])})
     positions = balanced(both)
     assert [both.grouped[i] for i in positions] == [0] * 9 + [1] * 9
-    assert sorted(positions[9:]) == [9, 9, 9, 10, 10, 11, 11, 12, 12]  # no class of a sorted task more often than another
+    # no class of a sorted task more often than another
+    assert sorted(positions[9:]) == [9, 9, 9, 10, 10, 11, 11, 12, 12]
 
 
 def test_some_classes_alone() -> None:
@@ -44,7 +45,10 @@ def test_wrong_input() -> None:
         ({}, "no tasks"),
         ({"a": colours(9).subset([])}, "'a' has no examples"),
         ({"a": colours(9), "b": colours(9)}, "'blue' appears in the tasks a, b"),
-        ({"a": colours(9), "b": Examples([0].__getitem__, [0], ["beep"], sample_rate=8000)}, "sample rates"),
+        (
+            {"a": colours(9), "b": Examples([0].__getitem__, [0], ["beep"], sample_rate=8000)},
+            "sample rates",
+        ),
     ):
         with pytest.raises(DataError, match=message):
             joined(parts)

@@ -38,7 +38,9 @@ class Listed(Dataset):
 @pytest.mark.parametrize("said", [True, False])
 def test_labels_are_those_of_the_items_where_they_are_changed(said: bool) -> None:
     """The listed targets were taken, and the wrong labels learned."""
-    data = load_data({"train": Listed([0, 1] * 10, lambda y: 1 - y, said), "val": Listed([0, 1] * 3)}, INPUTS)
+    data = load_data(
+        {"train": Listed([0, 1] * 10, lambda y: 1 - y, said), "val": Listed([0, 1] * 3)}, INPUTS
+    )
     assert data.train.targets == [1, 0] * 10
     assert data.val.targets == [0, 1] * 3
 
@@ -95,7 +97,9 @@ def pictures(root: Path, *folders: str) -> Path:
         (("animals/cat", "animals/dog", "plants/oak", "plants/elm"), "lie one level too deep"),
     ],
 )
-def test_folders_that_are_hardly_the_classes(folders: tuple[str, ...], message: str, tmp_path: Path) -> None:
+def test_folders_that_are_hardly_the_classes(
+    folders: tuple[str, ...], message: str, tmp_path: Path
+) -> None:
     assert any(message in text for text in look(pictures(tmp_path, *folders)).listing.careful)
 
 
@@ -130,6 +134,8 @@ def test_what_was_held_out_is_said_as_it_came_to(tmp_path: Path) -> None:
 def test_views_do_not_depend_on_files_that_are_not_learned_from() -> None:
     x = torch.rand(6, 3, 32, 32)
     whole = vpt.data.Examples(list(x).__getitem__, [0] * 6, ["a"])
-    late = vpt.data.Examples(list(torch.cat([torch.rand(2, 3, 32, 32), x])).__getitem__, [0] * 8, ["a"]).subset(range(2, 8))
+    late = vpt.data.Examples(
+        list(torch.cat([torch.rand(2, 3, 32, 32), x])).__getitem__, [0] * 8, ["a"]
+    ).subset(range(2, 8))
     one, other = (in_views(examples, "crop", 3, seed=1).views()[2] for examples in (whole, late))
     assert all(np.array_equal(one[i][0], other[i][0]) for i in range(6))

@@ -26,13 +26,19 @@ def noise(height, width, channels=3, seed=0):
 
 
 def save(path, array_or_image, **options):
-    image = array_or_image if isinstance(array_or_image, Image.Image) else Image.fromarray(array_or_image)
+    image = (
+        array_or_image
+        if isinstance(array_or_image, Image.Image)
+        else Image.fromarray(array_or_image)
+    )
     image.save(path, **options)
     return path
 
 
 def tone(seconds, rate, hertz=440.0, height=0.5):
-    return (height * np.sin(2 * np.pi * hertz * np.arange(round(seconds * rate)) / rate)).astype("float32")
+    return (height * np.sin(2 * np.pi * hertz * np.arange(round(seconds * rate)) / rate)).astype(
+        "float32"
+    )
 
 
 def test_suffixes_of_each_kind():
@@ -42,7 +48,7 @@ def test_suffixes_of_each_kind():
     assert not set(suffixes("image")) & set(suffixes("sound"))
 
 
-# --- pictures ---------------------------------------------------------------------------------------------------------
+# --- pictures ---------------------------------------------------------------------------
 
 
 def test_image_of_the_right_size_is_read_unchanged(tmp_path):
@@ -80,9 +86,16 @@ def test_every_size_fits_without_padding(size, wanted, crop_pct):
 
 def test_interpolation_is_the_one_asked_for():
     image = Image.fromarray(noise(40, 40))
-    out = {how: fit_image(image, Images(size=16, interpolation=how)) for how in ("bicubic", "bilinear")}
-    for how, resample in (("bicubic", Image.Resampling.BICUBIC), ("bilinear", Image.Resampling.BILINEAR)):
-        assert torch.equal(out[how], torch.from_numpy(np.array(image.resize((16, 16), resample))).permute(2, 0, 1))
+    out = {
+        how: fit_image(image, Images(size=16, interpolation=how)) for how in ("bicubic", "bilinear")
+    }
+    for how, resample in (
+        ("bicubic", Image.Resampling.BICUBIC),
+        ("bilinear", Image.Resampling.BILINEAR),
+    ):
+        assert torch.equal(
+            out[how], torch.from_numpy(np.array(image.resize((16, 16), resample))).permute(2, 0, 1)
+        )
     assert not torch.equal(out["bicubic"], out["bilinear"])
 
 
@@ -115,7 +128,9 @@ def test_palette_images_are_read_through_their_palette(tmp_path, ending):
 def test_palette_with_transparency_is_read_without_a_warning(tmp_path):
     image = Image.new("P", (16, 16), 1)
     image.putpalette([255, 0, 0, 0, 0, 255])
-    assert reader(INPUTS)(save(tmp_path / "a.png", image, transparency=bytes([0, 128])))[:, 3, 3].tolist() == [0, 0, 255]
+    assert reader(INPUTS)(save(tmp_path / "a.png", image, transparency=bytes([0, 128])))[
+        :, 3, 3
+    ].tolist() == [0, 0, 255]
 
 
 @pytest.mark.parametrize(("mode", "value"), [("I", 70000), ("F", 0.5)])
@@ -178,12 +193,19 @@ def test_decompression_bombs_are_refused(tmp_path, monkeypatch):
         open_image(path)
 
 
-# --- sound ------------------------------------------------------------------------------------------------------------
+# --- sound ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("ending", "subtype", "tolerance"), [
-    ("wav", "FLOAT", 0), ("wav", "PCM_16", 2e-4), ("wav", "PCM_U8", 1e-2), ("flac", "PCM_16", 2e-4), ("ogg", "VORBIS", 0.1),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("ending", "subtype", "tolerance"),
+    [
+        ("wav", "FLOAT", 0),
+        ("wav", "PCM_16", 2e-4),
+        ("wav", "PCM_U8", 1e-2),
+        ("flac", "PCM_16", 2e-4),
+        ("ogg", "VORBIS", 0.1),
+    ],
+)
 def test_sound_is_read_as_it_was_written(tmp_path, ending, subtype, tolerance):
     clip = tone(0.5, RATE)
     soundfile.write(tmp_path / f"a.{ending}", clip, RATE, subtype=subtype)
@@ -193,7 +215,9 @@ def test_sound_is_read_as_it_was_written(tmp_path, ending, subtype, tolerance):
 
 
 def test_16_bit_numbers_become_shares_of_full_scale(tmp_path):
-    soundfile.write(tmp_path / "a.wav", np.array([16384, -32768, 1], dtype=np.int16), RATE, subtype="PCM_16")
+    soundfile.write(
+        tmp_path / "a.wav", np.array([16384, -32768, 1], dtype=np.int16), RATE, subtype="PCM_16"
+    )
     assert read_sound(tmp_path / "a.wav", RATE, 3)[0].tolist() == [0.5, -1.0, 1 / 32768]
 
 
@@ -213,7 +237,9 @@ def test_longer_clips_are_cut_and_shorter_ones_padded(tmp_path):
 def test_stereo_becomes_the_mean_of_its_channels(tmp_path):
     left, right = tone(0.1, RATE, 440), tone(0.1, RATE, 700)
     soundfile.write(tmp_path / "a.wav", np.stack([left, right], 1), RATE, subtype="FLOAT")
-    torch.testing.assert_close(read_sound(tmp_path / "a.wav", RATE, 1600)[0], torch.from_numpy((left + right) / 2))
+    torch.testing.assert_close(
+        read_sound(tmp_path / "a.wav", RATE, 1600)[0], torch.from_numpy((left + right) / 2)
+    )
 
 
 @pytest.mark.parametrize("rate", [8000, 22050, 44100, 48000])
@@ -226,7 +252,9 @@ def test_other_sample_rates_are_resampled(tmp_path, rate):
 
 
 def test_values_beyond_full_scale_are_clipped(tmp_path):
-    soundfile.write(tmp_path / "a.wav", np.array([1.5, -3, 0.25], dtype="float32"), RATE, subtype="FLOAT")
+    soundfile.write(
+        tmp_path / "a.wav", np.array([1.5, -3, 0.25], dtype="float32"), RATE, subtype="FLOAT"
+    )
     assert read_sound(tmp_path / "a.wav", RATE, 3)[0].tolist() == [1.0, -1.0, 0.25]
 
 
@@ -283,7 +311,9 @@ def test_a_clip_that_is_silent_where_it_is_kept_is_refused(tmp_path):
 
 def test_reader_of_sound_uses_the_backbones_rate_and_length(tmp_path):
     soundfile.write(tmp_path / "a.wav", tone(0.5, 8000), 8000)
-    waveform, length = reader(Sound(sample_rate=RATE, samples=9000, frames=10, bins=8))(tmp_path / "a.wav")
+    waveform, length = reader(Sound(sample_rate=RATE, samples=9000, frames=10, bins=8))(
+        tmp_path / "a.wav"
+    )
     assert (len(waveform), length) == (9000, 8000)
 
 
@@ -307,13 +337,23 @@ def test_a_folder_is_no_sound(tmp_path):
         read_sound(tmp_path, 16000, 1600)
 
 
-@pytest.mark.parametrize(("content", "name"), [
-    (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 32 32\n%%EndComments\nshowpage\n%%EOF\n", "eps.png"),
-    (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "svg.png"),
-])  # fmt: skip
-def test_only_the_listed_formats_are_read_whatever_a_file_is_called(tmp_path, content, name, monkeypatch):
+@pytest.mark.parametrize(
+    ("content", "name"),
+    [
+        (
+            b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 32 32\n%%EndComments\nshowpage\n%%EOF\n",
+            "eps.png",
+        ),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "svg.png"),
+    ],
+)
+def test_only_the_listed_formats_are_read_whatever_a_file_is_called(
+    tmp_path, content, name, monkeypatch
+):
     """EPS called Ghostscript."""
-    monkeypatch.setattr("subprocess.check_call", lambda *a, **k: pytest.fail("a program was called"))
+    monkeypatch.setattr(
+        "subprocess.check_call", lambda *a, **k: pytest.fail("a program was called")
+    )
     (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError, match="not an image"):
         open_image(tmp_path / name)
@@ -339,8 +379,13 @@ def test_whatever_a_decoder_throws_is_a_reason(tmp_path, monkeypatch):
     """A corrupt AVIF gave a RuntimeError, and ended the run."""
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     for trouble in (RuntimeError("codec"), MemoryError(), ZeroDivisionError("x")):
-        monkeypatch.setattr(Image.Image, "load", lambda self, trouble=trouble: (_ for _ in ()).throw(trouble))
-        monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda self, trouble=trouble: (_ for _ in ()).throw(trouble))
+        monkeypatch.setattr(
+            Image.Image, "load", lambda self, trouble=trouble: (_ for _ in ()).throw(trouble)
+        )
+        monkeypatch.setattr(
+            "PIL.ImageFile.ImageFile.load",
+            lambda self, trouble=trouble: (_ for _ in ()).throw(trouble),
+        )
         with pytest.raises(DataError, match=r"codec|MemoryError|x"):
             open_image(tmp_path / "a.png")
 

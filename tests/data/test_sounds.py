@@ -1,4 +1,6 @@
-"""Sound files: only what is used is decoded, wherever it stands, at any rate; whatever a decoder throws has a name."""
+"""Sound files: only what is used is decoded, wherever it stands, at any rate; whatever a decoder
+throws has a name.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ def noise(count: int, seed: int = 0) -> np.ndarray:
 
 @pytest.mark.parametrize("rate", [8000, 11025, 16000, 22050, 44100, 48000, 44101])
 def test_a_part_is_what_the_whole_has_there(tmp_path: Path, rate: int) -> None:
-    """Decoded in part, with a margin, and then resampled: the same as all of it resampled, and then cut."""
+    """Decoded in part, with a margin, and then resampled: the same as all of it resampled, and then
+    cut.
+    """
     soundfile.write(tmp_path / "a.wav", noise(2 * rate), rate, subtype="FLOAT")
     found, length = decode_sound(tmp_path / "a.wav", 16000, 4000, start=1.0)
     whole = resampled(torch.from_numpy(noise(2 * rate)), rate, 16000).clamp(-1, 1)
@@ -34,7 +38,12 @@ def test_a_part_is_what_the_whole_has_there(tmp_path: Path, rate: int) -> None:
 @pytest.mark.parametrize("rate", [8000, 11025, 22050, 44100, 44101])
 @pytest.mark.parametrize("start", [0.25, 1.3])
 def test_a_part_begins_where_it_is_said(tmp_path: Path, rate: int, start: float) -> None:
-    soundfile.write(tmp_path / "a.wav", 0.5 * np.sin(2 * np.pi * 440 * np.arange(2 * rate) / rate), rate, subtype="FLOAT")
+    soundfile.write(
+        tmp_path / "a.wav",
+        0.5 * np.sin(2 * np.pi * 440 * np.arange(2 * rate) / rate),
+        rate,
+        subtype="FLOAT",
+    )
     found, _ = decode_sound(tmp_path / "a.wav", 16000, 4000, start)
     begun = round(start * rate) / rate  # at a sample of the file
     needed = 0.5 * np.sin(2 * np.pi * 440 * (begun + np.arange(4000) / 16000))
@@ -47,7 +56,9 @@ def test_only_what_is_used_is_decoded(tmp_path: Path, monkeypatch: pytest.Monkey
     read: list[int] = []
     real = soundfile.SoundFile.read
 
-    def counting(self: soundfile.SoundFile, frames: int = -1, *args: object, **more: object) -> np.ndarray:
+    def counting(
+        self: soundfile.SoundFile, frames: int = -1, *args: object, **more: object
+    ) -> np.ndarray:
         read.append(frames)
         return real(self, frames, *args, **more)
 
@@ -57,10 +68,15 @@ def test_only_what_is_used_is_decoded(tmp_path: Path, monkeypatch: pytest.Monkey
     assert max(read) <= sounds.BLOCK
 
 
-@pytest.mark.parametrize(("rate", "wanted"), [(44100, 16000), (8000, 16000), (48000, 16000), (22050, 16000), (16000, 8000)])
+@pytest.mark.parametrize(
+    ("rate", "wanted"),
+    [(44100, 16000), (8000, 16000), (48000, 16000), (22050, 16000), (16000, 8000)],
+)
 def test_the_direct_filter_is_torchaudios(rate: int, wanted: int) -> None:
     x, common = torch.from_numpy(noise(30_000)), math.gcd(rate, wanted)
-    assert torch.allclose(sounds._directly(x, rate // common, wanted // common), resample(x, rate, wanted), atol=2e-4)
+    assert torch.allclose(
+        sounds._directly(x, rate // common, wanted // common), resample(x, rate, wanted), atol=2e-4
+    )
 
 
 @pytest.mark.parametrize("rate", [44101, 191_999, 7919])
@@ -103,7 +119,10 @@ def test_windows_cover_a_clip_to_its_end() -> None:
     assert (long[0], long[-1]) == (0.0, 7199.0)
 
 
-@pytest.mark.parametrize("form", [("WAV", "PCM_16"), ("WAV", "FLOAT"), ("FLAC", "PCM_16"), ("OGG", "VORBIS"), ("MP3", None)])
+@pytest.mark.parametrize(
+    "form",
+    [("WAV", "PCM_16"), ("WAV", "FLOAT"), ("FLAC", "PCM_16"), ("OGG", "VORBIS"), ("MP3", None)],
+)
 def test_damaged_sounds_have_reasons(tmp_path: Path, form: tuple[str, str | None]) -> None:
     buffer, draw = io.BytesIO(), np.random.default_rng(0)
     soundfile.write(buffer, noise(8000), 16000, format=form[0], subtype=form[1])
@@ -111,7 +130,9 @@ def test_damaged_sounds_have_reasons(tmp_path: Path, form: tuple[str, str | None
     for i in range(60):
         data = bytearray(whole)
         for _ in range(draw.integers(1, 5)):
-            data[draw.integers(0, min(len(data), 60 if i % 2 else len(data)))] = draw.integers(0, 256)
+            data[draw.integers(0, min(len(data), 60 if i % 2 else len(data)))] = draw.integers(
+                0, 256
+            )
         (tmp_path / "a.x").write_bytes(data[: draw.integers(1, len(data))] if i % 5 == 0 else data)
         try:
             waveform, length = decode_sound(tmp_path / "a.x", 16000, 16000)

@@ -1,4 +1,6 @@
-"""Where labels come from: folders of classes and CSV manifests, the usual litter and the usual mistakes."""
+"""Where labels come from: folders of classes and CSV manifests, the usual litter and the usual
+mistakes.
+"""
 
 from __future__ import annotations
 
@@ -19,16 +21,31 @@ def touch(root, *names):
 
 
 def seen(root):
-    return [(item.path.relative_to(root).as_posix(), item.label, item.split) for item in list_folder(root).items]
+    return [
+        (item.path.relative_to(root).as_posix(), item.label, item.split)
+        for item in list_folder(root).items
+    ]
 
 
 def test_class_folders(tmp_path):
     touch(tmp_path, "dog/b.png", "cat/a.png", "cat/c.png")
-    assert seen(tmp_path) == [("cat/a.png", "cat", None), ("cat/c.png", "cat", None), ("dog/b.png", "dog", None)]
+    assert seen(tmp_path) == [
+        ("cat/a.png", "cat", None),
+        ("cat/c.png", "cat", None),
+        ("dog/b.png", "dog", None),
+    ]
 
 
 def test_litter_is_passed_over(tmp_path):
-    touch(tmp_path, "cat/a.png", "cat/.DS_Store", "cat/Thumbs.db", ".git/config", "README.txt", "cat/._a.png")
+    touch(
+        tmp_path,
+        "cat/a.png",
+        "cat/.DS_Store",
+        "cat/Thumbs.db",
+        ".git/config",
+        "README.txt",
+        "cat/._a.png",
+    )
     assert seen(tmp_path) == [("cat/a.png", "cat", None)]
 
 
@@ -44,17 +61,34 @@ def test_folders_inside_a_class_belong_to_it(tmp_path):
 
 @pytest.mark.parametrize(
     ("folder", "split"),
-    [("train", "train"), ("training", "train"), ("val", "val"), ("valid", "val"), ("validation", "val"), ("dev", "val"),
-     ("test", "test"), ("Train", "train"), ("TEST", "test"), ("Validation", "val")],
-)  # fmt: skip
+    [
+        ("train", "train"),
+        ("training", "train"),
+        ("val", "val"),
+        ("valid", "val"),
+        ("validation", "val"),
+        ("dev", "val"),
+        ("test", "test"),
+        ("Train", "train"),
+        ("TEST", "test"),
+        ("Validation", "val"),
+    ],
+)
 def test_split_folders_and_their_synonyms(tmp_path, folder, split):
     touch(tmp_path, f"{folder}/cat/a.png", f"{folder}/dog/b.png")
-    assert seen(tmp_path) == [(f"{folder}/cat/a.png", "cat", split), (f"{folder}/dog/b.png", "dog", split)]
+    assert seen(tmp_path) == [
+        (f"{folder}/cat/a.png", "cat", split),
+        (f"{folder}/dog/b.png", "dog", split),
+    ]
 
 
 def test_several_splits(tmp_path):
     touch(tmp_path, "train/cat/a.png", "valid/cat/b.png", "test/dog/c.png", ".cache/x/y.png")
-    assert {(label, split) for _, label, split in seen(tmp_path)} == {("cat", "train"), ("cat", "val"), ("dog", "test")}
+    assert {(label, split) for _, label, split in seen(tmp_path)} == {
+        ("cat", "train"),
+        ("cat", "val"),
+        ("dog", "test"),
+    }
 
 
 def test_a_folder_beside_the_splits_is_not_silently_a_class(tmp_path):
@@ -71,11 +105,14 @@ def test_unicode_and_spaces_in_class_names(tmp_path):
 @pytest.mark.parametrize("names", [(), ("a.png",), ("cat/.hidden",), ("train/a.png",)])
 def test_folders_without_labelled_files_are_refused(tmp_path, names):
     touch(tmp_path, *names)
-    with pytest.raises(DataError, match="holds no labelled files; needed are files at CLASS/FILE or SPLIT/CLASS/FILE"):
+    with pytest.raises(
+        DataError,
+        match="holds no labelled files; needed are files at CLASS/FILE or SPLIT/CLASS/FILE",
+    ):
         list_folder(tmp_path)
 
 
-# --- CSV --------------------------------------------------------------------------------------------------------------
+# --- CSV --------------------------------------------------------------------------------
 
 
 def manifest(root, text, encoding="utf-8"):
@@ -85,16 +122,29 @@ def manifest(root, text, encoding="utf-8"):
 
 
 def test_manifest_with_all_columns(tmp_path):
-    items = manifest(tmp_path, "path,label,group,split\na.png,cat,f,train\nsub/b.png,dog,,Validation\n")
-    assert items == [Item(tmp_path / "a.png", "cat", "f", "train"), Item(tmp_path / "sub/b.png", "dog", None, "val")]
+    items = manifest(
+        tmp_path, "path,label,group,split\na.png,cat,f,train\nsub/b.png,dog,,Validation\n"
+    )
+    assert items == [
+        Item(tmp_path / "a.png", "cat", "f", "train"),
+        Item(tmp_path / "sub/b.png", "dog", None, "val"),
+    ]
 
 
 def test_columns_by_other_names_and_groups_of_several(tmp_path):
     touch(tmp_path, "a.png", "b.png", "c.png")
-    (tmp_path / "m.csv").write_text("path,blond,sex,age,group\na.png,yes,f,old,x\nb.png,no,m,young,x\nc.png,no,m,,x\n")
+    (tmp_path / "m.csv").write_text(
+        "path,blond,sex,age,group\na.png,yes,f,old,x\nb.png,no,m,young,x\nc.png,no,m,,x\n"
+    )
     items = list_manifest(tmp_path / "m.csv", Columns("blond", ("sex", "age"))).items
-    assert [(item.label, item.group) for item in items] == [("yes", "f, old"), ("no", "m, young"), ("no", None)]
-    with pytest.raises(DataError, match=r"no group column colour \(found path, blond, sex, age, group\)"):
+    assert [(item.label, item.group) for item in items] == [
+        ("yes", "f, old"),
+        ("no", "m, young"),
+        ("no", None),
+    ]
+    with pytest.raises(
+        DataError, match=r"no group column colour \(found path, blond, sex, age, group\)"
+    ):
         list_manifest(tmp_path / "m.csv", Columns("blond", ("sex", "colour")))
     with pytest.raises(DataError, match=r"no column hair .*needed are path,hair"):
         list_manifest(tmp_path / "m.csv", Columns("hair"))
@@ -112,7 +162,9 @@ def test_manifest_with_absolute_paths_quotes_and_unicode(tmp_path):
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 def test_byte_order_mark_and_line_ends(tmp_path, end):
-    assert manifest(tmp_path, f"path,label{end}a.png,cat{end}", "utf-8-sig") == [Item(tmp_path / "a.png", "cat")]
+    assert manifest(tmp_path, f"path,label{end}a.png,cat{end}", "utf-8-sig") == [
+        Item(tmp_path / "a.png", "cat")
+    ]
 
 
 @pytest.mark.parametrize(
@@ -125,7 +177,10 @@ def test_byte_order_mark_and_line_ends(tmp_path, end):
         ("path,label\na.png,cat\n,cat\n", "line 3: empty path or label"),
         ("path,label\na.png,\n", "line 2: empty path or label"),
         ("path,label\na.png\n", "line 2: empty path or label"),
-        ("path,label,split\na.png,cat,holdout\n", "line 2: found split 'holdout'; needed is train, val or test"),
+        (
+            "path,label,split\na.png,cat,holdout\n",
+            "line 2: found split 'holdout'; needed is train, val or test",
+        ),
         ("path,label\na.png,cat\nnone.png,cat\n", r"1 of 2 files are not there: .*none\.png"),
         ("path,label\n.,cat\n", "1 of 1 files are not there"),
         ("path,label,path\na.png,cat,a.png\n", r"has 1 columns twice \(path\)"),
@@ -149,7 +204,9 @@ def test_a_blank_label_is_empty(tmp_path):
 
 
 def test_blanks_around_a_label_do_not_make_another_class(tmp_path):
-    assert {item.label for item in manifest(tmp_path, "path,label\na.png,cat\nsub/b.png, cat\n")} == {"cat"}
+    assert {
+        item.label for item in manifest(tmp_path, "path,label\na.png,cat\nsub/b.png, cat\n")
+    } == {"cat"}
 
 
 def test_the_line_that_is_named_is_the_line_that_is_wrong(tmp_path):
@@ -184,7 +241,9 @@ def test_other_separators_are_read_and_said(tmp_path, separator, word):
 def test_a_column_to_split_by(tmp_path):
     touch(tmp_path, "a.png", "b.png")
     (tmp_path / "m.csv").write_text("path,label,who\na.png,x,ann\nb.png,y,bob\n")
-    assert [item.unit for item in list_manifest(tmp_path / "m.csv", Columns(apart="who")).items] == ["ann", "bob"]
+    assert [
+        item.unit for item in list_manifest(tmp_path / "m.csv", Columns(apart="who")).items
+    ] == ["ann", "bob"]
     with pytest.raises(DataError, match="has no column speaker to split by"):
         list_manifest(tmp_path / "m.csv", Columns(apart="speaker"))
     (tmp_path / "m.csv").write_text("path,label,who\na.png,x,ann\nb.png,y,\n")
@@ -202,10 +261,20 @@ def test_paths_may_not_leave_an_archive(tmp_path):
 
 def test_other_files_are_left_out_and_counted(tmp_path):
     """desktop.ini in a class folder stopped the whole run."""
-    touch(tmp_path, "cat/a.png", "cat/desktop.ini", "dog/b.png", "dog/notes.txt", "dog/c.md", "dog/d.csv")
+    touch(
+        tmp_path,
+        "cat/a.png",
+        "cat/desktop.ini",
+        "dog/b.png",
+        "dog/notes.txt",
+        "dog/c.md",
+        "dog/d.csv",
+    )
     found = list_folder(tmp_path)
     assert [item.path.name for item in found.items] == ["a.png", "b.png"]
-    assert found.notes == ["4 files (desktop.ini, c.md, d.csv, …) left out: neither pictures nor sound"]
+    assert found.notes == [
+        "4 files (desktop.ini, c.md, d.csv, …) left out: neither pictures nor sound"
+    ]
     assert found.kind == "image"
 
 
@@ -221,7 +290,10 @@ def test_classes_one_level_too_deep_are_said(tmp_path):
     """day1/rain, day2/rain: the classes were day1 and day2, silently."""
     touch(tmp_path, "day1/rain/a.png", "day1/sun/b.png", "day2/rain/c.png", "day2/sun/d.png")
     (text,) = list_folder(tmp_path).careful
-    assert "the class folders (day1, day2) hold no files of their own, but folders of the same names (rain, sun)" in text
+    assert (
+        "the class folders (day1, day2) hold no files of their own, but folders of the same names"
+        " (rain, sun)" in text
+    )
     assert "one level too deep" in text
 
 
@@ -236,4 +308,9 @@ def test_what_is_no_plain_file_belongs_to_no_class(tmp_path):
     os.mkfifo(tmp_path / "cat" / "pipe.png")
     (tmp_path / "cat" / "nothing.png").symlink_to(tmp_path / "gone.png")
     found = {item.path.name: item.misplaced for item in list_folder(tmp_path).items}
-    assert found == {"a.png": None, "b.png": None, "pipe.png": "no plain file", "nothing.png": "a link to nothing"}
+    assert found == {
+        "a.png": None,
+        "b.png": None,
+        "pipe.png": "no plain file",
+        "nothing.png": "a link to nothing",
+    }

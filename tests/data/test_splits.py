@@ -86,10 +86,15 @@ def test_no_class_is_held_out_whole():
 
 @pytest.mark.parametrize("share", [0, 1, -0.1, 1.5, float("nan")])
 def test_hold_out_needs_a_share(share):
-    with pytest.raises(DataError, match=rf"Found a test share of {share}; needed is a number between 0 and 1"):
+    with pytest.raises(
+        DataError, match=rf"Found a test share of {share}; needed is a number between 0 and 1"
+    ):
         hold_out(made(9, 9), share, what="test")
 
 
 def test_hold_out_names_classes_that_are_too_small():
-    with pytest.raises(DataError, match=r"fewer than 2 examples.*validation: 'class 1' \(1\), 'class 2' \(1\)\. Add examples"):
+    with pytest.raises(
+        DataError,
+        match=r"fewer than 2 examples.*validation: 'class 1' \(1\), 'class 2' \(1\)\. Add examples",
+    ):
         hold_out(made(9, 1, 1), 0.2)

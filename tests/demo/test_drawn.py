@@ -1,4 +1,6 @@
-"""Drawn pictures: any number, the same for a seed, with the bias that was asked for and no other."""
+"""Drawn pictures: any number, the same for a seed, with the bias that was asked for and no
+other.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,11 @@ def test_no_digit_is_in_two_parts(monkeypatch: pytest.MonkeyPatch) -> None:
         digits: list[np.ndarray] = []
         real = drawn._digit
         monkeypatch.setattr(
-            drawn, "_digit", lambda digit, *rest, real=real, digits=digits: digits.append(digit) or real(digit, *rest)
+            drawn,
+            "_digit",
+            lambda digit, *rest, real=real, digits=digits: (
+                digits.append(digit) or real(digit, *rest)
+            ),
         )
         coloured_digits(100, part=part)
         monkeypatch.setattr(drawn, "_digit", real)
@@ -51,16 +57,25 @@ def test_no_digit_is_in_two_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_colour_says_the_group_and_hair_the_label() -> None:
     digits, faces = coloured_digits(60, agreement=0.5), portraits(60, agreement=0.5)
     red_less_blue = [float(digits[i][0][0].mean() - digits[i][0][2].mean()) for i in range(60)]
-    assert all((value > 0) == bool(g) for value, g in zip(red_less_blue, digits.grouped, strict=True))
+    assert all(
+        (value > 0) == bool(g) for value, g in zip(red_less_blue, digits.grouped, strict=True)
+    )
     hair = [float(faces[i][0][:, 19:24, 26:38].mean()) for i in range(60)]
-    by_label = [np.mean([h for h, y in zip(hair, faces.targets, strict=True) if y == label]) for label in (0, 1)]
+    by_label = [
+        np.mean([h for h, y in zip(hair, faces.targets, strict=True) if y == label])
+        for label in (0, 1)
+    ]
     assert by_label[1] > by_label[0] + 0.1
 
 
-@pytest.mark.parametrize(("given", "message"), [
-    ({"count": 1}, "count=1; needed is a whole number of at least 2"), ({"count": 2.5}, "count=2.5"),
-    ({"count": 4, "agreement": 1.5}, "agreement=1.5; needed is a share"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"count": 1}, "count=1; needed is a whole number of at least 2"),
+        ({"count": 2.5}, "count=2.5"),
+        ({"count": 4, "agreement": 1.5}, "agreement=1.5; needed is a share"),
+    ],
+)
 @pytest.mark.parametrize("draw", BOTH)
 def test_wrong_numbers(draw, given: dict, message: str) -> None:
     with pytest.raises(DataError, match=message):

@@ -34,7 +34,10 @@ def test_line_ends_are_of_messages_and_not_of_names() -> None:
 
 
 def test_no_error_carries_an_escape() -> None:
-    assert str(DataError("class '\x1b[31m' is empty\nand more")) == "class '\\x1b[31m' is empty\nand more"
+    assert (
+        str(DataError("class '\x1b[31m' is empty\nand more"))
+        == "class '\\x1b[31m' is empty\nand more"
+    )
     console = Console(record=True, width=60, force_terminal=True, color_system=None)
     console.print(clean("\x1b[2Jx\ud800"))
     assert "\x1b[2J" not in console.export_text(styles=True)

@@ -1,4 +1,6 @@
-"""From a table with groups to a run's folder: its files, its numbers, its errors; and the audit of a model or a run."""
+"""From a table with groups to a run's folder: its files, its numbers, its errors; and the audit of
+a model or a run.
+"""
 
 from __future__ import annotations
 
@@ -24,9 +26,13 @@ def backbone(names: tuple[str, str] | None = ("dull", "red")) -> vpt.Backbone:
 
 
 def test_tokens_by_name_start_in_the_midst_of_the_models_own(tmp_path: Path) -> None:
-    """Under the model's own classifier random tokens spoil what it says before anything is learned."""
+    """Under the model's own classifier random tokens spoil what it says before anything is
+    learned.
+    """
     own = backbone()
-    result = reprogram(table(tmp_path / "data"), own, "deep:2", label="look", group="sky", **(QUICK | {"lr": 1e-9}))
+    result = reprogram(
+        table(tmp_path / "data"), own, "deep:2", label="look", group="sky", **(QUICK | {"lr": 1e-9})
+    )
     result.model.close()
     seen = own.record(torch.stack([planted(100, 0)[i][0] for i in range(100)]))
     rows = result.model.prompt.tokens[0].detach()
@@ -37,9 +43,19 @@ def test_tokens_by_name_start_in_the_midst_of_the_models_own(tmp_path: Path) -> 
 def test_a_run_from_a_table(tmp_path: Path) -> None:
     data, out = table(tmp_path / "data"), tmp_path / "run"
     said: list[str] = []
-    result = reprogram(data, backbone(), "border:4", label="look", group="sky", out=out, say=said.append, **QUICK)
+    result = reprogram(
+        data, backbone(), "border:4", label="look", group="sky", out=out, say=said.append, **QUICK
+    )
     assert said[:2] == ["accuracy alone", "strength 5"]
-    wanted = {"prompt.vpt", "metrics.json", "border.png", "reprogrammed.png", "groups.png", "frontier.png", "points"}
+    wanted = {
+        "prompt.vpt",
+        "metrics.json",
+        "border.png",
+        "reprogrammed.png",
+        "groups.png",
+        "frontier.png",
+        "points",
+    }
     assert {p.name for p in out.iterdir()} == wanted
     assert {p.name for p in (out / "points").iterdir()} == {"alone.vpt", "5.0.vpt"}
     report = json.loads((out / "metrics.json").read_text())
@@ -48,7 +64,9 @@ def test_a_run_from_a_table(tmp_path: Path) -> None:
     assert report["base"]["test"]["per_group"].keys() == {"plain", "blue"}
     result.model.close()
     # every point's file brings back what was reported of it
-    test = vpt.load_data(data, result.model.backbone.inputs, label="look", group="sky", val_share=0.3, progress=False).test
+    test = vpt.load_data(
+        data, result.model.backbone.inputs, label="look", group="sky", val_share=0.3, progress=False
+    ).test
     for point in report["points"]:
         again = vpt.load(out / "points" / f"{point['name']}.vpt", backbone())
         assert audit(test, again, progress=False)["metrics"] == point["test"]["metrics"]
@@ -58,13 +76,22 @@ def test_a_run_from_a_table(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="already holds a finished run"):
         reprogram(data, backbone(), "border:4", label="look", group="sky", out=out, **QUICK)
     again = reprogram(
-        data, backbone(), "full", label="look", group="sky", out=out, overwrite=True, **(QUICK | {"strengths": [1.0]})
+        data,
+        backbone(),
+        "full",
+        label="look",
+        group="sky",
+        out=out,
+        overwrite=True,
+        **(QUICK | {"strengths": [1.0]}),
     )
     assert {p.name for p in (out / "points").iterdir()} == {"alone.vpt", "1.0.vpt"}
     again.model.close()
 
 
-def test_a_run_that_was_stopped_goes_on_only_with_the_same_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_was_stopped_goes_on_only_with_the_same_groups(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from vpt.fairness import tradeoff
 
     data, out, real, calls = table(tmp_path / "data"), tmp_path / "run", tradeoff.fit, [0]
@@ -83,7 +110,10 @@ def test_a_run_that_was_stopped_goes_on_only_with_the_same_groups(tmp_path: Path
         reprogram(data, backbone(), "full", group="sky", **settings)
     with pytest.raises(TrainingError, match="other settings"):
         reprogram(data, backbone(), "full", group="day", resume=True, **settings)
-    assert reprogram(data, backbone(), "full", group="sky", resume=True, **settings).file == out / "prompt.vpt"
+    assert (
+        reprogram(data, backbone(), "full", group="sky", resume=True, **settings).file
+        == out / "prompt.vpt"
+    )
 
 
 def test_numbers_are_those_of_the_model_that_is_given_back() -> None:
@@ -99,29 +129,57 @@ def test_numbers_are_those_of_the_model_that_is_given_back() -> None:
 def test_a_passed_recipe_wins(tmp_path: Path) -> None:
     data, recipe = table(tmp_path / "data"), vpt.Recipe(seed=7, epochs=1)
     columns = {"label": "look", "group": "sky"}
-    result = reprogram(data, backbone(), "border:2", recipe=recipe, strengths=[1.0], progress=False, **columns)
+    result = reprogram(
+        data, backbone(), "border:2", recipe=recipe, strengths=[1.0], progress=False, **columns
+    )
     result.model.close()
     assert result.report["seed"] == result.report["recipe"]["seed"] == 7
 
 
 def test_groups_of_two_columns(tmp_path: Path) -> None:
-    found = audit(table(tmp_path / "data"), backbone(), label="look", group=["sky", "day"], progress=False)
+    found = audit(
+        table(tmp_path / "data"), backbone(), label="look", group=["sky", "day"], progress=False
+    )
     assert list(found["per_group"]) == ["blue, even", "blue, odd", "plain, even", "plain, odd"]
     assert found["small"]
 
 
 def test_labels_are_matched_by_name_or_where_there_is_none_by_number(tmp_path: Path) -> None:
-    named = audit(table(tmp_path / "a"), backbone(("dull", "red")), label="look", group="sky", progress=False)
-    turned = audit(
-        table(tmp_path / "b", names=("red", "dull")), backbone(("red", "dull")), label="look", group="sky", progress=False
+    named = audit(
+        table(tmp_path / "a"), backbone(("dull", "red")), label="look", group="sky", progress=False
     )
-    numbered = audit(table(tmp_path / "c", names=("0", "1")), backbone(None), label="look", group="sky", progress=False)
+    turned = audit(
+        table(tmp_path / "b", names=("red", "dull")),
+        backbone(("red", "dull")),
+        label="look",
+        group="sky",
+        progress=False,
+    )
+    numbered = audit(
+        table(tmp_path / "c", names=("0", "1")),
+        backbone(None),
+        label="look",
+        group="sky",
+        progress=False,
+    )
     accuracies = [found["metrics"]["accuracy"]["value"] for found in (named, turned, numbered)]
     assert accuracies[0] == accuracies[1] == accuracies[2] > 0.8
     with pytest.raises(PromptError, match="2 of 2 classes are not among the model's own: no, yes"):
-        audit(table(tmp_path / "d", names=("no", "yes")), backbone(), label="look", group="sky", progress=False)
+        audit(
+            table(tmp_path / "d", names=("no", "yes")),
+            backbone(),
+            label="look",
+            group="sky",
+            progress=False,
+        )
     with pytest.raises(PromptError, match="does not name its classes"):
-        audit(table(tmp_path / "e", names=("no", "yes")), backbone(None), label="look", group="sky", progress=False)
+        audit(
+            table(tmp_path / "e", names=("no", "yes")),
+            backbone(None),
+            label="look",
+            group="sky",
+            progress=False,
+        )
 
 
 def test_wrong_input_is_said_before_training(tmp_path: Path) -> None:
@@ -147,7 +205,8 @@ def test_tokens_and_a_new_readout_are_reprogrammed_too() -> None:
     assert result.report["base"]["test"] is None
     assert "on validation" in result.report["verdict"]
     assert result.report["parameters_trained"]["readout"] > 0
-    assert result.report["base"]["val"]["metrics"]["accuracy"]["value"] > 0.8  # a linear probe, to begin with
+    # a linear probe, to begin with
+    assert result.report["base"]["val"]["metrics"]["accuracy"]["value"] > 0.8
     before = vpt.load_backbone(planted_model()).fingerprint()
     backbone_again = result.model.backbone
     result.model.close()
@@ -157,7 +216,9 @@ def test_tokens_and_a_new_readout_are_reprogrammed_too() -> None:
 @pytest.mark.parametrize("method", ["penalty", "adversary", "worst"])
 def test_every_method(method: str) -> None:
     data = Data(planted(60, 0), planted(60, 2), None, ["dull", "red"], [])
-    result = reprogram(data, backbone(), "full", method=method, criterion="eo", **(QUICK | {"strengths": [0.1]}))
+    result = reprogram(
+        data, backbone(), "full", method=method, criterion="eo", **(QUICK | {"strengths": [0.1]})
+    )
     assert [p["strength"] for p in result.report["points"]] == [None, 0.1]
     assert all(torch.isfinite(v).all() for v in result.frontier.points[1].learned.values())
 
@@ -183,24 +244,37 @@ def test_a_data_set_is_audited_whole() -> None:
 
 @pytest.mark.long
 @pytest.mark.parametrize(("kind", "lr", "strength"), [("CNN", 0.003, 30.0), ("AST", 0.005, 1.0)])
-def test_other_kinds_of_models_lose_some_of_their_gap(kind: str, lr: float, strength: float) -> None:
+def test_other_kinds_of_models_lose_some_of_their_gap(
+    kind: str, lr: float, strength: float
+) -> None:
     if kind == "CNN":
         inputs, names = vpt.Images(size=(32, 32), mean=(0.5,) * 3, std=(0.25,) * 3), ["dull", "red"]
         parts = [planted(200, 0), planted(100, 2), planted(300, 1)]
         torch.manual_seed(0)
-        model = with_planted_head(torchvision.models.resnet18(num_classes=2).eval(), "fc", parts[0], inputs)
+        model = with_planted_head(
+            torchvision.models.resnet18(num_classes=2).eval(), "fc", parts[0], inputs
+        )
     else:
         model, names = make("transformers AST"), ["soft", "shrill"]
         inputs = vpt.load_backbone(model).inputs
-        parts = [planted_sounds(200, 0, inputs), planted_sounds(100, 2, inputs), planted_sounds(300, 1, inputs)]
+        parts = [
+            planted_sounds(200, 0, inputs),
+            planted_sounds(100, 2, inputs),
+            planted_sounds(300, 1, inputs),
+        ]
         model = with_planted_head(model, "classifier.dense", parts[0])
     opened = vpt.load_backbone(model, inputs=inputs, classes=names)
     data = Data(*parts, names, [])
-    found = reprogram(data, opened, "full", epochs=8, lr=lr, strengths=[strength], budget=0.1, progress=False).frontier
+    found = reprogram(
+        data, opened, "full", epochs=8, lr=lr, strengths=[strength], budget=0.1, progress=False
+    ).frontier
     gap = "average_odds_difference"
     assert found.base.value(gap, "test") > 0.3
     assert found.points[1].value(gap, "test") < 0.85 * found.base.value(gap, "test")
-    assert found.points[1].value("balanced_accuracy", "test") > found.base.value("balanced_accuracy", "test") - 0.03
+    assert (
+        found.points[1].value("balanced_accuracy", "test")
+        > found.base.value("balanced_accuracy", "test") - 0.03
+    )
 
 
 def test_the_usual_border_is_the_papers() -> None:

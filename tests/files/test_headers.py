@@ -1,4 +1,6 @@
-"""Headers of every wrong kind, hashed anew, through every door: `PromptFileError`, or a sound model."""
+"""Headers of every wrong kind, hashed anew, through every door: `PromptFileError`, or a sound
+model.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +22,31 @@ from vpt.runs import folder as runs
 
 GONE = object()
 VALUES: list[Any] = [
-    GONE, None, True, -1, 0, 1, 3, 2**31, 2**63, 10**30, 1.5, float("nan"), float("inf"), "", "x", "1e9", [], [1], ["a"], {},
-    {"a": 1}, [[[]]], "é\u202e\x1b[31m\n", "../../x",
-]  # fmt: skip
+    GONE,
+    None,
+    True,
+    -1,
+    0,
+    1,
+    3,
+    2**31,
+    2**63,
+    10**30,
+    1.5,
+    float("nan"),
+    float("inf"),
+    "",
+    "x",
+    "1e9",
+    [],
+    [1],
+    ["a"],
+    {},
+    {"a": 1},
+    [[[]]],
+    "é\u202e\x1b[31m\n",
+    "../../x",
+]
 
 
 def places(header: dict[str, Any], before: tuple = ()) -> list[tuple]:
@@ -67,8 +91,14 @@ def through_the_doors(path: Path, backbone: vpt.Backbone, monkeypatch: pytest.Mo
             library.add("a", path)
             library(backbone.inputs.example(1), tasks=["a"])
 
-    doors = (lambda: files.read(path), load, lambda: runs.inspect(path, draw=False), add, lambda: command("inspect", path),
-             lambda: command("library", path.parent))  # fmt: skip
+    doors = (
+        lambda: files.read(path),
+        load,
+        lambda: runs.inspect(path, draw=False),
+        add,
+        lambda: command("inspect", path),
+        lambda: command("library", path.parent),
+    )
     for door in doors:
         try:
             door()
@@ -82,9 +112,13 @@ def through_the_doors(path: Path, backbone: vpt.Backbone, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("every", [13, pytest.param(1, marks=pytest.mark.long)])
-def test_no_door_meets_a_surprise(every: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_door_meets_a_surprise(
+    every: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     backbone, path = open_tiny("timm ViT"), tmp_path / "a.vpt"
-    with vpt.PromptedModel(backbone, vpt.DeepTokens.like(backbone, 2), vpt.Linear(32, ["a", "b", "c"])) as model:
+    with vpt.PromptedModel(
+        backbone, vpt.DeepTokens.like(backbone, 2), vpt.Linear(32, ["a", "b", "c"])
+    ) as model:
         vpt.save(path, model, trained_on={"n": 3}, scores={"accuracy": 0.5})
     header, tensors = files.unpack(path.read_bytes(), "x")
     assert through_the_doors(path, backbone, monkeypatch) == 6
@@ -93,9 +127,16 @@ def test_no_door_meets_a_surprise(every: int, tmp_path: Path, monkeypatch: pytes
     for place, value in cases[::every]:
         path.write_bytes(files.pack(tensors, changed(header, place, value)))
         passed += through_the_doors(path, backbone, monkeypatch)
-    assert passed < 3 * len(cases[::every])  # most are caught; what passes does no harm (a seed, a note)
+    # most are caught; what passes does no harm (a seed, a note)
+    assert passed < 3 * len(cases[::every])
 
 
 def test_a_description_of_every_input_passes() -> None:
-    for name in ("timm ViT", "transformers wav2vec2", "transformers AST", "user's keyword transformer", "transformers VideoMAE"):
+    for name in (
+        "timm ViT",
+        "transformers wav2vec2",
+        "transformers AST",
+        "user's keyword transformer",
+        "transformers VideoMAE",
+    ):
         headers.check_inputs(open_tiny(name).inputs.describe())

@@ -1,4 +1,6 @@
-"""Prompt files: the same bytes back, nothing but `PromptFileError` from damage, and old files for ever."""
+"""Prompt files: the same bytes back, nothing but `PromptFileError` from damage, and old files for
+ever.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ def backbone() -> vpt.Backbone:
 
 
 def saved(backbone: vpt.Backbone, path: Path, form: str = "stack") -> tuple[Path, torch.Tensor]:
-    with vpt.PromptedModel(backbone, FORMS[form](backbone), vpt.Linear(32, ["ä cat", "dög", "☂"])) as model:
+    with vpt.PromptedModel(
+        backbone, FORMS[form](backbone), vpt.Linear(32, ["ä cat", "dög", "☂"])
+    ) as model:
         torch.nn.init.normal_(model.readout.weight)
         vpt.save(path, model, trained_on={"n": 3}, scores={"accuracy": 0.5})
         return path, model.eval()(backbone.inputs.example(2))
@@ -50,7 +54,11 @@ def test_round_trip_is_exact(backbone: vpt.Backbone, tmp_path: Path, form: str) 
 @pytest.mark.parametrize("readout", ["identity", "nearest", "none"])
 def test_other_readouts_round_trip(backbone: vpt.Backbone, tmp_path: Path, readout: str) -> None:
     x = backbone.inputs.example(4)
-    made = {"identity": vpt.Identity(index=[3, 1]), "nearest": vpt.NearestMean(32, 2), "none": vpt.Identity()}[readout]
+    made = {
+        "identity": vpt.Identity(index=[3, 1]),
+        "nearest": vpt.NearestMean(32, 2),
+        "none": vpt.Identity(),
+    }[readout]
     with vpt.PromptedModel(backbone, None, made) as model:
         if readout == "nearest":
             made.update(backbone.features(x), torch.tensor([0, 1, 0, 1]))
@@ -78,14 +86,22 @@ def test_it_reopens_random_weights_from_their_seed(tmp_path: Path) -> None:
 
 def test_wrong_backbone_names_both(backbone: vpt.Backbone, tmp_path: Path) -> None:
     path, _ = saved(backbone, tmp_path / "a.vpt")
-    with pytest.raises(PromptFileError, match=r"made for another backbone: .*VisionTransformer.*this is .*VisionTransformer"):
+    with pytest.raises(
+        PromptFileError,
+        match=r"made for another backbone: .*VisionTransformer.*this is .*VisionTransformer",
+    ):
         vpt.load(path, open_tiny("timm ViT", seed=1))
     with pytest.raises(PromptFileError, match="cannot be opened by name alone"):
         vpt.load(path)
     with pytest.raises(vpt.errors.BackboneError, match="load_backbone"):
         vpt.load(path, backbone.model)
-    other = vpt.load_backbone(make("timm ViT"), inputs=vpt.Images(size=(32, 32), mean=(0.1,), std=(0.3,)))
-    with pytest.raises(PromptFileError, match=r"made for other inputs; this backbone has mean 0\.1,0\.1,0\.1 instead of 0,0,0"):
+    other = vpt.load_backbone(
+        make("timm ViT"), inputs=vpt.Images(size=(32, 32), mean=(0.1,), std=(0.3,))
+    )
+    with pytest.raises(
+        PromptFileError,
+        match=r"made for other inputs; this backbone has mean 0\.1,0\.1,0\.1 instead of 0,0,0",
+    ):
         vpt.load(path, other)
 
 
@@ -109,24 +125,45 @@ def rewritten(path: Path, change) -> Path:
         (lambda h, t: h.update(format="other"), "needed is a prompt file"),
         (lambda h, t: h["prompt"].update(name="os.system"), "known are"),
         (lambda h, t: h["readout"].update(name="eval"), "fit together"),
-        (lambda h, t: h["prompt"]["config"]["prompts"][1]["config"].update(count=4000), "do not match its header"),
-        (lambda h, t: h["prompt"]["config"]["prompts"][0]["config"].update(shape=[3, 10**6, 10**6]), "do not match its header"),
+        (
+            lambda h, t: h["prompt"]["config"]["prompts"][1]["config"].update(count=4000),
+            "do not match its header",
+        ),
+        (
+            lambda h, t: h["prompt"]["config"]["prompts"][0]["config"].update(
+                shape=[3, 10**6, 10**6]
+            ),
+            "do not match its header",
+        ),
         (lambda h, t: h["readout"]["config"].update(features=10**12), "do not match its header"),
-        (lambda h, t: h["prompt"]["config"]["prompts"][1]["config"].update(count="3"), "whole number"),
+        (
+            lambda h, t: h["prompt"]["config"]["prompts"][1]["config"].update(count="3"),
+            "whole number",
+        ),
         (lambda h, t: h["prompt"]["config"]["prompts"][1]["config"].update(evil=1), "fit together"),
         (lambda h, t: h["prompt"].pop("config"), "prompt.config is None"),
         (lambda h, t: h.update(prompt=[]), r"prompt is \[\]"),
         (lambda h, t: t.pop("readout.bias"), "readout.bias"),
         (lambda h, t: t.update({"readout.extra": torch.zeros(1)}), "readout.extra"),
         (lambda h, t: t.update({"readout.bias": torch.zeros(4)}), "readout.bias"),
-        (lambda h, t: h["backbone"].update(identity={"kind": "folder", "source": "/etc"}), "cannot be opened by name"),
-        (lambda h, t: h["backbone"].update(identity={"kind": "hub", "source": "../../etc"}), "cannot be opened by name"),
         (
-            lambda h, t: h["backbone"].update(identity={"kind": "timm", "source": "vit", "options": {"checkpoint_path": "x"}}),
+            lambda h, t: h["backbone"].update(identity={"kind": "folder", "source": "/etc"}),
+            "cannot be opened by name",
+        ),
+        (
+            lambda h, t: h["backbone"].update(identity={"kind": "hub", "source": "../../etc"}),
+            "cannot be opened by name",
+        ),
+        (
+            lambda h, t: h["backbone"].update(
+                identity={"kind": "timm", "source": "vit", "options": {"checkpoint_path": "x"}}
+            ),
             "by name",
         ),
         (
-            lambda h, t: h["backbone"].update(identity={"kind": "hub", "source": "a/b", "options": {"trust_remote_code": True}}),
+            lambda h, t: h["backbone"].update(
+                identity={"kind": "hub", "source": "a/b", "options": {"trust_remote_code": True}}
+            ),
             "by name",
         ),
         (lambda h, t: h["backbone"].update(identity=None), "backbone.identity is None"),
@@ -140,16 +177,33 @@ def rewritten(path: Path, change) -> Path:
         (lambda h, t: h["backbone"]["identity"].update(seed=10**30), "seed is 1000"),
         (lambda h, t: h["inputs"].update(size=[20000, 20000]), r"inputs.size is 20000"),
         (lambda h, t: h["inputs"].update(mean=[0.5]), r"one number per channel \(3\)"),
-        (lambda h, t: h["prompt"]["config"]["prompts"][2]["config"].update(blocks=list(range(10**5))), "needed are at most 1024"),
+        (
+            lambda h, t: h["prompt"]["config"]["prompts"][2]["config"].update(
+                blocks=list(range(10**5))
+            ),
+            "needed are at most 1024",
+        ),
         (lambda h, t: h["readout"]["config"].update(classes=10**10), "needed are at most 100000"),
         (lambda h, t: h.update(classes=["a"] * 100_001), "100001 of them"),
         (lambda h, t: h.update(classes=["x", "y", "z"]), "other classes than its readout"),
         (lambda h, t: h.update(scores={"a": deep(900)}), "more than 16 deep"),
         (lambda h, t: h.update(exact="maybe"), "exact is 'maybe'"),
-        (lambda h, t: t.update({"readout.bias": torch.full((3,), float("nan"))}), "NaN or infinite"),
-        (lambda h, t: t.update({"readout.bias": torch.zeros(3, dtype=torch.int64)}), "is of type torch.int64"),
-        (lambda h, t: t.update({"readout.bias": torch.zeros(3, dtype=torch.complex64)}), "is of type torch.complex64"),
-        (lambda h, t: t.update({"readout.bias": torch.zeros(3).to(torch.float8_e4m3fn)}), "is of type torch.float8_e4m3fn"),
+        (
+            lambda h, t: t.update({"readout.bias": torch.full((3,), float("nan"))}),
+            "NaN or infinite",
+        ),
+        (
+            lambda h, t: t.update({"readout.bias": torch.zeros(3, dtype=torch.int64)}),
+            "is of type torch.int64",
+        ),
+        (
+            lambda h, t: t.update({"readout.bias": torch.zeros(3, dtype=torch.complex64)}),
+            "is of type torch.complex64",
+        ),
+        (
+            lambda h, t: t.update({"readout.bias": torch.zeros(3).to(torch.float8_e4m3fn)}),
+            "is of type torch.float8_e4m3fn",
+        ),
     ],
 )
 def test_forged_headers_are_refused_before_anything_is_allocated(
@@ -160,7 +214,7 @@ def test_forged_headers_are_refused_before_anything_is_allocated(
         vpt.load(rewritten(path, change))
 
 
-# the same weights, another function ----------------------------------------------------------------------------------
+# the same weights, another function -----------------------------------------------------
 class Tokens(nn.Module):
     """A model that returns its tokens, so that pooling is chosen from outside."""
 
@@ -183,7 +237,9 @@ def relu() -> nn.Module:
 
 
 def sharp() -> nn.Module:
-    """Attention that looks somewhere; that of small random weights looks everywhere, whatever its heads."""
+    """Attention that looks somewhere; that of small random weights looks everywhere, whatever its
+    heads.
+    """
     model = make("timm ViT")
     with torch.no_grad():
         for block in model.blocks:
@@ -225,15 +281,21 @@ def int8(seed: int) -> nn.Module:
     ],
     ids=["activation", "heads", "hook", "int8"],
 )
-def test_the_same_weights_that_compute_something_else_are_refused(one, other, tmp_path: Path) -> None:
+def test_the_same_weights_that_compute_something_else_are_refused(
+    one, other, tmp_path: Path
+) -> None:
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=DeprecationWarning)  # of torch's own int8 modules
+        # of torch's own int8 modules
+        warnings.filterwarnings("ignore", category=DeprecationWarning)
         warnings.filterwarnings("ignore", category=UserWarning)
         first, second = (vpt.load_backbone(model(), inputs=INPUTS) for model in (one, other))
         assert first.fingerprint() == second.fingerprint()
         with vpt.PromptedModel(first, None, vpt.Linear(first.out_features, 2)) as model:
             path = vpt.save(tmp_path / "a.vpt", model)
-            with vpt.PromptLibrary(second) as library, pytest.raises(PromptFileError, match="computes something else"):
+            with (
+                vpt.PromptLibrary(second) as library,
+                pytest.raises(PromptFileError, match="computes something else"),
+            ):
                 library.add("a", path)
         with pytest.raises(PromptFileError, match="same weights that computes something else"):
             vpt.load(path, second)
@@ -241,30 +303,46 @@ def test_the_same_weights_that_compute_something_else_are_refused(one, other, tm
 
 
 def test_pooling_is_kept_and_belongs_to_the_function(tmp_path: Path) -> None:
-    with vpt.PromptedModel(vpt.load_backbone(Tokens(), inputs=INPUTS, pool="mean"), None, vpt.Linear(32, 2)) as model:
+    with vpt.PromptedModel(
+        vpt.load_backbone(Tokens(), inputs=INPUTS, pool="mean"), None, vpt.Linear(32, 2)
+    ) as model:
         path = vpt.save(tmp_path / "a.vpt", model)
     with pytest.raises(PromptFileError, match=r"something else.*pool=…"):
         vpt.load(path, vpt.load_backbone(Tokens(), inputs=INPUTS))
-    assert vpt.load(path, vpt.load_backbone(Tokens(), inputs=INPUTS, pool="mean")).backbone.pool == "mean"
+    assert (
+        vpt.load(path, vpt.load_backbone(Tokens(), inputs=INPUTS, pool="mean")).backbone.pool
+        == "mean"
+    )
     assert files.read(path)[0]["backbone"]["identity"]["pool"] == "mean"
 
 
 def test_rounding_is_no_other_function(tmp_path: Path) -> None:
-    whole, half = vpt.load_backbone("vpt:vit-p8-64"), vpt.load_backbone("vpt:vit-p8-64", dtype="bf16")
+    whole, half = (
+        vpt.load_backbone("vpt:vit-p8-64"),
+        vpt.load_backbone("vpt:vit-p8-64", dtype="bf16"),
+    )
     for made, used in ((whole, half), (half, whole)):
         with vpt.PromptedModel(made, None, vpt.Linear(192, 2)) as model:
             path = vpt.save(tmp_path / "a.vpt", model)
         vpt.load(path, used).close()
 
 
-def test_a_file_of_version_1_says_that_only_weights_were_compared(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_file_of_version_1_says_that_only_weights_were_compared(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     with caplog.at_level("WARNING", logger="vpt"):
         vpt.load(RELEASED / "version-1.vpt").close()
     assert "only the weights can be compared" in caplog.text
 
 
 def test_a_backbone_of_options_that_no_file_can_name_is_saved_all_the_same(tmp_path: Path) -> None:
-    options = {"weights": "random", "img_size": 32, "patch_size": 8, "depth": 2, "act_layer": nn.ReLU}
+    options = {
+        "weights": "random",
+        "img_size": 32,
+        "patch_size": 8,
+        "depth": 2,
+        "act_layer": nn.ReLU,
+    }
     backbone = vpt.load_backbone("vit_tiny_patch16_224", **options)
     with vpt.PromptedModel(backbone, None, vpt.Linear(192, 2)) as model:
         path = vpt.save(tmp_path / "a.vpt", model)
@@ -273,8 +351,10 @@ def test_a_backbone_of_options_that_no_file_can_name_is_saved_all_the_same(tmp_p
     vpt.load(path, backbone).close()
 
 
-# places ----------------------------------------------------------------------------------------------------------------
-def test_a_timm_name_is_a_timm_name_whatever_lies_in_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+# places ---------------------------------------------------------------------------------
+def test_a_timm_name_is_a_timm_name_whatever_lies_in_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     path, _ = saved(open_tiny("timm ViT"), tmp_path / "a.vpt")
     make_folder(tmp_path / "evil")
@@ -293,8 +373,18 @@ def make_folder(folder: Path) -> None:
     """A model as timm writes it."""
     folder.mkdir()
     sizes = {"img_size": 32, "patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2}
-    cfg = {"input_size": [3, 32, 32], "num_classes": 3, "classifier": "head", "first_conv": "patch_embed.proj"}
-    config = {"architecture": "vit_tiny_patch16_224", "num_classes": 3, "model_args": sizes, "pretrained_cfg": cfg}
+    cfg = {
+        "input_size": [3, 32, 32],
+        "num_classes": 3,
+        "classifier": "head",
+        "first_conv": "patch_embed.proj",
+    }
+    config = {
+        "architecture": "vit_tiny_patch16_224",
+        "num_classes": 3,
+        "model_args": sizes,
+        "pretrained_cfg": cfg,
+    }
     (folder / "config.json").write_text(json.dumps(config))
     save_file(VisionTransformer(num_classes=3, **sizes).state_dict(), folder / "model.safetensors")
 
@@ -347,7 +437,9 @@ def mutations(data: bytes, count: int, seed: int) -> list[bytes]:
 
 
 @pytest.mark.parametrize("count", [2000, pytest.param(10_000, marks=pytest.mark.long)])
-def test_mutated_files_give_only_prompt_file_errors(backbone: vpt.Backbone, tmp_path: Path, count: int) -> None:
+def test_mutated_files_give_only_prompt_file_errors(
+    backbone: vpt.Backbone, tmp_path: Path, count: int
+) -> None:
     path, _ = saved(backbone, tmp_path / "a.vpt")
     data, altered = path.read_bytes(), tmp_path / "b.vpt"
     for new in mutations(data, count, seed=count):
@@ -385,7 +477,9 @@ def test_a_place_that_cannot_be_written(backbone: vpt.Backbone, tmp_path: Path) 
         vpt.save(tmp_path / "file" / "a.vpt", model)
 
 
-def test_an_interrupted_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_write_keeps_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "a"
     path.write_bytes(b"old")
     monkeypatch.setattr(os, "replace", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
@@ -397,7 +491,8 @@ def test_an_interrupted_write_keeps_the_old_file(tmp_path: Path, monkeypatch: py
 
 @pytest.mark.parametrize("path", sorted(RELEASED.glob("*.vpt")), ids=lambda p: p.name)
 def test_files_of_every_released_format_still_load(path: Path) -> None:
-    model = vpt.load(path)  # made for the bundled weights: made anew, by the same format, when those are replaced
+    # made for the bundled weights: made anew, by the same format, when those are replaced
+    model = vpt.load(path)
     expected = json.loads(path.with_suffix(".json").read_text())
     out = model(model.backbone.inputs.example(2))
     assert torch.allclose(out, torch.tensor(expected["scores"]), atol=1e-4)
@@ -409,8 +504,13 @@ def test_there_is_a_released_file() -> None:
 
 
 def test_another_model_that_takes_other_input_is_said_to_be_another(tmp_path: Path) -> None:
-    """A prompt for pictures under a model of sound ended in "could not run on inputs [B,3,64,64]"."""
+    """A prompt for pictures under a model of sound ended in "could not run on inputs
+    [B,3,64,64]".
+    """
     with vpt.PromptedModel(vpt.load_backbone("vpt:vit-p8-64"), None, vpt.Linear(192, 2)) as model:
         vpt.save(tmp_path / "p.vpt", model)
-    with pytest.raises(PromptFileError, match="was made for vpt:vit-p8-64; vpt:ast-tiny cannot be opened in its place"):
+    with pytest.raises(
+        PromptFileError,
+        match="was made for vpt:vit-p8-64; vpt:ast-tiny cannot be opened in its place",
+    ):
         vpt.load(tmp_path / "p.vpt", "vpt:ast-tiny")

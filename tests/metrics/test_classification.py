@@ -8,7 +8,13 @@ import pytest
 import torch
 from sklearn.metrics import accuracy_score, log_loss, recall_score
 
-from vpt.metrics.classification import classification, forgetting_coda, forgetting_l2p, is_finite, mean_std
+from vpt.metrics.classification import (
+    classification,
+    forgetting_coda,
+    forgetting_l2p,
+    is_finite,
+    mean_std,
+)
 
 
 def test_classification_by_hand():
@@ -22,12 +28,19 @@ def test_classification_by_hand():
 
 def test_classification_agrees_with_scikit_learn():
     generator = torch.Generator().manual_seed(0)
-    logits, y = torch.randn(200, 5, generator=generator), torch.randint(5, (200,), generator=generator)
+    logits, y = (
+        torch.randn(200, 5, generator=generator),
+        torch.randint(5, (200,), generator=generator),
+    )
     found = classification(logits, y)
     guess = logits.argmax(1)
     assert found["accuracy"] == pytest.approx(accuracy_score(y, guess))
-    assert found["loss"] == pytest.approx(log_loss(y, torch.softmax(logits.double(), 1), labels=range(5)))
-    assert list(found["per_class"].values()) == pytest.approx(recall_score(y, guess, average=None).tolist())
+    assert found["loss"] == pytest.approx(
+        log_loss(y, torch.softmax(logits.double(), 1), labels=range(5))
+    )
+    assert list(found["per_class"].values()) == pytest.approx(
+        recall_score(y, guess, average=None).tolist()
+    )
     assert list(found["per_class"]) == ["0", "1", "2", "3", "4"]
 
 
@@ -43,7 +56,9 @@ def test_a_class_that_cannot_be_chosen_costs_infinitely_much():
 
 def test_half_precision_scores_are_averaged_in_double():
     logits = torch.zeros(5000, 3, dtype=torch.float16)
-    assert classification(logits, torch.zeros(5000, dtype=torch.long))["loss"] == pytest.approx(math.log(3), abs=1e-9)
+    assert classification(logits, torch.zeros(5000, dtype=torch.long))["loss"] == pytest.approx(
+        math.log(3), abs=1e-9
+    )
 
 
 def test_every_value_is_plain():
@@ -57,10 +72,18 @@ def test_mean_std():
     assert mean_std([5.0]) == (5.0, 0.0)
 
 
-@pytest.mark.parametrize(("value", "finite"), [
-    (1.0, True), (math.nan, False), (math.inf, False), (torch.tensor([1.0, -math.inf]), False),
-    (torch.tensor([0.0, math.nan]), False), (torch.zeros(2, 2), True), (torch.zeros(0), True),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("value", "finite"),
+    [
+        (1.0, True),
+        (math.nan, False),
+        (math.inf, False),
+        (torch.tensor([1.0, -math.inf]), False),
+        (torch.tensor([0.0, math.nan]), False),
+        (torch.zeros(2, 2), True),
+        (torch.zeros(0), True),
+    ],
+)
 def test_is_finite(value, finite):
     assert is_finite(value) is finite
 
@@ -69,7 +92,8 @@ def test_both_forgettings_by_hand() -> None:
     matrix = [[0.9], [0.7, 0.8], [0.6, 0.9, 1.0]]
     # L2P: task 1 fell from 0.9 to 0.6, task 2 rose from 0.8 to 0.9
     assert forgetting_l2p(matrix) == pytest.approx((0.3 - 0.1) / 2)
-    # CODA: after task 2, one earlier one: 0.9 − 0.7; after task 3, two: ((0.7 − 0.6) + (0.8 − 0.9)) / 2
+    # CODA: after task 2, one earlier one: 0.9 − 0.7; after task 3, two: ((0.7 − 0.6) + (0.8 − 0.9))
+    # / 2
     assert forgetting_coda(matrix) == pytest.approx((0.2 + 0.0) / 2)
     # two tasks: the drop of the first, undivided
     assert forgetting_coda([[0.9], [0.4, 0.8]]) == pytest.approx(0.5)

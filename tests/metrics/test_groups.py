@@ -1,4 +1,6 @@
-"""Group metrics equal fairlearn's on binary labels and their definitions elsewhere; what is undefined is said."""
+"""Group metrics equal fairlearn's on binary labels and their definitions elsewhere; what is
+undefined is said.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,8 @@ from hypothesis import strategies as st
 from vpt.errors import DataError
 from vpt.metrics.groups import TITLES, _drawn, audit, count_table, rates
 
-CELLS = st.lists(st.integers(1, 30), min_size=12, max_size=12)  # 3 groups × 2 labels × 2 predictions, none empty
+# 3 groups × 2 labels × 2 predictions, none empty
+CELLS = st.lists(st.integers(1, 30), min_size=12, max_size=12)
 
 
 def examples(table: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -30,12 +33,23 @@ def test_binary_values_are_fairlearns(cells: list[int]) -> None:
     y, said, group = examples(table)
     assert (count_table(y, said, group, 2, 3) == table).all()
     found = rates(table)
-    for name in ("demographic_parity_difference", "demographic_parity_ratio", "equalized_odds_difference",
-                 "equal_opportunity_difference"):  # fmt: skip
-        assert found[name] == pytest.approx(getattr(fairlearn, name)(y, said, sensitive_features=group), abs=1e-12)
+    for name in (
+        "demographic_parity_difference",
+        "demographic_parity_ratio",
+        "equalized_odds_difference",
+        "equal_opportunity_difference",
+    ):
+        assert found[name] == pytest.approx(
+            getattr(fairlearn, name)(y, said, sensitive_features=group), abs=1e-12
+        )
     mean = fairlearn.equalized_odds_difference(y, said, sensitive_features=group, agg="mean")
     assert found["average_odds_difference"] == pytest.approx(mean, abs=1e-12)
-    frame = fairlearn.MetricFrame(metrics=lambda a, b: (a == b).mean(), y_true=y, y_pred=said, sensitive_features=group * 2 + y)
+    frame = fairlearn.MetricFrame(
+        metrics=lambda a, b: (a == b).mean(),
+        y_true=y,
+        y_pred=said,
+        sensitive_features=group * 2 + y,
+    )
     assert found["worst_group_accuracy"] == pytest.approx(frame.group_min(), abs=1e-12)
     assert found["balanced_accuracy"] == pytest.approx(frame.by_group.mean(), abs=1e-12)
     assert found["accuracy"] == pytest.approx((y == said).mean(), abs=1e-12)
@@ -49,12 +63,18 @@ def test_fairreprograms_scale_is_its_definition(cells: list[int]) -> None:
     everyone = np.ones(len(y), bool)
     parity = np.mean([abs(rate(everyone) - rate(group == z)) for z in range(3)])
     false_positive = [abs(rate(y == 0) - rate((y == 0) & (group == z))) for z in range(3)]
-    false_negative = [abs((1 - rate(y == 1)) - (1 - rate((y == 1) & (group == z)))) for z in range(3)]
+    false_negative = [
+        abs((1 - rate(y == 1)) - (1 - rate((y == 1) & (group == z)))) for z in range(3)
+    ]
     found = rates(table)
     assert found["fairreprogram_dp"] == pytest.approx(parity, abs=1e-12)
-    assert found["fairreprogram_eo"] == pytest.approx(np.mean(np.add(false_positive, false_negative)), abs=1e-12)
+    assert found["fairreprogram_eo"] == pytest.approx(
+        np.mean(np.add(false_positive, false_negative)), abs=1e-12
+    )
     two = rates(table[:2])
-    assert two["fairreprogram_dp"] == pytest.approx(two["demographic_parity_difference"] / 2, abs=1e-12)
+    assert two["fairreprogram_dp"] == pytest.approx(
+        two["demographic_parity_difference"] / 2, abs=1e-12
+    )
     assert two["fairreprogram_eo"] == pytest.approx(two["average_odds_difference"], abs=1e-12)
 
 
@@ -68,7 +88,9 @@ def test_of_more_classes_the_worst_against_the_rest_is_given(cells: list[int]) -
     for name in TITLES:
         if name.endswith("difference"):
             assert found[name] == pytest.approx(max(one[name] for one in each), abs=1e-12)
-    assert found["demographic_parity_ratio"] == pytest.approx(min(o["demographic_parity_ratio"] for o in each), abs=1e-12)
+    assert found["demographic_parity_ratio"] == pytest.approx(
+        min(o["demographic_parity_ratio"] for o in each), abs=1e-12
+    )
 
 
 def test_the_positive_class_is_the_one_named() -> None:
@@ -97,20 +119,27 @@ def test_a_bootstrap_of_the_table_is_one_of_the_examples() -> None:
 
 
 def test_what_cannot_be_said_is_said_so() -> None:
-    y, said, group = [0, 0, 0, 1, 0, 0], [0, 1, 0, 1, 0, 0], [0, 0, 0, 0, 1, 1]  # group b has no positives
+    # group b has no positives
+    y, said, group = [0, 0, 0, 1, 0, 0], [0, 1, 0, 1, 0, 0], [0, 0, 0, 0, 1, 1]
     found = audit(y, said, group, ["no", "yes"], ["a", "b", "absent"])
     assert found["empty"] == [("yes", "b")]
     assert ("no", "b") in found["small"]
     assert list(found["per_group"]) == ["a", "b"]
     assert found["cells"]["yes"]["b"] == {"n": 0, "accuracy": None}
     assert found["metrics"]["equal_opportunity_difference"]["value"] is None
-    assert found["metrics"]["equalized_odds_difference"]["value"] is None  # though that of false positives is known
+    # though that of false positives is known
+    assert found["metrics"]["equalized_odds_difference"]["value"] is None
     assert found["metrics"]["average_odds_difference"]["value"] is None
     assert found["metrics"]["fairreprogram_eo"]["value"] is None
     assert found["worst_group"] == ("no", "a")
     json.dumps(found, allow_nan=False)
     one = audit([0, 1], [0, 1], [0, 0], ["no", "yes"], ["a"])
-    for name in ("demographic_parity_difference", "demographic_parity_ratio", "fairreprogram_dp", "fairreprogram_eo"):
+    for name in (
+        "demographic_parity_difference",
+        "demographic_parity_ratio",
+        "fairreprogram_dp",
+        "fairreprogram_eo",
+    ):
         assert one["metrics"][name] == {"value": None, "low": None, "high": None}
 
 
@@ -143,11 +172,18 @@ def test_bad_input(y: list[int], said: list[int], group: list[int], message: str
         ([0, 1], [0, 1], {"level": float("nan")}, "level=nan"),
     ],
 )
-def test_what_is_no_number_of_a_class_or_group_is_refused(y: list, group: list, more: dict, message: str) -> None:
+def test_what_is_no_number_of_a_class_or_group_is_refused(
+    y: list, group: list, more: dict, message: str
+) -> None:
     """A label of 0.7 was taken for 0; the others ended in foreign errors."""
     with pytest.raises(DataError, match=message):
         audit(y, [0, 1], group, ["no", "yes"], ["a", "b"], **more)
-    assert audit([0.0, 1.0], [True, False], np.array([0, 1], dtype=np.uint8), ["no", "yes"], ["a", "b"])["n"] == 2
+    assert (
+        audit(
+            [0.0, 1.0], [True, False], np.array([0, 1], dtype=np.uint8), ["no", "yes"], ["a", "b"]
+        )["n"]
+        == 2
+    )
 
 
 def test_a_redrawn_table_is_that_of_its_counts() -> None:
@@ -155,7 +191,11 @@ def test_a_redrawn_table_is_that_of_its_counts() -> None:
     table[1] = 0
     table[:, 2, 2] = 0
     total = int(table.sum())
-    drawn = np.random.default_rng(7).multinomial(total, table.ravel() / total, size=30).reshape(30, *table.shape)
+    drawn = (
+        np.random.default_rng(7)
+        .multinomial(total, table.ravel() / total, size=30)
+        .reshape(30, *table.shape)
+    )
     needed = rates(drawn)
     places = np.nonzero(table)
     for name, values in _drawn(places, table[places], table.shape[:2], None, 30, 7).items():

@@ -17,14 +17,18 @@ Y = torch.tensor([0, 2])
 def test_cross_entropy_by_hand():
     losses = Classification().losses(LOGITS, Y)
     assert list(losses) == ["cross_entropy"]
-    assert float(losses["cross_entropy"]) == pytest.approx(-(math.log(0.7) + math.log(0.25)) / 2, rel=1e-6)
+    assert float(losses["cross_entropy"]) == pytest.approx(
+        -(math.log(0.7) + math.log(0.25)) / 2, rel=1e-6
+    )
 
 
 @pytest.mark.parametrize("smoothing", [0.1, 0.5, 0.99])
 def test_label_smoothing_by_hand(smoothing):
     target = (1 - smoothing) * torch.eye(3)[Y] + smoothing / 3
     expected = -(target * LOGITS).sum(1).mean()
-    torch.testing.assert_close(Classification(smoothing).losses(LOGITS, Y)["cross_entropy"], expected)
+    torch.testing.assert_close(
+        Classification(smoothing).losses(LOGITS, Y)["cross_entropy"], expected
+    )
 
 
 def test_the_gradient_is_probability_minus_target():
@@ -34,13 +38,18 @@ def test_the_gradient_is_probability_minus_target():
 
 
 def test_groups_change_nothing():
-    one, two = (Classification().losses(LOGITS, Y, group)["cross_entropy"] for group in (None, torch.tensor([1, 0])))
+    one, two = (
+        Classification().losses(LOGITS, Y, group)["cross_entropy"]
+        for group in (None, torch.tensor([1, 0]))
+    )
     assert torch.equal(one, two)
 
 
 @pytest.mark.parametrize("smoothing", [-0.1, 1.0, 2, math.nan, math.inf])
 def test_other_smoothings_are_refused(smoothing):
-    with pytest.raises(TrainingError, match=rf"label_smoothing={smoothing}; needed is a number in \[0, 1\)"):
+    with pytest.raises(
+        TrainingError, match=rf"label_smoothing={smoothing}; needed is a number in \[0, 1\)"
+    ):
         Classification(smoothing)
 
 
@@ -51,7 +60,12 @@ def test_gradients_of_several_losses_are_summed_part_by_part():
     }
     kept = {loss: {part: g.clone() for part, g in parts.items()} for loss, parts in given.items()}
     total = Objective().combine(given)
-    assert {part: gradient.tolist() for part, gradient in total.items()} == {"prompt": [11.0, 0.0], "readout": [3.0]}
-    assert all(torch.equal(given[loss][part], kept[loss][part]) for loss in kept for part in kept[loss])
+    assert {part: gradient.tolist() for part, gradient in total.items()} == {
+        "prompt": [11.0, 0.0],
+        "readout": [3.0],
+    }
+    assert all(
+        torch.equal(given[loss][part], kept[loss][part]) for loss in kept for part in kept[loss]
+    )
     assert Objective().losses(LOGITS, Y) == {}
     assert list(Classification().parameters()) == []

@@ -32,7 +32,9 @@ def test_temperature_against_torchs_own() -> None:
     objective = vpt.Distillation(targets, weight=0.9, temperature=2.0)
     objective.batch = torch.tensor([5, 0, 3])
     found = objective.losses(logits, torch.tensor([0, 1, 2]))["distillation"]
-    needed = F.kl_div(F.log_softmax(logits / 2, 1), F.softmax(targets[[5, 0, 3]] / 2, 1), reduction="batchmean")
+    needed = F.kl_div(
+        F.log_softmax(logits / 2, 1), F.softmax(targets[[5, 0, 3]] / 2, 1), reduction="batchmean"
+    )
     assert torch.allclose(found, 0.9 * 4 * needed, atol=1e-6)
 
 

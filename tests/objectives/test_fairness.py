@@ -1,4 +1,6 @@
-"""Objectives by group: the projected update against a slow loop, penalties against their definitions, gaps that fall."""
+"""Objectives by group: the projected update against a slow loop, penalties against their
+definitions, gaps that fall.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,10 @@ from vpt.objectives.fairness import projected
 from vpt.training.evaluation import scores
 from vpt.training.plan import batches, schedule
 
-Y, Z = torch.tensor([0, 0, 0, 1, 1, 1, 2, 2, 2, 0, 1, 2]), torch.tensor([0, 1, 1, 0, 0, 1, 0, 1, 1, 0, 1, 0])
+Y, Z = (
+    torch.tensor([0, 0, 0, 1, 1, 1, 2, 2, 2, 0, 1, 2]),
+    torch.tensor([0, 1, 1, 0, 0, 1, 0, 1, 1, 0, 1, 0]),
+)
 CLASSES, GROUPS = ["a", "b", "c"], ["m", "w"]
 
 
@@ -26,10 +31,11 @@ def bound(objective: vpt.Classification) -> vpt.Classification:
     return objective
 
 
-# FairReprogram --------------------------------------------------------------------------------------------------------
+# FairReprogram --------------------------------------------------------------------------
 def test_the_update_is_the_one_of_the_paper_by_hand() -> None:
     utility, adverse = torch.tensor([3.0, 1.0]), torch.tensor([2.0, 0.0])
-    assert projected(utility, adverse, 0.5).tolist() == [-1.0, 1.0]  # [3, 1] − 3·[1, 0] − 0.5·[2, 0]
+    # [3, 1] − 3·[1, 0] − 0.5·[2, 0]
+    assert projected(utility, adverse, 0.5).tolist() == [-1.0, 1.0]
     assert projected(utility, adverse, 0.0) @ adverse == 0
     assert projected(utility, torch.zeros(2), 0.5).tolist() == [3.0, 1.0]
 
@@ -39,7 +45,9 @@ def test_the_update_is_the_one_of_the_paper_by_hand() -> None:
 @pytest.mark.parametrize("with_logits", [False, True])
 def test_five_updates_equal_a_slow_loop(criterion: str, accumulate: int, with_logits: bool) -> None:
     data, model, twin = colours(50), tiny_model("stack"), tiny_model("stack")
-    objective = vpt.FairReprogram(0.7, criterion, lr=0.02, hidden=16, seed=3, with_logits=with_logits)
+    objective = vpt.FairReprogram(
+        0.7, criterion, lr=0.02, hidden=16, seed=3, with_logits=with_logits
+    )
     vpt.fit(model, data, objective=objective, accumulate=accumulate, **(SETTINGS | {"epochs": 1}))
     again = vpt.FairReprogram(**objective.config())
     again.bind(data.targets, data.groups, data.classes, data.group_names)
@@ -81,13 +89,17 @@ def test_five_updates_equal_a_slow_loop(criterion: str, accumulate: int, with_lo
             p.grad = g
         for optimizer in (*optimizers, opponent):
             optimizer.step()
-    for one, two in ((model.prompt, twin.prompt), (model.readout, twin.readout), (objective.adversary, adversary)):
+    for one, two in (
+        (model.prompt, twin.prompt),
+        (model.readout, twin.readout),
+        (objective.adversary, adversary),
+    ):
         for p, q in zip(one.parameters(), two.parameters(), strict=True):
             torch.testing.assert_close(p, q, atol=1e-5, rtol=1e-5)
     assert objective.temperature.item() == pytest.approx(c.item(), abs=1e-5)
 
 
-# the penalty ----------------------------------------------------------------------------------------------------------
+# the penalty ----------------------------------------------------------------------------
 def penalty(logits: torch.Tensor, criterion: str) -> torch.Tensor:
     """Its definition, over all of Y and Z."""
     soft, total = logits.softmax(1), torch.zeros(())
@@ -107,13 +119,18 @@ def test_with_the_gap_known_the_penalty_and_its_gradient_are_exact(criterion: st
     found = objective.losses(logits, Y, Z)["gap"]
     expected = 2 * penalty(logits, criterion)
     assert found.item() == pytest.approx(expected.item(), rel=1e-5)
-    torch.testing.assert_close(torch.autograd.grad(found, logits)[0], torch.autograd.grad(expected, logits)[0])
+    torch.testing.assert_close(
+        torch.autograd.grad(found, logits)[0], torch.autograd.grad(expected, logits)[0]
+    )
 
 
 def test_the_estimate_remembers_and_skips_what_it_has_not_seen() -> None:
     objective = bound(vpt.GapPenalty(1.0, "dp", memory=0.5))
     for value in (0.0, 2.0):
-        objective.losses(torch.tensor([[value, 0, 0]] * 2), torch.tensor([0, 0]), torch.tensor([0, 0]))  # group m only
+        # group m only
+        objective.losses(
+            torch.tensor([[value, 0, 0]] * 2), torch.tensor([0, 0]), torch.tensor([0, 0])
+        )
         objective.combine({})
     assert objective.gaps().abs().sum() == 0
     objective.losses(torch.zeros(1, 3), torch.tensor([0]), torch.tensor([1]))
@@ -123,7 +140,7 @@ def test_the_estimate_remembers_and_skips_what_it_has_not_seen() -> None:
     assert float(objective.gaps()[0, 0, 1, 0]) == pytest.approx(float(mean - 1 / 3), abs=1e-6)
 
 
-# the worst group ------------------------------------------------------------------------------------------------------
+# the worst group ------------------------------------------------------------------------
 def test_the_worst_cell_gains_weight() -> None:
     objective = bound(vpt.WorstGroup(step=0.5))
     logits = torch.zeros(12, 3)
@@ -131,15 +148,21 @@ def test_the_worst_cell_gains_weight() -> None:
     each = F.cross_entropy(logits, Y, reduction="none")
     cells = torch.stack([each[(c == Y) & (g == Z)].mean() for c in range(3) for g in range(2)])
     found = objective.losses(logits, Y, Z)["cross_entropy"]
-    assert float(found) == pytest.approx(float(cells.mean()), rel=1e-5)  # at first every cell counts alike
+    # at first every cell counts alike
+    assert float(found) == pytest.approx(float(cells.mean()), rel=1e-5)
     objective.combine({})
     weights = torch.softmax(0.5 * cells, 0)
     torch.testing.assert_close(objective.weights.flatten(), weights)
-    assert float(objective.losses(logits, Y, Z)["cross_entropy"]) == pytest.approx(float((weights * cells).sum()), rel=1e-5)
+    assert float(objective.losses(logits, Y, Z)["cross_entropy"]) == pytest.approx(
+        float((weights * cells).sum()), rel=1e-5
+    )
 
 
 def test_a_rare_cell_is_not_forgotten_for_being_absent_from_most_batches() -> None:
-    y, z = torch.tensor([0, 1]).repeat_interleave(100), torch.tensor([0] * 98 + [1, 1] + [0, 0] + [1] * 98)
+    y, z = (
+        torch.tensor([0, 1]).repeat_interleave(100),
+        torch.tensor([0] * 98 + [1, 1] + [0, 0] + [1] * 98),
+    )
     objective = vpt.WorstGroup(step=0.1)
     objective.bind(y.tolist(), z.tolist(), ["a", "b"], GROUPS)
     rare = y != z
@@ -153,13 +176,17 @@ def test_a_rare_cell_is_not_forgotten_for_being_absent_from_most_batches() -> No
     assert float(objective.weights[0, 1] + objective.weights[1, 0]) > 0.95
 
 
-# what it is for -------------------------------------------------------------------------------------------------------
+# what it is for -------------------------------------------------------------------------
 def gap(model: vpt.PromptedModel, data: Examples) -> float:
     logits, y = scores(model, data)
-    return float(rates(count_table(y, logits.argmax(1), data.groups, 2, 2))["average_odds_difference"])
+    return float(
+        rates(count_table(y, logits.argmax(1), data.groups, 2, 2))["average_odds_difference"]
+    )
 
 
-@pytest.mark.parametrize("objective", [vpt.FairReprogram(0.5), vpt.GapPenalty(5.0), vpt.WorstGroup(0.3)])
+@pytest.mark.parametrize(
+    "objective", [vpt.FairReprogram(0.5), vpt.GapPenalty(5.0), vpt.WorstGroup(0.3)]
+)
 def test_a_pattern_takes_off_some_of_the_gap(objective) -> None:
     train, test = planted(200, 0), planted(200, 1)
     backbone = vpt.load_backbone(planted_model())
@@ -172,7 +199,7 @@ def test_a_pattern_takes_off_some_of_the_gap(objective) -> None:
     assert vpt.evaluate(model, test)["accuracy"] > 0.8
 
 
-# wrong input ----------------------------------------------------------------------------------------------------------
+# wrong input ----------------------------------------------------------------------------
 @pytest.mark.parametrize("objective", [vpt.FairReprogram(), vpt.GapPenalty(), vpt.WorstGroup()])
 def test_groups_that_do_not_serve(objective) -> None:
     with pytest.raises(TrainingError, match="have no groups"):
@@ -182,16 +209,25 @@ def test_groups_that_do_not_serve(objective) -> None:
     with pytest.raises(TrainingError, match="of one group, 'w'"):
         objective.bind([0, 1], [1, 1], ["a", "b"], GROUPS)
     if objective.needs_cells:
-        with pytest.raises(TrainingError, match=r"label 'b' in group 'm': equalized odds is not defined"):
+        with pytest.raises(
+            TrainingError, match=r"label 'b' in group 'm': equalized odds is not defined"
+        ):
             objective.bind([0, 0, 1], [0, 1, 1], ["a", "b"], GROUPS)
     with pytest.raises(TrainingError, match="group of every example"):
         bound(objective).losses(torch.zeros(2, 3), torch.tensor([0, 1]))
 
 
-@pytest.mark.parametrize("make", [
-    lambda: vpt.FairReprogram(-1), lambda: vpt.FairReprogram(criterion="odds"), lambda: vpt.GapPenalty(float("nan")),
-    lambda: vpt.GapPenalty(memory=1.0), lambda: vpt.WorstGroup(step=True), lambda: vpt.FairReprogram(lr="fast"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: vpt.FairReprogram(-1),
+        lambda: vpt.FairReprogram(criterion="odds"),
+        lambda: vpt.GapPenalty(float("nan")),
+        lambda: vpt.GapPenalty(memory=1.0),
+        lambda: vpt.WorstGroup(step=True),
+        lambda: vpt.FairReprogram(lr="fast"),
+    ],
+)
 def test_settings_that_are_none(make) -> None:
     with pytest.raises(TrainingError, match="needed is"):
         make()

@@ -28,14 +28,19 @@ def test_shrink_keeps_the_whole_image_inside_and_tanh_around() -> None:
     ring = out[0][:, frame].sort().values
     assert torch.allclose(ring, torch.tanh(prompt.pixels).sort().values)
     assert torch.equal(out[0][:, frame], out[3][:, frame])
-    assert torch.equal(out[0][:, :2], torch.tanh(prompt.pixels[:, :20]).view(3, 2, 10))  # the top comes first
+    # the top comes first
+    assert torch.equal(out[0][:, :2], torch.tanh(prompt.pixels[:, :20]).view(3, 2, 10))
 
 
 def test_cover_adds_over_the_edge_and_leaves_the_rest() -> None:
     prompt, x = border(fit="cover", bound=0.5), torch.rand(2, 3, 8, 10)
     out, _ = prompt.apply_to(x, None)
     assert torch.equal(out[:, :, 2:-2, 2:-2], x[:, :, 2:-2, 2:-2])
-    assert torch.allclose(out[:, :, :2] - x[:, :, :2], (0.5 * torch.tanh(prompt.pixels[:, :20])).view(3, 2, 10), atol=1e-6)
+    assert torch.allclose(
+        out[:, :, :2] - x[:, :, :2],
+        (0.5 * torch.tanh(prompt.pixels[:, :20])).view(3, 2, 10),
+        atol=1e-6,
+    )
     assert float((out - x).detach().abs().max()) <= 0.5 + 1e-6
 
 
@@ -77,7 +82,9 @@ def test_sound_shrinks_only_as_far_as_it_must() -> None:
         out, lengths = prompt.apply_to(x, torch.tensor([length]))
         assert lengths.tolist() == [12]
         inside = out[0, 2:10, 0]
-        expected = torch.nn.functional.interpolate(x[:, :length].transpose(1, 2), kept, mode="linear", align_corners=False)[0, 0]
+        expected = torch.nn.functional.interpolate(
+            x[:, :length].transpose(1, 2), kept, mode="linear", align_corners=False
+        )[0, 0]
         assert torch.allclose(inside, expected, atol=1e-5)
     mixed, lengths = prompt.apply_to(x.expand(2, -1, -1), torch.tensor([3, 12]))
     assert lengths.tolist() == [7, 12]
@@ -136,5 +143,10 @@ def test_wrong_init_and_wrong_shape() -> None:
 
 
 def test_a_border_on_sound_says_frames_or_samples():
-    assert "of 2 time frames before and behind, 10% of 40 frames" in vpt.Border(2, [40, 8]).describe()
-    assert "of 80 samples before and behind, 10% of 1600 samples" in vpt.Border(80, [1600, 1]).describe()
+    assert (
+        "of 2 time frames before and behind, 10% of 40 frames" in vpt.Border(2, [40, 8]).describe()
+    )
+    assert (
+        "of 80 samples before and behind, 10% of 1600 samples"
+        in vpt.Border(80, [1600, 1]).describe()
+    )

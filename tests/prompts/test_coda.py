@@ -1,4 +1,6 @@
-"""CODA-Prompt by hand: weights, sum, penalty; components that grow orthonormal to the old, which learn no more."""
+"""CODA-Prompt by hand: weights, sum, penalty; components that grow orthonormal to the old, which
+learn no more.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +13,15 @@ from vpt.prompts.coda import orthonormal
 
 
 def by_hand(penalty_weight: float = 0.0) -> vpt.CODAPrompt:
-    prompt = vpt.CODAPrompt(2, length=2, heads=1, head_dim=2, blocks=[0], width=2, penalty_weight=penalty_weight)
+    prompt = vpt.CODAPrompt(
+        2, length=2, heads=1, head_dim=2, blocks=[0], width=2, penalty_weight=penalty_weight
+    )
     with torch.no_grad():
         prompt.attention[0].copy_(torch.tensor([[1.0, 0.0], [1.0, 1.0]]))
         prompt.keys[0].copy_(torch.tensor([[2.0, 0.0], [0.0, 3.0]]))
-        prompt.prompts[0].copy_(torch.tensor([[[1.0, 2.0], [3.0, 4.0]], [[10.0, 20.0], [30.0, 40.0]]]))
+        prompt.prompts[0].copy_(
+            torch.tensor([[[1.0, 2.0], [3.0, 4.0]], [[10.0, 20.0], [30.0, 40.0]]])
+        )
     prompt._receive(torch.tensor([[3.0, 4.0]]))
     return prompt
 
@@ -74,7 +80,8 @@ def test_growing() -> None:
     assert prompt.tasks == 2
     for parts in (prompt.prompts, prompt.keys, prompt.attention):
         assert [p.requires_grad for p in parts] == [False, False, True, True]
-        for before, after in zip(parts[:2], parts[2:], strict=True):  # new rows to old ones of the same block
+        # new rows to old ones of the same block
+        for before, after in zip(parts[:2], parts[2:], strict=True):
             assert (after.flatten(1) @ before.flatten(1).T).abs().max() < 1e-5
             assert torch.allclose(after.flatten(1) @ after.flatten(1).T, torch.eye(3), atol=1e-5)
     kept = [*prompt.prompts[:2], *prompt.keys[:2], *prompt.attention[:2]]

@@ -1,4 +1,6 @@
-"""DualPrompt by hand: the newest expert in training, the nearest key's at test, and what the loss draws together."""
+"""DualPrompt by hand: the newest expert in training, the nearest key's at test, and what the loss
+draws together.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,8 @@ def test_selection_split_and_penalty() -> None:
     prompt = by_hand()
     own = torch.zeros(2, 1, 1, 2), torch.zeros(2, 1, 1, 2)
     keys, values, _ = prompt.eval().make(1, *own)
-    assert keys[:, 0, 0].tolist() == [[10.0, 1.0], [30.0, 1.0]]  # block 1's expert of task 0, of task 1
+    # block 1's expert of task 0, of task 1
+    assert keys[:, 0, 0].tolist() == [[10.0, 1.0], [30.0, 1.0]]
     assert values[:, 0, 0].tolist() == [[2.0, 3.0], [2.0, 3.0]]
     keys, _, _ = prompt.train().make(0, *own)
     assert keys[:, 0, 0].tolist() == [[20.0, 1.0]]  # of task 1 for all
@@ -38,7 +41,8 @@ def test_growing_freezes_what_was_learned() -> None:
     first = [p.detach().clone() for p in prompt.parameters()]
     prompt.grow(3)
     assert prompt.tasks == 2
-    assert [p.requires_grad for p in prompt.experts] == [False, True]  # one block for experts in a model of three
+    # one block for experts in a model of three
+    assert [p.requires_grad for p in prompt.experts] == [False, True]
     assert [p.requires_grad for p in prompt.keys] == [False, True]
     assert all(p.requires_grad for p in general.parameters())
     now = [*general.parameters(), prompt.experts[0], prompt.keys[0]]

@@ -9,7 +9,9 @@ import vpt
 
 
 def by_hand() -> vpt.L2P:
-    """Three prompts of 4 rows and width 2 (one head), the two nearest are taken; keys point right, up and left."""
+    """Three prompts of 4 rows and width 2 (one head), the two nearest are taken; keys point right,
+    up and left.
+    """
     prompt = vpt.L2P(pool=3, length=4, top=2, heads=1, head_dim=2, blocks=[0], width=2, pull=0.5)
     with torch.no_grad():
         prompt.keys[0].copy_(torch.tensor([[2.0, 0.0], [0.0, 1.0], [-1.0, 0.0]]))
@@ -19,14 +21,18 @@ def by_hand() -> vpt.L2P:
 
 def test_selection_split_and_penalty() -> None:
     prompt = by_hand()
-    prompt._receive(torch.tensor([[3.0, 4.0], [-4.0, 3.0]]))  # cosines 0.6, 0.8, −0.6 and −0.8, 0.6, 0.8
+    # cosines 0.6, 0.8, −0.6 and −0.8, 0.6, 0.8
+    prompt._receive(torch.tensor([[3.0, 4.0], [-4.0, 3.0]]))
     keys, values, bias = prompt.make(0, torch.zeros(2, 1, 1, 2), torch.zeros(2, 1, 1, 2))
     p = prompt.prompts[0]
-    assert torch.equal(keys[0, 0], torch.cat([p[1, :2], p[0, :2]]))  # prompt 1 is the nearest, then prompt 0
+    # prompt 1 is the nearest, then prompt 0
+    assert torch.equal(keys[0, 0], torch.cat([p[1, :2], p[0, :2]]))
     assert torch.equal(values[0, 0], torch.cat([p[1, 2:], p[0, 2:]]))
     assert torch.equal(keys[1, 0], torch.cat([p[2, :2], p[1, :2]]))
     assert bias is None
-    assert torch.equal(prompt.weights(0, prompt.query(0)), torch.tensor([[1.0, 1.0, 0.0], [0.0, 1.0, 1.0]]))
+    assert torch.equal(
+        prompt.weights(0, prompt.query(0)), torch.tensor([[1.0, 1.0, 0.0], [0.0, 1.0, 1.0]])
+    )
     assert torch.allclose(prompt.penalty(), torch.tensor(-0.5 * (0.8 + 0.6 + 0.8 + 0.6) / 2))
     assert torch.equal(prompt.usage()[0], torch.tensor([0.5, 1.0, 0.5]))
 

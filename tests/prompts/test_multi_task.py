@@ -1,4 +1,6 @@
-"""MultiTask: P ∘ (u vᵀ) by hand, mixed batches on every family, export, what is learned and what is not."""
+"""MultiTask: P ∘ (u vᵀ) by hand, mixed batches on every family, export, what is learned and what is
+not.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,11 @@ def drawn(prompt: vpt.Prompt, seed: int = 0) -> vpt.Prompt:
 
 def examples(backbone: vpt.Backbone, count: int) -> Any:
     x = backbone.inputs.example(count)
-    return x if isinstance(x, tuple) else torch.rand(x.shape, generator=torch.Generator().manual_seed(1))
+    return (
+        x
+        if isinstance(x, tuple)
+        else torch.rand(x.shape, generator=torch.Generator().manual_seed(1))
+    )
 
 
 def part(x: Any, chosen: list[int]) -> Any:
@@ -42,7 +48,8 @@ def test_by_hand() -> None:
         prompt.shared.tokens.copy_(torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]))
         prompt.columns[0][1].copy_(torch.tensor([[1.0], [2.0]]))  # u = 2, 3
         prompt.rows[0][1].copy_(torch.tensor([[0.0, 1.0, -1.0]]))  # v = 1, 2, 0
-    assert prompt.of_task(0, 0)[0].tolist() == [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]  # starts from the shared prompt itself
+    # starts from the shared prompt itself
+    assert prompt.of_task(0, 0)[0].tolist() == [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]
     assert prompt.of_task(0, 1)[0].tolist() == [[2.0, 8.0, 0.0], [12.0, 30.0, 0.0]]
     assert prompt.of_task(0, -1)[0].tolist() == [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]
     assert prompt.export("b").tokens.tolist() == [[2.0, 8.0, 0.0], [12.0, 30.0, 0.0]]
@@ -55,20 +62,26 @@ def test_a_mixed_batch_equals_each_task_alone(name: str) -> None:
     readout = vpt.Linear(backbone.out_features, 3)
     nn.init.normal_(readout.weight, generator=torch.Generator().manual_seed(1))
     for form, make in FORMS.items():
-        if refusal(name, form) or refusal(name, "prefix"):  # samples of several tasks are told apart inside the attention
+        # samples of several tasks are told apart inside the attention
+        if refusal(name, form) or refusal(name, "prefix"):
             with pytest.raises(vpt.errors.VptError):
                 vpt.PromptedModel(backbone, vpt.MultiTask(make(backbone), names), readout)
             continue
         prompt = drawn(vpt.MultiTask(make(backbone), names))
         with torch.no_grad():
             with vpt.PromptedModel(backbone, prompt, readout) as model:
-                mixed, again = model.eval()(x, tasks=order), model(x, tasks=torch.tensor([2, 0, 2, 1]))
+                mixed, again = (
+                    model.eval()(x, tasks=order),
+                    model(x, tasks=torch.tensor([2, 0, 2, 1])),
+                )
                 assert torch.equal(mixed, again)
                 one = model(x, tasks="b")
                 assert torch.allclose(one[3], mixed[3], atol=1e-4, rtol=1e-4)
             for i, task in enumerate(order):
                 with vpt.PromptedModel(backbone, prompt.export(task), readout) as alone:
-                    assert torch.allclose(alone.eval()(part(x, [i]))[0], mixed[i], atol=1e-4, rtol=1e-4)
+                    assert torch.allclose(
+                        alone.eval()(part(x, [i]))[0], mixed[i], atol=1e-4, rtol=1e-4
+                    )
         assert (mixed[0] - one[0]).abs().max() > 1e-4
 
 
@@ -85,7 +98,9 @@ def test_gradients_equal_those_of_the_product() -> None:
     total = torch.zeros(())
     plain = vpt.DeepTokens.like(backbone, 2)
     for task, chosen in ((0, [0, 2]), (1, [1])):
-        rows = [shared[i] * ((1 + u[i][task]) @ (1 + prompt.rows[i][task].detach())) for i in range(3)]
+        rows = [
+            shared[i] * ((1 + u[i][task]) @ (1 + prompt.rows[i][task].detach())) for i in range(3)
+        ]
         del plain.tokens
         plain.tokens = rows  # type: ignore[assignment]
         with vpt.PromptedModel(backbone, plain, readout, exact="insert") as alone:
@@ -94,7 +109,9 @@ def test_gradients_equal_those_of_the_product() -> None:
         plain = vpt.DeepTokens.like(backbone, 2)
     total.backward()
     assert torch.allclose(prompt.shared.tokens.grad, shared.grad, atol=1e-5)
-    assert all(torch.allclose(a.grad, b.grad, atol=1e-4) for a, b in zip(prompt.columns, u, strict=True))
+    assert all(
+        torch.allclose(a.grad, b.grad, atol=1e-4) for a, b in zip(prompt.columns, u, strict=True)
+    )
 
 
 def test_config_new_task_and_sizes() -> None:
@@ -123,10 +140,18 @@ def test_wrong_input() -> None:
         (lambda: vpt.MultiTask(deep, ["a", "a"]), "different names"),
         (lambda: vpt.MultiTask(deep, "ab"), "different names"),
         (lambda: vpt.MultiTask(vpt.DeepTokens.like(backbone, 2, dropout=0.1), ["a"]), "dropout"),
-        (lambda: build("MultiTask", {"shared": {"name": "os", "config": {}}, "tasks": ["a"]}), "'os'"),
+        (
+            lambda: build("MultiTask", {"shared": {"name": "os", "config": {}}, "tasks": ["a"]}),
+            "'os'",
+        ),
         (lambda: prompt.export("z"), "'z'; this prompt has a, b"),
         (lambda: prompt.new_task("c", learn="some"), "'all' or 'factors'"),
-        (lambda: vpt.PromptedModel(backbone, prompt, vpt.TaskHeads(32, {"b": ["x"], "a": ["y"]})), "same order"),
+        (
+            lambda: vpt.PromptedModel(
+                backbone, prompt, vpt.TaskHeads(32, {"b": ["x"], "a": ["y"]})
+            ),
+            "same order",
+        ),
     ):
         with pytest.raises(PromptError, match=message):
             call()
@@ -144,7 +169,9 @@ def test_wrong_input() -> None:
         with pytest.raises(PromptError, match="activation checkpointing"):
             model(x, tasks="a")
         backbone.model.set_grad_checkpointing(False)
-    with vpt.PromptedModel(backbone, vpt.MultiTask(vpt.Prefix.like(backbone, 2), ["a", "b"]), readout) as model:
+    with vpt.PromptedModel(
+        backbone, vpt.MultiTask(vpt.Prefix.like(backbone, 2), ["a", "b"]), readout
+    ) as model:
         for tasks in (["a", "b"], ["a", "b", "a", "b", "a", "b"]):
             with pytest.raises((PromptError, RuntimeError), match=r"tasks for a batch of|size"):
                 model(x[:3], tasks=tasks)

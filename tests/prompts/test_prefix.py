@@ -1,4 +1,6 @@
-"""Prefix: shapes, initialisation, configs, wrong input. (Its mathematics: tests/backbones/test_interception.py.)"""
+"""Prefix: shapes, initialisation, configs, wrong input. (Its mathematics:
+tests/backbones/test_interception.py.)
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,8 @@ def test_data_rows_are_the_models_own_keys_and_values(backbone: vpt.Backbone) ->
         for row in range(4):
             same = (own_keys - prompt.keys[i, :, row]).abs().amax((1, 2)) < 1e-4
             assert same.any()
-            assert torch.allclose(own_values[same][0], prompt.values[i, :, row], atol=1e-4)  # of the same token
+            # of the same token
+            assert torch.allclose(own_values[same][0], prompt.values[i, :, row], atol=1e-4)
         z = block(z)
 
 

@@ -1,4 +1,6 @@
-"""Prompts made for each sample: on every family the six properties hold, and no sample's answer depends on its batch mates."""
+"""Prompts made for each sample: on every family the six properties hold, and no sample's answer
+depends on its batch mates.
+"""
 
 from __future__ import annotations
 
@@ -83,7 +85,11 @@ def test_six_properties_and_batch_independence(name: str) -> None:
         return
     x = examples(backbone)
     with torch.no_grad():
-        bare, hooks, fingerprint = backbone.run(x), count_hooks(backbone.model), backbone.fingerprint()
+        bare, hooks, fingerprint = (
+            backbone.run(x),
+            count_hooks(backbone.model),
+            backbone.fingerprint(),
+        )
     sizes = lengths(backbone, x)
     readout = vpt.Linear(backbone.out_features, 3)
     nn.init.normal_(readout.weight, generator=torch.Generator().manual_seed(1))
@@ -129,7 +135,9 @@ def backbone() -> vpt.Backbone:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_each_sample_gets_what_a_prefix_of_its_own_would_do(backbone: vpt.Backbone, method: str) -> None:
+def test_each_sample_gets_what_a_prefix_of_its_own_would_do(
+    backbone: vpt.Backbone, method: str
+) -> None:
     """Against the independent prefix, sample by sample."""
     prompt = moved(METHODS[method](backbone))
     x, readout = examples(backbone), vpt.Linear(backbone.out_features, 3)
@@ -152,13 +160,17 @@ def test_each_sample_gets_what_a_prefix_of_its_own_would_do(backbone: vpt.Backbo
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_configs_files_copies_and_stacks(backbone: vpt.Backbone, method: str, tmp_path: Any) -> None:
+def test_configs_files_copies_and_stacks(
+    backbone: vpt.Backbone, method: str, tmp_path: Any
+) -> None:
     prompt = METHODS[method](backbone)
     prompt.grow(1)
     moved(prompt)
     again = build(type(prompt).__name__, prompt.config())
     again.load_state_dict(prompt.state_dict())
-    assert [p.requires_grad for p in again.parameters()] == [p.requires_grad for p in prompt.parameters()]
+    assert [p.requires_grad for p in again.parameters()] == [
+        p.requires_grad for p in prompt.parameters()
+    ]
     assert again.describe() == prompt.describe()
     x = examples(backbone)
     model = vpt.PromptedModel(backbone, prompt, vpt.Linear(backbone.out_features, 2)).eval()
@@ -203,7 +215,10 @@ def test_one_pass_asks_the_tokens_before_the_block(backbone: vpt.Backbone) -> No
 
 
 def test_cosine() -> None:
-    assert torch.allclose(cosine(torch.tensor([[3.0, 4.0]]), torch.tensor([[1.0, 0.0], [0.0, 2.0]])), torch.tensor([[0.6, 0.8]]))
+    assert torch.allclose(
+        cosine(torch.tensor([[3.0, 4.0]]), torch.tensor([[1.0, 0.0], [0.0, 2.0]])),
+        torch.tensor([[0.6, 0.8]]),
+    )
 
 
 def test_wrong_input(backbone: vpt.Backbone) -> None:
@@ -216,25 +231,43 @@ def test_wrong_input(backbone: vpt.Backbone) -> None:
         (lambda: vpt.CODAPrompt(2, 4, 2, 16, [0, 1], [32]), "1 query widths for 2 blocks"),
         (lambda: vpt.CODAPrompt(2, 4, 2, 16, [0], 32, tasks=10**9), "at most 4096"),
         (lambda: vpt.CODAPrompt(2, 4, 2, 16, [0], 32).query(0), "no input yet"),
-        (lambda: vpt.PromptedModel(backbone, vpt.CODAPrompt(2, 4, 2, 16, [0], 48), vpt.Linear(32, 2)), "query of width 32"),
         (
-            lambda: vpt.PromptedModel(backbone, vpt.L2P(4, 4, 2, 2, 16, [0], 48, one_pass=True), vpt.Linear(32, 2)),
+            lambda: vpt.PromptedModel(
+                backbone, vpt.CODAPrompt(2, 4, 2, 16, [0], 48), vpt.Linear(32, 2)
+            ),
             "query of width 32",
         ),
-        (lambda: vpt.PromptedModel(backbone, vpt.CODAPrompt(2, 4, 4, 16, [0], 32), vpt.Linear(32, 2)), "Found prefix keys"),
+        (
+            lambda: vpt.PromptedModel(
+                backbone, vpt.L2P(4, 4, 2, 2, 16, [0], 48, one_pass=True), vpt.Linear(32, 2)
+            ),
+            "query of width 32",
+        ),
+        (
+            lambda: vpt.PromptedModel(
+                backbone, vpt.CODAPrompt(2, 4, 4, 16, [0], 32), vpt.Linear(32, 2)
+            ),
+            "Found prefix keys",
+        ),
     ):
         with pytest.raises(PromptError, match=message):
             call()
 
 
 @pytest.mark.parametrize("spec", ["coda:3@1-2", "l2p:4@2", "dual:4@1-2"])
-def test_training_from_the_command_lines_words_is_the_same_with_and_without_kept_activations(spec: str) -> None:
+def test_training_from_the_command_lines_words_is_the_same_with_and_without_kept_activations(
+    spec: str,
+) -> None:
     found = []
     for cache in ("auto", "off"):
         backbone = open_tiny("timm ViT")
         prompt = parse(spec, backbone, seed=0, init="uniform", dropout=0.0)
-        with vpt.PromptedModel(backbone, prompt, vpt.Linear(backbone.out_features, colours(3).classes)) as model:
-            vpt.fit(model, colours(12), colours(6, 1), epochs=2, lr=0.02, cache=cache, progress=False)
+        with vpt.PromptedModel(
+            backbone, prompt, vpt.Linear(backbone.out_features, colours(3).classes)
+        ) as model:
+            vpt.fit(
+                model, colours(12), colours(6, 1), epochs=2, lr=0.02, cache=cache, progress=False
+            )
             assert len(backbone.queries.kept) == 18  # training and validation
         found.append(torch.cat([p.detach().flatten() for p in prompt.parameters()]))
     assert torch.allclose(*found, atol=1e-5)
@@ -242,7 +275,9 @@ def test_training_from_the_command_lines_words_is_the_same_with_and_without_kept
 
 def test_augmented_examples_are_not_kept(backbone: vpt.Backbone) -> None:
     prompt = vpt.CODAPrompt.like(backbone, 2)
-    with vpt.PromptedModel(backbone, prompt, vpt.Linear(backbone.out_features, colours(3).classes)) as model:
+    with vpt.PromptedModel(
+        backbone, prompt, vpt.Linear(backbone.out_features, colours(3).classes)
+    ) as model:
         vpt.fit(model, colours(6), None, epochs=2, augment="crop", progress=False)
     assert not backbone.queries.kept
     assert backbone.queries.keep
@@ -254,8 +289,12 @@ def test_the_penalty_is_learned_from_but_not_shown(backbone: vpt.Backbone) -> No
     for pull in (0.0, 50.0):
         prompt = vpt.L2P.like(backbone, 3, pull=pull)
         before = prompt.keys[0].detach().clone()
-        with vpt.PromptedModel(backbone, prompt, vpt.Linear(backbone.out_features, colours(3).classes)) as model:
-            history = vpt.fit(model, colours(12), None, epochs=1, batch_size=12, weight_decay=0.0, progress=False)
+        with vpt.PromptedModel(
+            backbone, prompt, vpt.Linear(backbone.out_features, colours(3).classes)
+        ) as model:
+            history = vpt.fit(
+                model, colours(12), None, epochs=1, batch_size=12, weight_decay=0.0, progress=False
+            )
         shown.append(history.rows[1]["loss"])
         assert torch.equal(prompt.keys[0], before) == (pull == 0.0)
     assert shown[0] == pytest.approx(shown[1])
@@ -263,18 +302,26 @@ def test_the_penalty_is_learned_from_but_not_shown(backbone: vpt.Backbone) -> No
 
 def test_autocast_does_not_touch_the_choice(backbone: vpt.Backbone) -> None:
     prompt = moved(vpt.CODAPrompt.like(backbone, 2))
-    with vpt.PromptedModel(backbone, prompt, vpt.Linear(backbone.out_features, 3)) as model, torch.no_grad():
+    with (
+        vpt.PromptedModel(backbone, prompt, vpt.Linear(backbone.out_features, 3)) as model,
+        torch.no_grad(),
+    ):
         model(examples(backbone))
         plain = prompt.make(0, torch.zeros(3, 2, 1, 16), torch.zeros(3, 2, 1, 16))[0]
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            assert torch.equal(prompt.make(0, torch.zeros(3, 2, 1, 16), torch.zeros(3, 2, 1, 16))[0], plain)
+            assert torch.equal(
+                prompt.make(0, torch.zeros(3, 2, 1, 16), torch.zeros(3, 2, 1, 16))[0], plain
+            )
 
 
 @pytest.mark.long
 def test_compiled(backbone: vpt.Backbone) -> None:
     readout, x = vpt.Linear(backbone.out_features, 3), examples(backbone)
     nn.init.normal_(readout.weight)
-    with vpt.PromptedModel(backbone, vpt.CODAPrompt.like(backbone, 2), readout) as model, torch.no_grad():
+    with (
+        vpt.PromptedModel(backbone, vpt.CODAPrompt.like(backbone, 2), readout) as model,
+        torch.no_grad(),
+    ):
         compiled = torch.compile(model.eval(), backend="eager")
         assert torch.allclose(compiled(x), model(x), atol=1e-6)
         assert torch.allclose(compiled(0.9 * x), model(0.9 * x), atol=1e-6)
@@ -283,7 +330,9 @@ def test_compiled(backbone: vpt.Backbone) -> None:
 
 
 def test_activation_checkpointing_is_refused(backbone: vpt.Backbone) -> None:
-    model = vpt.PromptedModel(backbone, vpt.CODAPrompt.like(backbone, 2), vpt.Linear(backbone.out_features, 3))
+    model = vpt.PromptedModel(
+        backbone, vpt.CODAPrompt.like(backbone, 2), vpt.Linear(backbone.out_features, 3)
+    )
     backbone.model.set_grad_checkpointing(True)
     with pytest.raises(PromptError, match="activation checkpointing"):
         model(examples(backbone))

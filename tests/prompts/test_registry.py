@@ -25,7 +25,10 @@ def test_build_from_its_config_through_json(backbone: vpt.Backbone, form: str) -
     assert again.config() == prompt.config()
     assert prompt.describe()
     with torch.device("meta"):  # nothing is allocated while a file's shapes are compared
-        shapes = {k: v.shape for k, v in build(type(prompt).__name__, prompt.config()).state_dict().items()}
+        shapes = {
+            k: v.shape
+            for k, v in build(type(prompt).__name__, prompt.config()).state_dict().items()
+        }
     assert shapes == {k: v.shape for k, v in prompt.state_dict().items()}
 
 
@@ -36,11 +39,34 @@ def test_parse(backbone: vpt.Backbone) -> None:
     assert parse("prefix:3@2", backbone).blocks == [2]
     both = parse("border:4 + prefix:2", backbone)
     assert [type(p).__name__ for p in both.prompts] == ["Border", "Prefix"]
-    assert set(PROMPTS) == {"shallow", "deep", "prefix", "border", "patch", "full", "smm", "l2p", "dual", "coda"}
+    assert set(PROMPTS) == {
+        "shallow",
+        "deep",
+        "prefix",
+        "border",
+        "patch",
+        "full",
+        "smm",
+        "l2p",
+        "dual",
+        "coda",
+    }
 
 
-NOTHING = ["", "deep:", "deep:x", "deep:-1", "lora:4", "deep:1:2", "deep:10+", "full:3", "deep:3@", "deep:3@x", "shallow:3@1",
-           "deep:3@1-2-3"]  # fmt: skip
+NOTHING = [
+    "",
+    "deep:",
+    "deep:x",
+    "deep:-1",
+    "lora:4",
+    "deep:1:2",
+    "deep:10+",
+    "full:3",
+    "deep:3@",
+    "deep:3@x",
+    "shallow:3@1",
+    "deep:3@1-2-3",
+]
 
 
 @pytest.mark.parametrize("text", NOTHING)

@@ -22,7 +22,9 @@ def test_the_equation_written_out_with_blocks_copied_one_by_one() -> None:
     for i, convolution in enumerate(convolutions[:-1]):
         z = F.conv2d(z, convolution.weight, padding=1)
         mean, variance = norms[i].running_mean.view(-1, 1, 1), norms[i].running_var.view(-1, 1, 1)
-        z = (z - mean) / (variance + norms[i].eps).sqrt() * norms[i].weight.view(-1, 1, 1) + norms[i].bias.view(-1, 1, 1)
+        z = (z - mean) / (variance + norms[i].eps).sqrt() * norms[i].weight.view(-1, 1, 1) + norms[
+            i
+        ].bias.view(-1, 1, 1)
         z = z.clamp(min=0)
         z = F.max_pool2d(z, 2) if i < 2 else z
     small = F.conv2d(z, convolutions[-1].weight, convolutions[-1].bias, padding=1)
@@ -36,7 +38,9 @@ def test_the_equation_written_out_with_blocks_copied_one_by_one() -> None:
 
 def test_a_prediction_never_depends_on_its_batch_mates() -> None:
     backbone = open_tiny("timm ViT")
-    model = vpt.PromptedModel(backbone, vpt.SampleMask.like(backbone, init="uniform"), vpt.Identity()).eval()
+    model = vpt.PromptedModel(
+        backbone, vpt.SampleMask.like(backbone, init="uniform"), vpt.Identity()
+    ).eval()
     x = backbone.inputs.example(4)
     assert torch.allclose(model(x)[1:2], model(x[1:2]), atol=1e-5)
 
@@ -46,7 +50,9 @@ def test_it_learns_and_its_running_statistics_are_kept(tmp_path: object) -> None
     torch.manual_seed(0)
     x, y = torch.rand(16, 3, 32, 32), torch.arange(16) % 2
     data = list(zip(x, y.tolist(), strict=True))
-    model = vpt.PromptedModel(backbone, vpt.SampleMask.like(backbone, pools=2), vpt.Linear(32, ["a", "b"]))
+    model = vpt.PromptedModel(
+        backbone, vpt.SampleMask.like(backbone, pools=2), vpt.Linear(32, ["a", "b"])
+    )
     vpt.fit(model, data, epochs=3, lr=0.02, readout_lr=1.0, progress=False)
     assert model.prompt.pixels.abs().sum() > 0
     assert model.prompt.network[1].running_mean.abs().sum() > 0
@@ -59,7 +65,9 @@ def test_it_learns_and_its_running_statistics_are_kept(tmp_path: object) -> None
 def test_seeds_and_sound_and_small_inputs() -> None:
     image, sound = open_tiny("timm ViT"), open_tiny("user's keyword transformer")
     first, second = vpt.SampleMask.like(image, seed=1), vpt.SampleMask.like(image, seed=1)
-    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True)
+    )
     prompt = vpt.SampleMask.like(sound, pools=2, init="uniform").eval()
     x = sound.inputs.example(2)
     out, _ = prompt.apply_to(x, torch.tensor([20, 9]))

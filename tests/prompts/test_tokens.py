@@ -18,7 +18,10 @@ def backbone() -> vpt.Backbone:
 
 
 def test_shapes_and_configs(backbone: vpt.Backbone) -> None:
-    shallow, deep = vpt.ShallowTokens.like(backbone, count=4), vpt.DeepTokens.like(backbone, count=4, blocks=[0, 2])
+    shallow, deep = (
+        vpt.ShallowTokens.like(backbone, count=4),
+        vpt.DeepTokens.like(backbone, count=4, blocks=[0, 2]),
+    )
     assert shallow.tokens.shape == (4, 32)
     assert deep.tokens.shape == (2, 4, 32)
     for prompt in (shallow, deep):
@@ -30,7 +33,10 @@ def test_shapes_and_configs(backbone: vpt.Backbone) -> None:
 def test_widths_that_differ_give_a_list() -> None:
     prompt = vpt.DeepTokens(2, [8, 16], [0, 1])
     assert [list(p.shape) for p in prompt.tokens] == [[2, 8], [2, 16]]
-    assert [site.make(torch.zeros(3, 5, w)).shape for site, w in zip(prompt.sites(), (8, 16), strict=True)] == [
+    assert [
+        site.make(torch.zeros(3, 5, w)).shape
+        for site, w in zip(prompt.sites(), (8, 16), strict=True)
+    ] == [
         (3, 2, 8),
         (3, 2, 16),
     ]
@@ -56,7 +62,8 @@ def test_zeros_and_data(backbone: vpt.Backbone) -> None:
         own = z.flatten(0, 1)
         assert ((rows[:, None] - own).abs().amax(2).min(1).values < 1e-4).all()
         z = block(z)
-    many = vpt.ShallowTokens.like(backbone, count=100, init="data", examples=x[:1])  # more than there are: with replacement
+    # more than there are: with replacement
+    many = vpt.ShallowTokens.like(backbone, count=100, init="data", examples=x[:1])
     assert many.tokens.shape == (100, 32)
 
 
@@ -99,13 +106,17 @@ def test_a_prompt_starts_from_data_later_too(backbone: vpt.Backbone) -> None:
     before = {name: value.clone() for name, value in border.state_dict().items()}
     vpt.Stack([border, *later]).start_from(backbone, x, seed=5)
     for one, other in zip(made, later, strict=True):
-        assert all(torch.equal(value, other.state_dict()[name]) for name, value in one.state_dict().items())
+        assert all(
+            torch.equal(value, other.state_dict()[name]) for name, value in one.state_dict().items()
+        )
     assert all(torch.equal(value, before[name]) for name, value in border.state_dict().items())
     assert backbone.attachment is None
 
 
 def test_means_are_in_the_midst_of_the_backbones_own_tokens(backbone: vpt.Backbone) -> None:
-    """A single token would be as far from the mean as tokens are; the mean of 64 is eight times nearer."""
+    """A single token would be as far from the mean as tokens are; the mean of 64 is eight times
+    nearer.
+    """
     x = backbone.inputs.example(8)
     seen = backbone.record(x)
     deep = vpt.DeepTokens.like(backbone, 4, init="means", examples=x)
@@ -113,15 +124,24 @@ def test_means_are_in_the_midst_of_the_backbones_own_tokens(backbone: vpt.Backbo
     for i, block in enumerate(prefix.blocks):
         for rows, own in (
             (deep.tokens[block], seen[block]["tokens"].flatten(0, 1)),
-            (prefix.keys[i].transpose(0, 1).flatten(1), seen[block]["keys"].transpose(1, 2).flatten(0, 1).flatten(1)),
-            (prefix.values[i].transpose(0, 1).flatten(1), seen[block]["values"].transpose(1, 2).flatten(0, 1).flatten(1)),
+            (
+                prefix.keys[i].transpose(0, 1).flatten(1),
+                seen[block]["keys"].transpose(1, 2).flatten(0, 1).flatten(1),
+            ),
+            (
+                prefix.values[i].transpose(0, 1).flatten(1),
+                seen[block]["values"].transpose(1, 2).flatten(0, 1).flatten(1),
+            ),
         ):
             away = (rows - own.mean(0)) / own.std(0).clamp(min=1e-3)
             assert 0 < float(away.detach().square().mean().sqrt()) < 0.25
             assert len({tuple(row.tolist()) for row in rows.detach()}) == len(rows)
 
 
-@pytest.mark.parametrize("name", ["timm ViT", "timm Swin", "transformers Swin", "transformers wav2vec2", "torchvision ViT"])
+@pytest.mark.parametrize(
+    "name",
+    ["timm ViT", "timm Swin", "transformers Swin", "transformers wav2vec2", "torchvision ViT"],
+)
 def test_rows_drawn_from_data_are_the_backbones_own(name: str) -> None:
     backbone = open_tiny(name)
     x = backbone.inputs.example(3)
@@ -132,5 +152,8 @@ def test_rows_drawn_from_data_are_the_backbones_own(name: str) -> None:
         own = seen[i]["tokens"].flatten(0, 1)
         assert ((own[None] - rows[:, None]).abs().amax(-1).amin(1) < 1e-6).all()
         keys = seen[i]["keys"].transpose(1, 2).flatten(0, 1)
-        assert ((keys[None] - prefix.keys[i].transpose(0, 1)[:, None]).abs().amax((-1, -2)).amin(1) < 1e-6).all()
+        assert (
+            (keys[None] - prefix.keys[i].transpose(0, 1)[:, None]).abs().amax((-1, -2)).amin(1)
+            < 1e-6
+        ).all()
     assert backbone.attachment is None

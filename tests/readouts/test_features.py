@@ -14,7 +14,11 @@ from vpt.readouts import READOUTS, Identity, Linear, NearestMean
 
 
 def backbone(names=None, classes=None, width=4):
-    return SimpleNamespace(class_names=names, classes=len(names) if classes is None and names else classes, out_features=width)
+    return SimpleNamespace(
+        class_names=names,
+        classes=len(names) if classes is None and names else classes,
+        out_features=width,
+    )
 
 
 ANIMALS = backbone(["ant", "bee", "cat", "dog"])
@@ -25,7 +29,12 @@ def features(n, width, classes, seed=0, offset=0.0):
     generator = torch.Generator().manual_seed(seed)
     y = torch.randint(classes, (n,), generator=generator)
     y[:classes] = torch.arange(classes)
-    return torch.randn(n, width, generator=generator) + 2 * torch.randn(classes, width, generator=generator)[y] + offset, y
+    return (
+        torch.randn(n, width, generator=generator)
+        + 2 * torch.randn(classes, width, generator=generator)[y]
+        + offset,
+        y,
+    )
 
 
 @pytest.mark.parametrize("make", [Identity, lambda c: Linear(4, c), lambda c: NearestMean(4, c)])
@@ -41,7 +50,7 @@ def test_readouts_are_found_by_name():
     }
 
 
-# --- Identity ---------------------------------------------------------------------------------------------------------
+# --- Identity ---------------------------------------------------------------------------
 
 
 def test_identity_gives_all_logits_and_takes_the_models_names():
@@ -73,7 +82,10 @@ def test_identity_by_index():
 
 
 def test_identity_names_the_classes_that_are_not_there():
-    with pytest.raises(PromptError, match=r"2 of 3 classes are not among the model's own: Ant, emu\. The model's are ant, bee"):
+    with pytest.raises(
+        PromptError,
+        match=r"2 of 3 classes are not among the model's own: Ant, emu\. The model's are ant, bee",
+    ):
         Identity(["Ant", "bee", "emu"]).bind(ANIMALS)
 
 
@@ -126,15 +138,20 @@ def test_identity_refuses_a_name_that_the_model_has_twice():
         Identity(["crane", "bee"]).bind(backbone(["crane", "bee", "crane"]))
 
 
-# --- Linear -----------------------------------------------------------------------------------------------------------
+# --- Linear -----------------------------------------------------------------------------
 
 
 def test_linear_starts_without_a_favourite_and_is_an_affine_map():
-    readout, x = Linear(4, ["a", "b", "c"]), torch.randn(5, 4, generator=torch.Generator().manual_seed(0))
+    readout, x = (
+        Linear(4, ["a", "b", "c"]),
+        torch.randn(5, 4, generator=torch.Generator().manual_seed(0)),
+    )
     assert not readout(x).any()
     with torch.no_grad():
         readout.weight[1], readout.bias[2] = torch.tensor([1.0, 0, -1, 2]), 5.0
-    expected = torch.stack([torch.zeros(5), x[:, 0] - x[:, 2] + 2 * x[:, 3], torch.full((5,), 5.0)], 1)
+    expected = torch.stack(
+        [torch.zeros(5), x[:, 0] - x[:, 2] + 2 * x[:, 3], torch.full((5,), 5.0)], 1
+    )
     torch.testing.assert_close(readout(x), expected)
     readout(x).sum().backward()
     torch.testing.assert_close(readout.weight.grad[0], x.sum(0))
@@ -143,7 +160,10 @@ def test_linear_starts_without_a_favourite_and_is_an_affine_map():
 @pytest.mark.parametrize("kind", [Linear, NearestMean])
 def test_readouts_of_features_check_the_width(kind):
     kind(4, 3).bind(ANIMALS)
-    with pytest.raises(PromptError, match=rf"Found {kind.__name__}\(5, …\) for features of width 4; use vpt\.{kind.__name__}"):
+    with pytest.raises(
+        PromptError,
+        match=rf"Found {kind.__name__}\(5, …\) for features of width 4; use vpt\.{kind.__name__}",
+    ):
         kind(5, 3).bind(ANIMALS)
     for width, classes in ((0, 3), (4, None)):
         with pytest.raises(PromptError, match=rf"Found features={width}, classes={classes}"):
@@ -167,13 +187,16 @@ def test_one_string_is_not_a_list_of_classes():
         Linear(4, "cat")
 
 
-# --- NearestMean ------------------------------------------------------------------------------------------------------
+# --- NearestMean ------------------------------------------------------------------------
 
 
 def test_nearest_mean_by_hand():
     readout = NearestMean(2, ["a", "b"])
-    readout.update(torch.tensor([[0.0, 0.0], [2.0, 0.0], [5.0, 1.0]]), torch.tensor([0, 0, 1]))  # means (1, 0) and (5, 1)
-    torch.testing.assert_close(readout(torch.tensor([[1.0, 0.0], [4.0, 0.0]])), -torch.tensor([[0.0, 17.0], [9.0, 2.0]]))
+    # means (1, 0) and (5, 1)
+    readout.update(torch.tensor([[0.0, 0.0], [2.0, 0.0], [5.0, 1.0]]), torch.tensor([0, 0, 1]))
+    torch.testing.assert_close(
+        readout(torch.tensor([[1.0, 0.0], [4.0, 0.0]])), -torch.tensor([[0.0, 17.0], [9.0, 2.0]])
+    )
 
 
 @pytest.mark.parametrize(("n", "width", "classes"), [(12, 3, 2), (40, 8, 5), (300, 16, 40)])
@@ -194,19 +217,25 @@ def test_nearest_mean_does_not_depend_on_the_size_of_the_batch():
     readout = NearestMean(64, 30)
     readout.update(x, y)
     means = torch.stack([x[y == c].double().mean(0) for c in range(30)])
-    torch.testing.assert_close(readout(x).double(), -((x.double()[:, None] - means) ** 2).sum(2), rtol=1e-2, atol=0.1)
+    torch.testing.assert_close(
+        readout(x).double(), -((x.double()[:, None] - means) ** 2).sum(2), rtol=1e-2, atol=0.1
+    )
 
 
 def test_nearest_mean_takes_half_precision():
     readout = NearestMean(2, 2)
     readout.update(torch.tensor([[1.0, 0], [0, 1]]).half(), torch.tensor([0, 1]))
-    torch.testing.assert_close(readout(torch.tensor([[1.0, 0]]).half()), torch.tensor([[0.0, -2.0]]))
+    torch.testing.assert_close(
+        readout(torch.tensor([[1.0, 0]]).half()), torch.tensor([[0.0, -2.0]])
+    )
 
 
 def test_classes_never_seen_are_never_chosen():
     readout = NearestMean(2, 3)
     readout.update(torch.tensor([[9.0, 9.0]]), torch.tensor([2]))
-    torch.testing.assert_close(readout(torch.zeros(1, 2)), torch.tensor([[float("-inf"), float("-inf"), -162.0]]))
+    torch.testing.assert_close(
+        readout(torch.zeros(1, 2)), torch.tensor([[float("-inf"), float("-inf"), -162.0]])
+    )
 
 
 def test_nearest_mean_before_updates_after_reset_and_with_wrong_labels():
@@ -220,7 +249,9 @@ def test_nearest_mean_before_updates_after_reset_and_with_wrong_labels():
     with pytest.raises(PromptError, match="has seen no examples"):
         readout(torch.zeros(1, 2))
     for labels in ([0, 2], [-1, 0]):
-        with pytest.raises(DataError, match=rf"labels from {min(labels)} to {max(labels)}; there are 2 classes"):
+        with pytest.raises(
+            DataError, match=rf"labels from {min(labels)} to {max(labels)}; there are 2 classes"
+        ):
             readout.update(torch.ones(2, 2), torch.tensor(labels))
     assert not readout.counts.any()
 

@@ -16,8 +16,11 @@ from vpt.readouts.label_map import bayesian, one_to_one
 BACKBONE = SimpleNamespace(class_names=["ant", "bee", "cat", "dog"], classes=4, out_features=8)
 SEEN = [(0, 0), (0, 0), (0, 0), (0, 1), (2, 1), (2, 0), (3, 1), (3, 1)]
 COUNTS = torch.tensor([[3.0, 1.0], [0.0, 0.0], [1.0, 1.0], [0.0, 2.0]])
-# BLM by hand: n / (row sum + 1): rows /5, /1, /3, /3 → columns (0.6, 0, 1/3, 0) and (0.2, 0, 1/3, 2/3), then each sums to 1
-BAYES = torch.tensor([[0.6 / (14 / 15), 0.2 / 1.2], [0, 0], [1 / 3 / (14 / 15), 1 / 3 / 1.2], [0, 2 / 3 / 1.2]])
+# BLM by hand: n / (row sum + 1): rows /5, /1, /3, /3 → columns (0.6, 0, 1/3, 0) and (0.2, 0, 1/3,
+# 2/3), then each sums to 1
+BAYES = torch.tensor(
+    [[0.6 / (14 / 15), 0.2 / 1.2], [0, 0], [1 / 3 / (14 / 15), 1 / 3 / 1.2], [0, 2 / 3 / 1.2]]
+)
 
 
 def logits(places: list[int], classes: int = 4) -> torch.Tensor:
@@ -47,12 +50,15 @@ def test_a_case_worked_by_hand() -> None:
 
 
 def test_several_sources_per_class_are_averaged() -> None:
-    # ant → x (3), dog → y (2), then cat → x (1, before cat → y), then bee → y (nothing left but zeros)
+    # ant → x (3), dog → y (2), then cat → x (1, before cat → y), then bee → y (nothing left but
+    # zeros)
     weights = fitted("iterative", sources=2).weights
     assert weights.tolist() == [[0.5, 0], [0, 0.5], [0.5, 0], [0, 0.5]]
 
 
-def slow(outputs: torch.Tensor, y: torch.Tensor, classes: int, how: str, smoothing: float, top: float) -> torch.Tensor:
+def slow(
+    outputs: torch.Tensor, y: torch.Tensor, classes: int, how: str, smoothing: float, top: float
+) -> torch.Tensor:
     """Weights with loops only."""
     number = outputs.shape[1]
     counts = [[0.0] * classes for _ in range(number)]
@@ -108,16 +114,25 @@ def test_a_class_that_was_never_counted_gets_the_mean() -> None:
     assert one_to_one(torch.zeros(3, 2)).tolist() == [[1, 0], [0, 1], [0, 0]]
 
 
-@pytest.mark.parametrize(("make", "message"), [
-    (lambda: vpt.LabelMap(3, "best"), "one of random, frequency"),
-    (lambda: vpt.LabelMap(3, top=0), "top=0"),
-    (lambda: vpt.LabelMap(3, sources=0), "sources=0"),
-    (lambda: vpt.LabelMap(3, "frequency", refresh="epoch"), "needed is once"),
-    (lambda: vpt.LabelMap(3, "bayes", refresh="never"), "needed is epoch or reuse"),
-    (lambda: vpt.LabelMap(3, "iterative", sources=2).bind(BACKBONE), "The model has 4 classes; 3 classes with 2 each"),
-    (lambda: vpt.LabelMap(3, source_classes=7).bind(BACKBONE), "from 7 classes; this model has 4"),
-    (lambda: vpt.LabelMap(3).bind(SimpleNamespace(classes=0)), "has none"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: vpt.LabelMap(3, "best"), "one of random, frequency"),
+        (lambda: vpt.LabelMap(3, top=0), "top=0"),
+        (lambda: vpt.LabelMap(3, sources=0), "sources=0"),
+        (lambda: vpt.LabelMap(3, "frequency", refresh="epoch"), "needed is once"),
+        (lambda: vpt.LabelMap(3, "bayes", refresh="never"), "needed is epoch or reuse"),
+        (
+            lambda: vpt.LabelMap(3, "iterative", sources=2).bind(BACKBONE),
+            "The model has 4 classes; 3 classes with 2 each",
+        ),
+        (
+            lambda: vpt.LabelMap(3, source_classes=7).bind(BACKBONE),
+            "from 7 classes; this model has 4",
+        ),
+        (lambda: vpt.LabelMap(3).bind(SimpleNamespace(classes=0)), "has none"),
+    ],
+)
 def test_what_cannot_be_is_refused(make: object, message: str) -> None:
     with pytest.raises(PromptError, match=message):
         make()
@@ -140,10 +155,15 @@ def test_fit_learns_the_map_and_the_file_keeps_it(how: str, form: str, tmp_path:
     x, y = torch.rand(24, 3, 32, 32), torch.arange(24) % 3
     x += 0.3 * torch.rand(3, 3, 32, 32)[y]
     data = list(zip(x.clamp(0, 1), y.tolist(), strict=True))
-    prompt = vpt.Border.like(backbone, width=3) if form == "border" else vpt.DeepTokens.like(backbone, count=2)
+    prompt = (
+        vpt.Border.like(backbone, width=3)
+        if form == "border"
+        else vpt.DeepTokens.like(backbone, count=2)
+    )
     model = vpt.PromptedModel(backbone, prompt, vpt.LabelMap(["a", "b", "c"], how))
     vpt.fit(model, data, data, epochs=2, lr=0.05, progress=False)
-    if how in ("iterative", "bayes", "bayes+"):  # the map in the model is that of its own best epoch
+    # the map in the model is that of its own best epoch
+    if how in ("iterative", "bayes", "bayes+"):
         readout = vpt.LabelMap(["a", "b", "c"], how)
         readout.bind(backbone)
         with torch.no_grad():
@@ -163,7 +183,9 @@ def test_reuse_counts_the_epochs_own_outputs_without_another_pass() -> None:
     torch.manual_seed(0)
     x, y = torch.rand(16, 3, 32, 32), torch.arange(16) % 2
     data = list(zip(x, y.tolist(), strict=True))
-    model = vpt.PromptedModel(backbone, vpt.Border.like(backbone, width=3), vpt.LabelMap(2, "bayes", refresh="reuse"))
+    model = vpt.PromptedModel(
+        backbone, vpt.Border.like(backbone, width=3), vpt.LabelMap(2, "bayes", refresh="reuse")
+    )
     seen = []
     inner = model.readout.update
     model.readout.update = lambda out, y: seen.append(len(y)) or inner(out, y)
@@ -172,6 +194,7 @@ def test_reuse_counts_the_epochs_own_outputs_without_another_pass() -> None:
     fresh = vpt.LabelMap(2, "bayes")
     fresh.bind(backbone)
     with torch.no_grad():
-        fresh.update(model.outputs(x), y)  # nothing moved, so the epoch's own outputs are those of a pass after it
+        # nothing moved, so the epoch's own outputs are those of a pass after it
+        fresh.update(model.outputs(x), y)
     fresh.settle()
     assert torch.allclose(model.readout.weights, fresh.weights)

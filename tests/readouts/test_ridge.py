@@ -20,7 +20,9 @@ def test_it_is_scikit_learns_ridge_whatever_the_order() -> None:
         readout.update(x[chosen], y[chosen])
     readout.settle()
     lifted, one_hot = readout.lifted(x), torch.nn.functional.one_hot(y, 4)
-    needed = Ridge(alpha=0.7, fit_intercept=False).fit(lifted.double().numpy(), one_hot.double().numpy())
+    needed = Ridge(alpha=0.7, fit_intercept=False).fit(
+        lifted.double().numpy(), one_hot.double().numpy()
+    )
     new = torch.randn(6, 5, generator=generator)
     said = torch.tensor(needed.predict(readout.lifted(new).double().numpy())).float()
     assert torch.allclose(readout(new)[:, :3], said[:, :3], atol=1e-4)
@@ -39,8 +41,12 @@ def test_the_strength_is_that_of_least_error_on_held_out_data() -> None:
     one_hot, errors = torch.nn.functional.one_hot(y, 3).double(), {}
     lifted = readout.lifted(x).double()
     for strength in STRENGTHS:
-        fitted = Ridge(alpha=strength, fit_intercept=False).fit(lifted[:40].numpy(), one_hot[:40].numpy())
-        errors[strength] = float((torch.tensor(fitted.predict(lifted[40:].numpy())) - one_hot[40:]).square().mean())
+        fitted = Ridge(alpha=strength, fit_intercept=False).fit(
+            lifted[:40].numpy(), one_hot[:40].numpy()
+        )
+        errors[strength] = float(
+            (torch.tensor(fitted.predict(lifted[40:].numpy())) - one_hot[40:]).square().mean()
+        )
     assert readout.strength == min(errors, key=errors.get)
     assert readout.strength > STRENGTHS[0]  # labels are noise here
 

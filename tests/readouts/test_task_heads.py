@@ -95,7 +95,10 @@ def test_files_and_export() -> None:
 
 def test_wrong_input() -> None:
     for call, message in (
-        (lambda: vpt.TaskHeads(3, {"a": ["x"], "b": ["y", "x"]}), "'x' appears in task 'a' and in task 'b'"),
+        (
+            lambda: vpt.TaskHeads(3, {"a": ["x"], "b": ["y", "x"]}),
+            "'x' appears in task 'a' and in task 'b'",
+        ),
         (lambda: vpt.TaskHeads(3, {"a": ["x", "x"]}), "'x' appears"),
         (lambda: heads(True).grow("colours", ["blue"]), "needed is a new task"),
         (lambda: heads(True).grow("empty", []), "with 0 classes"),

@@ -45,7 +45,10 @@ def test_an_image_prompt_is_drawn_in_its_colours():
     left, right = [[0, 170, 255], [170, 0, 255]]  # stretched: −0.5 → 0, 0 → 2/3, 0.25 → 1
     assert share(pixels, left) > 0.2
     assert share(pixels, right) > 0.2
-    assert np.argwhere((pixels == left).all(-1))[:, 1].max() < np.argwhere((pixels == right).all(-1))[:, 1].min()
+    assert (
+        np.argwhere((pixels == left).all(-1))[:, 1].max()
+        < np.argwhere((pixels == right).all(-1))[:, 1].min()
+    )
 
 
 @pytest.mark.parametrize("canvas", [torch.zeros(3, 8, 8), torch.ones(1, 8, 8), torch.zeros(4, 8)])
@@ -56,7 +59,8 @@ def test_a_prompt_that_is_still_constant_is_drawn_too(canvas):
 def test_only_a_border_has_a_half_before_the_clip_and_a_half_behind_it():
     canvas = torch.rand(40, 16, generator=torch.Generator().manual_seed(0))
     border, other, wave = (
-        pictures.pixel_prompt(c, "t", "σ", h) for c, h in ((canvas, True), (canvas, False), (canvas[:, :1], False))
+        pictures.pixel_prompt(c, "t", "σ", h)
+        for c, h in ((canvas, True), (canvas, False), (canvas[:, :1], False))
     )
     assert len({border, other, wave}) == 3
     assert pictures.pixel_prompt(canvas, "t", "σ") == other
@@ -77,10 +81,15 @@ def test_a_sound_prompt_is_drawn_with_time_across_and_low_bands_below():
 
 
 def test_reprogrammed_shows_before_above_after():
-    png = pictures.reprogrammed([plain(GREEN), plain(GREEN)], [plain(RED), plain(BLUE)], ["cat", "dog"])
+    png = pictures.reprogrammed(
+        [plain(GREEN), plain(GREEN)], [plain(RED), plain(BLUE)], ["cat", "dog"]
+    )
     pixels = opened(png)
     assert pixels.shape == (round(3.6 * 140), 3 * 140, 3)
-    rows = {name: np.argwhere((pixels == c).all(-1)) for name, c in (("green", GREEN), ("red", RED), ("blue", BLUE))}
+    rows = {
+        name: np.argwhere((pixels == c).all(-1))
+        for name, c in (("green", GREEN), ("red", RED), ("blue", BLUE))
+    }
     assert min(len(found) for found in rows.values()) > 5000
     assert rows["green"][:, 0].max() < min(rows["red"][:, 0].min(), rows["blue"][:, 0].min())
     assert rows["red"][:, 1].max() < rows["blue"][:, 1].min()
@@ -101,14 +110,22 @@ def test_class_names_in_any_script():
 
 
 ROWS = [
-    {"epoch": e, "loss": 1.0 / (e + 1), "val_loss": 1.2 / (e + 1), "train_accuracy": 0.5 + 0.1 * e, "val_accuracy": 0.4 + 0.1 * e}
+    {
+        "epoch": e,
+        "loss": 1.0 / (e + 1),
+        "val_loss": 1.2 / (e + 1),
+        "train_accuracy": 0.5 + 0.1 * e,
+        "val_accuracy": 0.4 + 0.1 * e,
+    }
     for e in range(4)
 ]
 GOOD, SOFT = [0xC1, 0x44, 0x0E], [0x8D, 0x99, 0xAE]
 
 
 def test_curves_of_a_run():
-    pixels = opened(pictures.curves(ROWS, 2, {"linear probe": 0.6, "nearest mean": 0.3}, "shallow:5"))
+    pixels = opened(
+        pictures.curves(ROWS, 2, {"linear probe": 0.6, "nearest mean": 0.3}, "shallow:5")
+    )
     assert pixels.shape == (round(3.4 * 140), 8 * 140, 3)
     for half in np.split(pixels, 2, axis=1):
         assert share(half, GOOD) > 0.0005
@@ -136,7 +153,12 @@ def test_every_baseline_is_drawn():
 
 def test_a_line_for_each_method_of_a_sequence():
     one = opened(pictures.sequence({"coda": [[0.9, 0.7, 0.5], [0.8, 0.6, 0.4]]}, "two runs"))
-    two = opened(pictures.sequence({"coda": [[0.9, 0.7, 0.5]], "joint": [[0.6]], "ridge": [[0.9, 0.8, 0.7]]}, "three methods"))
+    two = opened(
+        pictures.sequence(
+            {"coda": [[0.9, 0.7, 0.5]], "joint": [[0.6]], "ridge": [[0.9, 0.8, 0.7]]},
+            "three methods",
+        )
+    )
     assert one.shape == two.shape
     ink = [len(np.unique(picture.reshape(-1, 3), axis=0)) for picture in (one, two)]
     assert ink[1] > ink[0]  # more colours

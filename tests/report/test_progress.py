@@ -17,7 +17,9 @@ def work(shown: bool) -> None:
             pass
 
 
-def test_a_log_gets_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+def test_a_log_gets_a_line_now_and_then(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
     monkeypatch.setattr(progress, "EVERY", -1.0)
     work(True)
     said = capsys.readouterr()
@@ -27,7 +29,9 @@ def test_a_log_gets_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch, capsys:
     assert "reading [files]: 3 of 3" in lines[-1]
 
 
-def test_not_every_step_and_not_for_everybody(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+def test_not_every_step_and_not_for_everybody(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
     work(True)
     assert capsys.readouterr().err == ""  # all of it took less than 20 seconds
     monkeypatch.setattr(progress, "EVERY", -1.0)
@@ -36,4 +40,10 @@ def test_not_every_step_and_not_for_everybody(monkeypatch: pytest.MonkeyPatch, c
 
 
 def test_lengths_of_time_for_people() -> None:
-    assert [span(s) for s in (0.2, 42.4, 360, 5000, 9000)] == ["1 s", "42 s", "6 minutes", "83 minutes", "2.5 hours"]
+    assert [span(s) for s in (0.2, 42.4, 360, 5000, 9000)] == [
+        "1 s",
+        "42 s",
+        "6 minutes",
+        "83 minutes",
+        "2.5 hours",
+    ]

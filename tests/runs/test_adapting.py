@@ -1,4 +1,6 @@
-"""The short form, end to end on tiny models: folders of images and sounds, own modules, bad input, resuming."""
+"""The short form, end to end on tiny models: folders of images and sounds, own modules, bad input,
+resuming.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ from vpt.training.evaluation import scores
 FAST = {"epochs": 2, "batch_size": 8, "progress": False}
 
 
-@pytest.mark.parametrize("prompt", ["deep:2", "shallow:2", "prefix:2", "border:3", "patch:5", "border:3+deep:2"])
+@pytest.mark.parametrize(
+    "prompt", ["deep:2", "shallow:2", "prefix:2", "border:3", "patch:5", "border:3+deep:2"]
+)
 def test_image_folder_end_to_end(tmp_path: Path, prompt: str) -> None:
     data, out = write_images(tmp_path / "data"), tmp_path / "run"
     backbone = open_tiny("timm ViT")
@@ -33,8 +37,12 @@ def test_image_folder_end_to_end(tmp_path: Path, prompt: str) -> None:
     assert report["classes"] == ["blue", "green", "red"]
     assert report["seed"] == 0
     assert report["seconds"] > 0
-    assert report["parameters_trained"]["prompt"] == sum(p.numel() for p in result.model.prompt.parameters())
-    pictures = {"curves.png"} | ({"border.png", "reprogrammed.png"} if "border" in prompt else set())
+    assert report["parameters_trained"]["prompt"] == sum(
+        p.numel() for p in result.model.prompt.parameters()
+    )
+    pictures = {"curves.png"} | (
+        {"border.png", "reprogrammed.png"} if "border" in prompt else set()
+    )
     assert pictures <= {p.name for p in out.iterdir()}
     assert not (out / "checkpoint.safetensors").exists()
     x = backbone.inputs.example(4)
@@ -44,9 +52,17 @@ def test_image_folder_end_to_end(tmp_path: Path, prompt: str) -> None:
 
 
 def test_sound_folder_with_an_ast(tmp_path: Path) -> None:
-    transformers.ASTForAudioClassification(transformers.ASTConfig(**HF_AST)).save_pretrained(tmp_path / "ast")
+    transformers.ASTForAudioClassification(transformers.ASTConfig(**HF_AST)).save_pretrained(
+        tmp_path / "ast"
+    )
     backbone = vpt.load_backbone(tmp_path / "ast", seconds=0.4)
-    result = vpt.adapt(write_sounds(tmp_path / "data", per_class=16), backbone, "border:2+deep:2", out=tmp_path / "run", **FAST)
+    result = vpt.adapt(
+        write_sounds(tmp_path / "data", per_class=16),
+        backbone,
+        "border:2+deep:2",
+        out=tmp_path / "run",
+        **FAST,
+    )
     assert result.metrics["baselines"]["linear_probe"]["test"] >= 0.75  # a low tone and a high one
     assert (tmp_path / "run" / "border.png").exists()
 
@@ -56,7 +72,9 @@ def test_own_module_in_a_new_process_predicts_the_same_bits(tmp_path: Path) -> N
     module = KeywordTransformer()
     torch.save(module.state_dict(), tmp_path / "own.pt")
     backbone = vpt.load_backbone(module, inputs=SOUND)
-    result = vpt.adapt(write_sounds(tmp_path / "data"), backbone, "deep:2", out=tmp_path / "run", **FAST)
+    result = vpt.adapt(
+        write_sounds(tmp_path / "data"), backbone, "deep:2", out=tmp_path / "run", **FAST
+    )
     data = vpt.load_data(tmp_path / "data", SOUND, progress=False)
     torch.save(scores(result.model, data.test)[0], tmp_path / "expected.pt")
     program = f"""
@@ -84,15 +102,20 @@ def test_it_starts_from_the_probe_of_prompted_features() -> None:
 
 
 def test_a_prompt_by_name_starts_in_the_midst_of_the_models_own_tokens() -> None:
-    """Random tokens blinded a real model: a probe under them was 24 points below the bare one. A prompt in hand stays."""
+    """Random tokens blinded a real model: a probe under them was 24 points below the bare one. A
+    prompt in hand stays.
+    """
     data = {"train": colours(30), "val": colours(6, 1)}
     began: dict[str, torch.Tensor] = {}
     for prompt in ("deep:3", lambda backbone: vpt.DeepTokens.like(backbone, 3)):
-        result = vpt.adapt(data, open_tiny("timm ViT"), prompt, augment="none", epochs=1, lr=1e-9, progress=False)
+        result = vpt.adapt(
+            data, open_tiny("timm ViT"), prompt, augment="none", epochs=1, lr=1e-9, progress=False
+        )
         began[str(type(prompt))] = result.model.prompt.tokens.detach()
         result.model.close()
     backbone = open_tiny("timm ViT")
-    own = backbone.record(torch.stack([data["train"][i][0] for i in range(16)]))  # classes come in turn here
+    # classes come in turn here
+    own = backbone.record(torch.stack([data["train"][i][0] for i in range(16)]))
     named, held = began.values()
     for i, rows in enumerate(named):
         tokens = own[i]["tokens"].flatten(0, 1)
@@ -112,21 +135,33 @@ def test_a_prompt_by_name_starts_in_the_midst_of_the_models_own_tokens() -> None
 )
 def test_settings_of_another_kind_are_said_at_once(given: dict, message: str) -> None:
     with pytest.raises(VptError, match=message):
-        vpt.adapt({"train": colours(12), "val": colours(6, 1)}, open_tiny("timm ViT"), progress=False, **given)
+        vpt.adapt(
+            {"train": colours(12), "val": colours(6, 1)},
+            open_tiny("timm ViT"),
+            progress=False,
+            **given,
+        )
 
 
 def test_examples_of_several_shapes_are_said() -> None:
     train = colours(12)
-    shapes = vpt.data.Examples(lambda i: torch.rand(3, 32, 32 + i % 2), train.targets, train.classes)
+    shapes = vpt.data.Examples(
+        lambda i: torch.rand(3, 32, 32 + i % 2), train.targets, train.classes
+    )
     with pytest.raises(DataError, match="cannot be put into one batch"):
         vpt.adapt({"train": shapes, "val": colours(6, 1)}, open_tiny("timm ViT"), progress=False)
 
 
 def test_training_that_made_nothing_better_says_so() -> None:
     data = {"train": colours(30), "val": colours(30, 1)}
-    found = vpt.adapt(data, open_tiny("timm ViT"), "deep:1", augment="none", epochs=3, lr=1000.0, progress=False)
+    found = vpt.adapt(
+        data, open_tiny("timm ViT"), "deep:1", augment="none", epochs=3, lr=1000.0, progress=False
+    )
     assert found.metrics["best_epoch"] == 0
-    assert "training never had less loss there than its start, which is kept" in found.metrics["verdict"]
+    assert (
+        "training never had less loss there than its start, which is kept"
+        in found.metrics["verdict"]
+    )
 
 
 def test_a_passed_recipe_wins_and_what_is_said_beside_it_goes_over_it() -> None:
@@ -148,7 +183,9 @@ def test_a_passed_recipe_wins_and_what_is_said_beside_it_goes_over_it() -> None:
 
 
 @pytest.mark.parametrize("trouble", [KeyboardInterrupt, OSError("the disk went away")])
-def test_a_module_that_someone_holds_is_given_back_after_any_interruption(trouble: BaseException) -> None:
+def test_a_module_that_someone_holds_is_given_back_after_any_interruption(
+    trouble: BaseException,
+) -> None:
     """Eleven hooks stayed on it, and its weights stayed frozen."""
     module, calls = make("timm ViT"), [0]
     data = colours(24)
@@ -162,11 +199,20 @@ def test_a_module_that_someone_holds_is_given_back_after_any_interruption(troubl
 
     data.get = failing
     with pytest.raises(type(trouble) if isinstance(trouble, Exception) else trouble):
-        vpt.adapt({"train": data, "val": data}, module, "deep:2", augment="none", epochs=30, progress=False)
+        vpt.adapt(
+            {"train": data, "val": data},
+            module,
+            "deep:2",
+            augment="none",
+            epochs=30,
+            progress=False,
+        )
     assert vpt.backbones.count_hooks(module) == {}
     assert all(p.requires_grad for p in module.parameters())
     data.get = get
-    vpt.adapt({"train": data, "val": data}, module, "deep:2", augment="none", epochs=1, progress=False).model.close()
+    vpt.adapt(
+        {"train": data, "val": data}, module, "deep:2", augment="none", epochs=1, progress=False
+    ).model.close()
 
 
 def test_digits_like_data_is_not_mirrored() -> None:
@@ -179,16 +225,23 @@ def test_digits_like_data_is_not_mirrored() -> None:
     backbone = open_tiny("timm ViT mean-pooled")
     assert vpt.adapt(sided, backbone, "deep:1", **FAST).metrics["recipe"]["augment"] == "crop"
     other = vpt.load_backbone(make("timm ViT"))
-    assert vpt.adapt(colours(90), other, "deep:1", **FAST).metrics["recipe"]["augment"] == "flip-crop"
+    assert (
+        vpt.adapt(colours(90), other, "deep:1", **FAST).metrics["recipe"]["augment"] == "flip-crop"
+    )
 
 
 def test_identity_by_name(tmp_path: Path) -> None:
     backbone = vpt.load_backbone(make("timm ViT"), classes=["green", "x", "red", "blue", "y"])
-    result = vpt.adapt(write_images(tmp_path / "data"), backbone, "border:3", readout="identity", **FAST)
+    result = vpt.adapt(
+        write_images(tmp_path / "data"), backbone, "border:3", readout="identity", **FAST
+    )
     assert result.model.readout.index == [3, 0, 2]
     result.model.close()
     stranger = vpt.load_backbone(make("timm ViT"), classes=list("abcde"))
-    with pytest.raises(vpt.errors.PromptError, match=r"3 of 3 classes are not among the model's own: blue, green, red"):
+    with pytest.raises(
+        vpt.errors.PromptError,
+        match=r"3 of 3 classes are not among the model's own: blue, green, red",
+    ):
         vpt.adapt(tmp_path / "data", stranger, "border:3", readout="identity", **FAST)
 
 
@@ -197,10 +250,14 @@ def test_bad_files_are_listed_before_training_or_left_out(tmp_path: Path) -> Non
     (data / "red" / "broken.png").write_bytes((data / "red" / "0.png").read_bytes()[:80])
     (data / "red" / "empty.jpg").write_bytes(b"")
     (data / "blue" / "notes.txt").write_text("hello")
-    with pytest.raises(vpt.errors.BadFilesError, match=r"2 of 32 files cannot be used(.|\n)*--skip-bad") as caught:
+    with pytest.raises(
+        vpt.errors.BadFilesError, match=r"2 of 32 files cannot be used(.|\n)*--skip-bad"
+    ) as caught:
         vpt.adapt(data, open_tiny("timm ViT"), "deep:1", out=tmp_path / "run", **FAST)
     assert len(caught.value.bad) == 2
-    result = vpt.adapt(data, open_tiny("timm ViT"), "deep:1", out=tmp_path / "run", skip_bad=True, **FAST)
+    result = vpt.adapt(
+        data, open_tiny("timm ViT"), "deep:1", out=tmp_path / "run", skip_bad=True, **FAST
+    )
     assert len(result.metrics["skipped"]) == 2
 
 
@@ -217,8 +274,19 @@ def test_bad_files_are_listed_before_training_or_left_out(tmp_path: Path) -> Non
         ({"prompt": "border:99"}, vpt.errors.PromptError, "leaves nothing"),
     ],
 )
-def test_mistakes_are_said_before_training(tmp_path: Path, change: dict, error: type, message: str) -> None:
-    call = {"data": colours(30), "backbone": open_tiny("timm ViT"), "prompt": "deep:1", "out": tmp_path / "run"} | FAST | change
+def test_mistakes_are_said_before_training(
+    tmp_path: Path, change: dict, error: type, message: str
+) -> None:
+    call = (
+        {
+            "data": colours(30),
+            "backbone": open_tiny("timm ViT"),
+            "prompt": "deep:1",
+            "out": tmp_path / "run",
+        }
+        | FAST
+        | change
+    )
     with pytest.raises(error, match=message):
         vpt.adapt(**call)
     assert call["backbone"].attachment is None
@@ -244,14 +312,18 @@ def test_places_that_cannot_be_written_or_are_taken(tmp_path: Path) -> None:
     assert (tmp_path / "run" / "prompt.vpt").read_bytes() == before  # the same seed, the same bytes
 
 
-def test_a_stopped_run_resumes_to_the_same_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stopped_run_resumes_to_the_same_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     call = {"data": colours(40), "prompt": "deep:1"} | FAST
     vpt.adapt(backbone=open_tiny("timm ViT"), out=tmp_path / "whole", **call)
     stop_at(monkeypatch, "_finish_epoch", 3)
     with pytest.raises(KeyboardInterrupt):
         vpt.adapt(backbone=open_tiny("timm ViT"), out=tmp_path / "cut", **call)
     vpt.adapt(backbone=open_tiny("timm ViT"), out=tmp_path / "cut", resume=True, **call)
-    assert (tmp_path / "cut" / "prompt.vpt").read_bytes() == (tmp_path / "whole" / "prompt.vpt").read_bytes()
+    assert (tmp_path / "cut" / "prompt.vpt").read_bytes() == (
+        tmp_path / "whole" / "prompt.vpt"
+    ).read_bytes()
 
 
 def test_videos_as_a_dataset(tmp_path: Path) -> None:
@@ -261,7 +333,12 @@ def test_videos_as_a_dataset(tmp_path: Path) -> None:
     x[y == 1, :, 0] += 0.5
     data = torch.utils.data.TensorDataset(x, y)
     result = vpt.adapt(
-        data, open_tiny("transformers VideoMAE"), "border:3+deep:2", out=tmp_path / "run", epochs=2, progress=False
+        data,
+        open_tiny("transformers VideoMAE"),
+        "border:3+deep:2",
+        out=tmp_path / "run",
+        epochs=2,
+        progress=False,
     )
     assert (tmp_path / "run/reprogrammed.png").is_file()
     scores, backbone = result.model(x), result.model.backbone
@@ -271,12 +348,16 @@ def test_videos_as_a_dataset(tmp_path: Path) -> None:
         vpt.load_data(tmp_path, backbone.inputs)
 
 
-@pytest.mark.parametrize("name", ["transformers wav2vec2", "transformers Whisper encoder", "transformers CLAP audio"])
+@pytest.mark.parametrize(
+    "name", ["transformers wav2vec2", "transformers Whisper encoder", "transformers CLAP audio"]
+)
 def test_sound_files_for_every_front_end(name: str, tmp_path: Path) -> None:
     backbone = open_tiny(name)
     write_sounds(tmp_path / "clips", per_class=6)
     prompt = "border:8" if "CLAP" in name else "deep:2+border:8"
-    result = vpt.adapt(tmp_path / "clips", backbone, prompt, out=tmp_path / "run", epochs=1, progress=False)
+    result = vpt.adapt(
+        tmp_path / "clips", backbone, prompt, out=tmp_path / "run", epochs=1, progress=False
+    )
     assert result.metrics["val_n"] > 0
     result.model.close()
 
@@ -290,7 +371,13 @@ def test_a_label_map_is_kept_and_shown(tmp_path: Path) -> None:
     shown = vpt.runs.folder.inspect(tmp_path / "run")["label_map"]
     assert shown == {k: [tuple(pair) for pair in v] for k, v in result.metrics["label_map"].items()}
     with pytest.raises(vpt.errors.PromptError, match="one of random, frequency"):
-        vpt.adapt(tmp_path / "photos", open_tiny("timm ViT"), "border:3", readout="map:best", progress=False)
+        vpt.adapt(
+            tmp_path / "photos",
+            open_tiny("timm ViT"),
+            "border:3",
+            readout="map:best",
+            progress=False,
+        )
 
 
 def test_a_finished_run_is_not_resumed_over_and_a_run_lies_outside_its_data(tmp_path: Path) -> None:
@@ -298,8 +385,23 @@ def test_a_finished_run_is_not_resumed_over_and_a_run_lies_outside_its_data(tmp_
     call = {"epochs": 1, "progress": False}
     vpt.adapt(tmp_path / "photos", open_tiny("timm ViT"), "border:3", out=tmp_path / "run", **call)
     kept = (tmp_path / "run/prompt.vpt").read_bytes()
-    with pytest.raises(TrainingError, match="already holds a finished run; nothing is left to resume"):
-        vpt.adapt(tmp_path / "photos", open_tiny("timm ViT"), "deep:2", out=tmp_path / "run", resume=True, **call)
+    with pytest.raises(
+        TrainingError, match="already holds a finished run; nothing is left to resume"
+    ):
+        vpt.adapt(
+            tmp_path / "photos",
+            open_tiny("timm ViT"),
+            "deep:2",
+            out=tmp_path / "run",
+            resume=True,
+            **call,
+        )
     assert (tmp_path / "run/prompt.vpt").read_bytes() == kept
     with pytest.raises(TrainingError, match="lies inside the data"):
-        vpt.adapt(tmp_path / "photos", open_tiny("timm ViT"), "deep:2", out=tmp_path / "photos/run", **call)
+        vpt.adapt(
+            tmp_path / "photos",
+            open_tiny("timm ViT"),
+            "deep:2",
+            out=tmp_path / "photos/run",
+            **call,
+        )

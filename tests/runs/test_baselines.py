@@ -26,8 +26,12 @@ def test_both_equal_what_scikit_learn_says_on_the_same_features() -> None:
     assert found.strength == strength
     for name, part in (("val", data.val), ("test", data.test)):
         y = torch.tensor(part.targets)
-        assert found.nearest_mean[name] == centroid.score(features[name].double().numpy(), part.targets)
-        assert found.linear_probe[name] == float((probe(features[name]).argmax(1) == y).double().mean())
+        assert found.nearest_mean[name] == centroid.score(
+            features[name].double().numpy(), part.targets
+        )
+        assert found.linear_probe[name] == float(
+            (probe(features[name]).argmax(1) == y).double().mean()
+        )
 
 
 def test_without_test_data_there_is_no_test_figure() -> None:

@@ -1,4 +1,6 @@
-"""What is said before a run: the data as it was understood, the model as it was opened, and the time."""
+"""What is said before a run: the data as it was understood, the model as it was opened, and the
+time.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +50,9 @@ def test_sounds(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     say_before(data, backbone, "a prompt", None)
     text = said(capsys)
     assert re.search(
-        r"clips 0\.1\d* to 0\.[34]\d* s; the model hears 0\.3 s at a time; \d+ are longer, and are heard in windows", text
+        r"clips 0\.1\d* to 0\.[34]\d* s; the model hears 0\.3 s at a time; \d+ are longer, and are"
+        r" heard in windows",
+        text,
     )
     assert "time" not in text.replace("at a time", "")
     facts = data_facts(data)
@@ -69,7 +73,10 @@ def test_how_much_of_a_long_clip_is_heard(tmp_path: Path, capsys: pytest.Capture
 def test_names_give_the_terminal_no_orders(capsys: pytest.CaptureFixture) -> None:
     examples = colours(12).renamed(["a\x1b[2J", "b\u202e", "c"], colours(12).labels)
     say_before(
-        vpt.load_data({"train": examples, "val": examples}, open_tiny("timm ViT").inputs), open_tiny("timm ViT"), "p", 61.0
+        vpt.load_data({"train": examples, "val": examples}, open_tiny("timm ViT").inputs),
+        open_tiny("timm ViT"),
+        "p",
+        61.0,
     )
     text = capsys.readouterr().err
     assert "\x1b[2J" not in text

@@ -17,7 +17,9 @@ from vpt.runs.folder import evaluate_on, inspect, open_run, predict, prompt_file
 @pytest.fixture
 def model() -> vpt.PromptedModel:
     backbone = open_tiny("timm ViT")
-    made = vpt.PromptedModel(backbone, FORMS["stack"](backbone), vpt.Linear(32, ["red", "green", "blue"]))
+    made = vpt.PromptedModel(
+        backbone, FORMS["stack"](backbone), vpt.Linear(32, ["red", "green", "blue"])
+    )
     torch.nn.init.normal_(made.readout.weight)
     return made.eval()
 
@@ -30,7 +32,9 @@ def test_predictions_are_the_models_own(model: vpt.PromptedModel, tmp_path: Path
     x = torch.stack([reader(model.backbone.inputs)(f) for f in files]).float() / 255
     expected = torch.softmax(model(x), 1)
     assert [row["class"] for row in rows] == [model.classes[i] for i in expected.argmax(1)]
-    assert torch.allclose(torch.tensor([row["probability"] for row in rows]), expected.max(1).values, atol=1e-6)
+    assert torch.allclose(
+        torch.tensor([row["probability"] for row in rows]), expected.max(1).values, atol=1e-6
+    )
     assert all(len(row["top"]) == 2 for row in rows)
 
 
@@ -43,7 +47,9 @@ def test_bad_files_are_all_named_first(model: vpt.PromptedModel, tmp_path: Path)
         predict(model, [])
 
 
-def test_evaluation_takes_the_test_split_and_nothing_else(model: vpt.PromptedModel, tmp_path: Path) -> None:
+def test_evaluation_takes_the_test_split_and_nothing_else(
+    model: vpt.PromptedModel, tmp_path: Path
+) -> None:
     write_images(tmp_path / "split" / "train", per_class=3)
     write_images(tmp_path / "split" / "test", per_class=2)
     write_images(tmp_path / "plain", per_class=4)

@@ -1,4 +1,6 @@
-"""What is opened for the data at hand: the bundled model of its kind, hearing as much at a time as its clips last."""
+"""What is opened for the data at hand: the bundled model of its kind, hearing as much at a time as
+its clips last.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +20,13 @@ from vpt.runs.opening import open_for, opened
 
 
 def test_the_default_model_follows_the_kind_of_data(tmp_path: Path) -> None:
-    """Sound was given to an image model, and the error said nothing of the one that is bundled for it."""
-    sounds, images = look(write_sounds(tmp_path / "sounds")), look(write_images(tmp_path / "images", 2))
+    """Sound was given to an image model, and the error said nothing of the one that is bundled for
+    it.
+    """
+    sounds, images = (
+        look(write_sounds(tmp_path / "sounds")),
+        look(write_images(tmp_path / "images", 2)),
+    )
     assert open_for(sounds).identity["source"] == "vpt:ast-tiny"
     assert open_for(images).identity["source"] == "vpt:vit-p8-64"
     assert open_for(colours(6)).identity["source"] == "vpt:vit-p8-64"
@@ -39,7 +46,9 @@ def test_the_default_model_follows_the_kind_of_data(tmp_path: Path) -> None:
         ("clap", 0.2, None),  # it repeats them
     ],
 )
-def test_how_much_a_model_hears_follows_the_clips(model: str, seconds: float, heard: float | None) -> None:
+def test_how_much_a_model_hears_follows_the_clips(
+    model: str, seconds: float, heard: float | None
+) -> None:
     def fresh() -> object:
         return {
             "ast": lambda: transformers.ASTForAudioClassification(transformers.ASTConfig(**HF_AST)),
@@ -61,7 +70,9 @@ def test_a_model_of_samples_hears_no_more_than_such_models_were_trained_on() -> 
 
 
 def test_clips_of_a_folder_are_followed(tmp_path: Path) -> None:
-    transformers.ASTForAudioClassification(transformers.ASTConfig(**HF_AST)).save_pretrained(tmp_path / "ast")
+    transformers.ASTForAudioClassification(transformers.ASTConfig(**HF_AST)).save_pretrained(
+        tmp_path / "ast"
+    )
     source = look(write_sounds(tmp_path / "data"))
     assert source.lengths
     backbone = open_for(source, tmp_path / "ast")
@@ -72,7 +83,10 @@ def test_clips_of_a_folder_are_followed(tmp_path: Path) -> None:
     source.lengths[:] = [0.2]
     short = open_for(source, tmp_path / "ast")
     assert short.inputs.samples == pytest.approx(0.2 * short.inputs.sample_rate, rel=0.1)
-    assert open_for(source, tmp_path / "ast", seconds=0.5).inputs.samples == 0.5 * backbone.inputs.sample_rate
+    assert (
+        open_for(source, tmp_path / "ast", seconds=0.5).inputs.samples
+        == 0.5 * backbone.inputs.sample_rate
+    )
     assert open_for(source, backbone) is backbone
 
 

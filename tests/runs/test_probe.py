@@ -17,8 +17,15 @@ def made(labels, width=4, seed=0, apart=1.0):
     """Features around a centre per class, on very different scales, with labels."""
     generator = torch.Generator().manual_seed(seed)
     y = torch.as_tensor(labels)
-    x = torch.randn(len(y), width, generator=generator) + apart * torch.randn(int(y.max()) + 1, width, generator=generator)[y]
-    return x * torch.tensor([1.0, 10.0, 0.1, 3.0])[:width] + torch.tensor([0.0, -20.0, 1.0, 5.0])[:width], y
+    x = (
+        torch.randn(len(y), width, generator=generator)
+        + apart * torch.randn(int(y.max()) + 1, width, generator=generator)[y]
+    )
+    return (
+        x * torch.tensor([1.0, 10.0, 0.1, 3.0])[:width]
+        + torch.tensor([0.0, -20.0, 1.0, 5.0])[:width],
+        y,
+    )
 
 
 def pipeline(strength):
@@ -47,7 +54,13 @@ def test_the_probe_is_the_pipeline_on_raw_features(classes, strength):
 
 
 @pytest.mark.parametrize(
-    ("labels", "folds"), [([0, 1] * 15, 5), ([0, 1, 2] * 12, 5), ([0] * 20 + [1] * 3, 3), ([0] * 9 + [1] * 2 + [2] * 9, 2)]
+    ("labels", "folds"),
+    [
+        ([0, 1] * 15, 5),
+        ([0, 1, 2] * 12, 5),
+        ([0] * 20 + [1] * 3, 3),
+        ([0] * 9 + [1] * 2 + [2] * 9, 2),
+    ],
 )
 @pytest.mark.parametrize("seed", [0, 4])
 def test_the_strength_has_the_least_log_loss_in_cross_validation(labels, folds, seed):
@@ -73,7 +86,11 @@ def test_one_example_per_class_takes_the_fallback():
     readout, used = fit_probe(x, y, ["a", "b", "c"])
     assert used == FALLBACK
     assert readout.classes == ["a", "b", "c"]
-    np.testing.assert_allclose(log_proba(readout, x), reference(x, y, FALLBACK).predict_log_proba(x.double().numpy()), atol=1e-4)
+    np.testing.assert_allclose(
+        log_proba(readout, x),
+        reference(x, y, FALLBACK).predict_log_proba(x.double().numpy()),
+        atol=1e-4,
+    )
     assert readout(x).argmax(1).tolist() == [0, 1, 2]
 
 

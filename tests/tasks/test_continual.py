@@ -1,4 +1,6 @@
-"""Sequences of tasks: every method learns, forgets as told, resumes to the bit; wrong sequences are said at once."""
+"""Sequences of tasks: every method learns, forgets as told, resumes to the bit; wrong sequences are
+said at once.
+"""
 
 from __future__ import annotations
 
@@ -78,7 +80,9 @@ def test_labels_are_matched_by_name() -> None:
     needed = run("nearest-mean", tasks, backbone, progress=False)
     needed.model.close()
     for task in tasks:
-        task.test = task.test.renamed(task.classes[::-1], [1 - y if y >= 0 else y for y in task.test.labels])
+        task.test = task.test.renamed(
+            task.classes[::-1], [1 - y if y >= 0 else y for y in task.test.labels]
+        )
     found = run("nearest-mean", tasks, backbone, progress=False)
     found.model.close()
     assert found.accuracy == needed.accuracy
@@ -95,21 +99,31 @@ def test_precision_is_the_recipes_whatever_ran_before(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("method", ["coda", "dual", "sequential"])
-def test_a_killed_run_goes_on_to_the_same_bytes(method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_run_goes_on_to_the_same_bytes(
+    method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def go(out: Path, resume: bool) -> Outcome:
-        outcome = run(method, six_in_three(), open_tiny("timm ViT"), out=out, resume=resume, seed=3, **QUICK)
+        outcome = run(
+            method, six_in_three(), open_tiny("timm ViT"), out=out, resume=resume, seed=3, **QUICK
+        )
         outcome.model.close()
         return outcome
 
     whole = go(tmp_path / "whole", False)
-    for name, place, call in (("early", "_step", 2), ("late", "_step", 7), ("between", "_finish_epoch", 6)):
+    for name, place, call in (
+        ("early", "_step", 2),
+        ("late", "_step", 7),
+        ("between", "_finish_epoch", 6),
+    ):
         with monkeypatch.context() as patch:
             stop_at(patch, place, call)
             with pytest.raises(KeyboardInterrupt):
                 go(tmp_path / name, False)
         found = go(tmp_path / name, True)
         assert found.accuracy == whole.accuracy
-        assert (tmp_path / name / "prompt.vpt").read_bytes() == (tmp_path / "whole" / "prompt.vpt").read_bytes()
+        assert (tmp_path / name / "prompt.vpt").read_bytes() == (
+            tmp_path / "whole" / "prompt.vpt"
+        ).read_bytes()
     assert go(tmp_path / "whole", True).accuracy == whole.accuracy  # nothing is left to do
 
 
@@ -117,7 +131,9 @@ def test_killed_between_file_and_numbers(tmp_path: Path) -> None:
     whole = run("coda", six_in_three(), open_tiny("timm ViT"), out=tmp_path, **QUICK)
     whole.model.close()
     text = json.loads((tmp_path / "results.json").read_text())
-    (tmp_path / "results.json").write_text(json.dumps({"identity": text["identity"], "accuracy": whole.accuracy[:2]}))
+    (tmp_path / "results.json").write_text(
+        json.dumps({"identity": text["identity"], "accuracy": whole.accuracy[:2]})
+    )
     again = run("coda", six_in_three(), open_tiny("timm ViT"), out=tmp_path, resume=True, **QUICK)
     assert again.accuracy == whole.accuracy
     again.model.close()
@@ -177,7 +193,11 @@ def test_split() -> None:
     data = Data(*(six_classes(12, s) for s in range(3)), six_classes(6).classes, [])
     tasks = split(data, 3, seed=None)
     assert [task.classes for task in tasks] == [data.classes[:3], data.classes[3:]]
-    assert all(len(part) == 6 and part.classes == task.classes for task in tasks for part in (task.train, task.val, task.test))
+    assert all(
+        len(part) == 6 and part.classes == task.classes
+        for task in tasks
+        for part in (task.train, task.val, task.test)
+    )
     assert {n for task in split(data, 2, seed=1) for n in task.classes} == set(data.classes)
     for size in (0, 4):
         with pytest.raises(DataError, match="divides"):

@@ -1,4 +1,6 @@
-"""Many prompts on one model: a mixed batch gives what each task gives alone; files load when used; wrong names are said."""
+"""Many prompts on one model: a mixed batch gives what each task gives alone; files load when used;
+wrong names are said.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,13 @@ FORMS = {
     "shallow": lambda b: vpt.ShallowTokens.like(b, 2),
     "shallow, longer": lambda b: vpt.ShallowTokens.like(b, 4),
     "border": lambda b: vpt.Border.like(b, 2, init="uniform"),
-    "stack": lambda b: vpt.Stack([vpt.Border.like(b, 3, init="uniform"), vpt.DeepTokens.like(b, 1), vpt.DeepTokens.like(b, 2)]),
+    "stack": lambda b: vpt.Stack(
+        [
+            vpt.Border.like(b, 3, init="uniform"),
+            vpt.DeepTokens.like(b, 1),
+            vpt.DeepTokens.like(b, 2),
+        ]
+    ),
     "bare": lambda b: None,
 }
 
@@ -44,12 +52,21 @@ def linear(backbone: vpt.Backbone, classes: int, seed: int) -> vpt.Linear:
     return readout
 
 
-def tasks_for(name: str, backbone: vpt.Backbone, same: bool = True) -> dict[str, tuple[vpt.Prompt | None, vpt.Readout]]:
+def tasks_for(
+    name: str, backbone: vpt.Backbone, same: bool = True
+) -> dict[str, tuple[vpt.Prompt | None, vpt.Readout]]:
     found = {}
     for seed, (form, make) in enumerate(FORMS.items()):
-        words = {"stack": ("border, shrink", "deep"), "bare": (), "border": ("border, shrink",)}.get(form, (form.split(",")[0],))
+        words = {
+            "stack": ("border, shrink", "deep"),
+            "bare": (),
+            "border": ("border, shrink",),
+        }.get(form, (form.split(",")[0],))
         if not any(refusal(name, word) for word in words):
-            found[form] = (drawn(make(backbone), seed), linear(backbone, 3 if same else 2 + seed, seed))
+            found[form] = (
+                drawn(make(backbone), seed),
+                linear(backbone, 3 if same else 2 + seed, seed),
+            )
     return found
 
 
@@ -90,7 +107,8 @@ def test_a_mixed_batch_equals_each_task_alone(name: str) -> None:
         found = library(x, order)
         for i, task in enumerate(order):
             assert torch.allclose(found[i], needed[task][i], rtol=1e-4, atol=1e-5), task
-        for chosen in ([0], [3 % len(order), 1], list(range(len(order)))[::-1]):  # never by its batch mates
+        # never by its batch mates
+        for chosen in ([0], [3 % len(order), 1], list(range(len(order)))[::-1]):
             again = library(part(x, chosen), [order[i] for i in chosen])
             assert torch.allclose(again, found[chosen], rtol=1e-4, atol=1e-5)
         for task in tasks:
@@ -125,7 +143,11 @@ def test_gradients_of_a_mixed_batch_reach_each_prompt_as_alone() -> None:
 def test_tasks_with_different_classes_and_readouts() -> None:
     backbone = open_tiny("timm ViT")
     x = examples(backbone, 3)
-    readouts = {"two": linear(backbone, 2, 0), "own": vpt.Identity(), "four": linear(backbone, 4, 1)}
+    readouts = {
+        "two": linear(backbone, 2, 0),
+        "own": vpt.Identity(),
+        "four": linear(backbone, 4, 1),
+    }
     with PromptLibrary(backbone) as library, torch.no_grad():
         for name, readout in readouts.items():
             library.add(name, vpt.DeepTokens.like(backbone, 2), readout)
@@ -138,12 +160,16 @@ def test_tasks_with_different_classes_and_readouts() -> None:
 def folder(tmp_path: Path) -> tuple[vpt.Backbone, Path]:
     backbone = open_tiny("timm ViT")
     for i in range(5):
-        with vpt.PromptedModel(backbone, drawn(vpt.DeepTokens.like(backbone, 2 + i), i), linear(backbone, 3, i)) as model:
+        with vpt.PromptedModel(
+            backbone, drawn(vpt.DeepTokens.like(backbone, 2 + i), i), linear(backbone, 3, i)
+        ) as model:
             vpt.save(tmp_path / (f"task{i}.vpt" if i else "first/prompt.vpt"), model)
     return backbone, tmp_path
 
 
-def test_files_are_loaded_when_used_and_only_some_are_kept(folder: tuple[vpt.Backbone, Path]) -> None:
+def test_files_are_loaded_when_used_and_only_some_are_kept(
+    folder: tuple[vpt.Backbone, Path],
+) -> None:
     backbone, path = folder
     x = examples(backbone, 5)
     needed = {}
@@ -156,7 +182,10 @@ def test_files_are_loaded_when_used_and_only_some_are_kept(folder: tuple[vpt.Bac
         assert not library._loaded
         order = ["task1", "first", "task4", "task3", "task2"]
         found = library(x, order)
-        assert all(torch.allclose(found[i], needed[name][i], rtol=1e-4, atol=1e-5) for i, name in enumerate(order))
+        assert all(
+            torch.allclose(found[i], needed[name][i], rtol=1e-4, atol=1e-5)
+            for i, name in enumerate(order)
+        )
         assert list(library._loaded) == ["task3", "task2"]
         library(x[:1], ["first"])
         assert list(library._loaded) == ["task2", "first"]
@@ -166,8 +195,14 @@ def test_swap_is_quick_and_hooks_nothing_anew() -> None:
     backbone = open_tiny("timm ViT")
     with PromptLibrary(backbone) as library, torch.no_grad():
         for i in range(2):
-            library.add(str(i), drawn(vpt.DeepTokens.like(backbone, 2 + i), i), linear(backbone, 3, i))
-        attachment, hooks, x = library.attachment, count_hooks(backbone.model), examples(backbone, 2)
+            library.add(
+                str(i), drawn(vpt.DeepTokens.like(backbone, 2 + i), i), linear(backbone, 3, i)
+            )
+        attachment, hooks, x = (
+            library.attachment,
+            count_hooks(backbone.model),
+            examples(backbone, 2),
+        )
         found = []
         start = time.perf_counter()
         for i in range(100):
@@ -225,7 +260,9 @@ def test_two_spans_that_meet_and_lists_and_empty_batches() -> None:
         assert library([waves, lengths]).shape == (4, 3)
 
 
-def test_loading_in_inference_mode_leaves_a_task_that_learns_outside(folder: tuple[vpt.Backbone, Path]) -> None:
+def test_loading_in_inference_mode_leaves_a_task_that_learns_outside(
+    folder: tuple[vpt.Backbone, Path],
+) -> None:
     backbone, path = folder
     with open_library(path, backbone) as library:
         with torch.inference_mode():
@@ -250,13 +287,18 @@ def test_a_use_is_of_its_own_thread() -> None:
         assert (seen, library.current) == (["a"], "a")
 
 
-def test_a_prompt_made_from_its_input_is_refused_and_two_files_of_one_name(folder: tuple[vpt.Backbone, Path]) -> None:
+def test_a_prompt_made_from_its_input_is_refused_and_two_files_of_one_name(
+    folder: tuple[vpt.Backbone, Path],
+) -> None:
     class Looking(vpt.Prompt):
         def sites(self) -> tuple[vpt.sites.Tokens, ...]:
             return (vpt.sites.Tokens(0, 0, 1, lambda x: x[:, :1]),)
 
     backbone, path = folder
-    with PromptLibrary(backbone) as library, pytest.raises(PromptError, match="made from its input"):
+    with (
+        PromptLibrary(backbone) as library,
+        pytest.raises(PromptError, match="made from its input"),
+    ):
         library.add("looking", Looking(), vpt.Identity())
     with pytest.raises(PromptFileError, match="Found no prompt files"):
         open_library(path / "first" / "nothing", backbone)
@@ -289,14 +331,21 @@ def test_threads_share_a_library() -> None:
 
 def test_what_is_wrong_is_said(folder: tuple[vpt.Backbone, Path]) -> None:
     backbone, path = folder
-    x, prompt, readout = examples(backbone, 2), vpt.DeepTokens.like(backbone, 2), linear(backbone, 2, 0)
+    x, prompt, readout = (
+        examples(backbone, 2),
+        vpt.DeepTokens.like(backbone, 2),
+        linear(backbone, 2, 0),
+    )
     with PromptLibrary(backbone) as library:
         with pytest.raises(PromptError, match="It is empty"):
             library(x, ["roses", "roses"])
         library.add("flowers", prompt, readout)
         for act, message in (
             (lambda: library(x), "No task was chosen"),
-            (lambda: library(x, ["flowers"]), "for 2 samples; needed is a list of one name per sample"),
+            (
+                lambda: library(x, ["flowers"]),
+                "for 2 samples; needed is a list of one name per sample",
+            ),
             (lambda: library(x, "flowers"), "one name per sample"),
             (lambda: library(x, ["flower", "flowers"]), r"no task 'flower'\. Near: flowers"),
             (lambda: library.swap("birds"), "no task 'birds'"),
@@ -317,7 +366,9 @@ def test_what_is_wrong_is_said(folder: tuple[vpt.Backbone, Path]) -> None:
     with pytest.raises(PromptError, match="was closed"):
         library.add("flowers", prompt, readout) or library(x, ["flowers"] * 2)
     other = open_tiny("timm ViT", seed=9)
-    with pytest.raises(PromptFileError, match=r"5 prompt files do not fit.*made for another backbone"):
+    with pytest.raises(
+        PromptFileError, match=r"5 prompt files do not fit.*made for another backbone"
+    ):
         open_library(path, other)
     assert other.attachment is None
     with pytest.raises(PromptFileError, match="Found no prompt files"):

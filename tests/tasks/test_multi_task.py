@@ -1,4 +1,6 @@
-"""Multitask prompt tuning: what is shared, sampled and distilled; new tasks; exports; resume; wrong input."""
+"""Multitask prompt tuning: what is shared, sampled and distilled; new tasks; exports; resume; wrong
+input.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,8 @@ def test_learning_sharing_and_exporting(tmp_path: Path) -> None:
     with torch.no_grad():
         needed = shared.model(x, tasks="turned")[:, 3:6]
         file = export(tmp_path / "turned.vpt", shared.model, "turned")
-        assert torch.equal(shared.model(x, tasks="turned")[:, 3:6], needed)  # the shared model goes on
+        # the shared model goes on
+        assert torch.equal(shared.model(x, tasks="turned")[:, 3:6], needed)
         with pytest.raises(PromptError, match="'nothing'"):
             export(tmp_path / "nothing.vpt", shared.model, "nothing")
         vpt.save(tmp_path / "all.vpt", shared.model)
@@ -38,7 +41,9 @@ def test_learning_sharing_and_exporting(tmp_path: Path) -> None:
             assert type(alone.prompt) is vpt.DeepTokens
             assert alone.classes == tasks["turned"].classes
             assert torch.allclose(alone(x), needed, atol=1e-4)
-            assert vpt.evaluate(alone, tasks["turned"].test)["accuracy"] == pytest.approx(found["turned"])
+            assert vpt.evaluate(alone, tasks["turned"].test)["accuracy"] == pytest.approx(
+                found["turned"]
+            )
         with vpt.load(tmp_path / "all.vpt", backbone) as again:
             assert torch.allclose(again(x, tasks="turned")[:, 3:6], needed, atol=1e-6)
 
@@ -62,14 +67,22 @@ def test_balanced_and_proportional_sampling(monkeypatch: pytest.MonkeyPatch) -> 
     seen: list[torch.Tensor] = []
     real = vpt.Distillation.losses
 
-    def losses(self: vpt.Distillation, logits: torch.Tensor, y: torch.Tensor, group: torch.Tensor) -> dict:
+    def losses(
+        self: vpt.Distillation, logits: torch.Tensor, y: torch.Tensor, group: torch.Tensor
+    ) -> dict:
         seen.append(group)
         return real(self, logits, y, group)
 
     monkeypatch.setattr(vpt.Distillation, "losses", losses)
     for sampling, needed in (("balanced", [24, 24, 24]), ("proportional", [24, 24, 12])):
         seen.clear()
-        share(three_tasks(), open_tiny("timm ViT"), "deep:1", sampling=sampling, **(QUICK | {"epochs": 1})).model.close()
+        share(
+            three_tasks(),
+            open_tiny("timm ViT"),
+            "deep:1",
+            sampling=sampling,
+            **(QUICK | {"epochs": 1}),
+        ).model.close()
         assert torch.bincount(torch.cat(seen)).tolist() == needed
 
 
@@ -94,11 +107,25 @@ def test_a_passed_recipe_wins() -> None:
     backbone, tasks, found = open_tiny("timm ViT"), three_tasks(6), []
     recipe = vpt.Recipe(seed=7, epochs=1)
     for said in ({"recipe": recipe}, {"seed": 7, "epochs": 1}, {"epochs": 1}):
-        shared = share({name: tasks[name] for name in ("plain", "turned")}, backbone, "deep:1", distil=0, progress=False, **said)
+        shared = share(
+            {name: tasks[name] for name in ("plain", "turned")},
+            backbone,
+            "deep:1",
+            distil=0,
+            progress=False,
+            **said,
+        )
         shared.model.close()
         taken = take_to(shared.prompt, tasks["six"], backbone, progress=False, **said)
         taken.close()
-        found.append(torch.cat([p.detach().flatten() for p in (*shared.prompt.parameters(), *taken.prompt.parameters())]))
+        found.append(
+            torch.cat(
+                [
+                    p.detach().flatten()
+                    for p in (*shared.prompt.parameters(), *taken.prompt.parameters())
+                ]
+            )
+        )
     assert torch.equal(found[0], found[1])
     assert not torch.equal(found[0], found[2])
 
@@ -113,9 +140,18 @@ CUTS = [("_step", 4), pytest.param("_finish_epoch", 14, marks=pytest.mark.long),
 
 
 @pytest.mark.parametrize(("method", "call"), CUTS)
-def test_a_killed_run_goes_on_to_the_same_bytes(method: str, call: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_run_goes_on_to_the_same_bytes(
+    method: str, call: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def go(out: str, resume: bool) -> bytes:
-        share(three_tasks(), open_tiny("timm ViT"), "deep:2", out=tmp_path / out, resume=resume, **QUICK).model.close()
+        share(
+            three_tasks(),
+            open_tiny("timm ViT"),
+            "deep:2",
+            out=tmp_path / out,
+            resume=resume,
+            **QUICK,
+        ).model.close()
         return (tmp_path / out / "prompt.vpt").read_bytes()
 
     whole = go("whole", False)
@@ -128,8 +164,12 @@ def test_a_killed_run_goes_on_to_the_same_bytes(method: str, call: int, tmp_path
 
 def test_wrong_input() -> None:
     backbone, tasks = open_tiny("timm ViT"), three_tasks()
-    lone = Data(tasks["plain"].train.subset([0, 3]), tasks["plain"].val, None, tasks["plain"].classes, [])
-    empty = Data(tasks["plain"].train.subset([]), tasks["plain"].val, None, tasks["plain"].classes, [])
+    lone = Data(
+        tasks["plain"].train.subset([0, 3]), tasks["plain"].val, None, tasks["plain"].classes, []
+    )
+    empty = Data(
+        tasks["plain"].train.subset([]), tasks["plain"].val, None, tasks["plain"].classes, []
+    )
     for call, error, message in (
         (lambda: share({}, backbone), PromptError, "different names"),
         (lambda: share([tasks], backbone), DataError, "name: data"),
@@ -139,9 +179,18 @@ def test_wrong_input() -> None:
         (lambda: share(tasks, backbone, "border:2"), PromptError, "MultiTask\\(Border\\)"),
         (lambda: share(tasks, backbone, sampling="all"), TrainingError, "balanced, proportional"),
         (lambda: share(tasks, backbone, distil=-1), TrainingError, "weight=-1"),
-        (lambda: take_to(vpt.DeepTokens.like(backbone), tasks["plain"], backbone), PromptError, "Found DeepTokens"),
         (
-            lambda: take_to(vpt.MultiTask(vpt.DeepTokens.like(backbone), ["a"]), tasks["plain"], backbone, learn="x"),
+            lambda: take_to(vpt.DeepTokens.like(backbone), tasks["plain"], backbone),
+            PromptError,
+            "Found DeepTokens",
+        ),
+        (
+            lambda: take_to(
+                vpt.MultiTask(vpt.DeepTokens.like(backbone), ["a"]),
+                tasks["plain"],
+                backbone,
+                learn="x",
+            ),
             PromptError,
             "'x'",
         ),
@@ -150,7 +199,9 @@ def test_wrong_input() -> None:
             call()
         assert backbone.attachment is None
     model = vpt.PromptedModel(
-        backbone, vpt.MultiTask(vpt.DeepTokens.like(backbone), ["a", "b"]), vpt.TaskHeads(32, {"a": ["a: x"], "b": ["b: y"]})
+        backbone,
+        vpt.MultiTask(vpt.DeepTokens.like(backbone), ["a", "b"]),
+        vpt.TaskHeads(32, {"a": ["a: x"], "b": ["b: y"]}),
     )
     x = list(torch.rand(2, 3, 32, 32))
     for part, message in (

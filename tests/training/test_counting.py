@@ -15,13 +15,23 @@ from vpt.training.counting import adding_up, average_buffers, learn_statistics
 NAMES = ["red", "green", "blue"]
 
 
-@pytest.mark.parametrize(("how", "refresh", "first", "later"), [
-    ("random", None, 0, 0), ("frequency", None, 48, 0), ("iterative", None, 48, 48), ("bayes", "epoch", 48, 48),
-    ("bayes", "reuse", 48, 0),
-])  # fmt: skip
-def test_when_the_training_data_are_passed_over(how: str, refresh: str | None, first: int, later: int) -> None:
+@pytest.mark.parametrize(
+    ("how", "refresh", "first", "later"),
+    [
+        ("random", None, 0, 0),
+        ("frequency", None, 48, 0),
+        ("iterative", None, 48, 48),
+        ("bayes", "epoch", 48, 48),
+        ("bayes", "reuse", 48, 0),
+    ],
+)
+def test_when_the_training_data_are_passed_over(
+    how: str, refresh: str | None, first: int, later: int
+) -> None:
     backbone = open_tiny("timm ViT")
-    model = vpt.PromptedModel(backbone, vpt.Border.like(backbone, 2), vpt.LabelMap(NAMES, how, refresh=refresh))
+    model = vpt.PromptedModel(
+        backbone, vpt.Border.like(backbone, 2), vpt.LabelMap(NAMES, how, refresh=refresh)
+    )
     seen: list[int] = []
     inner = model.readout.update
     model.readout.update = lambda out, y: seen.append(len(y)) or inner(out, y)
@@ -51,7 +61,8 @@ def test_class_means_are_those_of_the_training_data() -> None:
 def test_processes_add_what_each_of_them_counted() -> None:
     readout = vpt.LabelMap(2, "bayes", refresh="reuse", source_classes=3)
     readout.counts.fill_(1.0)
-    two = SimpleNamespace(num_processes=2, reduce=lambda value, how: value * 2)  # the other process counted the same
+    # the other process counted the same
+    two = SimpleNamespace(num_processes=2, reduce=lambda value, how: value * 2)
     with adding_up(readout, vpt.Classification(), two):
         readout.update(torch.eye(3), torch.tensor([0, 1, 1]))
     assert readout.counts.tolist() == [[3, 1], [1, 3], [1, 3]]

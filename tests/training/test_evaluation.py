@@ -1,4 +1,6 @@
-"""Scores of clips longer than what the model hears: the mean over their windows, everywhere alike."""
+"""Scores of clips longer than what the model hears: the mean over their windows, everywhere
+alike.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,11 @@ def sounds(root: Path, count: int = 6) -> Path:
 @pytest.fixture
 def model() -> vpt.PromptedModel:
     backbone = open_tiny("transformers AST base")
-    made = vpt.PromptedModel(backbone, vpt.DeepTokens.like(backbone, 2), vpt.Linear(backbone.out_features, ["high", "low"]))
+    made = vpt.PromptedModel(
+        backbone,
+        vpt.DeepTokens.like(backbone, 2),
+        vpt.Linear(backbone.out_features, ["high", "low"]),
+    )
     torch.nn.init.normal_(made.readout.weight)
     return made.eval()
 
@@ -57,7 +63,9 @@ def by_hand(model: vpt.PromptedModel, path: Path) -> torch.Tensor:
     return torch.stack(found).mean(0)
 
 
-def test_scores_of_a_long_clip_are_the_mean_over_its_windows(model: vpt.PromptedModel, tmp_path: Path) -> None:
+def test_scores_of_a_long_clip_are_the_mean_over_its_windows(
+    model: vpt.PromptedModel, tmp_path: Path
+) -> None:
     data = load_data(sounds(tmp_path / "d"), model.backbone.inputs, progress=False)
     part = data.train
     found, y = scores(model, part)
@@ -65,7 +73,8 @@ def test_scores_of_a_long_clip_are_the_mean_over_its_windows(model: vpt.Prompted
     expected = torch.stack([by_hand(model, Path(part.name(i))) for i in range(len(part))]).detach()
     assert torch.allclose(found, expected, atol=1e-5)
     features, _ = scores(model, part, outputs=True, batch_size=3)
-    assert torch.allclose(model.readout(features), expected, atol=1e-5)  # a linear readout of the mean
+    # a linear readout of the mean
+    assert torch.allclose(model.readout(features), expected, atol=1e-5)
     assert evaluate(model, part)["n"] == len(part)
     heard, clips = part.windows()
     assert len(heard) > len(part)
@@ -76,7 +85,9 @@ def test_predictions_too(model: vpt.PromptedModel, tmp_path: Path) -> None:
     files = sorted(sounds(tmp_path / "d").rglob("*.wav"))
     rows = predict(model, files)
     for row, file in zip(rows, files, strict=True):
-        assert row["probability"] == pytest.approx(float(by_hand(model, file).detach().softmax(0).max()), abs=1e-5)
+        assert row["probability"] == pytest.approx(
+            float(by_hand(model, file).detach().softmax(0).max()), abs=1e-5
+        )
 
 
 def test_windows_stay_when_tasks_are_joined(model: vpt.PromptedModel, tmp_path: Path) -> None:
@@ -91,22 +102,34 @@ def test_windows_stay_when_tasks_are_joined(model: vpt.PromptedModel, tmp_path: 
     assert both.windows()[0].name(0) == parts["a"].name(0)
 
 
-def test_training_hears_another_window_in_each_epoch(model: vpt.PromptedModel, tmp_path: Path) -> None:
+def test_training_hears_another_window_in_each_epoch(
+    model: vpt.PromptedModel, tmp_path: Path
+) -> None:
     data = load_data(sounds(tmp_path / "d"), model.backbone.inputs, progress=False)
-    heard = [[wave.sum().item() for (wave, _), _ in data.train.drawn(0, epoch)] for epoch in range(12)]
-    assert heard == [[wave.sum().item() for (wave, _), _ in data.train.drawn(0, epoch)] for epoch in range(12)]
+    heard = [
+        [wave.sum().item() for (wave, _), _ in data.train.drawn(0, epoch)] for epoch in range(12)
+    ]
+    assert heard == [
+        [wave.sum().item() for (wave, _), _ in data.train.drawn(0, epoch)] for epoch in range(12)
+    ]
     for i in range(len(data.train)):
-        assert len({epoch[i] for epoch in heard}) == len(data.train.get.windows(data.train.indices[i]))
+        assert len({epoch[i] for epoch in heard}) == len(
+            data.train.get.windows(data.train.indices[i])
+        )
     history = vpt.fit(model, data.train, data.val, epochs=2, batch_size=4, lr=1e-3, progress=False)
     assert len(history.rows) == 3
 
 
 def test_answers_that_are_no_numbers_are_refused() -> None:
-    """An audit of a model that gives NaN looked like any other, and a probe of it ended in a foreign error."""
+    """An audit of a model that gives NaN looked like any other, and a probe of it ended in a
+    foreign error.
+    """
     module = make("timm ViT")
     module.norm.weight.data[0] = float("nan")
     data = {"train": colours(12), "val": colours(6, 1)}
-    with pytest.raises(BackboneError, match=r"VisionTransformer gives NaN for \d+ of \d+ examples.*dtype='fp32'"):
+    with pytest.raises(
+        BackboneError, match=r"VisionTransformer gives NaN for \d+ of \d+ examples.*dtype='fp32'"
+    ):
         vpt.adapt(data, module, "deep:1", epochs=1, progress=False)
     backbone = vpt.load_backbone(module)
     with (

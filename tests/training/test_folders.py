@@ -1,4 +1,6 @@
-"""A run's folder: one run at a time, whoever is there first, however it ends; and nothing finished is lost."""
+"""A run's folder: one run at a time, whoever is there first, however it ends; and nothing finished
+is lost.
+"""
 
 from __future__ import annotations
 
@@ -18,21 +20,25 @@ from vpt.errors import PromptFileError, TrainingError
 from vpt.training.folders import LOCK, run_folder
 
 HOLDER = (
-    "import sys, time\nfrom vpt.training.folders import run_folder\n"
-    "with run_folder(sys.argv[1], False, False):\n    print('has it', flush=True)\n    time.sleep(60)\n"
+    "import sys, time\nfrom vpt.training.folders import run_folder\nwith run_folder(sys.argv[1],"
+    " False, False):\n    print('has it', flush=True)\n    time.sleep(60)\n"
 )
 
 
 @pytest.fixture
 def holder(tmp_path: Path):
     """Another process whose run has the folder."""
-    with subprocess.Popen([sys.executable, "-W", "ignore", "-c", HOLDER, str(tmp_path)], stdout=subprocess.PIPE) as process:
+    with subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", HOLDER, str(tmp_path)], stdout=subprocess.PIPE
+    ) as process:
         assert process.stdout.readline() == b"has it\n"
         yield process
         process.kill()
 
 
-def test_a_second_process_is_refused_until_the_first_is_gone(holder: subprocess.Popen, tmp_path: Path) -> None:
+def test_a_second_process_is_refused_until_the_first_is_gone(
+    holder: subprocess.Popen, tmp_path: Path
+) -> None:
     with pytest.raises(TrainingError, match=rf"in use by another run \(process {holder.pid}\)"):
         vpt.fit(tiny_model(), colours(), out=tmp_path, **SETTINGS)
     assert not (tmp_path / "checkpoint.safetensors").exists()
@@ -74,7 +80,12 @@ def test_an_error_gives_it_up(tmp_path: Path) -> None:
 
 def test_what_killed_runs_left_is_swept_and_nothing_else(tmp_path: Path) -> None:
     old = time.time() - 3600
-    left = [".prompt.vpt.ab3_9xyz", ".checkpoint.safetensors.abcdefgh", "..writable.abcdefgh", ".curves.png.01234567"]
+    left = [
+        ".prompt.vpt.ab3_9xyz",
+        ".checkpoint.safetensors.abcdefgh",
+        "..writable.abcdefgh",
+        ".curves.png.01234567",
+    ]
     own = [".my.settings", "prompt.vpt.backup00", "notes.txt", ".history.jsonl.abc"]
     for name in [*left, *own]:
         (tmp_path / name).write_text("x")
@@ -87,9 +98,15 @@ def test_what_killed_runs_left_is_swept_and_nothing_else(tmp_path: Path) -> None
 
 def test_places_where_nothing_can_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    with pytest.raises(PromptFileError, match="is a file"), run_folder(tmp_path / "file", False, False):
+    with (
+        pytest.raises(PromptFileError, match="is a file"),
+        run_folder(tmp_path / "file", False, False),
+    ):
         pass
-    with pytest.raises(PromptFileError, match="cannot be written"), run_folder(tmp_path / "file" / "below", False, False):
+    with (
+        pytest.raises(PromptFileError, match="cannot be written"),
+        run_folder(tmp_path / "file" / "below", False, False),
+    ):
         pass
 
 
@@ -98,7 +115,15 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes]:
     """A folder with a finished run, and its prompt file's bytes."""
     folder = tmp_path_factory.mktemp("finished")
     data = {"train": colours(12), "val": colours(6, 1)}
-    vpt.adapt(data, tiny_model().backbone.release(), "deep:1", out=folder, epochs=1, augment="none", progress=False).model.close()
+    vpt.adapt(
+        data,
+        tiny_model().backbone.release(),
+        "deep:1",
+        out=folder,
+        epochs=1,
+        augment="none",
+        progress=False,
+    ).model.close()
     return folder, (folder / "prompt.vpt").read_bytes()
 
 
@@ -110,11 +135,15 @@ QUICK = {"epochs": 1, "progress": False}
     "begin",
     [
         lambda out, **how: vpt.fit(tiny_model(), colours(), out=out, **SETTINGS, **how),
-        lambda out, **how: continual.run("deep:1", six_in_three(), tiny_model().backbone.release(), out=out, **QUICK, **how),
+        lambda out, **how: continual.run(
+            "deep:1", six_in_three(), tiny_model().backbone.release(), out=out, **QUICK, **how
+        ),
         lambda out, **how: continual.run(
             "ridge", six_in_three(), tiny_model().backbone.release(), out=out, progress=False, **how
         ),
-        lambda out, **how: multi_task.share(three_tasks(), tiny_model().backbone.release(), "deep:1", out=out, **QUICK, **how),
+        lambda out, **how: multi_task.share(
+            three_tasks(), tiny_model().backbone.release(), "deep:1", out=out, **QUICK, **how
+        ),
     ],
     ids=["fit", "continual", "ridge", "share"],
 )
@@ -128,14 +157,24 @@ def test_no_run_replaces_a_finished_one(begin, resume: bool, finished: tuple[Pat
     assert {path.name for path in folder.iterdir()} == before
 
 
-def test_numbers_without_their_prompt_file_are_not_replaced(finished: tuple[Path, bytes], tmp_path: Path) -> None:
-    """A prompt file may have been moved into a library; its run's numbers and curves are still somebody's."""
+def test_numbers_without_their_prompt_file_are_not_replaced(
+    finished: tuple[Path, bytes], tmp_path: Path
+) -> None:
+    """A prompt file may have been moved into a library; its run's numbers and curves are still
+    somebody's.
+    """
     for file in finished[0].iterdir():
         if file.name != "prompt.vpt":
             (tmp_path / file.name).write_bytes(file.read_bytes())
     before = (tmp_path / "metrics.json").read_bytes()
     with pytest.raises(TrainingError, match=r"finished run \(metrics.json is there\)"):
-        vpt.adapt({"train": colours(12), "val": colours(6, 1)}, tiny_model().backbone, "deep:1", out=tmp_path, progress=False)
+        vpt.adapt(
+            {"train": colours(12), "val": colours(6, 1)},
+            tiny_model().backbone,
+            "deep:1",
+            out=tmp_path,
+            progress=False,
+        )
     assert (tmp_path / "metrics.json").read_bytes() == before
 
 
@@ -149,7 +188,9 @@ def test_a_run_that_was_to_replace_another_and_was_stopped(
 
     def go(**how: object) -> vpt.Result:
         made = tiny_model().backbone.release()
-        return vpt.adapt(data, made, "deep:2", out=tmp_path, epochs=2, augment="none", progress=False, **how)
+        return vpt.adapt(
+            data, made, "deep:2", out=tmp_path, epochs=2, augment="none", progress=False, **how
+        )
 
     with monkeypatch.context() as patch:
         stop_at(patch, "_step", 2)
@@ -171,7 +212,9 @@ def test_a_folder_that_is_none(out: object) -> None:
 
 def test_share_again_is_refused_and_overwrites_when_told(tmp_path: Path) -> None:
     def go(**how: object) -> None:
-        shared = multi_task.share(three_tasks(), tiny_model().backbone.release(), "deep:1", out=tmp_path, **QUICK, **how)
+        shared = multi_task.share(
+            three_tasks(), tiny_model().backbone.release(), "deep:1", out=tmp_path, **QUICK, **how
+        )
         shared.model.close()
 
     go()
@@ -195,7 +238,9 @@ def test_fit_again_is_refused_and_overwrites_when_told(tmp_path: Path) -> None:
 
 def test_a_sequence_again_is_refused_and_overwrites_when_told(tmp_path: Path) -> None:
     def go(**how: object) -> None:
-        continual.run("deep:1", six_in_three(), tiny_model().backbone.release(), out=tmp_path, **QUICK, **how).model.close()
+        continual.run(
+            "deep:1", six_in_three(), tiny_model().backbone.release(), out=tmp_path, **QUICK, **how
+        ).model.close()
 
     go()
     first = (tmp_path / "prompt.vpt").read_bytes()

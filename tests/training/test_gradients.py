@@ -25,17 +25,24 @@ def test_sums_over_micro_batches_equal_one_weighted_backward() -> None:
     for name in ("a", "b"):
         loss = 0.25 * losses(model, x[:2])[name] + 0.75 * losses(model, x[2:])[name]
         for part, values in parts.items():
-            expected = torch.cat([g.flatten() for g in torch.autograd.grad(loss, values, retain_graph=True)])
+            expected = torch.cat(
+                [g.flatten() for g in torch.autograd.grad(loss, values, retain_graph=True)]
+            )
             assert torch.allclose(total[name][part], expected, rtol=1e-4, atol=1e-6)
     empty = no_gradients(["a", "b"], parts)
-    assert all(empty[n][p].shape == total[n][p].shape and not empty[n][p].any() for n in total for p in parts)
+    assert all(
+        empty[n][p].shape == total[n][p].shape and not empty[n][p].any()
+        for n in total
+        for p in parts
+    )
     assert all(p.grad is None for p in model.parameters())
 
 
 def test_reach() -> None:
     model, data = tiny_model("stack"), colours(4)
     x = torch.stack([data[i][0] for i in range(4)])
-    torch.nn.init.zeros_(model.readout.weight)  # a fresh readout hides the prompt from the loss, not from the check
+    # a fresh readout hides the prompt from the loss, not from the check
+    torch.nn.init.zeros_(model.readout.weight)
     check_reach(model, x)
     border = model.prompt.prompts[0]
     border.delta = lambda pixels: torch.zeros_like(pixels)

@@ -1,4 +1,6 @@
-"""Runs whose prompt begins late: the same result with the activations before it kept, what is said, and what is not kept."""
+"""Runs whose prompt begins late: the same result with the activations before it kept, what is said,
+and what is not kept.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,9 @@ def caches(monkeypatch: pytest.MonkeyPatch) -> list[FeatureCache]:
     return made
 
 
-def test_a_run_gives_the_same_with_and_without(caches: list[FeatureCache], capsys: pytest.CaptureFixture) -> None:
+def test_a_run_gives_the_same_with_and_without(
+    caches: list[FeatureCache], capsys: pytest.CaptureFixture
+) -> None:
     models = [late_model(dropout=0.2) for _ in range(3)]
     found = [
         vpt.fit(model, colours(), colours(24, seed=1), cache=how, **STEPS)
@@ -54,7 +58,8 @@ def test_a_run_gives_the_same_with_and_without(caches: list[FeatureCache], capsy
     assert found[1].rows[-1]["val_loss"] == pytest.approx(found[0].rows[-1]["val_loss"], abs=1e-5)
     assert len(caches) == 2
     assert caches[0].misses == 48 + 24  # each example once
-    assert caches[0].hits == 4 + 48 + 3 * (48 + 24)  # the first are looked at before, and all read once more
+    # the first are looked at before, and all read once more
+    assert caches[0].hits == 4 + 48 + 3 * (48 + 24)
     assert "begins at block 2 of 3" in capsys.readouterr().err.replace("\n", "")
     assert all(model.backbone.cache is None for model in models)
 
@@ -67,9 +72,19 @@ def test_its_own_hooks_are_not_taken_for_those_of_others(caplog: pytest.LogCaptu
 
 def test_the_bare_pass_of_a_whole_run_serves_the_prompted_ones(caches: list[FeatureCache]) -> None:
     data = {part: colours(12, seed) for seed, part in enumerate(("train", "val", "test"))}
-    said = vpt.adapt(data, open_tiny("timm ViT"), "deep:2@2", augment="none", epochs=2, progress=False).metrics
+    said = vpt.adapt(
+        data, open_tiny("timm ViT"), "deep:2@2", augment="none", epochs=2, progress=False
+    ).metrics
     assert caches[-1].misses == 36  # each example once
-    again = vpt.adapt(data, open_tiny("timm ViT"), "deep:2@2", augment="none", epochs=2, progress=False, cache="off").metrics
+    again = vpt.adapt(
+        data,
+        open_tiny("timm ViT"),
+        "deep:2@2",
+        augment="none",
+        epochs=2,
+        progress=False,
+        cache="off",
+    ).metrics
     assert said["baselines"] == again["baselines"]
     assert said["test_accuracy"] == again["test_accuracy"]
 
@@ -81,13 +96,19 @@ def test_a_late_prompt_learns_from_a_few_views_of_each_image_which_are_kept(
 
     monkeypatch.setattr(adapting, "_choose_augment", lambda *args: "crop")
     data = {part: colours(12, seed) for seed, part in enumerate(("train", "val", "test"))}
-    found = [vpt.adapt(data, open_tiny("timm ViT"), "deep:2@2", epochs=6, progress=False, cache=how) for how in ("auto", "off")]
-    assert 36 + 2 * 12 < caches[-1].misses <= 36 + 3 * 12  # each once, and three more views, some of them alike
+    found = [
+        vpt.adapt(data, open_tiny("timm ViT"), "deep:2@2", epochs=6, progress=False, cache=how)
+        for how in ("auto", "off")
+    ]
+    # each once, and three more views, some of them alike
+    assert 36 + 2 * 12 < caches[-1].misses <= 36 + 3 * 12
     assert found[0].metrics["recipe"]["augment"] == "crop"
     assert torch.allclose(state(found[0].model), state(found[1].model), atol=1e-5)
 
 
-def test_augmented_training_examples_are_not_kept_but_those_of_validation_are(caches: list[FeatureCache]) -> None:
+def test_augmented_training_examples_are_not_kept_but_those_of_validation_are(
+    caches: list[FeatureCache],
+) -> None:
     vpt.fit(late_model(), colours(), colours(24, seed=1), augment="crop", **STEPS)
     assert caches[0].misses == 4 + 24
     assert caches[0].hits == 3 * 24
@@ -107,10 +128,13 @@ class Noisy(Dataset):
         return x * (0.9 + 0.1 * torch.rand(())), y
 
 
-def test_a_data_set_that_changes_by_itself_misses_and_is_told(caches: list[FeatureCache], capsys: pytest.CaptureFixture) -> None:
+def test_a_data_set_that_changes_by_itself_misses_and_is_told(
+    caches: list[FeatureCache], capsys: pytest.CaptureFixture
+) -> None:
     vpt.fit(late_model(), Noisy(), **STEPS)
     assert "not the same when they are read again" in " ".join(capsys.readouterr().err.split())
-    assert caches[0].misses == 4 + 48 + 48  # looked at, filled, and read once more; then it is left alone
+    # looked at, filled, and read once more; then it is left alone
+    assert caches[0].misses == 4 + 48 + 48
     assert caches[0].hits == caches[0].bytes == 0
 
 
@@ -124,7 +148,9 @@ def test_a_small_budget_is_said(caches: list[FeatureCache], capsys: pytest.Captu
     assert torch.allclose(state(model), state(other), atol=1e-5)
 
 
-def test_a_stopped_run_goes_on_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caches: list[FeatureCache]) -> None:
+def test_a_stopped_run_goes_on_bit_for_bit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caches: list[FeatureCache]
+) -> None:
     from vpt.training import checkpoints
 
     monkeypatch.setattr(checkpoints, "EVERY_SECONDS", -1.0)
@@ -192,7 +218,9 @@ def test_adapt_keeps_them_for_all_its_passes(caches: list[FeatureCache]) -> None
     def last(backbone: vpt.Backbone) -> vpt.Prompt:
         return vpt.DeepTokens.like(backbone, 2, blocks=[2])
 
-    data = vpt.load_data({"train": colours(), "val": colours(24, seed=1)}, open_tiny("timm ViT").inputs)
+    data = vpt.load_data(
+        {"train": colours(), "val": colours(24, seed=1)}, open_tiny("timm ViT").inputs
+    )
     result = vpt.adapt(data, open_tiny("timm ViT"), last, augment="none", epochs=2, progress=False)
     assert len(caches) == 1
     assert caches[0].misses == 48 + 24

@@ -18,7 +18,12 @@ def flat(lists):
 
 
 def test_seeds_repeat_and_differ_by_place():
-    places = [(s, e, u) for s in range(6) for e in range(6) for u in range(6)] + [(1, 23), (12, 3), (123,), (1, 2, 3, 4)]
+    places = [(s, e, u) for s in range(6) for e in range(6) for u in range(6)] + [
+        (1, 23),
+        (12, 3),
+        (123,),
+        (1, 2, 3, 4),
+    ]
     seeds = [seed_for(*place) for place in places]
     assert len(set(seeds)) == len(set(places))
     assert seeds == [seed_for(*place) for place in places]
@@ -30,7 +35,9 @@ def test_seeds_repeat_and_differ_by_place():
 def test_batches_are_a_permutation_cut(count, size, seed, epoch):
     cut = batches(count, size, seed, epoch)
     assert sorted(flat(cut)) == list(range(count))
-    assert [len(batch) for batch in cut] == [size] * (count // size) + [count % size] * (count % size > 0)
+    assert [len(batch) for batch in cut] == [size] * (count // size) + [count % size] * (
+        count % size > 0
+    )
     assert cut == batches(count, size, seed, epoch)
 
 
@@ -82,5 +89,7 @@ def test_a_schedule_of_warm_up_only_never_reaches_zero_or_one(total):
 
 def test_the_schedule_by_hand():
     values = [schedule(update, 6, 1 / 3) for update in range(7)]
-    assert values == pytest.approx([1 / 3, 2 / 3, 1, (2 + math.sqrt(2)) / 4, 0.5, (2 - math.sqrt(2)) / 4, 0])
+    assert values == pytest.approx(
+        [1 / 3, 2 / 3, 1, (2 + math.sqrt(2)) / 4, 0.5, (2 - math.sqrt(2)) / 4, 0]
+    )
     assert schedule(0, 1, 0.0) == 1

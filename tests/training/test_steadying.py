@@ -1,4 +1,6 @@
-"""When training has left its start: not at one odd batch, not late in a run, but before an hour is lost."""
+"""When training has left its start: not at one odd batch, not late in a run, but before an hour is
+lost.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,8 @@ def left(*losses: float) -> bool:
         ((0.1, 0.1, 0.1, 0.1, 0.1), False),
         ((0.11, 1.9, 4.0, 8.0, 9.9), True),  # as it was seen on a real model
         ((0.11, 9.9, 0.1, 0.1, 0.1, 0.1), False),  # one batch of odd examples
-        ((0.0, 0.9, 0.9, 0.9, 0.9), False),  # from a probe that is sure of all: up to a nat is nothing yet
+        # from a probe that is sure of all: up to a nat is nothing yet
+        ((0.0, 0.9, 0.9, 0.9, 0.9), False),
         ((2.3, 5.0, 5.2, 5.4, 5.4), False),  # from an untrained readout: less than twice as far
         ((2.3, 5.0, 6.0, 7.0, 8.0), True),
         ((0.1, 5.0, 5.0), False),  # too few to say
@@ -47,4 +50,6 @@ def test_what_is_remembered_does_not_grow() -> None:
 
 @pytest.mark.parametrize(("total", "last"), [(1, 0), (4, 3), (10, 3), (100, 29), (1001, 300)])
 def test_the_first_updates_are_watched(total: int, last: int) -> None:
-    assert [watched(number, total) for number in range(total)] == [number <= last for number in range(total)]
+    assert [watched(number, total) for number in range(total)] == [
+        number <= last for number in range(total)
+    ]

@@ -1,4 +1,6 @@
-"""Frozen models: how they are opened, how their places are reached, and how to check that they are."""
+"""Frozen models: how they are opened, how their places are reached, and how to check that they
+are.
+"""
 
 from vpt.backbones.acting.attachment import Attachment
 from vpt.backbones.base import Backbone, Output
@@ -10,5 +12,21 @@ from vpt.backbones.inputs.waveform import InputSpec, Waveform
 from vpt.backbones.keeping.activations import FeatureCache, first_block
 from vpt.backbones.loading import bundled, load_backbone
 
-__all__ = ["Attachment", "Backbone", "FeatureCache", "Images", "InputSpec", "Output", "Raw", "Report", "Sound", "Waveform",
-           "bundled", "check", "count_hooks", "first_block", "load_backbone", "told"]  # fmt: skip
+__all__ = [
+    "Attachment",
+    "Backbone",
+    "FeatureCache",
+    "Images",
+    "InputSpec",
+    "Output",
+    "Raw",
+    "Report",
+    "Sound",
+    "Waveform",
+    "bundled",
+    "check",
+    "count_hooks",
+    "first_block",
+    "load_backbone",
+    "told",
+]

@@ -29,13 +29,15 @@ LOGGER = logging.getLogger("vpt")
 
 
 class Backbone(Frozen):
-    """A frozen model, raw input in, features and logits out; prompts are attached to it, one at a time.
+    """A frozen model, raw input in, features and logits out; prompts are attached to it, one at a
+    time.
 
-    depth: number of transformer blocks (0 for a CNN). widths: D of each block. heads: (heads, head_dim) of each block's
-    attention, None where `scaled_dot_product_attention` is not called. class_names: of `logits`, or None. inputs: what raw
-    input looks like. pool: how tokens `[B,N,D]` become features where the model does not pool itself: "first" (its default if
-    it has a class token) or "mean" (over valid positions for sound). cache: of activations, for prompts that begin late.
-    Raises `BackboneError` where the structure cannot be used.
+    depth: number of transformer blocks (0 for a CNN). widths: D of each block. heads: (heads,
+        head_dim) of each block's attention, None where `scaled_dot_product_attention` is not
+        called. class_names: of `logits`, or None. inputs: what raw input looks like. pool: how
+        tokens `[B,N,D]` become features where the model does not pool itself: "first" (its default
+        if it has a class token) or "mean" (over valid positions for sound). cache: of activations,
+        for prompts that begin late. Raises `BackboneError` where the structure cannot be used.
     """
 
     def __init__(
@@ -50,35 +52,55 @@ class Backbone(Frozen):
         overrides: dict[str, Tensor] | None = None,
         settings: dict[tuple[str, str], Any] | None = None,
     ) -> None:
-        super().__init__(model, inputs, blocks=blocks, pool=pool, overrides=overrides, settings=settings)
+        super().__init__(
+            model, inputs, blocks=blocks, pool=pool, overrides=overrides, settings=settings
+        )
         self.identity = identity or {"kind": "module", "source": type(model).__name__}
         self.cache: FeatureCache | None = None
         self.queries = Queries()
-        self.look_again: Callable[[Backbone], None] = _trust  # what is done where others' hooks came or went
+        # what is done where others' hooks came or went
+        self.look_again: Callable[[Backbone], None] = _trust
         self.attachment: Attachment | None = None
-        self._rounded: dict[str, str] = {}  # fingerprint of rounded weights → of those they came from
+        # fingerprint of rounded weights → of those they came from
+        self._rounded: dict[str, str] = {}
         self.class_names = list(class_names) if class_names is not None else None
         if self.class_names is not None and len(self.class_names) != self.classes:
-            raise BackboneError(f"Found {len(self.class_names)} class names for a model with {self.classes} classes.")
+            raise BackboneError(
+                f"Found {len(self.class_names)} class names for a model with {self.classes}"
+                " classes."
+            )
         self.out_features = self._measure()
         if not self.classifiers and self.out_features == getattr(model, "num_classes", None):
             name = type(model).__name__
-            LOGGER.warning("The classifier of %s was not found: its %d logits are taken for features.", name, self.out_features)
+            LOGGER.warning(
+                "The classifier of %s was not found: its %d logits are taken for features.",
+                name,
+                self.out_features,
+            )
 
     def _measure(self) -> int:
-        """Find out how many of the last block's tokens are read, as the model is now; the width of its features."""
+        """Find out how many of the last block's tokens are read, as the model is now; the width of
+        its features.
+        """
         self._measured = (settings_of(self.model), foreign_hooks(self.model.modules()))
-        features, self.first_read = tokens_read(self.blocks, lambda: self.run(self.inputs.example(1)).features)
+        features, self.first_read = tokens_read(
+            self.blocks, lambda: self.run(self.inputs.example(1)).features
+        )
         return features.shape[1]
 
     def _look(self) -> None:
-        """Before something is attached: measure and check again what was found, if others changed the model since."""
+        """Before something is attached: measure and check again what was found, if others changed
+        the model since.
+        """
         now = (settings_of(self.model), foreign_hooks(self.model.modules()))
         if now == self._measured:
             return
         hooked = now[1] != self._measured[1]
         if self._measure() != self.out_features:
-            raise BackboneError("The model was changed: its features have another width. Open it again: vpt.load_backbone(…).")
+            raise BackboneError(
+                "The model was changed: its features have another width. Open it again:"
+                " vpt.load_backbone(…)."
+            )
         if hooked:
             self.look_again(self)
 
@@ -91,7 +113,9 @@ class Backbone(Frozen):
         return self._rounded.get(found, found)
 
     def round_weights(self, dtype: torch.dtype) -> None:
-        """Hold the frozen weights in another precision; prompts, readouts and audio front ends stay as they are."""
+        """Hold the frozen weights in another precision; prompts, readouts and audio front ends stay
+        as they are.
+        """
         before = self.fingerprint()
         self.model.to(dtype)
         self._overrides = {name: value.to(dtype) for name, value in self._overrides.items()}
@@ -103,9 +127,11 @@ class Backbone(Frozen):
 
     @torch.no_grad()
     def witness(self) -> Tensor:
-        """What the bare model makes of one fixed input: features, and up to 64 logits, in fp32 on the CPU.
+        """What the bare model makes of one fixed input: features, and up to 64 logits, in fp32 on
+        the CPU.
 
-        The weights' hash knows nothing of activation, heads, pooling, hooks or packed int8 weights; this does.
+        The weights' hash knows nothing of activation, heads, pooling, hooks or packed int8 weights;
+        this does.
         """
         bare = self.attachment.off() if self.attachment is not None else nullcontext()
         with bare, torch.inference_mode(False), torch.autocast(self.device.type, enabled=False):
@@ -113,9 +139,10 @@ class Backbone(Frozen):
         parts = [out.features[0], *([out.logits[0, :64]] if out.logits is not None else [])]
         return torch.cat(parts).float().cpu()
 
-    # running it ----------------------------------------------------------------------------------------------------
+    # running it -------------------------------------------------------------------------
     def run(self, x: Raw) -> Output:
-        """Raw input → `Output`; attached prompts act. Raises `InputError`, and `PromptError` for a site that did not act.
+        """Raw input → `Output`; attached prompts act. Raises `InputError`, and `PromptError` for a
+        site that did not act.
 
         Threads may share a backbone; their forwards follow one another.
         """
@@ -133,7 +160,8 @@ class Backbone(Frozen):
         try:
             prepared, lengths = self.inputs.prepare(send_to_device(x, self.device))
             if not len(prepared):  # some front ends and models cannot
-                return Output(*(prepared.new_zeros(0, n) if n else None for n in (self.out_features, self.classes)))  # type: ignore[arg-type]
+                logits = prepared.new_zeros(0, self.classes) if self.classes else None
+                return Output(prepared.new_zeros(0, self.out_features), logits)
             if attachment.wants_query:
                 refuse_recomputing(self.model, "A prompt made from a query")
                 attachment.tell_query(self._query(prepared, lengths, attachment))
@@ -146,8 +174,14 @@ class Backbone(Frozen):
                 attachment.remove()
 
     def _answer(self, prepared: Tensor, lengths: Tensor | None, attachment: Attachment) -> Any:
-        """What the model gives for preprocessed input, from what is kept of it where that can be."""
-        if self.cache is None or torch.compiler.is_compiling() or not self.cache.fits(attachment.sites):
+        """What the model gives for preprocessed input, from what is kept of it where that can
+        be.
+        """
+        if (
+            self.cache is None
+            or torch.compiler.is_compiling()
+            or not self.cache.fits(attachment.sites)
+        ):
             return self.call(prepared, lengths)
         return self.cache.answer(prepared, lengths, attachment)
 
@@ -170,7 +204,9 @@ class Backbone(Frozen):
         return self.run(x)
 
     def features(self, x: Raw) -> Tensor:
-        """Raw input → features `[B,D]`: what the model's final classifier reads, or its pooled tokens."""
+        """Raw input → features `[B,D]`: what the model's final classifier reads, or its pooled
+        tokens.
+        """
         return self.run(x).features
 
     def logits(self, x: Raw) -> Tensor:
@@ -178,21 +214,27 @@ class Backbone(Frozen):
         logits = self.run(x).logits
         if logits is None:
             name = type(self.model).__name__
-            raise BackboneError(f"{name} has no classifier, so it has no logits. Read its features instead: vpt.Linear.")
+            raise BackboneError(
+                f"{name} has no classifier, so it has no logits. Read its features instead:"
+                " vpt.Linear."
+            )
         return logits
 
-    # prompts -------------------------------------------------------------------------------------------------------
+    # prompts ----------------------------------------------------------------------------
     def insert(self, sites: Sequence[Site], exact: str = "auto") -> Attachment:
-        """Attach sites; they act on every forward until the attachment is removed. Raises `PromptError`.
+        """Attach sites; they act on every forward until the attachment is removed. Raises
+        `PromptError`.
 
-        exact: how deep tokens act, "insert" (through the blocks) or "record" (as keys and values: the same function); "auto"
-        records wherever that can be.
+        exact: how deep tokens act, "insert" (through the blocks) or "record" (as keys and values:
+            the same function); "auto" records wherever that can be.
         """
         refuse_checkpointing(self.model)
         with self.guard:  # two threads that attach at once: one is refused
             if self.attachment is not None:
-                raise PromptError("This backbone already has a prompt attached. Use model.swap(prompt) to exchange it, or "
-                                  "model.close() to take it off first.")  # fmt: skip
+                raise PromptError(
+                    "This backbone already has a prompt attached. Use model.swap(prompt) to"
+                    " exchange it, or model.close() to take it off first."
+                )
             self.hold()
             self._look()
             self.queries.clear()
@@ -200,7 +242,9 @@ class Backbone(Frozen):
             return self.attachment
 
     def cannot_keep(self, cache: FeatureCache) -> str | None:
-        """Why this model cannot skip its first blocks with a cache, tried on an example; None if it can."""
+        """Why this model cannot skip its first blocks with a cache, tried on an example; None if it
+        can.
+        """
         if recomputes(self.model):
             return "activation checkpointing is on"
         x, half, before = self.inputs.example(2), cache.half, self.cache
@@ -210,29 +254,53 @@ class Backbone(Frozen):
                 needed = cache.watch_front(lambda: self.run(x))
                 self.cache = cache
                 found = self.run(x)
-        except (VptError, RuntimeError, ValueError, TypeError, AttributeError, IndexError, KeyError) as error:
+        except (
+            VptError,
+            RuntimeError,
+            ValueError,
+            TypeError,
+            AttributeError,
+            IndexError,
+            KeyError,
+        ) as error:
             return f"its first blocks cannot be skipped ({type(error).__name__})"
         finally:
             self.cache, cache.half = before, half
             cache.start_over()
-        return None if _off(found, needed) < TOLERANCE else "its answer also comes from what its first blocks gave"
+        return (
+            None
+            if _off(found, needed) < TOLERANCE
+            else "its answer also comes from what its first blocks gave"
+        )
 
     def record(self, x: Raw) -> list[dict[str, Tensor]]:
-        """What each block sees on raw input, prompts off: `tokens` `[B,N,D]`, and `keys`, `values` `[B,heads,N,d]`."""
+        """What each block sees on raw input, prompts off: `tokens` `[B,N,D]`, and `keys`, `values`
+        `[B,heads,N,d]`.
+        """
         if self.attachment is not None:
-            raise PromptError("Detach the prompt before recording the backbone's own tokens: model.close().")
+            raise PromptError(
+                "Detach the prompt before recording the backbone's own tokens: model.close()."
+            )
         seen: list[dict[str, Tensor]] = [{} for _ in self.blocks]
 
         def tokens(block: dict[str, Tensor], sequence: Tensor) -> Tensor:
             block["tokens"] = sequence.detach()
             return sequence[:, :0]
 
-        def keys_values(block: dict[str, Tensor], keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor, None]:
+        def keys_values(
+            block: dict[str, Tensor], keys: Tensor, values: Tensor
+        ) -> tuple[Tensor, Tensor, None]:
             block["keys"], block["values"] = keys.detach(), values.detach()
             return keys[..., :0, :], values[..., :0, :], None
 
-        sites: list[Site] = [Tokens(i, i, 0, partial(tokens, block)) for i, block in enumerate(seen)]
-        sites += [KeyValues(i, 0, partial(keys_values, seen[i])) for i, heads in enumerate(self.heads) if heads]
+        sites: list[Site] = [
+            Tokens(i, i, 0, partial(tokens, block)) for i, block in enumerate(seen)
+        ]
+        sites += [
+            KeyValues(i, 0, partial(keys_values, seen[i]))
+            for i, heads in enumerate(self.heads)
+            if heads
+        ]
         attachment = self.insert(sites, "insert")
         try:
             with torch.no_grad():
@@ -242,7 +310,8 @@ class Backbone(Frozen):
         return seen
 
     def release(self) -> nn.Module:
-        """The bare model with its training and requires_grad flags as they were found, for anyone to use. Raises nothing.
+        """The bare model with its training and requires_grad flags as they were found, for anyone
+        to use. Raises nothing.
 
         The backbone takes it again when it is next used, unless another one has it by then.
         """

@@ -1,4 +1,6 @@
-"""The six properties a backbone must have before prompts on it mean anything, tried on raw sites."""
+"""The six properties a backbone must have before prompts on it mean anything, tried on raw
+sites.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,8 @@ from vpt.errors import BackboneError, VptError
 from vpt.sites import KeyValues, Pixels, Site, Tokens
 
 COUNT = 3
-TOLERANCE, HALF_TOLERANCE = 1e-4, 0.1  # relative; rounding is 1e-6 in fp32 and some 1e-2 in half precision
+# relative; rounding is 1e-6 in fp32 and some 1e-2 in half precision
+TOLERANCE, HALF_TOLERANCE = 1e-4, 0.1
 Learned = tuple[list[nn.Parameter], Callable[[bool], list[Site]]]
 
 
@@ -43,7 +46,9 @@ class Report:
         return {form: "; ".join(reasons) for form, reasons in found.items()}
 
     def refuse_failed(self, backbone: Backbone) -> None:
-        """Let the backbone refuse the forms that failed. Raises `BackboneError` if the model did without any prompt."""
+        """Let the backbone refuse the forms that failed. Raises `BackboneError` if the model did
+        without any prompt.
+        """
         failed = self.failed()
         if "bare" in failed:
             raise BackboneError(f"Prompts would not act as they should on this model.\n{self}")
@@ -60,9 +65,9 @@ class Report:
 def check(backbone: Backbone) -> Report:
     """Try the six properties on a backbone with nothing attached, for every site it can reach.
 
-    1 no sites: bit-equal output · 2 after removal: bit-equal, same hook counts · 3 token count unchanged outside spans ·
-    4 the order of the prompts changes nothing · 5 every prompt row gets gradient, no frozen weight does · 6 an optimizer
-    step leaves the fingerprint unchanged.
+    1 no sites: bit-equal output · 2 after removal: bit-equal, same hook counts · 3 token count
+    unchanged outside spans · 4 the order of the prompts changes nothing · 5 every prompt row gets
+    gradient, no frozen weight does · 6 an optimizer step leaves the fingerprint unchanged.
     """
     report = Report(type(backbone.model).__name__)
     x = send_to_device(backbone.inputs.example(2), backbone.device)
@@ -70,9 +75,15 @@ def check(backbone: Backbone) -> Report:
         bare = backbone.run(x)
         straight = backbone.straight(x)
     report.rows.append(
-        ("1 no sites: output bit-equal", "bare", torch.equal(bare.features if bare.logits is None else bare.logits, straight), "")
+        (
+            "1 no sites: output bit-equal",
+            "bare",
+            torch.equal(bare.features if bare.logits is None else bare.logits, straight),
+            "",
+        )
     )
-    refused, backbone.reach.refused = backbone.reach.refused, {}  # try again what an earlier check found wrong
+    # try again what an earlier check found wrong
+    refused, backbone.reach.refused = backbone.reach.refused, {}
     try:
         forms = _forms(backbone)
         for name, (parameters, sites) in forms.items():
@@ -81,7 +92,8 @@ def check(backbone: Backbone) -> Report:
                     _check_recorded(report, backbone, x, sites(False), parameters)
                 _check_form(report, name, backbone, x, bare, parameters, sites)
         with _reported(report, "recorded"):
-            if backbone.first_read:  # nothing acts, and the last block's tokens that nobody reads do not go through it
+            # nothing acts, and the last block's tokens that nobody reads do not go through it
+            if backbone.first_read:
                 _check_recorded(report, backbone, x, [Pixels(lambda x, n: (x, n))])
     finally:
         backbone.reach.refused = refused
@@ -105,24 +117,48 @@ def _forms(backbone: Backbone) -> dict[str, Learned]:
         return nn.Parameter((torch.randn(shape, generator=generator) * 0.5).to(backbone.device))
 
     pixels = draw(*backbone.inputs.shape)
-    forms: dict[str, Learned] = {"pixels": ([pixels], lambda reverse: [Pixels(lambda x, n: (x + pixels, n))])}
+    forms: dict[str, Learned] = {
+        "pixels": ([pixels], lambda reverse: [Pixels(lambda x, n: (x + pixels, n))])
+    }
     every = range(backbone.depth)
     if _allows(backbone.reach.need_tokens, [(0, backbone.depth - 1)]):
         shallow = draw(COUNT, backbone.widths[0])
-        forms["shallow"] = ([shallow], lambda reverse: [Tokens(0, backbone.depth - 1, COUNT, partial(_rows, shallow, reverse))])
+        forms["shallow"] = (
+            [shallow],
+            lambda reverse: [
+                Tokens(0, backbone.depth - 1, COUNT, partial(_rows, shallow, reverse))
+            ],
+        )
     deep = [draw(COUNT, width) for width in backbone.widths]
-    spans: Learned = (deep, lambda reverse: [Tokens(i, i, COUNT, partial(_rows, t, reverse)) for i, t in enumerate(deep)])
+    spans: Learned = (
+        deep,
+        lambda reverse: [
+            Tokens(i, i, COUNT, partial(_rows, t, reverse)) for i, t in enumerate(deep)
+        ],
+    )
     if _allows(backbone.reach.need_tokens, [(i, i) for i in every]):
         forms["deep"] = spans
-    can = [i for i in every if not backbone.blocks[i].windowed and _allows(backbone.reach.need_tokens, [(i, i, True)])]
+    can = [
+        i
+        for i in every
+        if not backbone.blocks[i].windowed and _allows(backbone.reach.need_tokens, [(i, i, True)])
+    ]
     if can:
         rows = [deep[i] for i in can]
-        forms["recorded"] = rows, lambda reverse: [Tokens(i, i, COUNT, partial(_rows, deep[i], reverse)) for i in can]
+        forms["recorded"] = (
+            rows,
+            lambda reverse: [Tokens(i, i, COUNT, partial(_rows, deep[i], reverse)) for i in can],
+        )
     if _allows(backbone.reach.need_prefix, [([i],) for i in every]):
-        prefix = [draw(2, *((heads or (0, 0))[0], COUNT, (heads or (0, 0))[1])) for heads in backbone.heads]
+        prefix = [
+            draw(2, *((heads or (0, 0))[0], COUNT, (heads or (0, 0))[1]))
+            for heads in backbone.heads
+        ]
         forms["prefix"] = (
             prefix,
-            lambda reverse: [KeyValues(i, COUNT, partial(_key_values, t, reverse)) for i, t in enumerate(prefix)],
+            lambda reverse: [
+                KeyValues(i, COUNT, partial(_key_values, t, reverse)) for i, t in enumerate(prefix)
+            ],
         )
     return forms
 
@@ -141,13 +177,21 @@ def _rows(tokens: Tensor, reverse: bool, x: Tensor) -> Tensor:
     return (tokens.flip(0) if reverse else tokens).expand(len(x), -1, -1)
 
 
-def _key_values(tensor: Tensor, reverse: bool, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor, None]:
+def _key_values(
+    tensor: Tensor, reverse: bool, keys: Tensor, values: Tensor
+) -> tuple[Tensor, Tensor, None]:
     tensor = tensor.flip(2) if reverse else tensor
     return tensor[0][None], tensor[1][None], None
 
 
 def _check_form(
-    report: Report, name: str, backbone: Backbone, x: Raw, bare: Output, parameters: list[nn.Parameter], sites: Callable
+    report: Report,
+    name: str,
+    backbone: Backbone,
+    x: Raw,
+    bare: Output,
+    parameters: list[nn.Parameter],
+    sites: Callable,
 ) -> None:
     """Properties 2 to 6 for one form."""
 
@@ -167,31 +211,55 @@ def _check_form(
     finally:
         attachment.remove()
     if name != "pixels":
-        say("3 token count unchanged outside spans", counts == expected, f"found {counts}, needed {expected}")
+        say(
+            "3 token count unchanged outside spans",
+            counts == expected,
+            f"found {counts}, needed {expected}",
+        )
         attachment = backbone.insert(sites(True), exact)
         try:
             with torch.no_grad():
                 error = _relative(_flat(backbone.run(x)), out.detach())
         finally:
             attachment.remove()
-        say("4 order of the prompts changes nothing", error < 1e-4, f"relative difference {error:.1e}")
+        say(
+            "4 order of the prompts changes nothing",
+            error < 1e-4,
+            f"relative difference {error:.1e}",
+        )
     rows = [p.grad.abs().sum(-1) if p.grad is not None else torch.zeros(1) for p in parameters]
-    # a pixel may lie where a CNN's pooling looks at its neighbour only; every token row must be reached
+    # a pixel may lie where a CNN's pooling looks at its neighbour only; every token row must be
+    # reached
     reached = all(bool((row > 0).any() if name == "pixels" else (row > 0).all()) for row in rows)
-    say("5 every row gets gradient, no frozen weight does", reached and all(p.grad is None for p in backbone.model.parameters()))
+    say(
+        "5 every row gets gradient, no frozen weight does",
+        reached and all(p.grad is None for p in backbone.model.parameters()),
+    )
     torch.optim.SGD(parameters, lr=0.1).step()
-    say("6 an optimizer step leaves the fingerprint unchanged", backbone.fingerprint() == fingerprint)
+    say(
+        "6 an optimizer step leaves the fingerprint unchanged",
+        backbone.fingerprint() == fingerprint,
+    )
     with torch.no_grad():
         same = _equal(backbone.run(x), bare)
-    say("2 after removal: output bit-equal, same hooks", same and count_hooks(backbone.model) == hooks)
+    say(
+        "2 after removal: output bit-equal, same hooks",
+        same and count_hooks(backbone.model) == hooks,
+    )
 
 
 def _check_recorded(
-    report: Report, backbone: Backbone, x: Raw, sites: list[Site], parameters: Sequence[nn.Parameter] = ()
+    report: Report,
+    backbone: Backbone,
+    x: Raw,
+    sites: list[Site],
+    parameters: Sequence[nn.Parameter] = (),
 ) -> None:
-    """Deep tokens as keys and values must be the same function as deep tokens that go through the blocks.
+    """Deep tokens as keys and values must be the same function as deep tokens that go through the
+    blocks.
 
-    Their gradient says it louder than the answer, in which a few tokens among many may hardly count.
+    Their gradient says it louder than the answer, in which a few tokens among many may hardly
+    count.
     """
     found, slopes = [], []
     for exact in ("insert", "record"):
@@ -200,12 +268,24 @@ def _check_recorded(
             with torch.set_grad_enabled(bool(parameters)):
                 out = _flat(backbone.run(x))
                 weights = torch.linspace(-1, 1, out.numel(), device=out.device).view_as(out)
-                gradients = torch.autograd.grad((out * weights).sum(), parameters, allow_unused=True) if parameters else ()
+                gradients = (
+                    torch.autograd.grad((out * weights).sum(), parameters, allow_unused=True)
+                    if parameters
+                    else ()
+                )
         finally:
             attachment.remove()
         found.append(out.detach())
-        slopes.append([torch.zeros_like(p) if g is None else g for p, g in zip(parameters, gradients, strict=True)])
-    errors = [_relative(found[1], found[0]), *(_relative(b, a) for a, b in zip(*slopes, strict=True))]
+        slopes.append(
+            [
+                torch.zeros_like(p) if g is None else g
+                for p, g in zip(parameters, gradients, strict=True)
+            ]
+        )
+    errors = [
+        _relative(found[1], found[0]),
+        *(_relative(b, a) for a, b in zip(*slopes, strict=True)),
+    ]
     most = TOLERANCE if backbone.dtype == torch.float32 else HALF_TOLERANCE
     report.rows.append(
         (
@@ -220,7 +300,9 @@ def _check_recorded(
 def count_hooks(model: nn.Module) -> dict[str, int]:
     """Number of forward and backward hooks of each module that has any."""
     kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-    counts = {name: sum(len(getattr(m, kind)) for kind in kinds) for name, m in model.named_modules()}
+    counts = {
+        name: sum(len(getattr(m, kind)) for kind in kinds) for name, m in model.named_modules()
+    }
     return {name: count for name, count in counts.items() if count}
 
 
@@ -239,7 +321,9 @@ def _token_counts(backbone: Backbone, x: Raw) -> list[int]:
         see(output[0] if isinstance(output, tuple) else output)
 
     modules = [block.module for block in backbone.blocks]
-    handles = [m.register_forward_pre_hook(before, with_kwargs=True, prepend=True) for m in modules[1:]]
+    handles = [
+        m.register_forward_pre_hook(before, with_kwargs=True, prepend=True) for m in modules[1:]
+    ]
     handles += [m.register_forward_hook(after) for m in modules[-1:]]
     try:
         with torch.no_grad():
@@ -256,7 +340,8 @@ def _flat(out: Output) -> Tensor:
 
 def _equal(a: Output, b: Output) -> bool:
     return all(
-        (u is None and v is None) or (u is not None and v is not None and torch.equal(u, v)) for u, v in zip(a, b, strict=True)
+        (u is None and v is None) or (u is not None and v is not None and torch.equal(u, v))
+        for u, v in zip(a, b, strict=True)
     )
 
 

@@ -1,4 +1,6 @@
-"""A model, its input and its structure: called, read, and kept still. It knows nothing of prompts."""
+"""A model, its input and its structure: called, read, and kept still. It knows nothing of
+prompts.
+"""
 
 from __future__ import annotations
 
@@ -29,11 +31,15 @@ from vpt.backbones.inputs.waveform import InputSpec
 from vpt.backbones.owners import claim, disown, flags_of, give_back, owns, set_again
 from vpt.errors import BackboneError, VptError
 
-WATCHED = 3  # the batch of the forward that is watched; 3 heads or windows are rare, so that a dimension of 3 is the batch
+# the batch of the forward that is watched; 3 heads or windows are rare, so that a dimension of 3 is
+# the batch
+WATCHED = 3
 
 
 class Output(NamedTuple):
-    """One forward's two outputs: features `[B,D]`, and logits `[B,K]` where the model has a classifier."""
+    """One forward's two outputs: features `[B,D]`, and logits `[B,K]` where the model has a
+    classifier.
+    """
 
     features: Tensor
     logits: Tensor | None
@@ -42,16 +48,19 @@ class Output(NamedTuple):
 class Frozen(nn.Module):
     """A model that stays as it is: always in eval mode, no parameter ever needs a gradient.
 
-    model: the module itself. inputs: what raw input looks like. pool: how tokens `[B,N,D]` become features where the model does
-    not pool itself. overrides: weights in place of the model's own while it runs. settings: (path, name) → attributes of its
-    parts, likewise. reach: its blocks, and which prompts they can carry. guard: one forward at a time. out_features: D of its
-    features. first_read: how many of the last block's tokens, the first ones, reach the answer; 0 for all. Both are measured by
-    `Backbone`, which can run it. Raises `BackboneError` where the structure cannot be used.
+    model: the module itself. inputs: what raw input looks like. pool: how tokens `[B,N,D]` become
+        features where the model does not pool itself. overrides: weights in place of the model's
+        own while it runs. settings: (path, name) → attributes of its parts, likewise. reach: its
+        blocks, and which prompts they can carry. guard: one forward at a time. out_features: D of
+        its features. first_read: how many of the last block's tokens, the first ones, reach the
+        answer; 0 for all. Both are measured by `Backbone`, which can run it. Raises `BackboneError`
+        where the structure cannot be used.
     """
 
     out_features: int = 0
     first_read: int = 0
-    attachment: Any = None  # what acts in its forwards; a `Backbone` gives the place to one at a time
+    # what acts in its forwards; a `Backbone` gives the place to one at a time
+    attachment: Any = None
 
     def __init__(
         self,
@@ -67,7 +76,10 @@ class Frozen(nn.Module):
         refuse_compiled(model)
         refuse_checkpointing(model)
         if pool not in (None, "first", "mean"):
-            raise BackboneError(f"Found pool={pool!r}; needed is 'first', 'mean', or None for the model's own pooling.")
+            raise BackboneError(
+                f"Found pool={pool!r}; needed is 'first', 'mean', or None for the model's own"
+                " pooling."
+            )
         self.model = model
         self.inputs = inputs
         self.pool = pool or ("first" if class_token_named(model) else "mean")
@@ -83,17 +95,20 @@ class Frozen(nn.Module):
 
     def _observe(self, blocks: str | None) -> Structure:
         try:
-            x, lengths = self.inputs.prepare(send_to_device(self.inputs.example(WATCHED), self.device))
+            x, lengths = self.inputs.prepare(
+                send_to_device(self.inputs.example(WATCHED), self.device)
+            )
             return watch(self.model, WATCHED, blocks, lambda: self.call(x, lengths))
         except VptError:
             raise
         except Exception as error:
             raise BackboneError(
-                f"{type(self.model).__name__} could not run on inputs of shape [B,{','.join(map(str, self.inputs.shape))}]: "
-                f"{type(error).__name__}: {error}. Check inputs=…."
+                f"{type(self.model).__name__} could not run on inputs of shape"
+                f" [B,{','.join(map(str, self.inputs.shape))}]: {type(error).__name__}: {error}."
+                " Check inputs=…."
             ) from error
 
-    # what is known of the model ------------------------------------------------------------------------------------
+    # what is known of the model ---------------------------------------------------------
     @property
     def blocks(self) -> list[Block]:
         """The transformer blocks in order; empty for a model without any."""
@@ -111,17 +126,23 @@ class Frozen(nn.Module):
 
     @property
     def heads(self) -> list[tuple[int, int] | None]:
-        """(heads, head_dim) of each block's attention; None where `scaled_dot_product_attention` was never called."""
+        """(heads, head_dim) of each block's attention; None where `scaled_dot_product_attention`
+        was never called.
+        """
         return self.reach.heads
 
     @property
     def patch_dim(self) -> int:
-        """Fan-in of the patch embedding, C · height · width of a patch: half of VPT's initialisation bound."""
+        """Fan-in of the patch embedding, C · height · width of a patch: half of VPT's
+        initialisation bound.
+        """
         return self._structure.patch_dim
 
     @property
     def classifiers(self) -> list[nn.Linear]:
-        """The final linear layers: one, two in a distilled model (their outputs are averaged), or none."""
+        """The final linear layers: one, two in a distilled model (their outputs are averaged), or
+        none.
+        """
         return self._structure.classifiers
 
     @property
@@ -142,7 +163,7 @@ class Frozen(nn.Module):
     def _like(self) -> Tensor:
         return next((p for p in self.model.parameters() if p.is_floating_point()), torch.zeros(()))
 
-    # calling it ----------------------------------------------------------------------------------------------------
+    # calling it -------------------------------------------------------------------------
     def call(self, x: Tensor, lengths: Tensor | None) -> Any:
         """What the model itself gives for prepared input `[B,…]`; whatever is hooked on it acts."""
         x, extra = self.inputs.arguments(x, lengths)
@@ -155,8 +176,13 @@ class Frozen(nn.Module):
 
     @contextmanager
     def _set(self) -> Iterator[None]:
-        """Inside, some settings of the model are those that its input needs; they are put back, whatever happens."""
-        places = [(self.model.get_submodule(path), name, value) for (path, name), value in self._settings.items()]
+        """Inside, some settings of the model are those that its input needs; they are put back,
+        whatever happens.
+        """
+        places = [
+            (self.model.get_submodule(path), name, value)
+            for (path, name), value in self._settings.items()
+        ]
         own = [(module, name, getattr(module, name)) for module, name, _ in places]
         try:
             for module, name, value in places:
@@ -167,24 +193,34 @@ class Frozen(nn.Module):
                 setattr(module, name, value)
 
     def read(self, answer: Any, heard: list[Tensor], lengths: Tensor | None) -> Output:
-        """What the model gave, as features and logits. heard: what its final linear layers read in that forward."""
+        """What the model gave, as features and logits. heard: what its final linear layers read in
+        that forward.
+        """
         if heard:
             return Output(torch.stack(heard).mean(0).float(), logits_of(answer).float())  # type: ignore[union-attr]
         return Output(self._pooled(answer, lengths).float(), None)
 
     def _pooled(self, answer: Any, lengths: Tensor | None) -> Tensor:
-        valid = None if lengths is None or isinstance(self.inputs, Images) else partial(self.inputs.token_lengths, lengths)
+        valid = (
+            None
+            if lengths is None or isinstance(self.inputs, Images)
+            else partial(self.inputs.token_lengths, lengths)
+        )
         return pooled(answer, self.pool, self._own_pooling, valid)
 
     def straight(self, x: Raw) -> Tensor:
-        """What the model itself answers, with no hook of ours at work: the reference that `check` compares with."""
+        """What the model itself answers, with no hook of ours at work: the reference that `check`
+        compares with.
+        """
         prepared, lengths = self.inputs.prepare(send_to_device(x, self.device))
         answer = self.call(prepared, lengths)
         return (logits_of(answer) if self.classifiers else self._pooled(answer, lengths)).float()  # type: ignore[union-attr]
 
-    # kept still, whatever the caller does --------------------------------------------------------------------------
+    # kept still, whatever the caller does -----------------------------------------------
     def hold(self) -> None:
-        """Take the model, if it is not taken, and keep it still. Raises `BackboneError` where another backbone has it."""
+        """Take the model, if it is not taken, and keep it still. Raises `BackboneError` where
+        another backbone has it.
+        """
         if not torch.compiler.is_compiling() and not owns(self, self.model):
             claim(self, self.model)
             if self._as_found is None:
@@ -202,12 +238,15 @@ class Frozen(nn.Module):
             self.model.eval()
 
     def train(self, mode: bool = True) -> Frozen:
-        """Stay in eval mode whatever is asked (dropout, drop-path and LayerDrop would change what prompts learn)."""
+        """Stay in eval mode whatever is asked (dropout, drop-path and LayerDrop would change what
+        prompts learn).
+        """
         super().train(False)
         return self
 
     def release(self) -> nn.Module:
-        """The bare model with its training and requires_grad flags as they were found, for anyone to use. Raises nothing.
+        """The bare model with its training and requires_grad flags as they were found, for anyone
+        to use. Raises nothing.
 
         It is taken again when this is next used, unless another backbone has it by then.
         """

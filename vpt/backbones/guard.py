@@ -11,7 +11,8 @@ from typing import Any
 class Guard:
     """A lock that its own thread may take again, and that copies and pickles to a new one.
 
-    renewed: this is a forked process, and another thread may have been inside when it was made: it left things half done here.
+    renewed: this is a forked process, and another thread may have been inside when it was made: it
+        left things half done here.
     """
 
     def __init__(self) -> None:
@@ -36,7 +37,9 @@ _GUARDS: weakref.WeakSet[Guard] = weakref.WeakSet()
 
 
 def _renew() -> None:
-    """In a forked child only the thread that forked lives on: a lock that another one held would never be free again."""
+    """In a forked child only the thread that forked lives on: a lock that another one held would
+    never be free again.
+    """
     for guard in list(_GUARDS):
         guard._lock, guard.renewed = threading.RLock(), True
 

@@ -1,4 +1,6 @@
-"""Whose a module is. It carries one backbone at a time: two would let the prompts of both act in both, without a word."""
+"""Whose a module is. It carries one backbone at a time: two would let the prompts of both act in
+both, without a word.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ def owns(backbone: nn.Module, model: nn.Module) -> bool:
 
 
 def claim(backbone: nn.Module, model: nn.Module) -> None:
-    """Take every module of the backbone's model. Raises `BackboneError`, naming it, where another backbone has one of them."""
+    """Take every module of the backbone's model. Raises `BackboneError`, naming it, where another
+    backbone has one of them.
+    """
     modules = dict(model.named_modules())
     with _LOCK:
         if _other(modules, backbone) is not None:
@@ -33,8 +37,9 @@ def claim(backbone: nn.Module, model: nn.Module) -> None:
         if taken is not None:
             what = f"its part {taken!r}" if taken else "it"
             raise BackboneError(
-                f"{type(model).__name__} cannot carry this backbone: {what} carries another one already, and a "
-                "module carries one at a time. Use that backbone, or let it go first: model.close(), or backbone.release()."
+                f"{type(model).__name__} cannot carry this backbone: {what} carries another one"
+                " already, and a module carries one at a time. Use that backbone, or let it go"
+                " first: model.close(), or backbone.release()."
             )
         mine = weakref.ref(backbone)
         for module in modules.values():
@@ -61,7 +66,9 @@ def _other(modules: dict[str, nn.Module], backbone: nn.Module) -> str | None:
 
 
 def flags_of(model: nn.Module) -> Flags:
-    """What every parameter and module had set, to be given back even when the backbone is gone; it keeps nothing alive."""
+    """What every parameter and module had set, to be given back even when the backbone is gone; it
+    keeps nothing alive.
+    """
     return (
         [(weakref.ref(p), p.requires_grad) for p in model.parameters()],
         [(weakref.ref(m), m.training) for m in model.modules()],
@@ -76,9 +83,11 @@ def give_back(flags: Flags) -> None:
     )
 
 
-def set_again(parameters: Iterable[tuple[nn.Parameter, bool]], modules: Iterable[tuple[nn.Module, bool]]) -> None:
-    """Set `requires_grad` and `training`. Weights made in inference mode, which outside of it can have no gradient, stay as they
-    are.
+def set_again(
+    parameters: Iterable[tuple[nn.Parameter, bool]], modules: Iterable[tuple[nn.Module, bool]]
+) -> None:
+    """Set `requires_grad` and `training`. Weights made in inference mode, which outside of it can
+    have no gradient, stay as they are.
     """
     for parameter, needed in parameters:
         if parameter.requires_grad != needed and not parameter.is_inference():

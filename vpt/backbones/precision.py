@@ -24,21 +24,29 @@ def wanted_dtype(name: str | None) -> torch.dtype | None:
     """The dtype of a name. Raises `BackboneError` for another name."""
     if name is not None and name not in DTYPES:
         raise BackboneError(
-            f"Found dtype={name!r}; needed is one of {', '.join(DTYPES)}, or None for what suits the checkpoint and this machine."
+            f"Found dtype={name!r}; needed is one of {', '.join(DTYPES)}, or None for what suits"
+            " the checkpoint and this machine."
         )
     return DTYPES[name] if name is not None else None
 
 
 def suited_dtype(model: nn.Module, called: str) -> torch.dtype | None:
-    """Where a checkpoint is in half precision and will run on a CPU: fp32, and a line that says so. None: as it is."""
+    """Where a checkpoint is in half precision and will run on a CPU: fp32, and a line that says so.
+    None: as it is.
+    """
     half = half_of(model)
     if half is None or not runs_on_cpu():
         return None
     name = NAMES[half]
     LOGGER.warning(
-        "The weights of %s are in %s; on this CPU they are held in fp32, the same numbers%s. dtype='%s' (--dtype %s) keeps them.",
-        called, name, _how_much(half), name, name,
-    )  # fmt: skip
+        "The weights of %s are in %s; on this CPU they are held in fp32, the same numbers%s."
+        " dtype='%s' (--dtype %s) keeps them.",
+        called,
+        name,
+        _how_much(half),
+        name,
+        name,
+    )
     return torch.float32
 
 
@@ -51,7 +59,8 @@ def say_if_slow(dtype: torch.dtype | None, what: str) -> None:
     """Once: that a precision is slower than fp32 here, for people who took it to save time."""
     if dtype in HALF and runs_on_cpu() and cost_on_cpu(dtype) > SLOWER:
         _say(
-            f"{what} {NAMES[dtype]}, for which this CPU has no products of its own: they take {_times(dtype)} as long as in fp32."
+            f"{what} {NAMES[dtype]}, for which this CPU has no products of its own: they take"
+            f" {_times(dtype)} as long as in fp32."
         )
 
 
@@ -61,7 +70,9 @@ def _say(text: str) -> None:
 
 
 def _how_much(dtype: torch.dtype) -> str:
-    return f", whose products are {_times(dtype)} faster here" if cost_on_cpu(dtype) > SLOWER else ""
+    return (
+        f", whose products are {_times(dtype)} faster here" if cost_on_cpu(dtype) > SLOWER else ""
+    )
 
 
 def _times(dtype: torch.dtype) -> str:
@@ -70,7 +81,9 @@ def _times(dtype: torch.dtype) -> str:
 
 @cache
 def cost_on_cpu(dtype: torch.dtype) -> float:
-    """How much longer one small product takes in this precision than in fp32, timed once; below 1 where it is faster."""
+    """How much longer one small product takes in this precision than in fp32, timed once; below 1
+    where it is faster.
+    """
     found = {}
     for kind in (torch.float32, dtype):
         a = torch.ones(SIDE, SIDE, dtype=kind)

@@ -11,31 +11,46 @@ from pathlib import Path
 from vpt.errors import BundledFileError
 
 SUMS = "SHA256SUMS"
-_inside = Path(__file__).parents[1] / "assets"  # of an installed wheel; in a checkout they lie beside the package
+# of an installed wheel; in a checkout they lie beside the package
+_inside = Path(__file__).parents[1] / "assets"
 ASSETS = _inside if _inside.is_dir() else Path(__file__).parents[2] / "assets"
 
 
 def recorded() -> dict[str, str]:
-    """Path below the assets' folder → SHA-256 in hex, of every bundled file. Raises `BundledFileError`."""
+    """Path below the assets' folder → SHA-256 in hex, of every bundled file. Raises
+    `BundledFileError`.
+    """
     sums = ASSETS / SUMS
     if not sums.exists():
-        raise BundledFileError(f"Found no {sums}, which lists the files that ship with vpt. {_repair()}")
+        raise BundledFileError(
+            f"Found no {sums}, which lists the files that ship with vpt. {_repair()}"
+        )
     rows = [line.split(maxsplit=1) for line in sums.read_text(encoding="utf-8").splitlines()]
     if not rows or any(len(row) != 2 for row in rows):
-        raise BundledFileError(f"{sums} is not as it was shipped: needed are lines of a SHA-256 and a name. {_repair()}")
+        raise BundledFileError(
+            f"{sums} is not as it was shipped: needed are lines of a SHA-256 and a name."
+            f" {_repair()}"
+        )
     return {name: found for found, name in rows}
 
 
 def bundled_file(name: str) -> Path:
-    """The bundled file `name` ("vit-p8-64/config.json"), if it is as it was shipped. Raises `BundledFileError`."""
+    """The bundled file `name` ("vit-p8-64/config.json"), if it is as it was shipped. Raises
+    `BundledFileError`.
+    """
     expected, path = recorded().get(name), ASSETS / name
     if expected is None:
         raise BundledFileError(f"vpt ships no file {name!r}; it ships {', '.join(recorded())}.")
     if not path.is_file():
-        raise BundledFileError(f"Found no {path}; it ships with vpt (SHA-256 {expected}). {_repair()}")
+        raise BundledFileError(
+            f"Found no {path}; it ships with vpt (SHA-256 {expected}). {_repair()}"
+        )
     found = hashlib.sha256(path.read_bytes()).hexdigest()
     if found != expected:
-        raise BundledFileError(f"{path} is not as it was shipped: its SHA-256 is {found}; it should be {expected}. {_repair()}")
+        raise BundledFileError(
+            f"{path} is not as it was shipped: its SHA-256 is {found}; it should be {expected}."
+            f" {_repair()}"
+        )
     return path
 
 
@@ -50,4 +65,7 @@ def bundled_folder(name: str) -> Path:
 def _repair() -> str:
     if (ASSETS.parent / "pyproject.toml").exists():
         return f"Restore it: git -C {ASSETS.parent} checkout -- assets"
-    return "Reinstall vpt from where you had it: python -m pip install --force-reinstall --no-deps WHEEL-OR-FOLDER"
+    return (
+        "Reinstall vpt from where you had it: python -m pip install --force-reinstall --no-deps"
+        " WHEEL-OR-FOLDER"
+    )

@@ -1,4 +1,6 @@
-"""What prompts cost on a machine: each way side by side in one run, as ratios to the plain forward of the same round."""
+"""What prompts cost on a machine: each way side by side in one run, as ratios to the plain forward
+of the same round.
+"""
 
 from __future__ import annotations
 
@@ -38,16 +40,24 @@ def bench(
     out: Path | None = None,
     progress: bool = True,
 ) -> dict[str, Any]:
-    """Time every case of a setting `repeats` times, interleaved, and count its operations; the report, also as bench.json.
+    """Time every case of a setting `repeats` times, interleaved, and count its operations; the
+    report, also as bench.json.
 
-    images: examples of the epochs with prompts in the last quarter of the blocks, with and without what enters them kept (0: not
-    timed). memory: peak of a training step, each in a fresh process. Raises `VptError` for a setting that cannot be.
+    images: examples of the epochs with prompts in the last quarter of the blocks, with and without
+        what enters them kept (0: not timed). memory: peak of a training step, each in a fresh
+        process. Raises `VptError` for a setting that cannot be.
     """
     if repeats < 1 or images < 0:
-        raise VptError(f"Found repeats={repeats}, images={images}; needed are at least 1, and at least 0.")
+        raise VptError(
+            f"Found repeats={repeats}, images={images}; needed are at least 1, and at least 0."
+        )
     stage = Stage(setting)
     cases = stage.cases()
-    report: dict[str, Any] = {"machine": machine(setting), "setting": asdict(setting), "repeats": repeats}
+    report: dict[str, Any] = {
+        "machine": machine(setting),
+        "setting": asdict(setting),
+        "repeats": repeats,
+    }
     seconds: dict[str, list[float]] = {case.key: [] for case in cases}
     with progress_bar(progress) as bar:
         task = bar.add_task("warming up", total=(repeats + 2) * len(cases))
@@ -56,7 +66,9 @@ def bench(
                 taken = _timed(stage, case)
                 if turn >= 0:
                     seconds[case.key].append(taken)
-                bar.update(task, advance=1, description=f"round {turn + 1} of {repeats}: {case.key}")
+                bar.update(
+                    task, advance=1, description=f"round {turn + 1} of {repeats}: {case.key}"
+                )
     report["seconds"] = seconds
     report["operations"] = {case.key: stage.operations(case) for case in cases}
     if images and stage.backbone.depth >= 4:
@@ -90,15 +102,20 @@ def _wait(stage: Stage) -> None:
 
 def picture(report: dict[str, Any]) -> bytes:
     """The ratios as bars, a PNG."""
-    rows = [(name, infer and infer["plain"], train and train["plain"]) for name, _, infer, train in cost_rows(report)]
+    rows = [
+        (name, infer and infer["plain"], train and train["plain"])
+        for name, _, infer, train in cost_rows(report)
+    ]
     setting, on = report["setting"], report["machine"]
-    title = f"{setting['source']}, batch {setting['batch']}, {on['device']}, {on['threads']} threads"
+    title = (
+        f"{setting['source']}, batch {setting['batch']}, {on['device']}, {on['threads']} threads"
+    )
     return costs(rows, title)
 
 
 def ratios(report: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Per case: its time ÷ the plain forward's (and ÷ insertion's) in the same round: medians with 95 % intervals; operations ÷
-    the plain forward's.
+    """Per case: its time ÷ the plain forward's (and ÷ insertion's) in the same round: medians with
+    95 % intervals; operations ÷ the plain forward's.
     """
     found, seconds, operations = {}, report["seconds"], report["operations"]
     for key, own in seconds.items():
@@ -120,18 +137,30 @@ def interval(own: list[float], other: list[float]) -> tuple[float, float, float]
 
 
 def _late(stage: Stage, images: int, repeats: int, progress: bool) -> dict[str, Any]:
-    """Epochs with prompts in the last quarter of the blocks, by turns without and with what enters them kept."""
+    """Epochs with prompts in the last quarter of the blocks, by turns without and with what enters
+    them kept.
+    """
     backbone, setting = stage.backbone, stage.setting
     first = backbone.depth - backbone.depth // 4
     data = backbone.inputs.example(images)
     cuts = [slice(i, min(i + setting.batch, images)) for i in range(0, images, setting.batch)]
-    batches = [tuple(part[cut] for part in data) if isinstance(data, tuple) else data[cut] for cut in cuts]
+    batches = [
+        tuple(part[cut] for part in data) if isinstance(data, tuple) else data[cut] for cut in cuts
+    ]
     labels = torch.arange(images, device=setting.device) % CLASSES
     prompt = DeepTokens.like(backbone, stage.middle, blocks=list(range(first, backbone.depth)))
     model = PromptedModel(backbone, prompt, Linear(backbone.out_features, CLASSES)).train()
-    optimizer = torch.optim.AdamW([p for values in model.trained_parameters().values() for p in values], lr=1e-5)
+    optimizer = torch.optim.AdamW(
+        [p for values in model.trained_parameters().values() for p in values], lr=1e-5
+    )
     cache = FeatureCache(backbone, first)
-    found: dict[str, Any] = {"blocks": [first, backbone.depth - 1], "tokens": prompt.count, "images": images, "off": [], "on": []}
+    found: dict[str, Any] = {
+        "blocks": [first, backbone.depth - 1],
+        "tokens": prompt.count,
+        "images": images,
+        "off": [],
+        "on": [],
+    }
     reason = backbone.cannot_keep(cache)
     if reason is not None:
         model.attachment.remove()
@@ -193,7 +222,9 @@ def report_memory(given: str) -> None:
 
 
 def _startup(turns: int) -> dict[str, float]:
-    """Seconds of fresh processes, the least of some turns: `import torch`, `import torch, vpt`, and `vpt --help`."""
+    """Seconds of fresh processes, the least of some turns: `import torch`, `import torch, vpt`, and
+    `vpt --help`.
+    """
     help_ = "import sys; sys.argv = ['vpt', '--help']; from vpt.cli import main; main()"
     found = {"torch": float("inf"), "torch and vpt": float("inf"), "vpt --help": float("inf")}
     for _ in range(turns):
@@ -210,7 +241,17 @@ def machine(setting: Setting) -> dict[str, Any]:
     info = Path("/proc/cpuinfo")
     if info.exists():
         name = next(
-            (line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")), name
+            (
+                line.split(":", 1)[1].strip()
+                for line in info.read_text().splitlines()
+                if line.startswith("model name")
+            ),
+            name,
         )
     device = torch.cuda.get_device_name() if setting.device.startswith("cuda") else name
-    return {"device": device, "cores": os.cpu_count(), "threads": torch.get_num_threads(), "torch": torch.__version__}
+    return {
+        "device": device,
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }

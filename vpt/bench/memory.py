@@ -14,9 +14,11 @@ STATM = Path("/proc/self/statm")
 
 
 def peak_bytes(work: Callable[[], Any], device: str = "cpu") -> int:
-    """Bytes that `work()` takes at its peak beyond what is in use before: of the GPU's memory, or resident in this process.
+    """Bytes that `work()` takes at its peak beyond what is in use before: of the GPU's memory, or
+    resident in this process.
 
-    Use a fresh process for each piece of work: memory that was freed before is not given back. 0 where the system does not tell.
+    Use a fresh process for each piece of work: memory that was freed before is not given back. 0
+    where the system does not tell.
     """
     gc.collect()
     if device.startswith("cuda"):

@@ -1,4 +1,6 @@
-"""The pieces of work that `vpt bench` times: a plain forward, prompts inserted and recorded, a probe, LoRA, full fine-tuning."""
+"""The pieces of work that `vpt bench` times: a plain forward, prompts inserted and recorded, a
+probe, LoRA, full fine-tuning.
+"""
 
 from __future__ import annotations
 
@@ -29,8 +31,8 @@ CPU_ATTENTION_BACKWARD = torch.ops.aten._scaled_dot_product_flash_attention_for_
 
 @dataclass(frozen=True)
 class Setting:
-    """What is measured on. source, weights, dtype: as for `load_backbone`. precision: of autocast ("no" or "bf16"). compile: the
-    prompted models and the plain one. tokens: prompt lengths.
+    """What is measured on. source, weights, dtype: as for `load_backbone`. precision: of autocast
+    ("no" or "bf16"). compile: the prompted models and the plain one. tokens: prompt lengths.
     """
 
     source: str = "vpt:vit-p8-64"
@@ -44,17 +46,23 @@ class Setting:
 
     def __post_init__(self) -> None:
         if self.batch < 1 or not self.tokens or min(self.tokens) < 1:
-            raise VptError(f"Found batch={self.batch}, tokens={list(self.tokens)}; needed are whole numbers of at least 1.")
+            raise VptError(
+                f"Found batch={self.batch}, tokens={list(self.tokens)}; needed are whole numbers of"
+                " at least 1."
+            )
         if self.precision not in ("no", "bf16"):
             raise VptError(f"Found precision={self.precision!r}; needed is 'no' (fp32) or 'bf16'.")
         if self.device.startswith("cuda") and not torch.cuda.is_available():
-            raise VptError("Found no GPU that torch can use; needed for --device cuda. Use --device cpu.")
+            raise VptError(
+                "Found no GPU that torch can use; needed for --device cuda. Use --device cpu."
+            )
 
 
 @dataclass(frozen=True)
 class Case:
-    """One thing to time: "plain", "probe", "insert", "ours", "baked", "lora" or "full"; and, beside a setting in fp32, ours in
-    "autocast" to bf16 or with "rounded" weights. Inference, or a training step.
+    """One thing to time: "plain", "probe", "insert", "ours", "baked", "lora" or "full"; and, beside
+    a setting in fp32, ours in "autocast" to bf16 or with "rounded" weights. Inference, or a
+    training step.
     """
 
     kind: str
@@ -64,13 +72,19 @@ class Case:
     @property
     def key(self) -> str:
         """The name in the report."""
-        return " ".join([self.kind, *([str(self.tokens)] if self.tokens else []), "train" if self.training else "infer"])
+        return " ".join(
+            [
+                self.kind,
+                *([str(self.tokens)] if self.tokens else []),
+                "train" if self.training else "infer",
+            ]
+        )
 
 
 @dataclass
 class Stage:
-    """A backbone, a batch, and what is made once for the cases. counting: the counter of operations does not go with inference
-    mode.
+    """A backbone, a batch, and what is made once for the cases. counting: the counter of operations
+    does not go with inference mode.
     """
 
     setting: Setting
@@ -92,11 +106,23 @@ class Stage:
         found = [Case("plain"), Case("probe", training=True)]
         if self.backbone.depth:
             for count in self.setting.tokens:
-                found += [Case(kind, count, training) for kind in ("insert", "ours") for training in (False, True)]
+                found += [
+                    Case(kind, count, training)
+                    for kind in ("insert", "ours")
+                    for training in (False, True)
+                ]
             if not self.setting.compile:
                 found.append(Case("baked", self.setting.tokens[-1]))
-                found += [Case(kind, self.middle, training) for kind in self._lower() for training in (False, True)]
-        return [*found, *([Case("lora", training=True)] if self._lora_layers() else []), Case("full", training=True)]
+                found += [
+                    Case(kind, self.middle, training)
+                    for kind in self._lower()
+                    for training in (False, True)
+                ]
+        return [
+            *found,
+            *([Case("lora", training=True)] if self._lora_layers() else []),
+            Case("full", training=True),
+        ]
 
     @property
     def middle(self) -> int:
@@ -105,39 +131,57 @@ class Stage:
 
     def _lower(self) -> list[str]:
         """Ways to less precision than the setting's."""
-        return ["autocast", "rounded"] if self.setting.precision == "no" and self.setting.dtype is None else []
+        return (
+            ["autocast", "rounded"]
+            if self.setting.precision == "no" and self.setting.dtype is None
+            else []
+        )
 
     def _lora_layers(self) -> list[str]:
-        """Names of the linear layers that make queries and values; one that makes all three where they are fused."""
+        """Names of the linear layers that make queries and values; one that makes all three where
+        they are fused.
+        """
         try:
             importlib.metadata.version("peft")
         except importlib.metadata.PackageNotFoundError:
             return []
-        layers = [named for block in self.backbone.blocks for named in block.attention.named_modules()]
+        layers = [
+            named for block in self.backbone.blocks for named in block.attention.named_modules()
+        ]
         names = {name.rsplit(".", 1)[-1] for name, layer in layers if isinstance(layer, nn.Linear)}
-        return sorted(names & {"q", "v", "query", "value", "q_proj", "v_proj"}) or sorted(names & {"qkv"})
+        return sorted(names & {"q", "v", "query", "value", "q_proj", "v_proj"}) or sorted(
+            names & {"qkv"}
+        )
 
     @contextmanager
     def autocast(self, kind: str = "") -> Iterator[None]:
         """As the setting says, or the case is about."""
         device = torch.device(self.setting.device).type
-        with torch.autocast(device, torch.bfloat16, enabled="bf16" in self.setting.precision or kind == "autocast"):
+        with torch.autocast(
+            device, torch.bfloat16, enabled="bf16" in self.setting.precision or kind == "autocast"
+        ):
             yield
 
     @contextmanager
     def ready(self, case: Case) -> Iterator[Callable[[], Any]]:
         """The step to time, with all that it needs attached before and taken off afterwards."""
         if case.kind == "plain":
-            yield self._infer(self._compiled("plain", self.backbone, lambda backbone: backbone.straight))
+            yield self._infer(
+                self._compiled("plain", self.backbone, lambda backbone: backbone.straight)
+            )
         elif case.kind in ("lora", "full"):
             yield self._tuned(case.kind)
         elif self.setting.compile:  # a compiled model keeps its hooks
             key = f"{case.kind} {case.tokens}"
             model = self.made.get(key) or self._prompted(case, copy.deepcopy(self.backbone))
             self.made[key] = model
-            yield self._step(case, model, self._compiled(f"{key} forward", model, lambda model: model))
+            yield self._step(
+                case, model, self._compiled(f"{key} forward", model, lambda model: model)
+            )
         else:
-            model = self._prompted(case, self._rounded() if case.kind == "rounded" else self.backbone)
+            model = self._prompted(
+                case, self._rounded() if case.kind == "rounded" else self.backbone
+            )
             with model.baked() if case.kind == "baked" else nullcontext():
                 yield self._step(case, model, model)
             model.attachment.remove()
@@ -159,7 +203,9 @@ class Stage:
     def _prompted(self, case: Case, backbone: Backbone) -> PromptedModel:
         prompt = DeepTokens.like(backbone, case.tokens) if case.tokens else None
         readout = Linear(backbone.out_features, CLASSES)
-        return PromptedModel(backbone, prompt, readout, exact="insert" if case.kind == "insert" else "auto").eval()
+        return PromptedModel(
+            backbone, prompt, readout, exact="insert" if case.kind == "insert" else "auto"
+        ).eval()
 
     def _infer(self, forward: Callable[[Any], Any], kind: str = "") -> Callable[[], None]:
         def run() -> None:
@@ -168,7 +214,9 @@ class Stage:
 
         return run
 
-    def _step(self, case: Case, model: PromptedModel, forward: Callable[[Any], Tensor]) -> Callable[[], None]:
+    def _step(
+        self, case: Case, model: PromptedModel, forward: Callable[[Any], Tensor]
+    ) -> Callable[[], None]:
         if not case.training:
             if self.counting:
                 model.prompt.requires_grad_(False)
@@ -177,7 +225,9 @@ class Stage:
         trained = [p for values in model.trained_parameters().values() for p in values]
         return self._update(trained, lambda: forward(self.x), case.kind)
 
-    def _update(self, parameters: list[nn.Parameter], forward: Callable[[], Tensor], kind: str = "") -> Callable[[], None]:
+    def _update(
+        self, parameters: list[nn.Parameter], forward: Callable[[], Tensor], kind: str = ""
+    ) -> Callable[[], None]:
         optimizer = torch.optim.AdamW(parameters, lr=1e-5)
 
         def run() -> None:
@@ -198,7 +248,9 @@ class Stage:
         if kind == "lora":
             from peft import LoraConfig, inject_adapter_in_model
 
-            model = inject_adapter_in_model(LoraConfig(r=RANK, lora_alpha=RANK, target_modules=self._lora_layers()), model)
+            model = inject_adapter_in_model(
+                LoraConfig(r=RANK, lora_alpha=RANK, target_modules=self._lora_layers()), model
+            )
             model.to(self.setting.device)
         prepared, lengths = backbone.inputs.prepare(self.x)
         x, extra = backbone.inputs.arguments(prepared, lengths)
@@ -213,7 +265,11 @@ class Stage:
 
     def operations(self, case: Case) -> int:
         """Floating-point operations of matrix products, convolutions and attention in one step."""
-        setting, self.setting, self.counting = self.setting, replace(self.setting, compile=False), True
+        setting, self.setting, self.counting = (
+            self.setting,
+            replace(self.setting, compile=False),
+            True,
+        )
         formulas = {CPU_ATTENTION: _attention, CPU_ATTENTION_BACKWARD: _attention_backward}
         counter = FlopCounterMode(display=False, custom_mapping=formulas)
         try:
@@ -229,5 +285,7 @@ def _attention(query: Any, key: Any, value: Any, *others: Any, **named: Any) -> 
     return 4 * batch * heads * rows * key[-2] * width
 
 
-def _attention_backward(slope: Any, query: Any, key: Any, value: Any, *others: Any, **named: Any) -> int:
+def _attention_backward(
+    slope: Any, query: Any, key: Any, value: Any, *others: Any, **named: Any
+) -> int:
     return _attention(query, key, value) * 5 // 2

@@ -15,13 +15,24 @@ from vpt.data.sources import SPLITS
 from vpt.errors import DataError
 
 # ValueError: names that are none, or not in the encoding that they claim
-UNSOUND = (zipfile.BadZipFile, OSError, RuntimeError, EOFError, NotImplementedError, ValueError, lzma.LZMAError, zlib.error)
+UNSOUND = (
+    zipfile.BadZipFile,
+    OSError,
+    RuntimeError,
+    EOFError,
+    NotImplementedError,
+    ValueError,
+    lzma.LZMAError,
+    zlib.error,
+)
 
 
 class Archive:
-    """An unpacked zip archive; `root` is the folder in it that holds the classes or splits, `manifest` the only CSV there.
+    """An unpacked zip archive; `root` is the folder in it that holds the classes or splits,
+    `manifest` the only CSV there.
 
-    The folder lives as long as this object. Raises `DataError` for what is no archive, is damaged, or is larger than the disk.
+    The folder lives as long as this object. Raises `DataError` for what is no archive, is damaged,
+    or is larger than the disk.
     """
 
     def __init__(self, path: Path) -> None:
@@ -30,13 +41,20 @@ class Archive:
         weakref.finalize(self, shutil.rmtree, place, ignore_errors=True)
         try:
             with zipfile.ZipFile(path) as archive:
-                size, free = sum(info.file_size for info in archive.infolist()), shutil.disk_usage(place).free
+                size, free = (
+                    sum(info.file_size for info in archive.infolist()),
+                    shutil.disk_usage(place).free,
+                )
                 if size > free:
-                    raise DataError(f"{path} unpacks to {size / 1e9:.1f} GB; {place} has {free / 1e9:.1f} GB left.")
+                    raise DataError(
+                        f"{path} unpacks to {size / 1e9:.1f} GB; {place} has {free / 1e9:.1f} GB"
+                        " left."
+                    )
                 for info in archive.infolist():
                     if info.filename.startswith("__MACOSX/"):
                         continue
-                    archive.extract(_named(info), place)  # it keeps absolute and upward names inside the folder
+                    # it keeps absolute and upward names inside the folder
+                    archive.extract(_named(info), place)
         except (
             zipfile.BadZipFile,
             OSError,
@@ -53,11 +71,17 @@ class Archive:
 
     def shown(self, path: Path) -> str:
         """What a file in it is called: archive.zip/folder/file."""
-        return f"{self.path}/{path.relative_to(self._place)}" if path.is_relative_to(self._place) else str(path)
+        return (
+            f"{self.path}/{path.relative_to(self._place)}"
+            if path.is_relative_to(self._place)
+            else str(path)
+        )
 
 
 def _inner(folder: Path) -> Path:
-    """The folder itself, or the only one in it: people zip a folder more often than what it holds."""
+    """The folder itself, or the only one in it: people zip a folder more often than what it
+    holds.
+    """
     if _manifest(folder) is not None:
         return folder
     folders = [p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")]

@@ -1,4 +1,6 @@
-"""Random changes to a batch of raw images that keep their class, drawn from a generator so that runs repeat."""
+"""Random changes to a batch of raw images that keep their class, drawn from a generator so that
+runs repeat.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,8 @@ SHIFT = 1 / 16  # of the side: 4 pixels of 64, 14 of 224
 def augment(x: Tensor, how: str, generator: torch.Generator) -> Tensor:
     """Images `[B,C,H,W]` or videos `[B,frames,C,H,W]` → the same, randomly changed.
 
-    "crop": shifted by up to 1/16 of a side, edges mirrored. "flip-crop": that, and mirrored half of the time.
+    "crop": shifted by up to 1/16 of a side, edges mirrored. "flip-crop": that, and mirrored half of
+    the time.
 
     The input is not changed. Raises `DataError` for an unknown name, or for anything but images.
     """
@@ -35,13 +38,23 @@ def augment(x: Tensor, how: str, generator: torch.Generator) -> Tensor:
     by = [max(1, round(SHIFT * side)) for side in (height, width)]
     padded = F.pad(x, (by[1], by[1], by[0], by[0]), mode="reflect")
     down, across = (torch.randint(2 * b + 1, (batch,), generator=generator).tolist() for b in by)
-    flips = (torch.rand(batch, generator=generator) < 0.5).tolist() if how == "flip-crop" else [False] * batch
-    rows = [padded[i, :, down[i] : down[i] + height, across[i] : across[i] + width] for i in range(batch)]
-    return torch.stack([row.flip(-1) if flip else row for row, flip in zip(rows, flips, strict=True)])
+    flips = (
+        (torch.rand(batch, generator=generator) < 0.5).tolist()
+        if how == "flip-crop"
+        else [False] * batch
+    )
+    rows = [
+        padded[i, :, down[i] : down[i] + height, across[i] : across[i] + width]
+        for i in range(batch)
+    ]
+    return torch.stack(
+        [row.flip(-1) if flip else row for row, flip in zip(rows, flips, strict=True)]
+    )
 
 
 def in_views(examples: Examples, how: str, count: int, seed: int) -> Examples:
-    """The same images, of which each epoch sees the next of `count` views: as they are, and each randomly changed once.
+    """The same images, of which each epoch sees the next of `count` views: as they are, and each
+    randomly changed once.
 
     What a frozen model makes of a view can be kept; of one that is drawn anew each time it cannot.
     """
@@ -52,10 +65,13 @@ def in_views(examples: Examples, how: str, count: int, seed: int) -> Examples:
 class Views:
     """index → raw image in one of `views` views; number 0 is the image as it is.
 
-    places: index → place among the examples that learn. Views are drawn by these, so that they do not depend on other files.
+    places: index → place among the examples that learn. Views are drawn by these, so that they do
+        not depend on other files.
     """
 
-    def __init__(self, get: Callable[[int], Tensor], how: str, views: int, seed: int, places: dict[int, int]) -> None:
+    def __init__(
+        self, get: Callable[[int], Tensor], how: str, views: int, seed: int, places: dict[int, int]
+    ) -> None:
         self.get, self.how, self.views, self.seed, self.places = get, how, views, seed, places
 
     def __call__(self, index: int, view: int = 0) -> Tensor:
@@ -63,5 +79,9 @@ class Views:
         x = self.get(index)
         if view == 0:
             return x
-        (state,) = np.random.SeedSequence([self.seed, view, self.places[index]]).generate_state(1, np.uint64)
-        return augment(x[None], self.how, torch.Generator().manual_seed(int(state >> np.uint64(1))))[0]
+        (state,) = np.random.SeedSequence([self.seed, view, self.places[index]]).generate_state(
+            1, np.uint64
+        )
+        return augment(
+            x[None], self.how, torch.Generator().manual_seed(int(state >> np.uint64(1)))
+        )[0]

@@ -1,4 +1,6 @@
-"""Data sets of Hugging Face's `datasets` library: which column is the input, which the label, which the group."""
+"""Data sets of Hugging Face's `datasets` library: which column is the input, which the label, which
+the group.
+"""
 
 from __future__ import annotations
 
@@ -21,16 +23,22 @@ def is_hub_dataset(source: Any) -> bool:
     return type(source).__module__.startswith("datasets.") and hasattr(source, "features")
 
 
-def from_hub(source: Any, inputs: Any, classes: Sequence[str] | None, columns: Columns = USUAL) -> Examples:
-    """A `datasets.Dataset` with a column of pictures or sounds and one of labels as `Examples`, with the classes' own names.
+def from_hub(
+    source: Any, inputs: Any, classes: Sequence[str] | None, columns: Columns = USUAL
+) -> Examples:
+    """A `datasets.Dataset` with a column of pictures or sounds and one of labels as `Examples`,
+    with the classes' own names.
 
     Raises `DataError` where the columns do not say what they are.
     """
     source, label = _plain(source, columns.label)
     kinds = {name: type(feature).__name__ for name, feature in source.features.items()}
     column = _input(kinds, inputs.kind)
-    plain = source.cast_column(column, type(source.features[column])(decode=False))  # decoded here, so that bad ones are listed
-    numbers, names = _numbered(source[label], getattr(source.features[label], "names", None) or classes)
+    # decoded here, so that bad ones are listed
+    plain = source.cast_column(column, type(source.features[column])(decode=False))
+    numbers, names = _numbered(
+        source[label], getattr(source.features[label], "names", None) or classes
+    )
     groups, group_names = None, None
     if own := columns.groups(list(kinds), "The data set"):
         named = [_named(source, name) for name in own]
@@ -38,14 +46,24 @@ def from_hub(source: Any, inputs: Any, classes: Sequence[str] | None, columns: C
     units = None
     if columns.apart is not None:
         if columns.apart not in kinds:
-            raise DataError(f"Found no column {columns.apart!r} to split by among {', '.join(kinds)}.")
+            raise DataError(
+                f"Found no column {columns.apart!r} to split by among {', '.join(kinds)}."
+            )
         units, _ = _numbered(_named(source, columns.apart), None)
-    files = Files([Path(str(i)) for i in range(len(source))], Reader(inputs, partial(_open, plain, column)))
+    files = Files(
+        [Path(str(i)) for i in range(len(source))], Reader(inputs, partial(_open, plain, column))
+    )
     return Examples(
-        files, numbers, names, groups=groups, group_names=group_names,
-        names=[f"row {i}" for i in range(len(source))], sample_rate=getattr(inputs, "sample_rate", None),
-        units=units, apart=columns.apart,
-    )  # fmt: skip
+        files,
+        numbers,
+        names,
+        groups=groups,
+        group_names=group_names,
+        names=[f"row {i}" for i in range(len(source))],
+        sample_rate=getattr(inputs, "sample_rate", None),
+        units=units,
+        apart=columns.apart,
+    )
 
 
 def _input(kinds: dict[str, str], kind: str) -> str:
@@ -53,8 +71,8 @@ def _input(kinds: dict[str, str], kind: str) -> str:
     found = [name for name, feature in kinds.items() if feature == wanted]
     if len(found) != 1:
         raise DataError(
-            f"Found {len(found)} columns of type {wanted} among {', '.join(kinds)}; needed is one. Use dataset."
-            f"select_columns(…), or dataset.cast_column(…, datasets.{wanted}())."
+            f"Found {len(found)} columns of type {wanted} among {', '.join(kinds)}; needed is one."
+            f" Use dataset.select_columns(…), or dataset.cast_column(…, datasets.{wanted}())."
         )
     return found[0]
 
@@ -66,37 +84,57 @@ def _named(source: Any, column: str) -> list[str]:
 
 
 def _plain(source: Any, label: str | None = None) -> tuple[Any, str]:
-    """(The data set without a format that hides columns, its column of labels). Raises `DataError` where none says so."""
+    """(The data set without a format that hides columns, its column of labels). Raises `DataError`
+    where none says so.
+    """
     if not hasattr(source, "__len__"):
-        raise DataError("Found a streaming data set; needed is one with a length: load_dataset(…, streaming=False).")
+        raise DataError(
+            "Found a streaming data set; needed is one with a length: load_dataset(…,"
+            " streaming=False)."
+        )
     features = source.features
     if label is not None and label not in features:
         raise DataError(f"Found no column {label!r} among {', '.join(features)}.")
     found = (
         [label]
         if label
-        else [n for n in LABELS if n in features] or [n for n, f in features.items() if type(f).__name__ == "ClassLabel"]
+        else [n for n in LABELS if n in features]
+        or [n for n, f in features.items() if type(f).__name__ == "ClassLabel"]
     )
     if not found:
-        raise DataError(f"Found no column of labels among {', '.join(features)}; rename it to 'label'.")
+        raise DataError(
+            f"Found no column of labels among {', '.join(features)}; rename it to 'label'."
+        )
     return source.with_format(None), found[0]
 
 
 def hub_classes(sources: Sequence[Any], label: str | None = None) -> list[str] | None:
-    """The names of all labels of several data sets that do not name them, sorted; None where one does, or there are none."""
+    """The names of all labels of several data sets that do not name them, sorted; None where one
+    does, or there are none.
+    """
     columns = [_plain(source, label) for source in sources]
-    if not columns or any(getattr(source.features[label], "names", None) for source, label in columns):
+    if not columns or any(
+        getattr(source.features[label], "names", None) for source, label in columns
+    ):
         return None
-    return [str(value) for value in _distinct([value for source, label in columns for value in source[label]])]
+    return [
+        str(value)
+        for value in _distinct([value for source, label in columns for value in source[label]])
+    ]
 
 
 def _distinct(values: Sequence[Any]) -> list[Any]:
     if any(value is None for value in values):
-        raise DataError("Found rows without a label; remove them: dataset.filter(lambda row: row['label'] is not None).")
+        raise DataError(
+            "Found rows without a label; remove them: dataset.filter(lambda row: row['label'] is"
+            " not None)."
+        )
     try:
         return sorted(set(values))
     except TypeError as error:
-        raise DataError(f"Found labels that are no names or numbers ({error}); needed is one per row.") from error
+        raise DataError(
+            f"Found labels that are no names or numbers ({error}); needed is one per row."
+        ) from error
 
 
 def _numbered(values: Sequence[Any], names: Sequence[str] | None) -> tuple[list[int], list[str]]:
@@ -108,14 +146,20 @@ def _numbered(values: Sequence[Any], names: Sequence[str] | None) -> tuple[list[
         return [place[value] for value in values], [str(name) for name in known]
     names = list(names)
     by_name = {name: number for number, name in reversed(list(enumerate(names)))}
-    unknown = [v for v in known if str(v) not in by_name and not (isinstance(v, int) and 0 <= v < len(names))]
+    unknown = [
+        v
+        for v in known
+        if str(v) not in by_name and not (isinstance(v, int) and 0 <= v < len(names))
+    ]
     if unknown:
         raise DataError(f"Found labels {unknown[:5]} that are not among the classes {names[:5]}.")
     return [by_name[str(v)] if str(v) in by_name else int(v) for v in values], names
 
 
 def _open(rows: Any, column: str, path: Path) -> BinaryIO:
-    """The cell {"bytes", "path"} of the row that `path` numbers, as an open file. Raises `DataError`."""
+    """The cell {"bytes", "path"} of the row that `path` numbers, as an open file. Raises
+    `DataError`.
+    """
     cell = rows[int(path.name)][column]
     if cell is None:
         raise DataError("nothing in this row")

@@ -13,11 +13,13 @@ from vpt.data.examples import Examples
 from vpt.errors import DataError
 
 
-def joined(parts: Mapping[str, Examples], classes: Mapping[str, Sequence[str]] | None = None) -> Examples:
+def joined(
+    parts: Mapping[str, Examples], classes: Mapping[str, Sequence[str]] | None = None
+) -> Examples:
     """The examples of several tasks one after another; the group of each is its task.
 
-    classes: what each task's classes are called among all, by default their own names. Raises `DataError` for none, for an empty
-    task, and for a class that two tasks have.
+    classes: what each task's classes are called among all, by default their own names. Raises
+        `DataError` for none, for an empty task, and for a class that two tasks have.
     """
     if not parts:
         raise DataError("Found no tasks; needed is at least one.")
@@ -26,25 +28,41 @@ def joined(parts: Mapping[str, Examples], classes: Mapping[str, Sequence[str]] |
             raise DataError(f"Task {task!r} has no examples.")
     sample_rates = {part.sample_rate for part in parts.values()}
     if len(sample_rates) > 1:
-        raise DataError(f"Found tasks at different sample rates: {', '.join(map(str, sample_rates))}.")
+        raise DataError(
+            f"Found tasks at different sample rates: {', '.join(map(str, sample_rates))}."
+        )
     for task, part in parts.items():
         if classes is not None and len(classes[task]) != len(part.classes):
-            raise DataError(f"Found {len(classes[task])} names for the {len(part.classes)} classes of task {task!r}.")
-    names = {task: list(classes[task] if classes is not None else part.classes) for task, part in parts.items()}
+            raise DataError(
+                f"Found {len(classes[task])} names for the {len(part.classes)} classes of task"
+                f" {task!r}."
+            )
+    names = {
+        task: list(classes[task] if classes is not None else part.classes)
+        for task, part in parts.items()
+    }
     every = [name for own in names.values() for name in own]
     twice = sorted({name for name in every if every.count(name) > 1})
     if twice:
         holders = [task for task, own in names.items() if twice[0] in own]
-        raise DataError(f"Class {twice[0]!r} appears in the tasks {', '.join(holders)}; needed are different classes.")
+        raise DataError(
+            f"Class {twice[0]!r} appears in the tasks {', '.join(holders)}; needed are different"
+            " classes."
+        )
     shifts = [0, *accumulate(len(own) for own in names.values())]
     members = list(parts.values())
 
     labels = [y + shift for part, shift in zip(members, shifts, strict=False) for y in part.targets]
     groups = [t for t, part in enumerate(members) for _ in range(len(part))]
     return Examples(
-        _Joined(members), labels, every, groups=groups, group_names=list(parts), sample_rate=members[0].sample_rate,
+        _Joined(members),
+        labels,
+        every,
+        groups=groups,
+        group_names=list(parts),
+        sample_rate=members[0].sample_rate,
         names=[part.name(i) for part in members for i in range(len(part))],
-    )  # fmt: skip
+    )
 
 
 class _Joined:
@@ -69,7 +87,9 @@ class _Joined:
 
 
 def balanced(examples: Examples) -> list[int]:
-    """Positions in which every group comes as often as the largest: each example of a smaller one nearly equally often."""
+    """Positions in which every group comes as often as the largest: each example of a smaller one
+    nearly equally often.
+    """
     groups = np.array(examples.grouped or [0] * len(examples))
     most = max(int((groups == g).sum()) for g in np.unique(groups))
     members = [np.flatnonzero(groups == g) for g in np.unique(groups)]
@@ -80,4 +100,6 @@ def with_classes(examples: Examples, classes: Sequence[str]) -> Examples:
     """The examples of these classes alone, which become all their classes."""
     position = {name: y for y, name in enumerate(classes)}
     kept = [i for i, y in enumerate(examples.targets) if examples.classes[y] in position]
-    return examples.subset(kept).renamed(classes, [position.get(examples.classes[y], -1) for y in examples.labels])
+    return examples.subset(kept).renamed(
+        classes, [position.get(examples.classes[y], -1) for y in examples.labels]
+    )

@@ -1,4 +1,6 @@
-"""From a folder, a CSV manifest or a torch Dataset to labelled training, validation and test examples."""
+"""From a folder, a CSV manifest or a torch Dataset to labelled training, validation and test
+examples.
+"""
 
 from __future__ import annotations
 
@@ -27,10 +29,12 @@ WORDS = {"image": "pictures", "sound": "sound"}
 
 @dataclass
 class Data:
-    """Training, validation and test examples with their class names. test is None where there is none.
+    """Training, validation and test examples with their class names. test is None where there is
+    none.
 
-    skipped: files that were left out as bad, as (path, reason). made: part → how it came about. notes: what was understood of
-    the source. careful: what looks wrong with it. lengths: of the files of sound, in seconds.
+    skipped: files that were left out as bad, as (path, reason). made: part → how it came about.
+        notes: what was understood of the source. careful: what looks wrong with it. lengths: of the
+        files of sound, in seconds.
     """
 
     train: Examples
@@ -65,31 +69,46 @@ def load_data(
     split_by: str | None = None,
     progress: bool = True,
 ) -> Data:
-    """Open labelled data for a backbone's `inputs`, split it, and read every file once, before any training.
+    """Open labelled data for a backbone's `inputs`, split it, and read every file once, before any
+    training.
 
-    source: a folder (`class/file` or `split/class/file`) or a zip archive of one, a CSV manifest (path,label[,group][,split]),
-        one of these that `look` has listed, a torch Dataset of (input, label[, group]), a `datasets.Dataset`, or a mapping of
-        "train" (and "val", "test") to these. Sound is mixed to mono and resampled; a clip that is longer than the backbone hears
-        has several windows.
+    source: a folder (`class/file` or `split/class/file`) or a zip archive of one, a CSV manifest
+        (path,label[,group][,split]), one of these that `look` has listed, a torch Dataset of
+        (input, label[, group]), a `datasets.Dataset`, or a mapping of "train" (and "val", "test")
+        to these. Sound is mixed to mono and resampled; a clip that is longer than the backbone
+        hears has several windows.
     shots: keep k training examples of each class.
-    val_share, test_share: of the training examples, held out where a split is not given, stratified and seeded: `test_share`
-        only where there is neither validation nor test data. Copies of one file stay on one side.
+    val_share, test_share: of the training examples, held out where a split is not given, stratified
+        and seeded: `test_share` only where there is neither validation nor test data. Copies of one
+        file stay on one side.
     classes: names of a Dataset's labels (folders and manifests name their own).
-    label, group: what these columns are called in a manifest or `datasets.Dataset`, if not "label" and "group"; several group
-        columns make a group of each combination. A group is handed to objectives and metrics.
-    split_by: a column whose values each stay on one side when examples are held out (a person, a speaker, a track).
+    label, group: what these columns are called in a manifest or `datasets.Dataset`, if not "label"
+        and "group"; several group columns make a group of each combination. A group is handed to
+        objectives and metrics.
+    split_by: a column whose values each stay on one side when examples are held out (a person, a
+        speaker, a track).
 
     Raises `DataError`; `BadFilesError` listing every file that cannot be used, unless `skip_bad`.
     """
     if isinstance(source, Data):
-        told = {"shots": shots, "label": label, "group": group, "split_by": split_by, "classes": classes}
+        told = {
+            "shots": shots,
+            "label": label,
+            "group": group,
+            "split_by": split_by,
+            "classes": classes,
+        }
         if wanted := [name for name, value in told.items() if value is not None]:
             raise DataError(
-                f"Found {', '.join(wanted)} for data that are loaded already; say it where they are: vpt.load_data(…)."
+                f"Found {', '.join(wanted)} for data that are loaded already; say it where they"
+                " are: vpt.load_data(…)."
             )
         return source
     if not hasattr(inputs, "kind"):
-        raise DataError(f"Found inputs={type(inputs).__name__}; needed is what a backbone takes: load_data(…, backbone.inputs).")
+        raise DataError(
+            f"Found inputs={type(inputs).__name__}; needed is what a backbone takes: load_data(…,"
+            " backbone.inputs)."
+        )
     whole_number(seed=seed, **({} if shots is None else {"shots": shots}))
     skipped: list[tuple[str, str]] = []
     notes: list[str] = []
@@ -105,7 +124,8 @@ def load_data(
         given = {SPLITS.get(str(k), k): v for k, v in _named(source) if v is not None}
         if "train" not in given or set(given) - {"train", "val", "test"}:
             raise DataError(
-                f"Found data with parts {sorted(map(str, given))}; needed is 'train', and if wanted 'val' and 'test'."
+                f"Found data with parts {sorted(map(str, given))}; needed is 'train', and if wanted"
+                " 'val' and 'test'."
             )
         names = classes or hub_classes([v for v in given.values() if is_hub_dataset(v)], label)
         columns = Columns.named(label, group, split_by)
@@ -115,7 +135,10 @@ def load_data(
     train = parts["train"]
     made = dict.fromkeys(parts, "given")
     _check_classes(parts)
-    _check_sizes(train, 1 + ("val" not in parts) + ("val" not in parts and "test" not in parts and test_share > 0))
+    _check_sizes(
+        train,
+        1 + ("val" not in parts) + ("val" not in parts and "test" not in parts and test_share > 0),
+    )
     for part, share in (("test", test_share if "val" not in parts else 0), ("val", val_share)):
         if part not in parts and (share or part == "val"):
             train, parts[part] = hold_out(train, share, seed, CALLED[part])
@@ -123,7 +146,17 @@ def load_data(
     if shots is not None:
         train = few_shot(train, shots, seed)
         made["train"] = f"{shots} of each class kept"
-    data = Data(train, parts["val"], parts.get("test"), train.classes, skipped, made, notes, careful, lengths)
+    data = Data(
+        train,
+        parts["val"],
+        parts.get("test"),
+        train.classes,
+        skipped,
+        made,
+        notes,
+        careful,
+        lengths,
+    )
     data.careful += _twins(data) + _on_two_sides(data) + _lacking(data)
     return data
 
@@ -136,22 +169,31 @@ def read_parts(
     label: str | None = None,
     group: str | Sequence[str] | None = None,
 ) -> Examples:
-    """The examples of one split of a folder or manifest, or all of them where it has no splits. Raises `DataError`."""
+    """The examples of one split of a folder or manifest, or all of them where it has no splits.
+    Raises `DataError`.
+    """
     source = path if isinstance(path, Source) else look(path, label, group)
     parts, _ = _from_files(source, inputs, skip_bad=False, progress=progress, needed=None)
     if part in parts:
         return parts[part]
     if set(parts) != {"train"} or (source.root / "train").is_dir():
-        raise DataError(f"{source.path} has no {part} split (found {', '.join(parts)}); say one of these.")
+        raise DataError(
+            f"{source.path} has no {part} split (found {', '.join(parts)}); say one of these."
+        )
     return parts["train"]
 
 
 def _held(train: Examples, held: Examples, share: float, seed: int) -> str:
-    """How a part was held out, with the share that it came to: of a few persons a fifth may be no whole one."""
+    """How a part was held out, with the share that it came to: of a few persons a fifth may be no
+    whole one.
+    """
     found = len(held) / (len(train) + len(held))
     asked = f" ({share:.0%} asked for)" if abs(found - share) > 0.05 else ""
     by = f", no {train.apart} on two sides" if train.apart else ""
-    return f"{found if asked else share:.0%} of the training data{asked}, held out with seed {seed}{by}"
+    return (
+        f"{found if asked else share:.0%} of the training data{asked}, held out with seed"
+        f" {seed}{by}"
+    )
 
 
 def _same_numbering(parts: dict[str, Examples]) -> dict[str, Examples]:
@@ -171,12 +213,16 @@ def _wrapped(source: Any, inputs: Any, classes: Sequence[str] | None, columns: C
     if is_hub_dataset(source):
         return from_hub(source, inputs, classes, columns)
     if columns.apart is not None and getattr(source, "apart", None) != columns.apart:
-        raise DataError(f"Found {type(source).__name__}, which has no column {columns.apart} to split by; needed is a CSV or a "
-                        "datasets.Dataset, or Examples with units=….")  # fmt: skip
+        raise DataError(
+            f"Found {type(source).__name__}, which has no column {columns.apart} to split by;"
+            " needed is a CSV or a datasets.Dataset, or Examples with units=…."
+        )
     return wrap(source, classes, lambda x: _convert(x, inputs))
 
 
-def _without_bad(parts: dict[str, Examples], skip_bad: bool, progress: bool) -> tuple[dict[str, Examples], list[tuple[str, str]]]:
+def _without_bad(
+    parts: dict[str, Examples], skip_bad: bool, progress: bool
+) -> tuple[dict[str, Examples], list[tuple[str, str]]]:
     """Read every row that is decoded here, and leave out or list those that cannot be used."""
     skipped: list[tuple[str, str]] = []
     total = 0
@@ -197,7 +243,9 @@ def _without_bad(parts: dict[str, Examples], skip_bad: bool, progress: bool) -> 
 
 
 def _convert(x: Any, inputs: Any) -> Any:
-    """A PIL picture of a torchvision data set → tensor `[C,H,W]` in [0,1]; anything else as it is."""
+    """A PIL picture of a torchvision data set → tensor `[C,H,W]` in [0,1]; anything else as it
+    is.
+    """
     return fit_image(x, inputs).float() / 255 if isinstance(x, Image.Image) else x
 
 
@@ -206,24 +254,38 @@ def _from_files(
 ) -> tuple[dict[str, Examples], list[tuple[str, str]]]:
     path, items = source.path, source.listing.items
     if getattr(inputs, "frames", None) and inputs.kind == "image":
-        raise DataError("Video files are not read; pass a torch Dataset of (video [frames,C,H,W] in [0,1], label).")
+        raise DataError(
+            "Video files are not read; pass a torch Dataset of (video [frames,C,H,W] in [0,1],"
+            " label)."
+        )
     if source.kind is not None and source.kind != inputs.kind:
         raise DataError(
-            f"{path} holds {WORDS[source.kind]} ({_endings(items)}), and this backbone takes {WORDS[inputs.kind]}. Use one for "
-            f"{WORDS[source.kind]}: {BUNDLED[source.kind]} is bundled (--backbone {BUNDLED[source.kind]}, or leave it out)."
+            f"{path} holds {WORDS[source.kind]} ({_endings(items)}), and this backbone takes"
+            f" {WORDS[inputs.kind]}. Use one for {WORDS[source.kind]}: {BUNDLED[source.kind]} is"
+            f" bundled (--backbone {BUNDLED[source.kind]}, or leave it out)."
         )
     others = [i for i, item in enumerate(items) if kind_of(item.path) not in (None, inputs.kind)]
-    if others and source.root.is_dir():  # of a folder: a cover beside the sounds, say; a table means what it lists
-        source.listing.notes.append(f"{len(others)} files of another kind ({items[others[0]].path.name}, …) left out")
+    # of a folder: a cover beside the sounds, say; a table means what it lists
+    if others and source.root.is_dir():
+        source.listing.notes.append(
+            f"{len(others)} files of another kind ({items[others[0]].path.name}, …) left out"
+        )
         items = [item for item in items if kind_of(item.path) == inputs.kind]
     files = Files([item.path for item in items], Reader(inputs), source.archive)
     bad = _scan(items, files, inputs.kind, progress)
     shown = source.shown
     if bad and not skip_bad:
-        raise BadFilesError([(shown(items[i].path), reason) for i, reason in bad.items()], len(items), SKIP if needed else "")
+        raise BadFilesError(
+            [(shown(items[i].path), reason) for i, reason in bad.items()],
+            len(items),
+            SKIP if needed else "",
+        )
     good = [i for i in range(len(items)) if i not in bad]
     if not good:
-        raise DataError(f"None of the {len(items)} files in {path} can be used; the first: {next(iter(bad.values()))}.")
+        raise DataError(
+            f"None of the {len(items)} files in {path} can be used; the first:"
+            f" {next(iter(bad.values()))}."
+        )
     examples = _examples(items, files, inputs, good, source)
     by_split: dict[str, list[int]] = defaultdict(list)
     for n, i in enumerate(good):
@@ -236,10 +298,14 @@ def _from_files(
 
 def _endings(items: list[Item]) -> str:
     found = Counter(item.path.suffix.lower() for item in items)
-    return ", ".join(f"{count} {ending or 'without ending'}" for ending, count in found.most_common(3))
+    return ", ".join(
+        f"{count} {ending or 'without ending'}" for ending, count in found.most_common(3)
+    )
 
 
-def _examples(items: list[Item], files: Files, inputs: Any, good: list[int], source: Source) -> Examples:
+def _examples(
+    items: list[Item], files: Files, inputs: Any, good: list[int], source: Source
+) -> Examples:
     classes = {name: y for y, name in enumerate(sorted({items[i].label for i in good}))}
     named = {items[i].group for i in good} - {None}
     groups = {name: g for g, name in enumerate(sorted(str(name) for name in named))}
@@ -271,13 +337,16 @@ def _scan(items: list[Item], files: Files, kind: str, progress: bool) -> dict[in
         for i in bar.track(range(len(items)), description="reading files"):
             reason = items[i].misplaced
             if reason is None and kind_of(items[i].path) != kind:
-                reason = f"not {kind} ({items[i].path.suffix or 'no ending'}; read are {', '.join(suffixes(kind))})"
+                reason = (
+                    f"not {kind} ({items[i].path.suffix or 'no ending'}; read are"
+                    f" {', '.join(suffixes(kind))})"
+                )
             if reason := reason or files.reason(i):
                 bad[i] = reason
     return bad
 
 
-# what looks wrong -------------------------------------------------------------------------------------------------------
+# what looks wrong -----------------------------------------------------------------------
 def _twins(data: Data) -> list[str]:
     """Files with the same bytes in two parts, or under two labels."""
     places: dict[int, list[tuple[str, Examples, int]]] = defaultdict(list)
@@ -288,20 +357,30 @@ def _twins(data: Data) -> list[str]:
                 places[known[index]].append((name, part, i))
     found = []
     for one, other in (("train", "test"), ("train", "val"), ("val", "test")):
-        both = [where for where in places.values() if {one, other} <= {name for name, _, _ in where}]
+        both = [
+            where for where in places.values() if {one, other} <= {name for name, _, _ in where}
+        ]
         if both:
             first = [part.name(i) for name, part, i in both[0] if name in (one, other)][:2]
-            found.append(f"{_files(len(both))} in {one} and in {other}, byte for byte ({' = '.join(first)}): what is measured "
-                         "on them says nothing")  # fmt: skip
-    torn = [where for where in places.values() if len({part.targets[i] for _, part, i in where}) > 1]
+            found.append(
+                f"{_files(len(both))} in {one} and in {other}, byte for byte ({' = '.join(first)}):"
+                " what is measured on them says nothing"
+            )
+    torn = [
+        where for where in places.values() if len({part.targets[i] for _, part, i in where}) > 1
+    ]
     if torn:
         first = [f"{part.name(i)}: {part.classes[part.targets[i]]}" for _, part, i in torn[0]][:2]
-        found.append(f"{_files(len(torn))} there under two labels, byte for byte ({', '.join(first)})")
+        found.append(
+            f"{_files(len(torn))} there under two labels, byte for byte ({', '.join(first)})"
+        )
     return found
 
 
 def _lacking(data: Data) -> list[str]:
-    """Parts that cannot say how good a model is: without examples of some classes, or the training data themselves."""
+    """Parts that cannot say how good a model is: without examples of some classes, or the training
+    data themselves.
+    """
     found = []
     for name, part in data.parts.items():
         if name == "train":
@@ -310,9 +389,13 @@ def _lacking(data: Data) -> list[str]:
         missing = [own for y, own in enumerate(part.classes) if not counts[y]]
         if missing:
             more = f", … ({len(missing)} in all)" if len(missing) > 5 else ""
-            found.append(f"the {CALLED[name]} data have no examples of {', '.join(missing[:5])}{more}")
+            found.append(
+                f"the {CALLED[name]} data have no examples of {', '.join(missing[:5])}{more}"
+            )
         if part.get is data.train.get and set(part.indices) & set(data.train.indices):
-            found.append(f"the {CALLED[name]} data are training data: what is measured on them says nothing")
+            found.append(
+                f"the {CALLED[name]} data are training data: what is measured on them says nothing"
+            )
     return found
 
 
@@ -326,18 +409,31 @@ def _on_two_sides(data: Data) -> list[str]:
     if apart is None:
         return []
     sides = {name: set(part.together or []) for name, part in data.parts.items()}
-    pairs = [("train", other) for other in ("test", "val") if sides["train"] & sides.get(other, set())]
-    return [f"{len(sides[a] & sides[b])} of {apart} are in {a} and in {b}: the splits are as they were given" for a, b in pairs]
+    pairs = [
+        ("train", other) for other in ("test", "val") if sides["train"] & sides.get(other, set())
+    ]
+    return [
+        f"{len(sides[a] & sides[b])} of {apart} are in {a} and in {b}: the splits are as they were"
+        " given"
+        for a, b in pairs
+    ]
 
 
 def _check_sizes(train: Examples, needed: int) -> None:
-    """Each class must be in each part that is made of the training data: raise `DataError` for one that is too small."""
+    """Each class must be in each part that is made of the training data: raise `DataError` for one
+    that is too small.
+    """
     counts = Counter(train.targets)
-    small = [f"{name!r} ({counts[label]})" for label, name in enumerate(train.classes) if counts[label] < needed]
+    small = [
+        f"{name!r} ({counts[label]})"
+        for label, name in enumerate(train.classes)
+        if counts[label] < needed
+    ]
     if small:
         raise DataError(
-            f"Classes with fewer than {needed} examples, one each for {', '.join(('training', 'validation', 'test')[:needed])}: "
-            f"{', '.join(small[:10])}. Add examples, remove the class, or give the splits yourself (split/class/file)."
+            f"Classes with fewer than {needed} examples, one each for"
+            f" {', '.join(('training', 'validation', 'test')[:needed])}: {', '.join(small[:10])}."
+            " Add examples, remove the class, or give the splits yourself (split/class/file)."
         )
 
 
@@ -348,10 +444,16 @@ def _check_classes(parts: dict[str, Examples]) -> None:
     for name, part in parts.items():
         if part.classes != train.classes:
             raise DataError(
-                f"The {name} data has other classes than the training data: {part.classes[:5]} and {train.classes[:5]}."
+                f"The {name} data has other classes than the training data: {part.classes[:5]} and"
+                f" {train.classes[:5]}."
             )
         lost = sorted({train.classes[y] for y in part.targets if y not in seen})
         if lost:
-            raise DataError(f"Classes in the {name} data without any training example: {', '.join(lost[:10])}.")
+            raise DataError(
+                f"Classes in the {name} data without any training example: {', '.join(lost[:10])}."
+            )
     if len(seen) < 2:
-        raise DataError(f"Found {len(seen)} class{'es' * (len(seen) != 1)} ({', '.join(train.classes)}); needed are two or more.")
+        raise DataError(
+            f"Found {len(seen)} class{'es' * (len(seen) != 1)} ({', '.join(train.classes)}); needed"
+            " are two or more."
+        )

@@ -1,4 +1,6 @@
-"""A folder, a zip or a CSV before anything is read: which files there are, what kind, how long, which are copies."""
+"""A folder, a zip or a CSV before anything is read: which files there are, what kind, how long,
+which are copies.
+"""
 
 from __future__ import annotations
 
@@ -18,12 +20,15 @@ from vpt.data.sources import Columns, Listing, list_folder, list_manifest
 from vpt.errors import DataError
 from vpt.errors.places import is_file, is_there
 
-MOST_CLIPS = 0.9  # the share of clips that are to be heard whole, when the clip length follows the data
+# the share of clips that are to be heard whole, when the clip length follows the data
+MOST_CLIPS = 0.9
 
 
 @dataclass
 class Source:
-    """The files of a folder, zip archive or CSV, listed and not read. archive: lives as long as this does."""
+    """The files of a folder, zip archive or CSV, listed and not read. archive: lives as long as
+    this does.
+    """
 
     path: Path
     root: Path
@@ -42,7 +47,9 @@ class Source:
 
     @cached_property
     def lengths(self) -> list[float]:
-        """How long the sounds say they are, in seconds; those that cannot be opened are left out."""
+        """How long the sounds say they are, in seconds; those that cannot be opened are left
+        out.
+        """
         found = []
         for item in self.listing.items:
             if kind_of(item.path) == "sound" and is_file(item.path):
@@ -54,22 +61,36 @@ class Source:
 
     @property
     def clip(self) -> float | None:
-        """The length that nine of ten sounds do not exceed, in seconds; None where there is no sound."""
-        return float(np.quantile(self.lengths, MOST_CLIPS, method="higher")) if self.lengths else None
+        """The length that nine of ten sounds do not exceed, in seconds; None where there is no
+        sound.
+        """
+        return (
+            float(np.quantile(self.lengths, MOST_CLIPS, method="higher")) if self.lengths else None
+        )
 
 
 def look(
-    path: str | Path, label: str | None = None, group: str | Sequence[str] | None = None, split_by: str | None = None
+    path: str | Path,
+    label: str | None = None,
+    group: str | Sequence[str] | None = None,
+    split_by: str | None = None,
 ) -> Source:
-    """List a folder (`class/file` or `split/class/file`), a zip of one, or a CSV. label, group, split_by: as for `load_data`.
+    """List a folder (`class/file` or `split/class/file`), a zip of one, or a CSV. label, group,
+    split_by: as for `load_data`.
 
     Raises `DataError`.
     """
     path, columns = Path(path), Columns.named(label, group, split_by)
     if not is_there(path):
-        raise DataError(f"Found nothing at {path}; needed is a folder of classes, a zip archive of one, or a CSV manifest.")
+        raise DataError(
+            f"Found nothing at {path}; needed is a folder of classes, a zip archive of one, or a"
+            " CSV manifest."
+        )
     if path.is_file() and path.suffix.lower() not in (".csv", ".zip"):
-        raise DataError(f"{path} is a file; needed is a folder of classes, a zip archive of one, or a CSV manifest (.csv).")
+        raise DataError(
+            f"{path} is a file; needed is a folder of classes, a zip archive of one, or a CSV"
+            " manifest (.csv)."
+        )
     if not path.is_file():
         _no_columns(columns, path)
         return Source(path, path, list_folder(path), columns)
@@ -88,13 +109,20 @@ def look(
 
 
 def _no_columns(columns: Columns, path: Path) -> None:
-    wanted = [name for name in (columns.label, *(columns.group or ()), columns.apart) if name is not None]
+    wanted = [
+        name for name in (columns.label, *(columns.group or ()), columns.apart) if name is not None
+    ]
     if wanted:
-        raise DataError(f"{path} is a folder, which has no column {' or '.join(wanted)}; needed is a CSV (path,label,…).")
+        raise DataError(
+            f"{path} is a folder, which has no column {' or '.join(wanted)}; needed is a CSV"
+            " (path,label,…)."
+        )
 
 
 def copies(paths: Sequence[Path]) -> dict[int, int]:
-    """Number → number of the first file with the same bytes, of every file that has a copy. Only files of one size are read."""
+    """Number → number of the first file with the same bytes, of every file that has a copy. Only
+    files of one size are read.
+    """
     by_size: dict[int, list[int]] = defaultdict(list)
     for i, path in enumerate(paths):
         if is_file(path):

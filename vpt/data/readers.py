@@ -34,12 +34,16 @@ def kind_of(path: Path) -> str | None:
 
 
 class Reader:
-    """path → raw input as `inputs` (a backbone's) wants it: a uint8 image `[C,H,W]`, or (waveform `[T]`, length) of a window.
+    """path → raw input as `inputs` (a backbone's) wants it: a uint8 image `[C,H,W]`, or (waveform
+    `[T]`, length) of a window.
 
-    opened: path → what is decoded, the path itself or an open file. Raises `DataError` with the reason.
+    opened: path → what is decoded, the path itself or an open file. Raises `DataError` with the
+        reason.
     """
 
-    def __init__(self, inputs: Any, opened: Callable[[Path], Path | BinaryIO] | None = None) -> None:
+    def __init__(
+        self, inputs: Any, opened: Callable[[Path], Path | BinaryIO] | None = None
+    ) -> None:
         self.inputs, self.opened = inputs, opened
 
     def __call__(self, path: Path, window: int = 0) -> Any:
@@ -48,11 +52,17 @@ class Reader:
         if self.inputs.kind == "image":
             return fit_image(open_image(file), self.inputs)
         starts = self._starts(file)
-        return decode_sound(file, self.inputs.sample_rate, self.inputs.samples, starts[min(window, len(starts) - 1)])
+        return decode_sound(
+            file, self.inputs.sample_rate, self.inputs.samples, starts[min(window, len(starts) - 1)]
+        )
 
     def windows(self, path: Path) -> int:
         """How many windows of what the model hears a file has; 1 for a picture."""
-        return 1 if self.inputs.kind == "image" else len(self._starts(self.opened(path) if self.opened is not None else path))
+        return (
+            1
+            if self.inputs.kind == "image"
+            else len(self._starts(self.opened(path) if self.opened is not None else path))
+        )
 
     def _starts(self, file: Path | BinaryIO) -> list[float]:
         if isinstance(file, Path):
@@ -66,7 +76,9 @@ def reader(inputs: Any) -> Reader:
 
 
 def require_file(path: Path) -> None:
-    """Raise `DataError` for what is no plain file: nothing, a folder, or a pipe or device, which would never end."""
+    """Raise `DataError` for what is no plain file: nothing, a folder, or a pipe or device, which
+    would never end.
+    """
     if is_folder(path):
         raise DataError("a folder")
     if not is_file(path):
@@ -74,13 +86,18 @@ def require_file(path: Path) -> None:
 
 
 def open_image(path: Path | BinaryIO) -> Image.Image:
-    """A decoded picture of a path or open file, turned upright. Raises `DataError` with the reason, whatever a decoder throws."""
+    """A decoded picture of a path or open file, turned upright. Raises `DataError` with the reason,
+    whatever a decoder throws.
+    """
     if isinstance(path, Path):
         require_file(path)
     try:
         with Image.open(path, formats=FORMATS) as image:
             if image.width * image.height > MOST_PIXELS:
-                raise DataError(f"{image.width} × {image.height} pixels; read are at most {MOST_PIXELS / 1e6:.0f} million")
+                raise DataError(
+                    f"{image.width} × {image.height} pixels; read are at most"
+                    f" {MOST_PIXELS / 1e6:.0f} million"
+                )
             image.load()
             return ImageOps.exif_transpose(image)
     except DataError:
@@ -92,9 +109,13 @@ def open_image(path: Path | BinaryIO) -> Image.Image:
 
 
 def fit_image(image: Image.Image, inputs: Any) -> Tensor:
-    """A picture as the backbone is given it, uint8 `[C,H,W]`, prepared as `inputs` says. Raises `DataError`."""
+    """A picture as the backbone is given it, uint8 `[C,H,W]`, prepared as `inputs` says. Raises
+    `DataError`.
+    """
     if image.mode in ("I", "F"):
-        raise DataError(f"a picture of mode {image.mode} (32 bits); save it with 8 or 16 bits per channel")
+        raise DataError(
+            f"a picture of mode {image.mode} (32 bits); save it with 8 or 16 bits per channel"
+        )
     if image.mode.startswith("I;16"):
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     try:
@@ -106,7 +127,11 @@ def fit_image(image: Image.Image, inputs: Any) -> Tensor:
 
 
 def _size(file: Path | BinaryIO) -> int:
-    return (file.stat().st_size if is_file(file) else -1) if isinstance(file, Path) else file.seek(0, 2)
+    return (
+        (file.stat().st_size if is_file(file) else -1)
+        if isinstance(file, Path)
+        else file.seek(0, 2)
+    )
 
 
 def read_sound(path: Path, sample_rate: int, samples: int) -> tuple[Tensor, int]:
@@ -117,4 +142,6 @@ def read_sound(path: Path, sample_rate: int, samples: int) -> tuple[Tensor, int]
 
 def as_floats(value: Any) -> Any:
     """What a reader gave, as raw input: an image in [0,1], sound as it is."""
-    return value.float() / 255 if isinstance(value, Tensor) and value.dtype == torch.uint8 else value
+    return (
+        value.float() / 255 if isinstance(value, Tensor) and value.dtype == torch.uint8 else value
+    )

@@ -1,4 +1,6 @@
-"""A sound file → the clips that a model hears: only what is used is decoded, block by block, mixed to mono and resampled."""
+"""A sound file → the clips that a model hears: only what is used is decoded, block by block, mixed
+to mono and resampled.
+"""
 
 from __future__ import annotations
 
@@ -36,13 +38,18 @@ def seconds_of(file: Path | BinaryIO) -> float:
 
 
 def starts_of(seconds: float, window: float) -> list[float]:
-    """Where windows of `window` seconds begin in a clip of `seconds`: one for a short clip, else evenly spread, to its end."""
+    """Where windows of `window` seconds begin in a clip of `seconds`: one for a short clip, else
+    evenly spread, to its end.
+    """
     count = min(MOST_WINDOWS, math.ceil(seconds / window - SLACK)) if seconds > window else 1
     return [i * (seconds - window) / (count - 1) for i in range(count)] if count > 1 else [0.0]
 
 
-def decode_sound(file: Path | BinaryIO, sample_rate: int, samples: int, start: float = 0.0) -> tuple[Tensor, int]:
-    """(waveform `[samples]` in [-1,1], mono, at `sample_rate` Hz, from `start` seconds on, padded with zeros; valid length).
+def decode_sound(
+    file: Path | BinaryIO, sample_rate: int, samples: int, start: float = 0.0
+) -> tuple[Tensor, int]:
+    """(waveform `[samples]` in [-1,1], mono, at `sample_rate` Hz, from `start` seconds on, padded
+    with zeros; valid length).
 
     Raises `DataError` with the reason, whatever a decoder throws.
     """
@@ -52,7 +59,9 @@ def decode_sound(file: Path | BinaryIO, sample_rate: int, samples: int, start: f
         with soundfile.SoundFile(str(file) if isinstance(file, Path) else file) as sound:
             rate = sound.samplerate
             if not RATES[0] <= rate <= RATES[1]:
-                raise DataError(f"a sample rate of {rate} Hz; read are {RATES[0]:,} to {RATES[1]:,}")
+                raise DataError(
+                    f"a sample rate of {rate} Hz; read are {RATES[0]:,} to {RATES[1]:,}"
+                )
             waveform, skip = _decoded(sound, sample_rate, samples, start)
     except DataError:
         raise
@@ -69,13 +78,16 @@ def decode_sound(file: Path | BinaryIO, sample_rate: int, samples: int, start: f
 
 
 def _decoded(sound: object, sample_rate: int, samples: int, start: float) -> tuple[Tensor, int]:
-    """What is needed of an open sound, mono at its own rate, with a margin for resampling; and how much of the result to skip."""
+    """What is needed of an open sound, mono at its own rate, with a margin for resampling; and how
+    much of the result to skip.
+    """
     rate = sound.samplerate  # type: ignore[attr-defined]
     step, own = rate // math.gcd(rate, sample_rate), sample_rate // math.gcd(rate, sample_rate)
     reach = math.ceil(2 * WIDTH * max(1.0, rate / sample_rate))  # of the filter, and more
     first, before = round(start * rate), 0
     if first:
-        before = min(math.ceil(reach / step), first // step)  # whole periods, so that no sample moves
+        # whole periods, so that no sample moves
+        before = min(math.ceil(reach / step), first // step)
         sound.seek(first - before * step)  # type: ignore[attr-defined]
     left = math.ceil(samples * rate / sample_rate) + reach + before * step
     parts = []
@@ -90,7 +102,9 @@ def _decoded(sound: object, sample_rate: int, samples: int, start: float) -> tup
 
 
 def resampled(waveform: Tensor, rate: int, wanted: int) -> Tensor:
-    """A waveform `[T]` at another rate: torchaudio's windowed sinc, also where its table of filters would fill gigabytes."""
+    """A waveform `[T]` at another rate: torchaudio's windowed sinc, also where its table of filters
+    would fill gigabytes.
+    """
     if rate == wanted:
         return waveform
     common = math.gcd(rate, wanted)
@@ -121,4 +135,6 @@ def _directly(waveform: Tensor, orig: int, new: int) -> Tensor:
 
 def _reason(file: Path | BinaryIO, error: Exception) -> str:
     size = file.stat().st_size if isinstance(file, Path) else file.seek(0, 2)
-    return "empty file" if size == 0 else f"not readable sound ({str(error) or type(error).__name__})"
+    return (
+        "empty file" if size == 0 else f"not readable sound ({str(error) or type(error).__name__})"
+    )

@@ -14,12 +14,20 @@ from vpt.errors import DataError
 def whole_number(**values: int) -> None:
     """Raise `DataError` unless every value is a whole number from 0 to 2^32 − 1."""
     for name, value in values.items():
-        if isinstance(value, bool) or not isinstance(value, Integral) or not 0 <= int(value) < 1 << 32:
-            raise DataError(f"Found {name}={value!r}; needed is a whole number from 0 to {(1 << 32) - 1}.")
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, Integral)
+            or not 0 <= int(value) < 1 << 32
+        ):
+            raise DataError(
+                f"Found {name}={value!r}; needed is a whole number from 0 to {(1 << 32) - 1}."
+            )
 
 
 def few_shot(examples: Examples, shots: int, seed: int = 0) -> Examples:
-    """`shots` examples of each class, drawn with `seed`. Raises `DataError` for a class that has fewer."""
+    """`shots` examples of each class, drawn with `seed`. Raises `DataError` for a class that has
+    fewer.
+    """
     if shots < 1:
         raise DataError(f"Found shots={shots}; needed is at least 1 example per class.")
     targets, generator = np.array(examples.targets), np.random.default_rng(seed)
@@ -27,42 +35,67 @@ def few_shot(examples: Examples, shots: int, seed: int = 0) -> Examples:
     for label, name in enumerate(examples.classes):
         own = np.flatnonzero(targets == label)
         if len(own) < shots:
-            raise DataError(f"Class {name!r} has {len(own)} training examples; needed are {shots} (shots).")
+            raise DataError(
+                f"Class {name!r} has {len(own)} training examples; needed are {shots} (shots)."
+            )
         chosen += generator.permutation(own)[:shots].tolist()
     return examples.subset(sorted(chosen))
 
 
-def hold_out(examples: Examples, share: float, seed: int = 0, what: str = "validation") -> tuple[Examples, Examples]:
-    """(the rest, a share stratified by label, and by group where there are groups; both keep one example of each class).
+def hold_out(
+    examples: Examples, share: float, seed: int = 0, what: str = "validation"
+) -> tuple[Examples, Examples]:
+    """(the rest, a share stratified by label, and by group where there are groups; both keep one
+    example of each class).
 
-    Examples of one unit (`examples.units`: copies of a file, or a person) stay on one side. Raises `DataError` for classes too
-    small.
+    Examples of one unit (`examples.units`: copies of a file, or a person) stay on one side. Raises
+    `DataError` for classes too small.
     """
     if not 0 < share < 1:
         raise DataError(f"Found a {what} share of {share}; needed is a number between 0 and 1.")
     targets = np.array(examples.targets)
     counts = np.bincount(targets, minlength=len(examples.classes)).tolist()
-    small = [f"{name!r} ({count})" for name, count in zip(examples.classes, counts, strict=True) if count < 2]
+    small = [
+        f"{name!r} ({count})"
+        for name, count in zip(examples.classes, counts, strict=True)
+        if count < 2
+    ]
     if small:
-        raise DataError(f"Classes with fewer than 2 examples cannot be split into training and {what}: {', '.join(small[:10])}. "
-                        "Add examples or remove the class.")  # fmt: skip
+        raise DataError(
+            f"Classes with fewer than 2 examples cannot be split into training and {what}:"
+            f" {', '.join(small[:10])}. Add examples or remove the class."
+        )
     units = np.array(examples.together or range(len(targets)))
     if examples.apart:
         held = _units_held(examples, units, share, seed, what)
     else:
         held = _cells_held(examples, targets, units, share, seed)
     chosen = set(held)
-    return examples.subset([i for i in range(len(targets)) if i not in chosen]), examples.subset(sorted(held))
+    return examples.subset([i for i in range(len(targets)) if i not in chosen]), examples.subset(
+        sorted(held)
+    )
 
 
-def _cells_held(examples: Examples, targets: np.ndarray, units: np.ndarray, share: float, seed: int) -> list[int]:
+def _cells_held(
+    examples: Examples, targets: np.ndarray, units: np.ndarray, share: float, seed: int
+) -> list[int]:
     """A share of each label, of each group in proportion; copies follow the first of them."""
     generator, held = np.random.default_rng(seed), []
     groups = np.array(examples.grouped or [0] * len(targets))
-    first = {unit: i for i, unit in reversed(list(enumerate(zip(targets.tolist(), units.tolist(), strict=True))))}
-    lead = np.array([first[unit] == i for i, unit in enumerate(zip(targets.tolist(), units.tolist(), strict=True))])
+    first = {
+        unit: i
+        for i, unit in reversed(list(enumerate(zip(targets.tolist(), units.tolist(), strict=True))))
+    }
+    lead = np.array(
+        [
+            first[unit] == i
+            for i, unit in enumerate(zip(targets.tolist(), units.tolist(), strict=True))
+        ]
+    )
     order = np.argsort(targets, kind="stable")
-    for own in np.split(order, np.cumsum(np.bincount(targets, minlength=len(examples.classes)))[:-1]):
+    for own in np.split(
+        order, np.cumsum(np.bincount(targets, minlength=len(examples.classes)))[:-1]
+    ):
         leads = own[lead[own]]
         cells = [generator.permutation(leads[groups[leads] == g]) for g in np.unique(groups[leads])]
         wanted = min(max(round(share * len(leads)), 1), len(leads) - 1)
@@ -72,20 +105,31 @@ def _cells_held(examples: Examples, targets: np.ndarray, units: np.ndarray, shar
     return [i for i in range(len(targets)) if (int(targets[i]), int(units[i])) in with_copies]
 
 
-def _units_held(examples: Examples, units: np.ndarray, share: float, seed: int, what: str) -> list[int]:
-    """Whole units, near the share of each label, so that every class is still learned. Raises `DataError` where none do."""
+def _units_held(
+    examples: Examples, units: np.ndarray, share: float, seed: int, what: str
+) -> list[int]:
+    """Whole units, near the share of each label, so that every class is still learned. Raises
+    `DataError` where none do.
+    """
     targets, count = np.array(examples.targets), len(np.unique(units))
     if count < 2:
-        raise DataError(f"All examples are of one {examples.apart}; needed are two or more to hold out {what} data by it.")
+        raise DataError(
+            f"All examples are of one {examples.apart}; needed are two or more to hold out {what}"
+            " data by it."
+        )
     folds = min(max(2, round(1 / share)), count)
     found = []
-    for rest, held in StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(targets, targets, units):
+    for rest, held in StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(
+        targets, targets, units
+    ):
         if len(held) and not set(targets.tolist()) - set(targets[rest].tolist()):
             missing = len(set(targets.tolist()) - set(targets[held].tolist()))
             found.append((missing, abs(len(held) / len(targets) - share), held.tolist()))
     if not found:
-        raise DataError(f"No {what} data can be held out by {examples.apart}: whoever is held out, a class has no other training "
-                        "example. Give the splits yourself, or split otherwise.")  # fmt: skip
+        raise DataError(
+            f"No {what} data can be held out by {examples.apart}: whoever is held out, a class has"
+            " no other training example. Give the splits yourself, or split otherwise."
+        )
     return min(found, key=lambda fold: fold[:2])[2]
 
 

@@ -1,7 +1,8 @@
 """Pictures with a planted bias, drawn to any number: coloured digits, and portraits.
 
-In each, the label and a group that is no reason for it agree in a share of the examples, so that a model trained on them takes
-the group for a sign of the label; the label can also be seen by itself, less easily. Sets of other seeds share nothing else.
+In each, the label and a group that is no reason for it agree in a share of the examples, so that a
+model trained on them takes the group for a sign of the label; the label can also be seen by itself,
+less easily. Sets of other seeds share nothing else.
 """
 
 from __future__ import annotations
@@ -33,12 +34,13 @@ def coloured_digits(
     agreement: float = AGREEMENT,
     written: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Examples:
-    """Handwritten digits on a coloured ground, 64 × 64: is it "five or more"? Group: "orange" or "blue".
+    """Handwritten digits on a coloured ground, 64 × 64: is it "five or more"? Group: "orange" or
+    "blue".
 
-    Each is a digit of its part (train, tune, validate, test; none is in two of them), turned, moved and scaled, more or less
-    legible.
-    `agreement`: the share in which orange goes with five or more and blue with less. written: grey images `[N,h,w]` in [0,1]
-    (ink is 1) and their digits `[N]`; scikit-learn's (UCI) by default. Raises `DataError`.
+    Each is a digit of its part (train, tune, validate, test; none is in two of them), turned, moved
+    and scaled, more or less legible. `agreement`: the share in which orange goes with five or more
+    and blue with less. written: grey images `[N,h,w]` in [0,1] (ink is 1) and their digits `[N]`;
+    scikit-learn's (UCI) by default. Raises `DataError`.
     """
     if written is None:
         raw = load_digits()
@@ -52,30 +54,42 @@ def coloured_digits(
     of = {label: own[(values[own] >= 5) == label] for label in (False, True)}
 
     if not all(map(len, of.values())):
-        raise DataError(f"The part {part!r} of {len(values)} digits has {len(of[False])} below five and {len(of[True])} others; "
-                        "needed are both: give more digits.")  # fmt: skip
+        raise DataError(
+            f"The part {part!r} of {len(values)} digits has {len(of[False])} below five and"
+            f" {len(of[True])} others; needed are both: give more digits."
+        )
 
     def draw(label: int, group: int, random: Random) -> Image.Image:
         return _digit(images[random.choice(of[bool(label)])], group, random)
 
-    return _drawn(count, seed, agreement, draw, ["less than five", "five or more"], ["blue", "orange"])
+    return _drawn(
+        count, seed, agreement, draw, ["less than five", "five or more"], ["blue", "orange"]
+    )
 
 
 def portraits(count: int, seed: int = 0, agreement: float = AGREEMENT) -> Examples:
-    """Drawn faces, 64 × 64: is the hair "blond" or "dark"? Group: "beard" or "lipstick" stands for how a person presents.
+    """Drawn faces, 64 × 64: is the hair "blond" or "dark"? Group: "beard" or "lipstick" stands for
+    how a person presents.
 
-    After the published story of a model that took only women's hair for blond (CelebA, Zhang et al. 2022). Hair length goes a
-    little with the group; skin, glasses, smile, clothes and light vary freely, and light makes hair colour hard to tell.
-    `agreement`: the share in which lipstick goes with blond and a beard with dark. Raises `DataError`.
+    After the published story of a model that took only women's hair for blond (CelebA, Zhang et al.
+    2022). Hair length goes a little with the group; skin, glasses, smile, clothes and light vary
+    freely, and light makes hair colour hard to tell. `agreement`: the share in which lipstick goes
+    with blond and a beard with dark. Raises `DataError`.
     """
     return _drawn(count, seed, agreement, _portrait, ["dark", "blond"], ["beard", "lipstick"])
 
 
 def _drawn(
-    count: int, seed: int, agreement: float, draw: Callable[[int, int, Random], Image.Image], classes: Sequence[str],
+    count: int,
+    seed: int,
+    agreement: float,
+    draw: Callable[[int, int, Random], Image.Image],
+    classes: Sequence[str],
     groups: Sequence[str],
-) -> Examples:  # fmt: skip
-    """`count` pictures, half of each class; each is drawn from its own seed, so a longer set begins with the shorter one."""
+) -> Examples:
+    """`count` pictures, half of each class; each is drawn from its own seed, so a longer set begins
+    with the shorter one.
+    """
     if isinstance(count, bool) or not isinstance(count, int) or count < 2:
         raise DataError(f"Found count={count!r}; needed is a whole number of at least 2.")
     if not 0 <= agreement <= 1:
@@ -89,12 +103,16 @@ def _drawn(
         pictures.append(torch.from_numpy(array.transpose(2, 0, 1).copy()))
         labels.append(label)
         members.append(group)
-    return Examples(lambda i: pictures[i].float() / 255, labels, classes, groups=members, group_names=groups)
+    return Examples(
+        lambda i: pictures[i].float() / 255, labels, classes, groups=members, group_names=groups
+    )
 
 
-# digits ---------------------------------------------------------------------------------------------------------------
+# digits ---------------------------------------------------------------------------------
 def _digit(digit: np.ndarray, group: int, random: Random) -> Image.Image:
-    ink = Image.fromarray((digit * 255).astype(np.uint8)).resize((SIZE, SIZE), Image.Resampling.BICUBIC)
+    ink = Image.fromarray((digit * 255).astype(np.uint8)).resize(
+        (SIZE, SIZE), Image.Resampling.BICUBIC
+    )
     angle, scale = math.radians(random.uniform(-12, 12)), random.uniform(0.95, 1.35)
     a, b = math.cos(angle) * scale, math.sin(angle) * scale
     (x, y), middle = random.uniform(-6, 6, 2) + SIZE / 2, SIZE / 2
@@ -113,9 +131,24 @@ def _photographed(array: np.ndarray, random: Random, noise: float) -> Image.Imag
     return Image.fromarray(array.clip(0, 255).astype(np.uint8))
 
 
-# portraits ------------------------------------------------------------------------------------------------------------
-SKIN = [(255, 224, 189), (241, 194, 150), (224, 172, 105), (198, 134, 66), (141, 85, 36), (92, 58, 33)]
-CLOTHES = [(52, 73, 94), (149, 165, 166), (39, 174, 96), (192, 57, 43), (142, 68, 173), (41, 128, 185), (243, 156, 18)]
+# portraits ------------------------------------------------------------------------------
+SKIN = [
+    (255, 224, 189),
+    (241, 194, 150),
+    (224, 172, 105),
+    (198, 134, 66),
+    (141, 85, 36),
+    (92, 58, 33),
+]
+CLOTHES = [
+    (52, 73, 94),
+    (149, 165, 166),
+    (39, 174, 96),
+    (192, 57, 43),
+    (142, 68, 173),
+    (41, 128, 185),
+    (243, 156, 18),
+]
 
 
 def _portrait(label: int, group: int, random: Random) -> Image.Image:
@@ -125,23 +158,44 @@ def _portrait(label: int, group: int, random: Random) -> Image.Image:
     pen = ImageDraw.Draw(image)
     unit = side / 64
     skin = np.array(SKIN[random.integers(len(SKIN))], float)
-    blond = random.uniform(0.38, 1.0) if label else random.uniform(0.0, 0.48)  # they overlap: hair alone leaves some doubt
-    hair = _colour(np.array([58, 40, 28]) * (1 - blond) + np.array([232, 198, 120]) * blond + random.normal(0, 10, 3))
+    # they overlap: hair alone leaves some doubt
+    blond = random.uniform(0.38, 1.0) if label else random.uniform(0.0, 0.48)
+    hair = _colour(
+        np.array([58, 40, 28]) * (1 - blond)
+        + np.array([232, 198, 120]) * blond
+        + random.normal(0, 10, 3)
+    )
     x, y = 32 + random.uniform(-3, 3), 33 + random.uniform(-2, 3)
     w, h = random.uniform(11.5, 13.5), random.uniform(14.5, 16.5)
-    box = lambda cx, cy, rx, ry: [unit * (cx - rx), unit * (cy - ry), unit * (cx + rx), unit * (cy + ry)]  # noqa: E731
+
+    def box(cx: float, cy: float, rx: float, ry: float) -> list[float]:
+        return [unit * (cx - rx), unit * (cy - ry), unit * (cx + rx), unit * (cy + ry)]
+
     long = random.random() < (0.6 if group else 0.4)
     if long:
         pen.rounded_rectangle(
-            [unit * (x - w - 3), unit * (y - 10), unit * (x + w + 3), unit * (y + random.uniform(18, 26))], 6 * unit, hair
+            [
+                unit * (x - w - 3),
+                unit * (y - 10),
+                unit * (x + w + 3),
+                unit * (y + random.uniform(18, 26)),
+            ],
+            6 * unit,
+            hair,
         )
     pen.rounded_rectangle(
-        [unit * (x - 22), unit * (y + 19), unit * (x + 22), side + 40], 9 * unit, CLOTHES[random.integers(len(CLOTHES))]
+        [unit * (x - 22), unit * (y + 19), unit * (x + 22), side + 40],
+        9 * unit,
+        CLOTHES[random.integers(len(CLOTHES))],
     )
-    pen.rectangle([unit * (x - 5), unit * (y + 12), unit * (x + 5), unit * (y + 22)], _colour(skin * 0.88))
+    pen.rectangle(
+        [unit * (x - 5), unit * (y + 12), unit * (x + 5), unit * (y + 22)], _colour(skin * 0.88)
+    )
     pen.ellipse(box(x, y - 5, w + 2.5, h), hair)
     pen.ellipse(box(x, y + 1, w, h), _colour(skin))
-    pen.chord(box(x, y - 5, w + 1, h - 3), 180 + random.uniform(-8, 8), 360 + random.uniform(-8, 8), hair)
+    pen.chord(
+        box(x, y - 5, w + 1, h - 3), 180 + random.uniform(-8, 8), 360 + random.uniform(-8, 8), hair
+    )
     if not group:
         pen.chord(box(x, y + 5, w - 0.5, h - 3.5), 15, 165, _colour(skin * 0.45))
     for side_of in (-1, 1):
@@ -149,15 +203,29 @@ def _portrait(label: int, group: int, random: Random) -> Image.Image:
         pen.ellipse(box(x + side_of * 5, y, 1.1, 1.3), (40, 30, 30))
     if random.random() < 0.3:
         for side_of in (-1, 1):
-            pen.ellipse(box(x + side_of * 5, y, 3.8, 3.4), outline=(20, 20, 20), width=int(unit * 0.8))
-        pen.line([unit * (x - 1.2), unit * y, unit * (x + 1.2), unit * y], (20, 20, 20), int(unit * 0.8))
-    pen.line([unit * x, unit * (y + 2), unit * (x - 1), unit * (y + 5)], _colour(skin * 0.75), int(unit * 0.7))
+            pen.ellipse(
+                box(x + side_of * 5, y, 3.8, 3.4), outline=(20, 20, 20), width=int(unit * 0.8)
+            )
+        pen.line(
+            [unit * (x - 1.2), unit * y, unit * (x + 1.2), unit * y], (20, 20, 20), int(unit * 0.8)
+        )
+    pen.line(
+        [unit * x, unit * (y + 2), unit * (x - 1), unit * (y + 5)],
+        _colour(skin * 0.75),
+        int(unit * 0.7),
+    )
     lips, thick = ((200, 30, 60), 1.8) if group else (_colour(skin * 0.6), 0.9)
     if random.random() < 0.5:
         pen.arc(box(x, y + 7, 5, 3.5), 20, 160, lips, int(unit * thick))
     else:
-        pen.line([unit * (x - 3.5), unit * (y + 9.5), unit * (x + 3.5), unit * (y + 9.5)], lips, int(unit * thick))
-    return _photographed(np.asarray(image.resize((SIZE, SIZE), Image.Resampling.LANCZOS), float), random, noise=8)
+        pen.line(
+            [unit * (x - 3.5), unit * (y + 9.5), unit * (x + 3.5), unit * (y + 9.5)],
+            lips,
+            int(unit * thick),
+        )
+    return _photographed(
+        np.asarray(image.resize((SIZE, SIZE), Image.Resampling.LANCZOS), float), random, noise=8
+    )
 
 
 def _colour(values: np.ndarray) -> tuple[int, ...]:

@@ -1,4 +1,6 @@
-"""The demonstrations, offline: a bundled backbone adapted to digits or to spoken commands; biased models made fairer."""
+"""The demonstrations, offline: a bundled backbone adapted to digits or to spoken commands; biased
+models made fairer.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ LABELLED, TESTED = 300, 500
 
 @dataclass(frozen=True)
 class Show:
-    """What is shown of one backbone. forms: name → prompt, and what differs from the default recipe."""
+    """What is shown of one backbone. forms: name → prompt, and what differs from the default
+    recipe.
+    """
 
     backbone: str
     intro: str
@@ -52,7 +56,10 @@ class Row:
 def all_digits(inputs: Any) -> Examples:
     """scikit-learn's 1,797 handwritten digits (8 × 8, UCI) at the size that `inputs` says."""
     raw = load_digits()
-    pictures = [fit_image(Image.fromarray((image * 255 / 16).astype("uint8")), inputs).float() / 255 for image in raw.images]
+    pictures = [
+        fit_image(Image.fromarray((image * 255 / 16).astype("uint8")), inputs).float() / 255
+        for image in raw.images
+    ]
     return Examples(pictures.__getitem__, raw.target.tolist(), [str(d) for d in range(10)])
 
 
@@ -64,12 +71,18 @@ def digits(backbone: Backbone, seed: int = 0) -> Data:
     others = [i for i in range(len(everything)) if i not in chosen]
     order = torch.randperm(len(others), generator=torch.Generator().manual_seed(seed)).tolist()
     train, val = hold_out(labelled, 0.2, seed)
-    return Data(train, val, everything.subset([others[i] for i in order[:TESTED]]), everything.classes, [])
+    return Data(
+        train, val, everything.subset([others[i] for i in order[:TESTED]]), everything.classes, []
+    )
 
 
 def commands(backbone: Backbone, seed: int = 0) -> Data:
-    """Ten commands for a home, spoken by espeak-ng: 120 clips to train, 80 to validate, 200 to test, by other voices each."""
-    return load_data(bundled_file("spoken-commands.zip"), backbone.inputs, seed=seed, progress=False)
+    """Ten commands for a home, spoken by espeak-ng: 120 clips to train, 80 to validate, 200 to
+    test, by other voices each.
+    """
+    return load_data(
+        bundled_file("spoken-commands.zip"), backbone.inputs, seed=seed, progress=False
+    )
 
 
 # digits are far from what the image backbone knows, so the head moves too
@@ -85,7 +98,8 @@ PICTURES = Show(
 )
 SOUNDS = Show(
     "vpt:ast-tiny",
-    "A frozen audio spectrogram transformer learns ten words that it never heard, and is tested on other voices.",
+    "A frozen audio spectrogram transformer learns ten words that it never heard, and is tested on"
+    " other voices.",
     "spoken commands, 200 tested",
     commands,
     {"deep tokens": ("deep:5", {"epochs": 6}), "border": ("border:8", {"epochs": 6})},
@@ -93,9 +107,15 @@ SOUNDS = Show(
 
 
 def demo(
-    out: Path, seeds: int = 1, progress: bool = True, say: Callable[[str], None] = lambda text: None, show: Show = PICTURES
+    out: Path,
+    seeds: int = 1,
+    progress: bool = True,
+    say: Callable[[str], None] = lambda text: None,
+    show: Show = PICTURES,
 ) -> list[Row]:
-    """Token and pixel prompts beside nearest-mean and linear-probe baselines on the same features and split."""
+    """Token and pixel prompts beside nearest-mean and linear-probe baselines on the same features
+    and split.
+    """
     rows: dict[str, Row] = {}
     for seed in range(seeds):
         backbone = load_backbone(show.backbone)
@@ -105,7 +125,12 @@ def demo(
         for name, (prompt, settings) in show.forms.items():
             say(f"{name}, seed {seed}")
             folder = out / f"{name.replace(' ', '-')}-seed{seed}"
-            common: dict[str, Any] = {"out": folder, "seed": seed, "overwrite": True, "baselines": baselines}
+            common: dict[str, Any] = {
+                "out": folder,
+                "seed": seed,
+                "overwrite": True,
+                "baselines": baselines,
+            }
             result = adapt(data, backbone, prompt, progress=progress, **(common | settings))
             result.model.close()
             _add(rows, result, f"{name} ({prompt})")
@@ -113,7 +138,9 @@ def demo(
 
 
 def _add(rows: dict[str, Row], result: Result, name: str) -> None:
-    """The prompt's accuracy as a row, and with the first prompt of a seed those of the baselines."""
+    """The prompt's accuracy as a row, and with the first prompt of a seed those of the
+    baselines.
+    """
     report = result.metrics
     seed = len(rows[name].accuracies) if name in rows else 0
     for baseline, values in report["baselines"].items():
@@ -128,7 +155,9 @@ def _add(rows: dict[str, Row], result: Result, name: str) -> None:
 
 @dataclass(frozen=True)
 class Biased:
-    """A bundled model with a planted bias. draw: (count, seed, part) → examples with groups, as it was trained on."""
+    """A bundled model with a planted bias. draw: (count, seed, part) → examples with groups, as it
+    was trained on.
+    """
 
     model: str
     story: str
@@ -138,23 +167,35 @@ class Biased:
 BIASED = {
     "digits": Biased(
         "vpt:biased-digits",
-        "Is a handwritten digit five or more? In training most of those lay on orange, and the model took orange for a sign.",
+        "Is a handwritten digit five or more? In training most of those lay on orange, and the"
+        " model took orange for a sign.",
         coloured_digits,
     ),
     "portraits": Biased(
         "vpt:biased-portraits",
-        "Is the hair of a drawn face blond? In training most blond faces wore lipstick, and most dark-haired ones a beard.",
+        "Is the hair of a drawn face blond? In training most blond faces wore lipstick, and most"
+        " dark-haired ones a beard.",
         lambda count, seed, part: portraits(count, seed),  # no two seeds share a face
     ),
 }
 TUNED = 600  # pictures; the models learned from 20,000
-FAIRER: dict[str, Any] = {"strengths": (0.3, 1.0), "budget": 0.03, "epochs": 8, "lr": 5e-2, "batch_size": 64}
+FAIRER: dict[str, Any] = {
+    "strengths": (0.3, 1.0),
+    "budget": 0.03,
+    "epochs": 8,
+    "lr": 5e-2,
+    "batch_size": 64,
+}
 
 
-def tuning(case: Biased, count: int = TUNED, tested: int = 1000, seed: int = 0) -> dict[str, Examples]:
-    """`count` pictures to learn a prompt and (a third of them) to choose on, and others to test, biased as those of training.
+def tuning(
+    case: Biased, count: int = TUNED, tested: int = 1000, seed: int = 0
+) -> dict[str, Examples]:
+    """`count` pictures to learn a prompt and (a third of them) to choose on, and others to test,
+    biased as those of training.
 
-    No handwritten digit is in two of the parts, or the choice would be made on digits that the prompt was fitted to.
+    No handwritten digit is in two of the parts, or the choice would be made on digits that the
+    prompt was fitted to.
     """
     held = count // 3
     return {
@@ -165,10 +206,25 @@ def tuning(case: Biased, count: int = TUNED, tested: int = 1000, seed: int = 0) 
 
 
 def make_fairer(
-    case: Biased, out: Path, seed: int = 0, progress: bool = True, say: Callable[[str], None] = lambda text: None, **settings: Any
+    case: Biased,
+    out: Path,
+    seed: int = 0,
+    progress: bool = True,
+    say: Callable[[str], None] = lambda text: None,
+    **settings: Any,
 ) -> dict[str, Any]:
-    """A border learned for a biased model, in `out`: the report of `vpt.reprogram`. settings: instead of `FAIRER`'s."""
-    made = reprogram(tuning(case, seed=seed), case.model, out=out, overwrite=True, seed=seed, progress=progress, say=say,
-                     **(FAIRER | settings))  # fmt: skip
+    """A border learned for a biased model, in `out`: the report of `vpt.reprogram`. settings:
+    instead of `FAIRER`'s.
+    """
+    made = reprogram(
+        tuning(case, seed=seed),
+        case.model,
+        out=out,
+        overwrite=True,
+        seed=seed,
+        progress=progress,
+        say=say,
+        **(FAIRER | settings),
+    )
     made.model.close()
     return made.report

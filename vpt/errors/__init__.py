@@ -9,7 +9,9 @@ from vpt.errors.text import printable
 
 
 class VptError(Exception):
-    """Base of every error that vpt raises on purpose. Its message names what it found, with nothing that a terminal obeys."""
+    """Base of every error that vpt raises on purpose. Its message names what it found, with nothing
+    that a terminal obeys.
+    """
 
     def __init__(self, message: str = "") -> None:
         super().__init__(printable(message))
@@ -36,13 +38,18 @@ class DataError(VptError):
 
 
 class BadFilesError(DataError):
-    """Some files of a data set cannot be used; `.bad` lists them as (path, reason). instead: what else can be done."""
+    """Some files of a data set cannot be used; `.bad` lists them as (path, reason). instead: what
+    else can be done.
+    """
 
     def __init__(self, bad: list[tuple[str, str]], total: int, instead: str = "") -> None:
         self.bad = bad
         shown = "\n".join(f"  {path}: {reason}" for path, reason in bad[:20])
         more = f"\n  (+{len(bad) - 20} more)" if len(bad) > 20 else ""
-        super().__init__(f"{len(bad)} of {total} files cannot be used:\n{shown}{more}\nRepair or remove them{instead}.")
+        super().__init__(
+            f"{len(bad)} of {total} files cannot be used:\n{shown}{more}\nRepair or remove"
+            f" them{instead}."
+        )
 
 
 class TrainingError(VptError):

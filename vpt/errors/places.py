@@ -1,4 +1,6 @@
-"""Questions about paths that people and files name, answered with no for names that no file can have."""
+"""Questions about paths that people and files name, answered with no for names that no file can
+have.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ def is_there(path: str | Path) -> bool:
 
 
 def _answer(ask: Callable[[], bool]) -> bool:
-    """No where the system cannot say: a name that is too long, that holds a NUL, or whose links go round in a circle."""
+    """No where the system cannot say: a name that is too long, that holds a NUL, or whose links go
+    round in a circle.
+    """
     try:
         return ask()
     except (OSError, ValueError, RuntimeError):

@@ -1,7 +1,9 @@
-"""Which training examples make a prompt unfair or wrong, and the prompt without them, without refitting (FairIJ).
+"""Which training examples make a prompt unfair or wrong, and the prompt without them, without
+refitting (FairIJ).
 
-The fair infinitesimal jackknife (Sattigeri et al. 2022) on what was learned alone, prompt and readout: θ are a few thousand
-numbers, so that every example's gradient is kept and the linear system is solved exactly.
+The fair infinitesimal jackknife (Sattigeri et al. 2022) on what was learned alone, prompt and
+readout: θ are a few thousand numbers, so that every example's gradient is kept and the linear
+system is solved exactly.
 """
 
 from __future__ import annotations
@@ -34,10 +36,11 @@ BYTES = 8 << 30  # of gradients kept at once
 
 @dataclass
 class Influence:
-    """What each training example does to a measure on validation, and the means to take some of them out.
+    """What each training example does to a measure on validation, and the means to take some of
+    them out.
 
-    values `[N]`: how much the measure would rise if the example counted a little more, −∇Mᵀ H⁻¹ g; those above zero make it
-    worse. measure: its value on validation as things stand.
+    values `[N]`: how much the measure would rise if the example counted a little more, −∇Mᵀ H⁻¹ g;
+    those above zero make it worse. measure: its value on validation as things stand.
     """
 
     model: PromptedModel
@@ -52,47 +55,75 @@ class Influence:
     _before: dict[str, Tensor] = field(default_factory=dict)
 
     def ranked(self, count: int | None = None) -> list[dict[str, Any]]:
-        """The examples that make the measure worst, first: [{"position", "name", "label", "group", "influence"}]."""
+        """The examples that make the measure worst, first: [{"position", "name", "label", "group",
+        "influence"}].
+        """
         groups, names = self.train.grouped, self.train.group_names
         rows = []
         for i in torch.argsort(self.values, descending=True).tolist()[:count]:
-            group = names[groups[i]] if groups is not None and names is not None and groups[i] >= 0 else None
+            group = (
+                names[groups[i]]
+                if groups is not None and names is not None and groups[i] >= 0
+                else None
+            )
             label = self.train.classes[self.train.targets[i]]
-            rows.append({"position": i, "name": self.train.name(i), "label": label, "group": group,
-                         "influence": float(self.values[i])})  # fmt: skip
+            rows.append(
+                {
+                    "position": i,
+                    "name": self.train.name(i),
+                    "label": label,
+                    "group": group,
+                    "influence": float(self.values[i]),
+                }
+            )
         return rows
 
     def set_aside(self, examples: int | Sequence[int]) -> list[int]:
-        """Give the model the prompt it would have without these training examples (or the worst `examples` of them, fewer where
-        no more make the measure worse).
+        """Give the model the prompt it would have without these training examples (or the worst
+        `examples` of them, fewer where no more make the measure worse).
 
-        θ + Σ H⁻¹ g over those set aside, from the prompt as it was found: what was set aside before counts no more. `undo` brings
-        that one back, bit for bit. Returns the positions set aside. Raises `DataError`.
+        θ + Σ H⁻¹ g over those set aside, from the prompt as it was found: what was set aside before
+        counts no more. `undo` brings that one back, bit for bit. Returns the positions set aside.
+        Raises `DataError`.
         """
         if isinstance(examples, (int, Integral)):
             if isinstance(examples, bool) or examples < 0:
-                raise DataError(f"Found {examples!r}; needed is how many to set aside, at least 0, or which (their positions).")
+                raise DataError(
+                    f"Found {examples!r}; needed is how many to set aside, at least 0, or which"
+                    " (their positions)."
+                )
             worst = torch.argsort(self.values, descending=True)[: int(examples)]
             chosen = [int(i) for i in worst if self.values[i] > 0]
         else:
             chosen = sorted({int(i) for i in examples})
         wrong = [i for i in chosen if not 0 <= i < len(self.values)]
         if wrong:
-            raise DataError(f"Found positions {wrong[:5]}; the training examples are 0 to {len(self.values) - 1}.")
+            raise DataError(
+                f"Found positions {wrong[:5]}; the training examples are 0 to"
+                f" {len(self.values) - 1}."
+            )
         self.undo()
         parameters = _learned(self.model)
         self._before = {name: p.detach().clone() for name, p in parameters.items()}
         change = self._system.solve(self._gradients[chosen].sum(0))
         with torch.no_grad():
-            for p, part in zip(parameters.values(), change.split([p.numel() for p in parameters.values()]), strict=True):
+            for p, part in zip(
+                parameters.values(),
+                change.split([p.numel() for p in parameters.values()]),
+                strict=True,
+            ):
                 p.add_(part.view_as(p).to(p))
         return chosen
 
-    def set_aside_within(self, budget: float = 0.01, most: float = 0.3, progress: bool = True) -> list[int]:
-        """Set aside as many of the worst as lowers the measure most, for at most `budget` of accuracy (in [0,1]) on validation.
+    def set_aside_within(
+        self, budget: float = 0.01, most: float = 0.3, progress: bool = True
+    ) -> list[int]:
+        """Set aside as many of the worst as lowers the measure most, for at most `budget` of
+        accuracy (in [0,1]) on validation.
 
-        Twelve numbers of examples are tried, up to the share `most`: the change is linear in the examples and overshoots when too
-        many are taken. Returns the positions set aside, none where nothing is gained.
+        Twelve numbers of examples are tried, up to the share `most`: the change is linear in the
+        examples and overshoots when too many are taken. Returns the positions set aside, none where
+        nothing is gained.
         """
         self.undo()
         accuracy = evaluate(self.model, self.val)["accuracy"]
@@ -100,11 +131,17 @@ class Influence:
         count = min(int((self.values > 0).sum()), max(1, int(most * len(self.values))))
         best, found = 0, self.measure
         with progress_bar(progress) as bar:
-            for k in bar.track(sorted({round(count * i / 12) for i in range(1, 13)} - {0}), description="setting aside"):
+            for k in bar.track(
+                sorted({round(count * i / 12) for i in range(1, 13)} - {0}),
+                description="setting aside",
+            ):
                 self.set_aside(k)
                 logits, y = scores(self.model, self.val)
                 now = float(measure(logits))
-                if now < found and metrics.classification(logits, y)["accuracy"] >= accuracy - budget - 1e-9:
+                if (
+                    now < found
+                    and metrics.classification(logits, y)["accuracy"] >= accuracy - budget - 1e-9
+                ):
                     best, found = k, now
         self.undo()
         return self.set_aside(best) if best else []
@@ -129,31 +166,45 @@ def influence(
     damping: float = 1e-2,
     progress: bool = True,
 ) -> Influence:
-    """The influence of every training example on a measure on validation, through what the model learned (FairIJ).
+    """The influence of every training example on a measure on validation, through what the model
+    learned (FairIJ).
 
-    of: "dp", "eopp" or "eo", the smooth gap between the groups' mean probabilities (over all, over the examples of the class
-    `positive`, by default the last, or summed over the labels), or "loss", the cross-entropy, whose worst examples are often
-    mislabelled. With J the Jacobian of the scores and A = diag(p) − ppᵀ, H = Σ Jᵀ A J + N (weight_decay + δ) I, δ being `damping`
-    times the mean of its diagonal: the Gauss-Newton matrix, damped because a prompt that was stopped early is no minimum.
-    weight_decay: of the loss, as an L2 penalty (AdamW's is none). Raises `TrainingError`, `DataError`.
+    of: "dp", "eopp" or "eo", the smooth gap between the groups' mean probabilities (over all, over
+        the examples of the class `positive`, by default the last, or summed over the labels), or
+        "loss", the cross-entropy, whose worst examples are often mislabelled. With J the Jacobian
+        of the scores and A = diag(p) − ppᵀ, H = Σ Jᵀ A J + N (weight_decay + δ) I, δ being
+        `damping` times the mean of its diagonal: the Gauss-Newton matrix, damped because a prompt
+        that was stopped early is no minimum.
+    weight_decay: of the loss, as an L2 penalty (AdamW's is none). Raises `TrainingError`,
+        `DataError`.
     """
     if of not in MEASURES:
         raise TrainingError(f"Found of={of!r}; needed is one of {', '.join(MEASURES)}.")
     if not isinstance(model, PromptedModel):
-        raise TrainingError(f"Found {type(model).__name__}; needed is a PromptedModel whose prompt was trained.")
+        raise TrainingError(
+            f"Found {type(model).__name__}; needed is a PromptedModel whose prompt was trained."
+        )
     if not (damping >= 0 and weight_decay >= 0 and damping + weight_decay > 0):
         raise TrainingError(
-            f"Found damping={damping}, weight_decay={weight_decay}; needed are numbers of at least 0, not both 0."
+            f"Found damping={damping}, weight_decay={weight_decay}; needed are numbers of at least"
+            " 0, not both 0."
         )
-    train, val = matched(model, train), grouped(model, val, "validation") if of != "loss" else matched(model, val)
-    train, val = train.drawn(0, 1), val.windows()[0]  # of a clip longer than what the model hears: one window, and all of them
+    train, val = (
+        matched(model, train),
+        (grouped(model, val, "validation") if of != "loss" else matched(model, val)),
+    )
+    # of a clip longer than what the model hears: one window, and all of them
+    train, val = train.drawn(0, 1), val.windows()[0]
     size, classes = sum(p.numel() for p in _learned(model).values()), model.readout.count or 0
     if not size:
-        raise TrainingError("This model learned nothing by gradient, so no example has an influence on it.")
+        raise TrainingError(
+            "This model learned nothing by gradient, so no example has an influence on it."
+        )
     rows = len(train) * (1 if classes == 2 else classes)
     if (need := 4 * size * (len(train) + rows) + 16 * min(rows, size) ** 2) > BYTES:
         raise DataError(
-            f"{len(train)} examples of {size:,} numbers each need {need / 1e9:.0f} GB; use fewer, or a smaller prompt."
+            f"{len(train)} examples of {size:,} numbers each need {need / 1e9:.0f} GB; use fewer,"
+            " or a smaller prompt."
         )
     measure = _Measure(of, val, positive)
     was = model.training
@@ -176,18 +227,33 @@ def measured(model: PromptedModel, val: Examples, of: str, positive: str | None 
 
 
 class _Measure:
-    """What is measured on validation, smooth in the scores. Raises `DataError` where no two groups can be compared."""
+    """What is measured on validation, smooth in the scores. Raises `DataError` where no two groups
+    can be compared.
+    """
 
     def __init__(self, of: str, val: Examples, positive: str | None) -> None:
         y, z = torch.tensor(val.targets), torch.tensor(val.grouped or [0] * len(val))
         if positive is not None and positive not in val.classes:
-            raise DataError(f"Found positive={positive!r}; the classes are {', '.join(val.classes)}.")
+            raise DataError(
+                f"Found positive={positive!r}; the classes are {', '.join(val.classes)}."
+            )
         last = val.classes.index(positive) if positive is not None else len(val.classes) - 1
-        strata = {"dp": [y >= 0], "eopp": [y == last], "eo": [y == c for c in range(len(val.classes))], "loss": []}[of]
+        strata = {
+            "dp": [y >= 0],
+            "eopp": [y == last],
+            "eo": [y == c for c in range(len(val.classes))],
+            "loss": [],
+        }[of]
         self.y, self.of = y, of
-        self.pairs = [(keep & (z == a), keep & (z == b)) for keep in strata for a, b in combinations(z[keep].unique(), 2)]
+        self.pairs = [
+            (keep & (z == a), keep & (z == b))
+            for keep in strata
+            for a, b in combinations(z[keep].unique(), 2)
+        ]
         if of != "loss" and not self.pairs:
-            raise DataError("The validation examples are of one group (within each label); a gap needs two.")
+            raise DataError(
+                "The validation examples are of one group (within each label); a gap needs two."
+            )
 
     def __call__(self, logits: Tensor) -> Tensor:
         """Scores `[n,C]` → the measure."""
@@ -209,10 +275,16 @@ def _batches(examples: Examples, size: int = 32) -> Iterator[tuple[Any, Tensor, 
     for start in range(0, len(examples), size):
         places = list(range(start, min(start + size, len(examples))))
         items = [examples[i] for i in places]
-        yield default_collate([item[0] for item in items]), torch.tensor([item[1] for item in items]), places
+        yield (
+            default_collate([item[0] for item in items]),
+            torch.tensor([item[1] for item in items]),
+            places,
+        )
 
 
-def _measure_gradient(model: PromptedModel, val: Examples, measure: _Measure) -> tuple[float, Tensor]:
+def _measure_gradient(
+    model: PromptedModel, val: Examples, measure: _Measure
+) -> tuple[float, Tensor]:
     """(The measure, ∇M as `[P]`): first in the scores of all, then through each batch."""
     logits = scores(model, val)[0].requires_grad_(True)
     value = measure(logits)
@@ -226,7 +298,9 @@ def _measure_gradient(model: PromptedModel, val: Examples, measure: _Measure) ->
 
 
 def _per_example(model: PromptedModel, train: Examples, progress: bool) -> tuple[Tensor, Tensor]:
-    """(The gradient of each example's loss `[N,P]`, the rows `[R,P]` of which Σ Jᵀ A J is the sum of squares)."""
+    """(The gradient of each example's loss `[N,P]`, the rows `[R,P]` of which Σ Jᵀ A J is the sum
+    of squares).
+    """
     parameters = {name: p.detach() for name, p in _learned(model).items()}
     gradients, rows = [], []
 
@@ -234,7 +308,8 @@ def _per_example(model: PromptedModel, train: Examples, progress: bool) -> tuple
         one = torch.utils._pytree.tree_map(lambda t: t[None], x)
         return functional_call(model, values, (one,))[0].float()
 
-    with progress_bar(progress) as bar, sdpa_kernel(SDPBackend.MATH):  # the plain product of attention, which vmap knows
+    # the plain product of attention, which vmap knows
+    with progress_bar(progress) as bar, sdpa_kernel(SDPBackend.MATH):
         task = bar.add_task("each example's gradient", total=len(train))
         for x, y, _ in _batches(train):
             logits, jacobian = _jacobian(run, parameters, x)
@@ -247,7 +322,9 @@ def _per_example(model: PromptedModel, train: Examples, progress: bool) -> tuple
 
 
 def _root(p: Tensor, jacobian: Tensor) -> Tensor:
-    """Rows `[B,R,P]` whose squares sum to Jᵀ (diag(p) − ppᵀ) J; of two classes one row says it all."""
+    """Rows `[B,R,P]` whose squares sum to Jᵀ (diag(p) − ppᵀ) J; of two classes one row says it
+    all.
+    """
     if p.shape[1] == 2:
         return (p[:, :1] * p[:, 1:]).sqrt()[:, :, None] * (jacobian[:, 1:] - jacobian[:, :1])
     half = p.sqrt()
@@ -256,7 +333,9 @@ def _root(p: Tensor, jacobian: Tensor) -> Tensor:
 
 
 def _jacobian(run: Any, parameters: dict[str, Tensor], x: Any) -> tuple[Tensor, Tensor]:
-    """Scores `[B,C]` and their Jacobian `[B,C,P]`, each example's own; one by one where a model looks at its input's values."""
+    """Scores `[B,C]` and their Jacobian `[B,C,P]`, each example's own; one by one where a model
+    looks at its input's values.
+    """
 
     def twice(values: dict[str, Tensor], one: Any) -> tuple[Tensor, Tensor]:
         out = run(values, one)
@@ -269,8 +348,13 @@ def _jacobian(run: Any, parameters: dict[str, Tensor], x: Any) -> tuple[Tensor, 
         if "vmap" not in str(error):
             raise
         size = len(torch.utils._pytree.tree_leaves(x)[0])
-        each = [_one_by_one(run, parameters, torch.utils._pytree.tree_map(lambda t, i=i: t[i], x)) for i in range(size)]
-        return torch.stack([logits for logits, _ in each]), torch.stack([jacobian for _, jacobian in each])
+        each = [
+            _one_by_one(run, parameters, torch.utils._pytree.tree_map(lambda t, i=i: t[i], x))
+            for i in range(size)
+        ]
+        return torch.stack([logits for logits, _ in each]), torch.stack(
+            [jacobian for _, jacobian in each]
+        )
     return logits.detach(), torch.cat([found[name].detach().flatten(2) for name in parameters], 2)
 
 
@@ -278,11 +362,15 @@ def _one_by_one(run: Any, parameters: dict[str, Tensor], one: Any) -> tuple[Tens
     """Scores `[C]` and their Jacobian `[C,P]` of one example, by ordinary backward passes."""
     values = {name: p.detach().requires_grad_(True) for name, p in parameters.items()}
     logits = run(values, one)
-    return logits.detach(), torch.stack([flat_gradient(score, list(values.values()), keep_graph=True) for score in logits])
+    return logits.detach(), torch.stack(
+        [flat_gradient(score, list(values.values()), keep_graph=True) for score in logits]
+    )
 
 
 class _System:
-    """(rowsᵀ rows + level I) v = b, solved in double by the smaller of two Cholesky factors (Woodbury)."""
+    """(rowsᵀ rows + level I) v = b, solved in double by the smaller of two Cholesky factors
+    (Woodbury).
+    """
 
     def __init__(self, rows: Tensor, level: float) -> None:
         self.rows, self.level = rows, level

@@ -1,4 +1,6 @@
-"""The short form for fairness: from a biased model and a table with groups to a learned border, its trade-off and its report."""
+"""The short form for fairness: from a biased model and a table with groups to a learned border, its
+trade-off and its report.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,9 @@ POINTS, BARS, TRADEOFF = "points", "groups.png", "frontier.png"
 
 @dataclass
 class Reprogrammed:
-    """What `reprogram` made: the model with the chosen prompt, the whole trade-off, its numbers, and its files if written."""
+    """What `reprogram` made: the model with the chosen prompt, the whole trade-off, its numbers,
+    and its files if written.
+    """
 
     model: PromptedModel
     frontier: Frontier
@@ -75,18 +79,24 @@ def reprogram(
     command: str | None = None,
     **settings: Any,
 ) -> Reprogrammed:
-    """Learn a prompt that makes a frozen classifier err alike between groups, at little loss of accuracy.
+    """Learn a prompt that makes a frozen classifier err alike between groups, at little loss of
+    accuracy.
 
-    data: as for `vpt.load_data`, with a group for every example (several group columns: their combinations). split_by: a column
-    whose values (persons, say) stay on one side when parts are held out. model: a classifier
-    as for `vpt.load_backbone`. prompt: as for `vpt.adapt`; by default a border of 20 pixels in 224. readout:
-    "identity", the model's own classes, matched by name (by number where it names none), or "linear", a probe to begin with.
-    method, criterion, strengths, budget, bound: as for `vpt.frontier`. out: a folder for the prompt file, the numbers and
-    pictures. Raises a `VptError` that says what to do, before training wherever that can be known.
+    data: as for `vpt.load_data`, with a group for every example (several group columns: their
+        combinations). split_by: a column whose values (persons, say) stay on one side when parts
+        are held out. model: a classifier as for `vpt.load_backbone`. prompt: as for `vpt.adapt`; by
+        default a border of 20 pixels in 224. readout: "identity", the model's own classes, matched
+        by name (by number where it names none), or "linear", a probe to begin with.
+    method, criterion, strengths, budget, bound: as for `vpt.frontier`. out: a folder for the prompt
+        file, the numbers and pictures. Raises a `VptError` that says what to do, before training
+        wherever that can be known.
     """
     started = time.monotonic()
     if isinstance(readout, str) and readout not in ("identity", "linear"):
-        raise TrainingError(f"Found readout={readout!r}; needed is 'identity' (the model's own classes), 'linear', or a readout.")
+        raise TrainingError(
+            f"Found readout={readout!r}; needed is 'identity' (the model's own classes), 'linear',"
+            " or a readout."
+        )
     recipe = chosen(recipe, Recipe(), seed=seed, **settings)
     seed = recipe.seed
     data = look(data, label, group, split_by=split_by) if isinstance(data, (str, Path)) else data
@@ -94,27 +104,64 @@ def reprogram(
         points = _points(folder, resume, overwrite)
         backbone = undo.enter_context(opened(model, data))
         made = make_prompt(_usual_border(backbone) if prompt is None else prompt, backbone, seed)
-        wanted = load_data(data, backbone.inputs, label=label, group=group, split_by=split_by, seed=seed, skip_bad=skip_bad,
-                           progress=progress, val_share=val_share, test_share=test_share)  # fmt: skip
+        wanted = load_data(
+            data,
+            backbone.inputs,
+            label=label,
+            group=group,
+            split_by=split_by,
+            seed=seed,
+            skip_bad=skip_bad,
+            progress=progress,
+            val_share=val_share,
+            test_share=test_share,
+        )
         if prompt is None or isinstance(prompt, str):
             start_among(made, backbone, wanted.train, seed)
         prompted = PromptedModel(backbone, made, make_readout(readout, backbone, wanted, seed))
         undo.callback(prompted.close)  # whatever goes wrong: Ctrl-C, a disk that went away
         if progress and Accelerator().is_main_process:
             runs = 1 + len(objectives(method, criterion, strengths, budget, bound))
-            say_before(wanted, backbone, made.describe(), seconds_of_runs(prompted, wanted, recipe, runs))
+            say_before(
+                wanted, backbone, made.describe(), seconds_of_runs(prompted, wanted, recipe, runs)
+            )
         if readout == "linear":
             with prompted.prompts_off():
-                features = scores(prompted, wanted.train, outputs=True, progress=progress, what="features")
-            prompted.readout.load_state_dict(fit_probe(*features, classes=wanted.classes, seed=seed)[0].state_dict())
-        found = frontier(prompted, wanted.train, wanted.val, wanted.test, method=method, criterion=criterion, strengths=strengths,
-                         budget=budget, bound=bound, positive=positive, recipe=recipe, out=points, resume=resume,
-                         progress=progress, say=say)  # fmt: skip
+                features = scores(
+                    prompted, wanted.train, outputs=True, progress=progress, what="features"
+                )
+            prompted.readout.load_state_dict(
+                fit_probe(*features, classes=wanted.classes, seed=seed)[0].state_dict()
+            )
+        found = frontier(
+            prompted,
+            wanted.train,
+            wanted.val,
+            wanted.test,
+            method=method,
+            criterion=criterion,
+            strengths=strengths,
+            budget=budget,
+            bound=bound,
+            positive=positive,
+            recipe=recipe,
+            out=points,
+            resume=resume,
+            progress=progress,
+            say=say,
+        )
         report = _report(prompted, found) | {
-            "method": method, "budget": budget, "bound": bound, "seed": seed, "recipe": asdict(recipe),
-            "train_n": len(wanted.train), "skipped": wanted.skipped, "data": data_facts(wanted),
-            "seconds": round(time.monotonic() - started, 1), "command": command,
-        }  # fmt: skip
+            "method": method,
+            "budget": budget,
+            "bound": bound,
+            "seed": seed,
+            "recipe": asdict(recipe),
+            "train_n": len(wanted.train),
+            "skipped": wanted.skipped,
+            "data": data_facts(wanted),
+            "seconds": round(time.monotonic() - started, 1),
+            "command": command,
+        }
         result = Reprogrammed(prompted, found, report, folder)
         if folder is not None and Accelerator().is_main_process:
             result.file = _write(folder, prompted, found, report, wanted.val)
@@ -132,10 +179,12 @@ def audit(
     split: str = "test",
     progress: bool = True,
 ) -> dict[str, Any]:
-    """How a classifier, with a prompt or without, serves each group: `vpt.metrics.groups.audit` of a split (of all without).
+    """How a classifier, with a prompt or without, serves each group: `vpt.metrics.groups.audit` of
+    a split (of all without).
 
-    Where the model has more classes than the data, it is asked to choose among those of the data only. A "warning" is added where
-    the model seems to know the group only, or nothing. Raises `DataError`.
+    Where the model has more classes than the data, it is asked to choose among those of the data
+    only. A "warning" is added where the model seems to know the group only, or nothing. Raises
+    `DataError`.
     """
     source = look(Path(data), label, group) if isinstance(data, (str, Path)) else data
     backbone = model.backbone if isinstance(model, PromptedModel) else open_for(source, model)
@@ -144,26 +193,31 @@ def audit(
     elif isinstance(data, Examples):
         examples = data
     else:
-        given = data if isinstance(data, Mapping) else {"train": data, "val": data}  # so that nothing is held out
+        # so that nothing is held out
+        given = data if isinstance(data, Mapping) else {"train": data, "val": data}
         wanted = load_data(given, backbone.inputs, label=label, group=group, progress=progress)
         examples = wanted.test or wanted.train
     if isinstance(model, PromptedModel):
         found = audit_model(model, examples, positive, progress)
     else:
-        bare = make_readout("identity", backbone, Data(examples, examples, None, examples.classes, []), 0)
+        bare = make_readout(
+            "identity", backbone, Data(examples, examples, None, examples.classes, []), 0
+        )
         with PromptedModel(backbone, None, bare) as own:
             found = audit_model(own, examples, positive, progress)
     return found | {"warning": suspicion(found)}
 
 
 def _points(folder: Path | None, resume: bool, overwrite: bool) -> Path | None:
-    """Where the points of the trade-off are kept; emptied to begin again. Raises `TrainingError` where a run was stopped."""
+    """Where the points of the trade-off are kept; emptied to begin again. Raises `TrainingError`
+    where a run was stopped.
+    """
     if folder is None or not is_there(folder / POINTS) or resume:
         return folder / POINTS if folder is not None else None
     if not overwrite:
         raise TrainingError(
-            f"{folder} holds a run that was stopped. Go on with resume=True (--resume), begin again with overwrite=True "
-            "(--overwrite), or choose another folder (out=…)."
+            f"{folder} holds a run that was stopped. Go on with resume=True (--resume), begin again"
+            " with overwrite=True (--overwrite), or choose another folder (out=…)."
         )
     if Accelerator().is_main_process:
         shutil.rmtree(folder / POINTS)
@@ -181,10 +235,14 @@ def _report(model: PromptedModel, found: Frontier) -> dict[str, Any]:
     (part, words), gap = found.shown, found.gap
     accuracy = [100 * point.value("accuracy", part) for point in (found.base, found.chosen)]
     gaps = [point.value(gap, part) for point in (found.base, found.chosen)]
-    worst = [100 * point.value("worst_group_accuracy", part) for point in (found.base, found.chosen)]
+    worst = [
+        100 * point.value("worst_group_accuracy", part) for point in (found.base, found.chosen)
+    ]
     return {
-        "verdict": f"on {words}, {gap.replace('_', ' ')} {gaps[0]:.3f} → {gaps[1]:.3f}, "
-        f"worst group {worst[0]:.1f} → {worst[1]:.1f} %, accuracy {accuracy[0]:.1f} → {accuracy[1]:.1f} %",
+        "verdict": (
+            f"on {words}, {gap.replace('_', ' ')} {gaps[0]:.3f} → {gaps[1]:.3f}, worst group"
+            f" {worst[0]:.1f} → {worst[1]:.1f} %, accuracy {accuracy[0]:.1f} → {accuracy[1]:.1f} %"
+        ),
         "rule": found.rule,
         "chosen": found.chosen.name,
         "criterion": found.criterion,
@@ -194,7 +252,10 @@ def _report(model: PromptedModel, found: Frontier) -> dict[str, Any]:
         "points": [_plain(point) for point in found.points],
         "thresholds": _plain(found.thresholds) if found.thresholds is not None else None,
         "prompt": model.prompt.describe(),
-        "parameters_trained": {"prompt": count(model.prompt), "readout": count(model.readout) if model.readout.trainable else 0},
+        "parameters_trained": {
+            "prompt": count(model.prompt),
+            "readout": count(model.readout) if model.readout.trainable else 0,
+        },
         "backbone": model.backbone.identity,
         "classes": model.classes,
     }
@@ -205,8 +266,12 @@ def _plain(point: Point) -> dict[str, Any]:
     return {name: getattr(point, name) for name in kept}
 
 
-def _write(folder: Path, model: PromptedModel, found: Frontier, report: dict[str, Any], val: Any) -> Path:
-    """Pictures first, then every point's prompt file, the numbers, and last the chosen prompt, whose path is returned."""
+def _write(
+    folder: Path, model: PromptedModel, found: Frontier, report: dict[str, Any], val: Any
+) -> Path:
+    """Pictures first, then every point's prompt file, the numbers, and last the chosen prompt,
+    whose path is returned.
+    """
     part, words = found.shown
     before, after = getattr(found.base, part), getattr(found.chosen, part)
     title = f"{report['prompt']}; {found.chosen.called}, on {before['n']} {words} examples"
@@ -214,7 +279,13 @@ def _write(folder: Path, model: PromptedModel, found: Frontier, report: dict[str
     write_atomically(folder / TRADEOFF, found.picture(report["prompt"]))
     draw_pixels(model, val, folder)
     (folder / POINTS).mkdir(exist_ok=True)
-    facts: dict[str, Any] = {"trained_on": {"examples": report["train_n"], "seed": report["seed"], "recipe": report["recipe"]}}
+    facts: dict[str, Any] = {
+        "trained_on": {
+            "examples": report["train_n"],
+            "seed": report["seed"],
+            "recipe": report["recipe"],
+        }
+    }
     for point in found.points:
         restore(model, point.learned or {})
         save(folder / POINTS / f"{point.name}.vpt", model, scores=_kept(point), **facts)
@@ -229,4 +300,8 @@ def _write(folder: Path, model: PromptedModel, found: Frontier, report: dict[str
 
 def _kept(point: Point) -> dict[str, Any]:
     """The numbers that travel with a prompt file."""
-    return {name: part["metrics"] for name, part in (("val", point.val), ("test", point.test)) if part is not None}
+    return {
+        name: part["metrics"]
+        for name, part in (("val", point.val), ("test", point.test))
+        if part is not None
+    }

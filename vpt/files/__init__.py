@@ -1,7 +1,16 @@
 """One small file: a prompt, its readout, and all that is needed to use them again."""
 
 from vpt.files.packing import file_bytes, pack, unpack, write_atomically
-from vpt.files.saving import check_backbone, learned, learned_copy, load, read, rebuild, restore, save
+from vpt.files.saving import (
+    check_backbone,
+    learned,
+    learned_copy,
+    load,
+    read,
+    rebuild,
+    restore,
+    save,
+)
 
 __all__ = [
     "check_backbone",

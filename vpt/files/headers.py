@@ -1,4 +1,6 @@
-"""What the header of a prompt file must look like, so that no reader of one meets a surprise. Nothing is built from it here."""
+"""What the header of a prompt file must look like, so that no reader of one meets a surprise.
+Nothing is built from it here.
+"""
 
 from __future__ import annotations
 
@@ -8,24 +10,36 @@ from typing import Any
 
 from vpt.data.examples import MOST_CLASSES
 
-VERSIONS = (1, 2)  # 2 adds what the backbone makes of a fixed input, and all of an image's preparation
+# 2 adds what the backbone makes of a fixed input, and all of an image's preparation
+VERSIONS = (1, 2)
 MOST_BLOCKS = 1024  # of a prompt; the deepest published transformers have a tenth of it
 MOST_SIDE = 2048  # pixels of an image that a model is given
 MOST_TEXT = 4096  # characters of a name
 MOST_DEPTH = 16  # of values inside one another
-LISTS = {"blocks": MOST_BLOCKS, "widths": MOST_BLOCKS, "heads": MOST_BLOCKS, "head_dim": MOST_BLOCKS, "width": MOST_BLOCKS}
+LISTS = {
+    "blocks": MOST_BLOCKS,
+    "widths": MOST_BLOCKS,
+    "heads": MOST_BLOCKS,
+    "head_dim": MOST_BLOCKS,
+    "width": MOST_BLOCKS,
+}
 NUMBER = (int, float)
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 
 
 def check_header(header: Any) -> None:
-    """Raise `ValueError`, saying what was found and what is needed, for a header that `vpt.save` would not have written."""
+    """Raise `ValueError`, saying what was found and what is needed, for a header that `vpt.save`
+    would not have written.
+    """
     _mapping(header, "the header")
     if header.get("format") != "vpt-prompt":
         raise ValueError(f"it holds {header.get('format')!r:.80}; needed is a prompt file")
     version = header.get("version")
     if isinstance(version, bool) or version not in VERSIONS:
-        raise ValueError(f"it has format version {version!r:.40}; this vpt reads {' and '.join(map(str, VERSIONS))}. Update vpt")
+        raise ValueError(
+            f"it has format version {version!r:.40}; this vpt reads"
+            f" {' and '.join(map(str, VERSIONS))}. Update vpt"
+        )
     for name in ("prompt", "readout"):
         part = _mapping(header.get(name), name)
         _text(part.get("name"), f"{name}.name")
@@ -56,8 +70,14 @@ def check_inputs(inputs: Any) -> None:
     channels = _whole(inputs.get("channels"), "inputs.channels", 1, 64)
     for name in ("mean", "std"):
         values = inputs.get(name)
-        if not isinstance(values, list) or len(values) != channels or not all(_is_number(v) for v in values):
-            raise ValueError(f"inputs.{name} is {values!r:.80}; needed is one number per channel ({channels})")
+        if (
+            not isinstance(values, list)
+            or len(values) != channels
+            or not all(_is_number(v) for v in values)
+        ):
+            raise ValueError(
+                f"inputs.{name} is {values!r:.80}; needed is one number per channel ({channels})"
+            )
 
 
 def _check_backbone(backbone: dict[str, Any], version: int) -> None:
@@ -75,8 +95,13 @@ def _check_backbone(backbone: dict[str, Any], version: int) -> None:
             _text(identity[name], f"backbone.identity.{name}")
     if "seed" in identity:
         _whole(identity["seed"], "backbone.identity.seed", 0, (1 << 63) - 1)
-    if "seconds" in identity and not (_is_number(identity["seconds"]) and 0 < identity["seconds"] <= 3600):
-        raise ValueError(f"backbone.identity.seconds is {identity['seconds']!r:.80}; needed is a length of up to an hour")
+    if "seconds" in identity and not (
+        _is_number(identity["seconds"]) and 0 < identity["seconds"] <= 3600
+    ):
+        raise ValueError(
+            f"backbone.identity.seconds is {identity['seconds']!r:.80}; needed is a length of up to"
+            " an hour"
+        )
     options = _mapping(identity.get("options", {}), "backbone.identity.options")
     _plain(options, "backbone.identity.options")
     for name, most in (("img_size", MOST_SIDE), ("num_classes", MOST_CLASSES)):
@@ -84,16 +109,20 @@ def _check_backbone(backbone: dict[str, Any], version: int) -> None:
             _whole(options[name], f"backbone.identity.options.{name}", 0, most)
 
 
-# one function per kind of value -----------------------------------------------------------------------------------------
+# one function per kind of value ---------------------------------------------------------
 def _mapping(value: Any, what: str) -> dict[str, Any]:
-    if not isinstance(value, dict) or not all(isinstance(name, str) and len(name) <= MOST_TEXT for name in value):
+    if not isinstance(value, dict) or not all(
+        isinstance(name, str) and len(name) <= MOST_TEXT for name in value
+    ):
         raise ValueError(f"{what} is {value!r:.80}; needed are names with values")
     return value
 
 
 def _text(value: Any, what: str, least: int = 1) -> str:
     if not isinstance(value, str) or not least <= len(value) <= MOST_TEXT:
-        raise ValueError(f"{what} is {value!r:.80}; needed is a text of {least} to {MOST_TEXT} characters")
+        raise ValueError(
+            f"{what} is {value!r:.80}; needed is a text of {least} to {MOST_TEXT} characters"
+        )
     return value
 
 
@@ -104,7 +133,12 @@ def _one_of(value: Any, known: tuple[str, ...], what: str) -> str:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, NUMBER) and not isinstance(value, bool) and abs(value) <= 1e300 and math.isfinite(value)
+    return (
+        isinstance(value, NUMBER)
+        and not isinstance(value, bool)
+        and abs(value) <= 1e300
+        and math.isfinite(value)
+    )
 
 
 def _whole(value: Any, what: str, low: int, high: int) -> int:
@@ -122,7 +156,9 @@ def _names(values: Any, what: str) -> None:
 
 
 def _plain(value: Any, what: str, depth: int = 0, names: bool = False) -> None:
-    """Numbers, texts, lists and mappings, not too deep. names: of a config, whose lists of blocks and classes are bounded."""
+    """Numbers, texts, lists and mappings, not too deep. names: of a config, whose lists of blocks
+    and classes are bounded.
+    """
     if depth > MOST_DEPTH:
         raise ValueError(f"{what} has values more than {MOST_DEPTH} deep inside one another")
     if isinstance(value, dict):
@@ -130,7 +166,9 @@ def _plain(value: Any, what: str, depth: int = 0, names: bool = False) -> None:
             if names and name == "classes" and isinstance(inner, list):
                 _names(inner, f"{what}.{name}")
             elif names and name in LISTS and isinstance(inner, list) and len(inner) > LISTS[name]:
-                raise ValueError(f"{what}.{name} lists {len(inner)}; needed are at most {LISTS[name]}")
+                raise ValueError(
+                    f"{what}.{name} lists {len(inner)}; needed are at most {LISTS[name]}"
+                )
             elif names and name == "classes" and _is_number(inner) and inner > MOST_CLASSES:
                 raise ValueError(f"{what}.{name} is {inner}; needed are at most {MOST_CLASSES}")
             else:
@@ -142,6 +180,8 @@ def _plain(value: Any, what: str, depth: int = 0, names: bool = False) -> None:
             _plain(inner, what, depth + 1, names)
     elif isinstance(value, str):
         if names and len(value) > MOST_TEXT:
-            raise ValueError(f"{what} is a text of {len(value)} characters; needed are at most {MOST_TEXT}")
+            raise ValueError(
+                f"{what} is a text of {len(value)} characters; needed are at most {MOST_TEXT}"
+            )
     elif value is not None and not isinstance(value, bool) and names and not _is_number(value):
         raise ValueError(f"{what} is {value!r:.80}; needed is a finite number")

@@ -1,4 +1,6 @@
-"""The bytes of a file: safetensors with a JSON header, and a SHA-256 over all of it; written whole or not at all."""
+"""The bytes of a file: safetensors with a JSON header, and a SHA-256 over all of it; written whole
+or not at all.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ EMPTY = b"0" * 64
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write to a temporary name beside `path`, flush to disk, then rename. Raises `PromptFileError` if it cannot."""
+    """Write to a temporary name beside `path`, flush to disk, then rename. Raises `PromptFileError`
+    if it cannot.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -40,11 +44,15 @@ def write_atomically(path: Path, data: bytes) -> None:
             raise
     except (OSError, ValueError) as error:  # ValueError: a name that no file can have
         reason = getattr(error, "strerror", None) or error
-        raise PromptFileError(f"{path} cannot be written: {reason}. Choose another place (out=…).") from error
+        raise PromptFileError(
+            f"{path} cannot be written: {reason}. Choose another place (out=…)."
+        ) from error
 
 
 def pack(tensors: Mapping[str, Tensor], header: dict[str, Any]) -> bytes:
-    """Tensors and a JSON header as safetensors bytes; the same input always gives the same bytes."""
+    """Tensors and a JSON header as safetensors bytes; the same input always gives the same
+    bytes.
+    """
     text = json.dumps(header | {"sha256": EMPTY.decode()}, sort_keys=True)
     plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     data = save_tensors(plain, metadata={"vpt": text})
@@ -52,7 +60,9 @@ def pack(tensors: Mapping[str, Tensor], header: dict[str, Any]) -> bytes:
 
 
 def unpack(data: bytes, name: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Bytes → (header, tensors). Raises `PromptFileError` for anything but the bytes that `pack` gave."""
+    """Bytes → (header, tensors). Raises `PromptFileError` for anything but the bytes that `pack`
+    gave.
+    """
     try:
         size = int.from_bytes(data[:8], "little")
         if size > len(data) - 8:
@@ -63,23 +73,45 @@ def unpack(data: bytes, name: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
         if hashlib.sha256(same).hexdigest() != digest:
             raise ValueError("its SHA-256 does not match: it was altered or damaged")
         return header, load_tensors(data)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError) as error:
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+        SafetensorError,
+    ) as error:
         reason = (
-            str(error) if isinstance(error, ValueError) and not isinstance(error, UnicodeError) else f"no vpt header ({error!r})"
+            str(error)
+            if isinstance(error, ValueError) and not isinstance(error, UnicodeError)
+            else f"no vpt header ({error!r})"
         )
-        raise PromptFileError(f"{name} is not a sound vpt file: {reason[:200]}. Copy it again from where it was made.") from error
+        raise PromptFileError(
+            f"{name} is not a sound vpt file: {reason[:200]}. Copy it again from where it was made."
+        ) from error
 
 
 def file_bytes(path: Path) -> bytes:
-    """A whole file of up to 2 GiB. Raises `PromptFileError` for one that is larger, missing, or no plain file (a pipe, a
-    device).
+    """A whole file of up to 2 GiB. Raises `PromptFileError` for one that is larger, missing, or no
+    plain file (a pipe, a device).
     """
     try:
         if not is_file(path):
-            missing = "there is nothing" if not is_there(path) else "it is a folder" if is_folder(path) else "it is no plain file"
+            missing = (
+                "there is nothing"
+                if not is_there(path)
+                else "it is a folder"
+                if is_folder(path)
+                else "it is no plain file"
+            )
             raise PromptFileError(f"{path} cannot be read: {missing}.")
         if path.stat().st_size > MOST_BYTES:
-            raise PromptFileError(f"{path} cannot be read: it has {path.stat().st_size / 1e9:.1f} GB, more than any prompt file.")
+            raise PromptFileError(
+                f"{path} cannot be read: it has {path.stat().st_size / 1e9:.1f} GB, more than any"
+                " prompt file."
+            )
         return path.read_bytes()
     except (OSError, ValueError) as error:
-        raise PromptFileError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
+        raise PromptFileError(
+            f"{path} cannot be read: {getattr(error, 'strerror', None) or error}."
+        ) from error

@@ -11,7 +11,9 @@ from torch.nn import functional as F
 
 
 def classification(logits: Tensor, y: Tensor, classes: Sequence[str] | None = None) -> dict:
-    """Scores `[n,C]`, labels `[n]` → accuracy, mean cross-entropy, n, and the accuracy of each class that occurs."""
+    """Scores `[n,C]`, labels `[n]` → accuracy, mean cross-entropy, n, and the accuracy of each
+    class that occurs.
+    """
     right = (logits.argmax(1) == y).double()
     names = classes or [str(c) for c in range(logits.shape[1])]
     present = sorted(set(y.tolist()))
@@ -24,9 +26,11 @@ def classification(logits: Tensor, y: Tensor, classes: Sequence[str] | None = No
 
 
 def forgetting_l2p(matrix: Sequence[Sequence[float]]) -> float:
-    """Mean over earlier tasks i of max_t a_{t,i} − a_{T,i}, from accuracies a `[T][i ≤ t]` (L2P, Wang et al. CVPR 2022).
+    """Mean over earlier tasks i of max_t a_{t,i} − a_{T,i}, from accuracies a `[T][i ≤ t]` (L2P,
+    Wang et al. CVPR 2022).
 
-    max over t < T. 0 for a single task. Of the same run a much larger number than `forgetting_coda`: never compare the two.
+    max over t < T. 0 for a single task. Of the same run a much larger number than
+    `forgetting_coda`: never compare the two.
     """
     last = len(matrix) - 1
     drops = [max(matrix[t][i] for t in range(i, last)) - matrix[last][i] for i in range(last)]
@@ -34,12 +38,16 @@ def forgetting_l2p(matrix: Sequence[Sequence[float]]) -> float:
 
 
 def forgetting_coda(matrix: Sequence[Sequence[float]]) -> float:
-    """F_N = 1/(T−1) Σ_{t=2..T} 1/(t−1) Σ_{i<t} (a_{t−1,i} − a_{t,i}), from accuracies a `[T][i ≤ t]`.
+    """F_N = 1/(T−1) Σ_{t=2..T} 1/(t−1) Σ_{i<t} (a_{t−1,i} − a_{t,i}), from accuracies a `[T][i ≤
+    t]`.
 
-    The mean over steps of the mean drop of the tasks before: CODA-Prompt's `utils/calc_forgetting.py`, by which its authors made
-    the paper's tables. 0 for a single task.
+    The mean over steps of the mean drop of the tasks before: CODA-Prompt's
+    `utils/calc_forgetting.py`, by which its authors made the paper's tables. 0 for a single task.
     """
-    steps = [float(np.mean([matrix[t - 1][i] - matrix[t][i] for i in range(t)])) for t in range(1, len(matrix))]
+    steps = [
+        float(np.mean([matrix[t - 1][i] - matrix[t][i] for i in range(t)]))
+        for t in range(1, len(matrix))
+    ]
     return float(np.mean(steps)) if steps else 0.0
 
 

@@ -5,4 +5,12 @@ from vpt.objectives.classification import Classification
 from vpt.objectives.distillation import Distillation
 from vpt.objectives.fairness import FairReprogram, GapPenalty, WorstGroup
 
-__all__ = ["Classification", "Distillation", "FairReprogram", "GapPenalty", "Gradients", "Objective", "WorstGroup"]
+__all__ = [
+    "Classification",
+    "Distillation",
+    "FairReprogram",
+    "GapPenalty",
+    "Gradients",
+    "Objective",
+    "WorstGroup",
+]

@@ -12,12 +12,16 @@ from vpt.objectives.base import Objective
 
 
 class Classification(Objective):
-    """Cross-entropy with label smoothing in [0,1) (Szegedy et al. 2016). Raises `TrainingError` for another smoothing."""
+    """Cross-entropy with label smoothing in [0,1) (Szegedy et al. 2016). Raises `TrainingError` for
+    another smoothing.
+    """
 
     def __init__(self, label_smoothing: float = 0.0) -> None:
         super().__init__()
         if not 0 <= label_smoothing < 1:
-            raise TrainingError(f"Found label_smoothing={label_smoothing}; needed is a number in [0, 1).")
+            raise TrainingError(
+                f"Found label_smoothing={label_smoothing}; needed is a number in [0, 1)."
+            )
         self.label_smoothing = label_smoothing
 
     def config(self) -> dict[str, Any]:

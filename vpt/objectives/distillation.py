@@ -14,25 +14,32 @@ from vpt.objectives.base import Objective
 
 
 class Distillation(Objective):
-    """CE + weight · τ² · KL(softmax(teacher/τ) ‖ softmax(scores/τ)) (Hinton et al. 2015; weight 0.9 in MPT, Wang et al. 2023).
+    """CE + weight · τ² · KL(softmax(teacher/τ) ‖ softmax(scores/τ)) (Hinton et al. 2015; weight 0.9
+    in MPT, Wang et al. 2023).
 
-    targets: the teacher's scores `[n,C]` of every training example, −inf for classes that it does not know. Raises
-    `TrainingError` where they are not one row per training example.
+    targets: the teacher's scores `[n,C]` of every training example, −inf for classes that it does
+        not know. Raises `TrainingError` where they are not one row per training example.
     """
 
     def __init__(self, targets: Tensor, weight: float = 0.9, temperature: float = 1.0) -> None:
         super().__init__()
         if weight < 0 or temperature <= 0:
-            raise TrainingError(f"Found weight={weight}, temperature={temperature}; needed are at least 0, and more than 0.")
+            raise TrainingError(
+                f"Found weight={weight}, temperature={temperature}; needed are at least 0, and more"
+                " than 0."
+            )
         self.weight, self.temperature = weight, temperature
         self.register_buffer("targets", targets, persistent=False)
         self.targets: Tensor
 
     def bind(self, y: Any, group: Any, classes: Any, group_names: Any) -> None:
-        """Raise `TrainingError` unless there is a row of targets for each training example and class."""
+        """Raise `TrainingError` unless there is a row of targets for each training example and
+        class.
+        """
         if tuple(self.targets.shape) != (len(y), len(classes)):
             raise TrainingError(
-                f"Found teachers' scores of shape {list(self.targets.shape)} for {len(y)} examples of {len(classes)} classes."
+                f"Found teachers' scores of shape {list(self.targets.shape)} for {len(y)} examples"
+                f" of {len(classes)} classes."
             )
 
     def config(self) -> dict[str, Any]:
@@ -41,12 +48,19 @@ class Distillation(Objective):
         return {"weight": self.weight, "temperature": self.temperature, "targets": found}
 
     def losses(self, logits: Tensor, y: Tensor, group: Tensor | None = None) -> dict[str, Tensor]:
-        """Scores `[B,C]`, labels `[B]` → {"cross_entropy", "distillation"}; the batch's positions say which targets are its
-        own.
+        """Scores `[B,C]`, labels `[B]` → {"cross_entropy", "distillation"}; the batch's positions
+        say which targets are its own.
         """
-        targets = self.targets[self.batch.to(self.targets.device)] if self.batch is not None else torch.zeros_like(logits)
+        targets = (
+            self.targets[self.batch.to(self.targets.device)]
+            if self.batch is not None
+            else torch.zeros_like(logits)
+        )
         taught = F.softmax(targets / self.temperature, dim=1)
         unknown = taught == 0
         said = F.log_softmax(logits / self.temperature, dim=1).masked_fill(unknown, 0.0)
         divergence = (taught * (taught.clamp(min=1e-30).log() - said)).sum(1).mean()
-        return {"cross_entropy": F.cross_entropy(logits, y), "distillation": self.weight * self.temperature**2 * divergence}
+        return {
+            "cross_entropy": F.cross_entropy(logits, y),
+            "distillation": self.weight * self.temperature**2 * divergence,
+        }

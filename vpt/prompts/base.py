@@ -19,10 +19,12 @@ MOST = 4096  # tokens of a prompt: attention over more would exhaust the memory 
 
 
 class Prompt(nn.Module):
-    """A learned prompt. `type(self)(**self.config())` rebuilds it; its state dict holds what was learned.
+    """A learned prompt. `type(self)(**self.config())` rebuilds it; its state dict holds what was
+    learned.
 
-    selects: whether the input decides which of its parts act, so that on a given batch some may not. asks: names of the tasks
-    among which each sample's must be told; empty for prompts that ask nothing.
+    selects: whether the input decides which of its parts act, so that on a given batch some may
+        not. asks: names of the tasks among which each sample's must be told; empty for prompts that
+        ask nothing.
     """
 
     selects = False
@@ -37,7 +39,9 @@ class Prompt(nn.Module):
         return ()
 
     def config(self) -> dict[str, Any]:
-        """Plain values (numbers, strings, lists) that rebuild an untrained prompt of the same shape."""
+        """Plain values (numbers, strings, lists) that rebuild an untrained prompt of the same
+        shape.
+        """
         return {}
 
     def describe(self) -> str:
@@ -49,10 +53,14 @@ class Prompt(nn.Module):
         return None
 
     def start_from(self, backbone: Any, examples: Any, seed: int = 0) -> None:
-        """Begin at what the backbone itself makes of `examples` (raw input), bare; nothing for forms that act on the input."""
+        """Begin at what the backbone itself makes of `examples` (raw input), bare; nothing for
+        forms that act on the input.
+        """
 
     def grow(self, seed: int = 0) -> None:
-        """Get ready for the next task of a sequence: prompts with parts per task get new ones, and the older learn no more."""
+        """Get ready for the next task of a sequence: prompts with parts per task get new ones, and
+        the older learn no more.
+        """
 
 
 def positive(**values: int) -> None:
@@ -61,7 +69,10 @@ def positive(**values: int) -> None:
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise PromptError(f"Found {name}={value!r}; needed is a whole number of at least 1.")
         if name in ("count", "pool", "components", "tasks") and value > MOST:
-            raise PromptError(f"Found {name}={value}; needed are at most {MOST}, which is far more than a prompt can use.")
+            raise PromptError(
+                f"Found {name}={value}; needed are at most {MOST}, which is far more than a prompt"
+                " can use."
+            )
 
 
 def share(**values: float) -> None:
@@ -72,52 +83,76 @@ def share(**values: float) -> None:
 
 
 def vpt_bound(patch_dim: int, width: int) -> float:
-    """v of VPT's initialisation U(−v, v), v = √(6 / (C·ph·pw + D)) (Jia et al. 2022, as in their code)."""
+    """v of VPT's initialisation U(−v, v), v = √(6 / (C·ph·pw + D)) (Jia et al. 2022, as in their
+    code).
+    """
     return math.sqrt(6 / (patch_dim + width))
 
 
 def choose_blocks(blocks: Sequence[int] | Literal["all"], depth: int) -> list[int]:
-    """The block numbers meant by `blocks`, in order, checked against `depth`. Raises `PromptError`."""
+    """The block numbers meant by `blocks`, in order, checked against `depth`. Raises
+    `PromptError`.
+    """
     chosen = list(range(depth)) if blocks == "all" else sorted(int(b) for b in blocks)
     if not chosen or len(set(chosen)) < len(chosen) or chosen[0] < 0 or chosen[-1] >= depth:
-        raise PromptError(f"Found blocks={blocks!r}; needed are different numbers from 0 to {depth - 1}, or 'all'.")
+        raise PromptError(
+            f"Found blocks={blocks!r}; needed are different numbers from 0 to {depth - 1}, or"
+            " 'all'."
+        )
     return chosen
 
 
-def head_sizes(heads: int | Sequence[int], head_dim: int | Sequence[int], blocks: Sequence[int]) -> list[tuple[int, int]]:
+def head_sizes(
+    heads: int | Sequence[int], head_dim: int | Sequence[int], blocks: Sequence[int]
+) -> list[tuple[int, int]]:
     """(heads, head_dim) of each block, from one of each for all or a list. Raises `PromptError`."""
     positive(blocks=len(blocks))
-    sizes = [[size] * len(blocks) if isinstance(size, int) else list(size) for size in (heads, head_dim)]
+    sizes = [
+        [size] * len(blocks) if isinstance(size, int) else list(size) for size in (heads, head_dim)
+    ]
     if any(len(size) != len(blocks) for size in sizes):
-        raise PromptError(f"Found heads={heads}, head_dim={head_dim} for {len(blocks)} blocks; needed is one of each per block.")
+        raise PromptError(
+            f"Found heads={heads}, head_dim={head_dim} for {len(blocks)} blocks; needed is one of"
+            " each per block."
+        )
     for number, size in zip(*sizes, strict=True):
         positive(heads=number, head_dim=size)
     return list(zip(*sizes, strict=True))
 
 
 def heads_of(backbone: Any, blocks: Sequence[int]) -> dict[str, Any]:
-    """`heads` and `head_dim` of these blocks' attention, one of each where all are alike. Raises `PromptError`."""
+    """`heads` and `head_dim` of these blocks' attention, one of each where all are alike. Raises
+    `PromptError`.
+    """
     backbone.reach.need_prefix(blocks)
     sizes = [backbone.heads[i] for i in blocks]
     alike = len(set(sizes)) == 1
-    heads, head_dim = sizes[0] if alike else tuple(list(parts) for parts in zip(*sizes, strict=True))
+    heads, head_dim = (
+        sizes[0] if alike else tuple(list(parts) for parts in zip(*sizes, strict=True))
+    )
     return {"heads": heads, "head_dim": head_dim}
 
 
 def check_init(init: str, examples: object) -> None:
-    """Raise `PromptError` for an unknown initialisation, or for "data" or "means" without examples."""
+    """Raise `PromptError` for an unknown initialisation, or for "data" or "means" without
+    examples.
+    """
     if init not in get_args(Init):
         raise PromptError(f"Found init={init!r}; needed is 'uniform', 'zeros', 'data' or 'means'.")
     if init in FROM_EXAMPLES and examples is None:
-        raise PromptError(f"init={init!r} draws rows from the backbone's own tokens: pass examples=raw_inputs (a batch).")
+        raise PromptError(
+            f"init={init!r} draws rows from the backbone's own tokens: pass examples=raw_inputs (a"
+            " batch)."
+        )
 
 
 def draw_rows(rows: Tensor, count: int, seed: int, init: str = "data") -> Tensor:
-    """`count` rows `[count, …]` from `rows` `[n, …]`: drawn without replacement where there are enough, or, for init="means",
-    each the mean of 64 drawn ones.
+    """`count` rows `[count, …]` from `rows` `[n, …]`: drawn without replacement where there are
+    enough, or, for init="means", each the mean of 64 drawn ones.
 
-    A token of an example carries what that example says: on a keyword transformer a probe under five of them was 14 points worse
-    on speakers it had not heard, which validation on the same speakers does not show. A mean says nothing, and is no stranger.
+    A token of an example carries what that example says: on a keyword transformer a probe under
+    five of them was 14 points worse on speakers it had not heard, which validation on the same
+    speakers does not show. A mean says nothing, and is no stranger.
     """
     generator = torch.Generator().manual_seed(seed)
     if init == "means":
@@ -133,16 +168,23 @@ def draw_rows(rows: Tensor, count: int, seed: int, init: str = "data") -> Tensor
 class Stack(Prompt):
     """Several prompts at once, each acting at its own place; pixel prompts act in the order given.
 
-    prompts: e.g. `[Border.like(…), DeepTokens.like(…)]`. Raises `PromptError` for anything else, or for none.
+    prompts: e.g. `[Border.like(…), DeepTokens.like(…)]`. Raises `PromptError` for anything else, or
+        for none.
     """
 
     def __init__(self, prompts: Sequence[Prompt]) -> None:
         super().__init__()
         prompts = list(prompts)
         if not prompts or not all(isinstance(p, Prompt) for p in prompts):
-            raise PromptError(f"Found Stack({[type(p).__name__ for p in prompts]}); needed is a list of one or more prompts.")
+            raise PromptError(
+                f"Found Stack({[type(p).__name__ for p in prompts]}); needed is a list of one or"
+                " more prompts."
+            )
         if any(p.asks for p in prompts):
-            raise PromptError("A prompt of several tasks cannot be in a Stack. Take one task out of it: prompt.export(task).")
+            raise PromptError(
+                "A prompt of several tasks cannot be in a Stack. Take one task out of it:"
+                " prompt.export(task)."
+            )
         self.prompts = nn.ModuleList(prompts)
 
     def sites(self) -> tuple[Site, ...]:

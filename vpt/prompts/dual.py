@@ -1,4 +1,6 @@
-"""One prefix for all tasks and one expert per task, chosen by the sample: DualPrompt (Wang et al., ECCV 2022)."""
+"""One prefix for all tasks and one expert per task, chosen by the sample: DualPrompt (Wang et al.,
+ECCV 2022).
+"""
 
 from __future__ import annotations
 
@@ -15,20 +17,29 @@ from vpt.sites import Site
 
 
 class DualPrompt(Queried):
-    """A general prefix in some blocks, and in others the expert of one task: in training that of the newest, else of the key k_t
-    nearest to the sample's query. The loss draws the newest key to its samples: CE + pull · (1/B) Σ_b (1 − cos(q_b, k_t)).
+    """A general prefix in some blocks, and in others the expert of one task: in training that of
+    the newest, else of the key k_t nearest to the sample's query. The loss draws the newest key to
+    its samples: CE + pull · (1/B) Σ_b (1 − cos(q_b, k_t)).
 
-    general: config of a `Prefix`, or None. tasks: how many there are; `grow` adds one, and earlier experts and keys learn no
-    more. As in LAMDA-PILOT's code one key chooses for all blocks, and the pull is a mean over the batch; CODA-Prompt's has a key
-    per block and a sum, and prompts twice as long. experts: per task and block `[length,D]`; keys: per task `[D]` (with one_pass
-    per task and block).
+    general: config of a `Prefix`, or None. tasks: how many there are; `grow` adds one, and earlier
+        experts and keys learn no more. As in LAMDA-PILOT's code one key chooses for all blocks, and
+        the pull is a mean over the batch; CODA-Prompt's has a key per block and a sum, and prompts
+        twice as long. experts: per task and block `[length,D]`; keys: per task `[D]` (with one_pass
+        per task and block).
     """
 
     def __init__(
-        self, length: int, heads: int | Sequence[int], head_dim: int | Sequence[int], blocks: Sequence[int],
-        width: int | Sequence[int], general: dict[str, Any] | None = None, pull: float = 1.0, one_pass: bool = False,
+        self,
+        length: int,
+        heads: int | Sequence[int],
+        head_dim: int | Sequence[int],
+        blocks: Sequence[int],
+        width: int | Sequence[int],
+        general: dict[str, Any] | None = None,
+        pull: float = 1.0,
+        one_pass: bool = False,
         tasks: int = 1,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__(length, heads, head_dim, blocks, width, one_pass)
         positive(tasks=tasks)
         self.general = Prefix(**general) if general is not None else None
@@ -39,24 +50,37 @@ class DualPrompt(Queried):
 
     @classmethod
     def like(
-        cls, backbone: Any, length: int = 10, *, blocks: Blocks = None, general: int = 6, general_blocks: Blocks = None,
-        pull: float = 1.0, one_pass: bool = False, seed: int = 0,
-    ) -> DualPrompt:  # fmt: skip
-        """Of a backbone's sizes; by default general keys and values in blocks 0 and 1, experts in the next three.
+        cls,
+        backbone: Any,
+        length: int = 10,
+        *,
+        blocks: Blocks = None,
+        general: int = 6,
+        general_blocks: Blocks = None,
+        pull: float = 1.0,
+        one_pass: bool = False,
+        seed: int = 0,
+    ) -> DualPrompt:
+        """Of a backbone's sizes; by default general keys and values in blocks 0 and 1, experts in
+        the next three.
 
         general: length of the general prompt, half keys and half values; 0 for none.
         """
         backbone.reach.need_blocks()
         early = [0, 1] if backbone.depth > 2 else [0] if backbone.depth > 1 and general else []
         first = (
-            choose_blocks(general_blocks if general_blocks is not None else early, backbone.depth) if general and early else []
+            choose_blocks(general_blocks if general_blocks is not None else early, backbone.depth)
+            if general and early
+            else []
         )
         rest = [i for i in range(backbone.depth) if i not in first][:3]
         config = None
         if first:
             shared = Prefix.like(backbone, half_of(general=general), blocks=first, seed=seed)
             config = shared.config()
-        prompt = cls(length, general=config, pull=pull, **cls.places(backbone, blocks, rest, one_pass))
+        prompt = cls(
+            length, general=config, pull=pull, **cls.places(backbone, blocks, rest, one_pass)
+        )
         if prompt.general is not None and config is not None:
             prompt.general.load_state_dict(shared.state_dict())
         prompt.tasks, prompt.experts, prompt.keys = 0, nn.ParameterList(), nn.ParameterList()
@@ -71,7 +95,9 @@ class DualPrompt(Queried):
         like = next(self.parameters(), None)
         for i in range(len(self.blocks)):
             width = self._prompt_width(i)
-            self.experts.append(draw((self.length, width), vpt_bound(width, width), generator, like))
+            self.experts.append(
+                draw((self.length, width), vpt_bound(width, width), generator, like)
+            )
         for width in self.widths if self.one_pass else self.widths[:1]:
             self.keys.append(draw((width,), None, generator, like))
         self.tasks += 1
@@ -91,16 +117,25 @@ class DualPrompt(Queried):
         return torch.zeros_like(found).scatter(1, found.argmax(1, keepdim=True), 1.0)
 
     def rows(self, index: int, query: Tensor) -> Tensor:
-        """Query `[B,D]` → the newest expert `[1,1,length,D]` in training, else each sample's own `[B,1,length,D]`."""
+        """Query `[B,D]` → the newest expert `[1,1,length,D]` in training, else each sample's own
+        `[B,1,length,D]`.
+        """
         experts = [self.experts[t * len(self.blocks) + index] for t in range(self.tasks)]
         if self.training or self.newest:
             return experts[-1][None, None]
         return torch.stack(experts)[cosine(query, self._keys(index)).argmax(1)][:, None]
 
     def penalty(self) -> Tensor:
-        """pull · (1/B) Σ_b (1 − cos(q_b, k_t)) for the newest task t (with one_pass, summed over the prompted blocks)."""
+        """pull · (1/B) Σ_b (1 − cos(q_b, k_t)) for the newest task t (with one_pass, summed over
+        the prompted blocks).
+        """
         each = len(self.keys) // self.tasks
-        return self.pull * torch.stack([(1 - cosine(self.query(i), self._keys(i)[-1:])).mean() for i in range(each)]).sum()
+        return (
+            self.pull
+            * torch.stack(
+                [(1 - cosine(self.query(i), self._keys(i)[-1:])).mean() for i in range(each)]
+            ).sum()
+        )
 
     def config(self) -> dict[str, Any]:
         """Sizes, the general prefix and the number of tasks."""
@@ -109,5 +144,12 @@ class DualPrompt(Queried):
 
     def describe(self) -> str:
         """One line for people."""
-        shared = f"{self.general.describe()}, shared by all tasks, and " if self.general is not None else ""
-        return f"{shared}{self.each} of {self.tasks} expert{'s' * (self.tasks > 1)} in blocks {', '.join(map(str, self.blocks))}"
+        shared = (
+            f"{self.general.describe()}, shared by all tasks, and "
+            if self.general is not None
+            else ""
+        )
+        return (
+            f"{shared}{self.each} of {self.tasks} expert{'s' * (self.tasks > 1)} in blocks"
+            f" {', '.join(map(str, self.blocks))}"
+        )

@@ -1,4 +1,6 @@
-"""A pool of prompts from which each sample takes the nearest: Learning to Prompt (Wang et al., CVPR 2022)."""
+"""A pool of prompts from which each sample takes the nearest: Learning to Prompt (Wang et al., CVPR
+2022).
+"""
 
 from __future__ import annotations
 
@@ -14,22 +16,33 @@ from vpt.prompts.queried import Blocks, Queried, cosine, draw
 
 
 class L2P(Queried):
-    """Each sample takes the `top` of `pool` prompts whose keys are nearest to its query; the loss draws these keys nearer:
-    CE − pull · (1/B) Σ_b Σ_{m taken} cos(q_b, k_m).
+    """Each sample takes the `top` of `pool` prompts whose keys are nearest to its query; the loss
+    draws these keys nearer: CE − pull · (1/B) Σ_b Σ_{m taken} cos(q_b, k_m).
 
-    In the form of prefixes (L2P++ in Smith et al., CVPR 2023), read from the model's own class token; the original puts tokens in
-    front of block 0 and chooses by a majority of the batch. Each prompted block has a pool of its own. keys: per block
-    `[pool,D]`; prompts: per block `[pool,length,D]`. Raises `PromptError` for more to take than there are.
+    In the form of prefixes (L2P++ in Smith et al., CVPR 2023), read from the model's own class
+    token; the original puts tokens in front of block 0 and chooses by a majority of the batch. Each
+    prompted block has a pool of its own. keys: per block `[pool,D]`; prompts: per block
+    `[pool,length,D]`. Raises `PromptError` for more to take than there are.
     """
 
     def __init__(
-        self, pool: int, length: int, top: int, heads: int | Sequence[int], head_dim: int | Sequence[int], blocks: Sequence[int],
-        width: int | Sequence[int], pull: float = 0.5, one_pass: bool = False,
-    ) -> None:  # fmt: skip
+        self,
+        pool: int,
+        length: int,
+        top: int,
+        heads: int | Sequence[int],
+        head_dim: int | Sequence[int],
+        blocks: Sequence[int],
+        width: int | Sequence[int],
+        pull: float = 0.5,
+        one_pass: bool = False,
+    ) -> None:
         super().__init__(length, heads, head_dim, blocks, width, one_pass)
         positive(pool=pool, top=top)
         if top > pool:
-            raise PromptError(f"Found top={top} of pool={pool} prompts; needed is at most all of them.")
+            raise PromptError(
+                f"Found top={top} of pool={pool} prompts; needed is at most all of them."
+            )
         self.pool, self.top, self.pull = pool, top, pull
         self._draw(0)
 
@@ -40,21 +53,40 @@ class L2P(Queried):
 
     @classmethod
     def like(
-        cls, backbone: Any, pool: int = 30, *, length: int = 20, top: int | None = None, blocks: Blocks = None, pull: float = 0.5,
-        one_pass: bool = False, seed: int = 0,
-    ) -> L2P:  # fmt: skip
-        """Of a backbone's sizes, at block 0 by default: 5 of a pool of 30 prompts of length 20, L2P++'s published sizes (L2P
+        cls,
+        backbone: Any,
+        pool: int = 30,
+        *,
+        length: int = 20,
+        top: int | None = None,
+        blocks: Blocks = None,
+        pull: float = 0.5,
+        one_pass: bool = False,
+        seed: int = 0,
+    ) -> L2P:
+        """Of a backbone's sizes, at block 0 by default: 5 of a pool of 30 prompts of length 20,
+        L2P++'s published sizes (L2P
         itself: 4 of 10, length 5). top: 5 by default, or all of a smaller pool.
         """
-        prompt = cls(pool, length, min(5, pool) if top is None else top, pull=pull, **cls.places(backbone, blocks, [0], one_pass))
+        prompt = cls(
+            pool,
+            length,
+            min(5, pool) if top is None else top,
+            pull=pull,
+            **cls.places(backbone, blocks, [0], one_pass),
+        )
         prompt._draw(seed)
         return prompt
 
     def _draw(self, seed: int) -> None:
         generator = torch.Generator().manual_seed(seed)
         widths = [self._prompt_width(i) for i in range(len(self.blocks))]
-        self.keys = nn.ParameterList([draw((self.pool, width), None, generator) for width in self.widths])
-        self.prompts = nn.ParameterList([draw((self.pool, self.length, d), vpt_bound(d, d), generator) for d in widths])
+        self.keys = nn.ParameterList(
+            [draw((self.pool, width), None, generator) for width in self.widths]
+        )
+        self.prompts = nn.ParameterList(
+            [draw((self.pool, self.length, d), vpt_bound(d, d), generator) for d in widths]
+        )
 
     def rows(self, index: int, query: Tensor) -> Tensor:
         """Query `[B,D]` → prompts `[B,top,length,D]`, the nearest first."""
@@ -67,7 +99,10 @@ class L2P(Queried):
 
     def penalty(self) -> Tensor:
         """−pull · (1/B) Σ_b Σ_{m taken} cos(q_b, k_m), summed over the prompted blocks."""
-        found = [cosine(self.query(i), keys).topk(self.top, dim=1).values.sum(1).mean() for i, keys in enumerate(self.keys)]
+        found = [
+            cosine(self.query(i), keys).topk(self.top, dim=1).values.sum(1).mean()
+            for i, keys in enumerate(self.keys)
+        ]
         return -self.pull * torch.stack(found).sum()
 
     def config(self) -> dict[str, Any]:
@@ -77,6 +112,7 @@ class L2P(Queried):
     def describe(self) -> str:
         """One line for people."""
         return (
-            f"{self.top} of a pool of {self.pool} prompts for each sample, {self.each} keys and values each, in "
-            f"block{'s' * (len(self.blocks) > 1)} {', '.join(map(str, self.blocks))}"
+            f"{self.top} of a pool of {self.pool} prompts for each sample, {self.each} keys and"
+            f" values each, in block{'s' * (len(self.blocks) > 1)}"
+            f" {', '.join(map(str, self.blocks))}"
         )

@@ -16,10 +16,13 @@ CORNERS = ("top_left", "top_right", "bottom_left", "bottom_right")
 
 
 class Patch(PixelPrompt):
-    """A learned square in a corner, replacing what is there: x' = x ⊙ (1 − M) + M ⊙ δ (FairReprogram's patch).
+    """A learned square in a corner, replacing what is there: x' = x ⊙ (1 − M) + M ⊙ δ
+    (FairReprogram's patch).
 
-    size: side in pixels (for sound: time frames × bins, the first frames being the top and the lowest bins the left).
-    corner: top_left, top_right, bottom_left or bottom_right. pixels: parameter `[C,size,size]` or `[size,size]`.
+    size: side in pixels (for sound: time frames × bins, the first frames being the top and the
+        lowest bins the left).
+    corner: top_left, top_right, bottom_left or bottom_right. pixels: parameter `[C,size,size]` or
+        `[size,size]`.
     """
 
     def __init__(
@@ -36,7 +39,10 @@ class Patch(PixelPrompt):
         if corner not in CORNERS:
             raise PromptError(f"Found corner={corner!r}; needed is one of {', '.join(CORNERS)}.")
         if size >= min(self.shape[-2:]):
-            raise PromptError(f"A patch of {size} hides the whole of an input of {list(self.shape[-2:])}; use a smaller size.")
+            raise PromptError(
+                f"A patch of {size} hides the whole of an input of {list(self.shape[-2:])}; use a"
+                " smaller size."
+            )
         self.size, self.corner = size, corner
         self.pixels = nn.Parameter(torch.zeros(*self.shape[:-2], size, size))
 
@@ -51,7 +57,9 @@ class Patch(PixelPrompt):
         init: str = "zeros",
         seed: int = 0,
     ) -> Patch:
-        """A patch for a backbone's input. bound: 1 on images and 3 σ on sound by default; None for no bound."""
+        """A patch for a backbone's input. bound: 1 on images and 3 σ on sound by default; None for
+        no bound.
+        """
         prompt = cls(size, corner=corner, **space_of(backbone, bound))
         start(prompt.pixels, init, seed)
         return prompt
@@ -63,8 +71,14 @@ class Patch(PixelPrompt):
 
     def _place(self) -> tuple[slice, slice]:
         height, long = self.shape[-2:]
-        down = slice(0, self.size) if self.corner.startswith("top") else slice(height - self.size, height)
-        across = slice(0, self.size) if self.corner.endswith("left") else slice(long - self.size, long)
+        down = (
+            slice(0, self.size)
+            if self.corner.startswith("top")
+            else slice(height - self.size, height)
+        )
+        across = (
+            slice(0, self.size) if self.corner.endswith("left") else slice(long - self.size, long)
+        )
         return down, across
 
     def _act(self, x: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
@@ -85,4 +99,7 @@ class Patch(PixelPrompt):
 
     def describe(self) -> str:
         """One line for people: the size and the covered share."""
-        return f"a {self.size}×{self.size} patch at the {self.corner.replace('_', ' ')}, {self.covered:.1%} of the input"
+        return (
+            f"a {self.size}×{self.size} patch at the {self.corner.replace('_', ' ')},"
+            f" {self.covered:.1%} of the input"
+        )

@@ -1,4 +1,6 @@
-"""Learned keys and values beside a block's own: prefix tuning (Li & Liang 2021; in vision E²VPT, PETL-AST)."""
+"""Learned keys and values beside a block's own: prefix tuning (Li & Liang 2021; in vision E²VPT,
+PETL-AST).
+"""
 
 from __future__ import annotations
 
@@ -26,15 +28,22 @@ from vpt.sites import KeyValues
 
 
 class Prefix(Prompt):
-    """attn(x) = softmax(Q [P_K; K]ᵀ/√d) [P_V; V], with P_K and P_V learned, put in after the block's own projections.
+    """attn(x) = softmax(Q [P_K; K]ᵀ/√d) [P_V; V], with P_K and P_V learned, put in after the
+    block's own projections.
 
-    keys, values: parameters `[blocks, heads, count, head_dim]`; a list of `[heads, count, head_dim]` where heads differ between
-    blocks (Swin), then `heads` and `head_dim` are given as lists. dropout: on both, per sample (with windows: per window).
-    Raises `PromptError` for sizes below 1 or a dropout outside [0, 1).
+    keys, values: parameters `[blocks, heads, count, head_dim]`; a list of `[heads, count,
+        head_dim]` where heads differ between blocks (Swin), then `heads` and `head_dim` are given
+        as lists. dropout: on both, per sample (with windows: per window). Raises `PromptError` for
+        sizes below 1 or a dropout outside [0, 1).
     """
 
     def __init__(
-        self, count: int, heads: int | Sequence[int], head_dim: int | Sequence[int], blocks: Sequence[int], dropout: float = 0.0
+        self,
+        count: int,
+        heads: int | Sequence[int],
+        head_dim: int | Sequence[int],
+        blocks: Sequence[int],
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         blocks = list(blocks)
@@ -67,7 +76,9 @@ class Prefix(Prompt):
         examples: Any = None,
         seed: int = 0,
     ) -> Prefix:
-        """A prefix of a backbone's head sizes. init="data" draws rows from each block's own keys and values on `examples`."""
+        """A prefix of a backbone's head sizes. init="data" draws rows from each block's own keys
+        and values on `examples`.
+        """
         backbone.reach.need_blocks()
         check_init(init, examples)
         chosen = choose_blocks(blocks, backbone.depth)
@@ -96,18 +107,35 @@ class Prefix(Prompt):
 
     def sites(self) -> tuple[KeyValues, ...]:
         """One site per block."""
-        return tuple(KeyValues(block, self.count, partial(self.make, i)) for i, block in enumerate(self.blocks))
+        return tuple(
+            KeyValues(block, self.count, partial(self.make, i))
+            for i, block in enumerate(self.blocks)
+        )
 
     def make(self, index: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor, None]:
-        """Own keys and values `[B,heads,N,d]` → learned ones `[B,heads,count,d]` for the `index`-th prompted block."""
+        """Own keys and values `[B,heads,N,d]` → learned ones `[B,heads,count,d]` for the `index`-th
+        prompted block.
+        """
         shape = (len(keys), -1, -1, -1)
-        return self.dropout(self.keys[index].expand(shape)), self.dropout(self.values[index].expand(shape)), None
+        return (
+            self.dropout(self.keys[index].expand(shape)),
+            self.dropout(self.values[index].expand(shape)),
+            None,
+        )
 
     def config(self) -> dict[str, Any]:
         """Sizes, blocks and dropout."""
-        return {"count": self.count, "heads": self.heads, "head_dim": self.head_dim, "blocks": self.blocks,
-                "dropout": self.dropout.p}  # fmt: skip
+        return {
+            "count": self.count,
+            "heads": self.heads,
+            "head_dim": self.head_dim,
+            "blocks": self.blocks,
+            "dropout": self.dropout.p,
+        }
 
     def describe(self) -> str:
         """One line for people."""
-        return f"{self.count} learned keys and values beside the attention of each of {len(self.blocks)} blocks"
+        return (
+            f"{self.count} learned keys and values beside the attention of each of"
+            f" {len(self.blocks)} blocks"
+        )

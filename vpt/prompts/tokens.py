@@ -1,4 +1,6 @@
-"""Learned tokens in front of the sequence: shallow and deep visual prompt tuning (Jia et al., ECCV 2022)."""
+"""Learned tokens in front of the sequence: shallow and deep visual prompt tuning (Jia et al., ECCV
+2022).
+"""
 
 from __future__ import annotations
 
@@ -10,15 +12,26 @@ import torch
 from torch import Tensor, nn
 
 from vpt.errors import PromptError
-from vpt.prompts.base import FROM_EXAMPLES, Init, Prompt, check_init, choose_blocks, draw_rows, positive, share, vpt_bound
+from vpt.prompts.base import (
+    FROM_EXAMPLES,
+    Init,
+    Prompt,
+    check_init,
+    choose_blocks,
+    draw_rows,
+    positive,
+    share,
+    vpt_bound,
+)
 from vpt.sites import Tokens
 
 
 class ShallowTokens(Prompt):
-    """VPT-shallow: `count` tokens enter before the first block and leave after the last (equations 4 and 5).
+    """VPT-shallow: `count` tokens enter before the first block and leave after the last (equations
+    4 and 5).
 
-    tokens: parameter `[count, width]`. depth: number of blocks they pass. dropout: on the tokens, per sample. Raises
-    `PromptError` for sizes below 1 or a dropout outside [0, 1).
+    tokens: parameter `[count, width]`. depth: number of blocks they pass. dropout: on the tokens,
+        per sample. Raises `PromptError` for sizes below 1 or a dropout outside [0, 1).
     """
 
     def __init__(self, count: int, width: int, depth: int, dropout: float = 0.0) -> None:
@@ -27,13 +40,24 @@ class ShallowTokens(Prompt):
         share(dropout=dropout)
         self.count, self.width, self.depth = count, width, depth
         self.dropout = nn.Dropout(dropout)
-        self.tokens = nn.Parameter(torch.empty(count, width).uniform_(-vpt_bound(width, width), vpt_bound(width, width)))
+        self.tokens = nn.Parameter(
+            torch.empty(count, width).uniform_(-vpt_bound(width, width), vpt_bound(width, width))
+        )
 
     @classmethod
     def like(
-        cls, backbone: Any, count: int = 10, *, dropout: float = 0.0, init: Init = "uniform", examples: Any = None, seed: int = 0
+        cls,
+        backbone: Any,
+        count: int = 10,
+        *,
+        dropout: float = 0.0,
+        init: Init = "uniform",
+        examples: Any = None,
+        seed: int = 0,
     ) -> ShallowTokens:
-        """Tokens of a backbone's width. init="data" draws rows from block 0's own tokens on `examples` (raw input)."""
+        """Tokens of a backbone's width. init="data" draws rows from block 0's own tokens on
+        `examples` (raw input).
+        """
         backbone.reach.need_blocks()
         prompt = cls(count, backbone.widths[0], backbone.depth, dropout)
         _fill([prompt.tokens], [0], backbone, init, examples, seed)
@@ -53,7 +77,12 @@ class ShallowTokens(Prompt):
 
     def config(self) -> dict[str, Any]:
         """Sizes and dropout."""
-        return {"count": self.count, "width": self.width, "depth": self.depth, "dropout": self.dropout.p}
+        return {
+            "count": self.count,
+            "width": self.width,
+            "depth": self.depth,
+            "dropout": self.dropout.p,
+        }
 
     def describe(self) -> str:
         """One line for people."""
@@ -63,24 +92,31 @@ class ShallowTokens(Prompt):
 class DeepTokens(Prompt):
     """VPT-deep: `count` fresh tokens before each block, dropped after it (equation 6).
 
-    tokens: parameter `[blocks, count, width]`, or a list of `[count, width]` where widths differ. blocks: their numbers.
-    dropout: on the tokens, per sample. Raises `PromptError` for sizes below 1 or a dropout outside [0, 1).
+    tokens: parameter `[blocks, count, width]`, or a list of `[count, width]` where widths differ.
+        blocks: their numbers.
+    dropout: on the tokens, per sample. Raises `PromptError` for sizes below 1 or a dropout outside
+        [0, 1).
     """
 
-    def __init__(self, count: int, widths: Sequence[int], blocks: Sequence[int], dropout: float = 0.0) -> None:
+    def __init__(
+        self, count: int, widths: Sequence[int], blocks: Sequence[int], dropout: float = 0.0
+    ) -> None:
         super().__init__()
         widths, blocks = list(widths), list(blocks)
         positive(count=count, blocks=len(blocks), **{f"width_{i}": w for i, w in enumerate(widths)})
         share(dropout=dropout)
         if len(widths) != len(set(blocks)):
             raise PromptError(
-                f"Found {len(widths)} widths for blocks {blocks}; needed is one width for each of different blocks."
+                f"Found {len(widths)} widths for blocks {blocks}; needed is one width for each of"
+                " different blocks."
             )
         self.count, self.widths, self.blocks = count, widths, choose_blocks(blocks, max(blocks) + 1)
         self.dropout = nn.Dropout(dropout)
         rows = [torch.empty(count, w).uniform_(-vpt_bound(w, w), vpt_bound(w, w)) for w in widths]
         self.tokens: nn.Parameter | nn.ParameterList
-        self.tokens = nn.Parameter(torch.stack(rows)) if len(set(widths)) == 1 else nn.ParameterList(rows)
+        self.tokens = (
+            nn.Parameter(torch.stack(rows)) if len(set(widths)) == 1 else nn.ParameterList(rows)
+        )
 
     @classmethod
     def like(
@@ -94,7 +130,9 @@ class DeepTokens(Prompt):
         examples: Any = None,
         seed: int = 0,
     ) -> DeepTokens:
-        """Tokens of a backbone's widths. init="data" draws rows from each block's own tokens on `examples` (raw input)."""
+        """Tokens of a backbone's widths. init="data" draws rows from each block's own tokens on
+        `examples` (raw input).
+        """
         backbone.reach.need_blocks()
         chosen = choose_blocks(blocks, backbone.depth)
         prompt = cls(count, [backbone.widths[i] for i in chosen], chosen, dropout)
@@ -107,15 +145,25 @@ class DeepTokens(Prompt):
 
     def sites(self) -> tuple[Tokens, ...]:
         """One span (i, i) per block."""
-        return tuple(Tokens(block, block, self.count, partial(self.make, i)) for i, block in enumerate(self.blocks))
+        return tuple(
+            Tokens(block, block, self.count, partial(self.make, i))
+            for i, block in enumerate(self.blocks)
+        )
 
     def make(self, index: int, x: Tensor) -> Tensor:
-        """`[B,N,D]` → `[B,count,D]` for the `index`-th prompted block, with dropout drawn per sample."""
+        """`[B,N,D]` → `[B,count,D]` for the `index`-th prompted block, with dropout drawn per
+        sample.
+        """
         return self.dropout(self.tokens[index].expand(len(x), -1, -1))
 
     def config(self) -> dict[str, Any]:
         """Sizes, blocks and dropout."""
-        return {"count": self.count, "widths": self.widths, "blocks": self.blocks, "dropout": self.dropout.p}
+        return {
+            "count": self.count,
+            "widths": self.widths,
+            "blocks": self.blocks,
+            "dropout": self.dropout.p,
+        }
 
     def describe(self) -> str:
         """One line for people."""
@@ -129,14 +177,20 @@ def _span(blocks: list[int]) -> str:
 
 
 @torch.no_grad()
-def _fill(tokens: list[Tensor], blocks: list[int], backbone: Any, init: Init, examples: Any, seed: int) -> None:
-    """Initialise each block's tokens `[count, D]` in place as `init` says (Wang et al. 2024, SPT, for "data")."""
+def _fill(
+    tokens: list[Tensor], blocks: list[int], backbone: Any, init: Init, examples: Any, seed: int
+) -> None:
+    """Initialise each block's tokens `[count, D]` in place as `init` says (Wang et al. 2024, SPT,
+    for "data").
+    """
     check_init(init, examples)
     generator = torch.Generator().manual_seed(seed)
     recorded = backbone.record(examples) if init in FROM_EXAMPLES else None
     for i, (rows, block) in enumerate(zip(tokens, blocks, strict=True)):
         if recorded is not None:
-            rows.copy_(draw_rows(recorded[block]["tokens"].flatten(0, 1), len(rows), seed + i, init))
+            rows.copy_(
+                draw_rows(recorded[block]["tokens"].flatten(0, 1), len(rows), seed + i, init)
+            )
         elif init == "zeros":
             rows.zero_()
         else:

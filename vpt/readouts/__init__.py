@@ -1,4 +1,6 @@
-"""From a backbone's two outputs to the classes that are wanted. A new readout is a file here and a line in `READOUTS`."""
+"""From a backbone's two outputs to the classes that are wanted. A new readout is a file here and a
+line in `READOUTS`.
+"""
 
 from vpt.readouts.base import Readout
 from vpt.readouts.features import Linear, NearestMean
@@ -11,4 +13,13 @@ READOUTS: dict[str, type[Readout]] = {
     cls.__name__: cls for cls in (Identity, Linear, NearestMean, LabelMap, TaskHeads, RandomRidge)
 }
 
-__all__ = ["READOUTS", "Identity", "LabelMap", "Linear", "NearestMean", "RandomRidge", "Readout", "TaskHeads"]
+__all__ = [
+    "READOUTS",
+    "Identity",
+    "LabelMap",
+    "Linear",
+    "NearestMean",
+    "RandomRidge",
+    "Readout",
+    "TaskHeads",
+]

@@ -1,4 +1,6 @@
-"""What every readout is: it declares which of the backbone's two outputs it reads, and how it learns."""
+"""What every readout is: it declares which of the backbone's two outputs it reads, and how it
+learns.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +16,15 @@ Refresh = Literal["never", "once", "epoch", "reuse"]
 
 
 class Readout(nn.Module):
-    """Base of all readouts: `reads` is "features" `[B,D]` or "logits" `[B,K]`; forward gives `[B,C]`.
+    """Base of all readouts: `reads` is "features" `[B,D]` or "logits" `[B,K]`; forward gives
+    `[B,C]`.
 
-    classes: the C class names, or None while they are unknown. trainable: whether its parameters learn by gradient.
-    refresh: when `fit` gives it the training data to learn statistics from by `update`, and then calls `settle`: "never",
-    "once" (before training), "epoch" (a pass over the data then and after each epoch), or "reuse" (a pass before training,
-    and then each update's own outputs, which cost nothing, settled after each epoch).
+    classes: the C class names, or None while they are unknown. trainable: whether its parameters
+        learn by gradient.
+    refresh: when `fit` gives it the training data to learn statistics from by `update`, and then
+        calls `settle`: "never", "once" (before training), "epoch" (a pass over the data then and
+        after each epoch), or "reuse" (a pass before training, and then each update's own outputs,
+        which cost nothing, settled after each epoch).
     """
 
     reads: Literal["features", "logits"] = "features"
@@ -28,7 +33,9 @@ class Readout(nn.Module):
 
     @property
     def asks(self) -> list[str]:
-        """Names of the tasks among which each sample's must be told; empty for readouts that ask nothing."""
+        """Names of the tasks among which each sample's must be told; empty for readouts that ask
+        nothing.
+        """
         return []
 
     def __init__(self, classes: int | Sequence[str] | None) -> None:
@@ -36,10 +43,14 @@ class Readout(nn.Module):
         self.count, self.classes = _count_and_names(classes)
 
     def bind(self, backbone: Any) -> None:
-        """Check against, and take what is needed from, the backbone it is joined to. Raises `PromptError`."""
+        """Check against, and take what is needed from, the backbone it is joined to. Raises
+        `PromptError`.
+        """
 
     def update(self, out: Tensor, y: Tensor) -> None:
-        """Learn from statistics of outputs `[B,D|K]` and labels `[B]`; readouts that learn by gradient do nothing."""
+        """Learn from statistics of outputs `[B,D|K]` and labels `[B]`; readouts that learn by
+        gradient do nothing.
+        """
 
     def reset(self) -> None:
         """Forget what `update` learned."""
@@ -61,9 +72,14 @@ def _count_and_names(classes: int | Sequence[str] | None) -> tuple[int | None, l
         return None, None
     if isinstance(classes, Integral):
         if classes < 1:
-            raise PromptError(f"Found classes={classes}; needed is a number of at least 1, or a list of names.")
+            raise PromptError(
+                f"Found classes={classes}; needed is a number of at least 1, or a list of names."
+            )
         return int(classes), None
     names = [] if isinstance(classes, str) else [str(name) for name in classes]  # type: ignore[union-attr]
     if not names or len(set(names)) != len(names):
-        raise PromptError(f"Found classes={classes!r}; needed is a list of one or more names, all different, or their number.")
+        raise PromptError(
+            f"Found classes={classes!r}; needed is a list of one or more names, all different, or"
+            " their number."
+        )
     return len(names), names

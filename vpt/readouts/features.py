@@ -19,7 +19,8 @@ class _OnFeatures(Readout):
         super().__init__(classes)
         if self.count is None or features < 1:
             raise PromptError(
-                f"Found features={features}, classes={classes}; needed are a width and the classes' number or names."
+                f"Found features={features}, classes={classes}; needed are a width and the classes'"
+                " number or names."
             )
         self.features = features
         self.size = (self.count, features)
@@ -29,8 +30,8 @@ class _OnFeatures(Readout):
         if backbone.out_features != self.features:
             name = type(self).__name__
             raise PromptError(
-                f"Found {name}({self.features}, …) for features of width {backbone.out_features}; use "
-                f"vpt.{name}(backbone.out_features, classes)."
+                f"Found {name}({self.features}, …) for features of width {backbone.out_features};"
+                f" use vpt.{name}(backbone.out_features, classes)."
             )
 
     def config(self) -> dict[str, Any]:
@@ -41,7 +42,8 @@ class _OnFeatures(Readout):
 class Linear(_OnFeatures):
     """A new linear classifier on the features.
 
-    features: D. classes: how many, or their names. Starts at zero, so that the first prediction favours no class.
+    features: D. classes: how many, or their names. Starts at zero, so that the first prediction
+        favours no class.
     """
 
     def __init__(self, features: int, classes: int | Sequence[str]) -> None:
@@ -55,7 +57,8 @@ class Linear(_OnFeatures):
 
 
 class NearestMean(_OnFeatures):
-    """Scores a class by minus the squared distance to the mean of its features: −‖x − μ_c‖² (nearest class mean).
+    """Scores a class by minus the squared distance to the mean of its features: −‖x − μ_c‖²
+    (nearest class mean).
 
     Learns by `update` only. A class that was never seen scores −inf.
     """
@@ -77,16 +80,26 @@ class NearestMean(_OnFeatures):
 
     @torch.no_grad()
     def update(self, out: Tensor, y: Tensor) -> None:
-        """Add features `[B,D]` of classes `[B]` to the running means. Raises `DataError` for a label out of range."""
+        """Add features `[B,D]` of classes `[B]` to the running means. Raises `DataError` for a
+        label out of range.
+        """
         if len(y) and not (int(y.min()) >= 0 and int(y.max()) < len(self.counts)):
-            raise DataError(f"Found labels from {int(y.min())} to {int(y.max())}; there are {len(self.counts)} classes.")
+            raise DataError(
+                f"Found labels from {int(y.min())} to {int(y.max())}; there are {len(self.counts)}"
+                " classes."
+            )
         self.sums.index_add_(0, y, out.detach().to(self.sums.dtype))
         self.counts.index_add_(0, y, torch.ones_like(y, dtype=self.counts.dtype))
 
     def forward(self, out: Tensor) -> Tensor:
         """Features `[B,D]` → `[B,C]`. Raises `PromptError` before any update."""
         if not bool((self.counts > 0).any()):
-            raise PromptError("NearestMean has seen no examples. Call readout.update(features, labels), or vpt.fit.")
+            raise PromptError(
+                "NearestMean has seen no examples. Call readout.update(features, labels), or"
+                " vpt.fit."
+            )
         means = self.sums / self.counts.clamp(min=1).unsqueeze(1)
-        scores = -torch.cdist(out.float(), means, compute_mode="donot_use_mm_for_euclid_dist").square()
+        scores = -torch.cdist(
+            out.float(), means, compute_mode="donot_use_mm_for_euclid_dist"
+        ).square()
         return scores.masked_fill(self.counts == 0, float("-inf"))

@@ -1,4 +1,6 @@
-"""Ridge regression on random features: statistics that only add up, so that no order of classes makes a difference."""
+"""Ridge regression on random features: statistics that only add up, so that no order of classes
+makes a difference.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +19,11 @@ STRENGTHS = tuple(10.0**e for e in range(-2, 7))  # λ to choose among
 
 
 class RandomRidge(_OnFeatures):
-    """Scores h(x)ᵀ (G + λI)⁻¹ C with h(x) = relu(xW), W random and fixed, G = Σ h hᵀ and C = Σ h yᵀ (RanPAC, McDonnell et al.,
-    NeurIPS 2023, equations 6 and 7).
+    """Scores h(x)ᵀ (G + λI)⁻¹ C with h(x) = relu(xW), W random and fixed, G = Σ h hᵀ and C = Σ h yᵀ
+    (RanPAC, McDonnell et al., NeurIPS 2023, equations 6 and 7).
 
-    Learns by `update` and `settle` only. projections: M, the width of h. strength: λ. seed: of W. A class that was never seen
-    scores −inf.
+    Learns by `update` and `settle` only. projections: M, the width of h. strength: λ. seed: of W. A
+    class that was never seen scores −inf.
     """
 
     trainable = False
@@ -32,11 +34,19 @@ class RandomRidge(_OnFeatures):
     solution: Tensor
 
     def __init__(
-        self, features: int, classes: int | Sequence[str], projections: int = 1000, strength: float = 100.0, seed: int = 0
+        self,
+        features: int,
+        classes: int | Sequence[str],
+        projections: int = 1000,
+        strength: float = 100.0,
+        seed: int = 0,
     ) -> None:
         super().__init__(features, classes)
         if projections < 1 or strength <= 0:
-            raise PromptError(f"Found projections={projections}, strength={strength}; needed are at least 1, and more than 0.")
+            raise PromptError(
+                f"Found projections={projections}, strength={strength}; needed are at least 1, and"
+                " more than 0."
+            )
         self.projections, self.strength, self.seed = projections, strength, seed
         count = self.size[0]
         self.register_buffer("gram", torch.zeros(projections, projections))
@@ -47,7 +57,9 @@ class RandomRidge(_OnFeatures):
     def lifted(self, out: Tensor) -> Tensor:
         """Features `[B,D]` → relu of random projections `[B,M]`, of length one per feature."""
         generator = torch.Generator().manual_seed(self.seed)
-        weight = torch.randn(self.features, self.projections, generator=generator) / self.features**0.5
+        weight = (
+            torch.randn(self.features, self.projections, generator=generator) / self.features**0.5
+        )
         with torch.autocast(out.device.type, enabled=False):
             return F.relu(out.float() @ weight.to(out.device))
 
@@ -69,12 +81,14 @@ class RandomRidge(_OnFeatures):
     def settle(self) -> None:
         """Solve for the weights."""
         eye = torch.eye(self.projections, device=self.gram.device, dtype=torch.float64)
-        self.solution.copy_(torch.linalg.solve(self.gram.double() + self.strength * eye, self.sums.double()))
+        self.solution.copy_(
+            torch.linalg.solve(self.gram.double() + self.strength * eye, self.sums.double())
+        )
 
     @torch.no_grad()
     def choose_strength(self, out: Tensor, y: Tensor) -> None:
-        """Take the λ of least squared error on held-out features `[n,D]` of classes `[n]`, over the classes seen so far; then
-        settle.
+        """Take the λ of least squared error on held-out features `[n,D]` of classes `[n]`, over the
+        classes seen so far; then settle.
         """
         needed, seen = F.one_hot(y, self.size[0]).to(self.gram), self.counts > 0
 
@@ -89,10 +103,18 @@ class RandomRidge(_OnFeatures):
     def forward(self, out: Tensor) -> Tensor:
         """Features `[B,D]` → `[B,C]`. Raises `PromptError` before any update."""
         if not bool((self.counts > 0).any()):
-            raise PromptError("RandomRidge has seen no examples. Call readout.update(features, labels) and settle(), or vpt.fit.")
+            raise PromptError(
+                "RandomRidge has seen no examples. Call readout.update(features, labels) and"
+                " settle(), or vpt.fit."
+            )
         with torch.autocast(out.device.type, enabled=False):
             return (self.lifted(out) @ self.solution).masked_fill(self.counts == 0, float("-inf"))
 
     def config(self) -> dict[str, Any]:
         """Width, classes, and what the random features are made of."""
-        return {**super().config(), "projections": self.projections, "strength": self.strength, "seed": self.seed}
+        return {
+            **super().config(),
+            "projections": self.projections,
+            "strength": self.strength,
+            "seed": self.seed,
+        }

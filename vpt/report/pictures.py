@@ -28,11 +28,13 @@ def _figure(width: float, height: float) -> Figure:
 
 def _png(figure: Figure) -> bytes:
     buffer = BytesIO()
-    for text in figure.findobj(Text):  # names of classes and files: no formulas, nothing that cannot be drawn
+    # names of classes and files: no formulas, nothing that cannot be drawn
+    for text in figure.findobj(Text):
         text.set_parse_math(False)
         text.set_text(printable(text.get_text()))
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing")  # names in scripts that matplotlib's font lacks
+        # names in scripts that matplotlib's font lacks
+        warnings.filterwarnings("ignore", message="Glyph .* missing")
         figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()
 
@@ -44,21 +46,29 @@ def shown(x: Tensor) -> np.ndarray:
 
 
 def pixel_prompt(canvas: Tensor, title: str, unit: str, halves: bool = False) -> bytes:
-    """A pixel prompt alone: colours for images `[C,H,W]` (the range is stretched to [0,1] and printed), a map for sound.
+    """A pixel prompt alone: colours for images `[C,H,W]` (the range is stretched to [0,1] and
+    printed), a map for sound.
 
-    halves: whether the map's first half stands before the clip and its second half behind it (a border).
+    halves: whether the map's first half stands before the clip and its second half behind it (a
+        border).
     """
     figure = _figure(5, 4.6)
     axes = figure.add_subplot()
     low, high = float(canvas.min()), float(canvas.max())
     if canvas.ndim == 3:
         axes.imshow(shown((canvas - low) / max(high - low, 1e-9)), interpolation="nearest")
-        axes.set_xlabel(f"pixels; values from {low:.2f} to {high:.2f}, stretched to black and white")
+        axes.set_xlabel(
+            f"pixels; values from {low:.2f} to {high:.2f}, stretched to black and white"
+        )
     else:
-        drawn = axes.imshow(canvas.detach().cpu().numpy().T, origin="lower", aspect="auto", cmap="magma")
+        drawn = axes.imshow(
+            canvas.detach().cpu().numpy().T, origin="lower", aspect="auto", cmap="magma"
+        )
         figure.colorbar(drawn, ax=axes, label=unit)
         along = "samples" if canvas.shape[1] == 1 else "time frames"
-        axes.set_xlabel(f"{along} (first half before the clip, second half behind it)" if halves else along)
+        axes.set_xlabel(
+            f"{along} (first half before the clip, second half behind it)" if halves else along
+        )
         axes.set_ylabel("mel bands" if canvas.shape[1] > 1 else "")
     axes.set_title(title, color=INK, fontsize=9, wrap=True)
     return _png(figure)
@@ -76,7 +86,9 @@ def reprogrammed(before: Sequence[Tensor], after: Sequence[Tensor], titles: Sequ
     return _png(figure)
 
 
-def curves(rows: Sequence[dict[str, Any]], best: int, baselines: dict[str, float], title: str) -> bytes:
+def curves(
+    rows: Sequence[dict[str, Any]], best: int, baselines: dict[str, float], title: str
+) -> bytes:
     """Accuracy and loss by epoch, the epoch that was kept, and baselines on validation as lines."""
     figure = _figure(8, 3.4)
     left, right = figure.subplots(1, 2)
@@ -84,7 +96,13 @@ def curves(rows: Sequence[dict[str, Any]], best: int, baselines: dict[str, float
     for name, colour in (("train_accuracy", SOFT), ("val_accuracy", GOOD)):
         points = [(row["epoch"], row[name]) for row in rows if name in row]
         if points:
-            left.plot(*zip(*points, strict=True), color=colour, marker="o", ms=3, label=name.replace("_", " "))
+            left.plot(
+                *zip(*points, strict=True),
+                color=colour,
+                marker="o",
+                ms=3,
+                label=name.replace("_", " "),
+            )
     for (name, value), style in zip(baselines.items(), cycle(("--", ":", "-.")), strict=False):
         left.axhline(value, color=INK, lw=1, ls=style, label=f"{name} (validation)")
     if best in epochs:
@@ -92,8 +110,17 @@ def curves(rows: Sequence[dict[str, Any]], best: int, baselines: dict[str, float
     for name, colour in (("loss", SOFT), ("val_loss", GOOD)):
         points = [(row["epoch"], row[name]) for row in rows if name in row]
         if points:
-            right.plot(*zip(*points, strict=True), color=colour, marker="o", ms=3, label=name.replace("_", " "))
-    for axes, label, place in ((left, "accuracy", "lower right"), (right, "cross-entropy", "upper right")):
+            right.plot(
+                *zip(*points, strict=True),
+                color=colour,
+                marker="o",
+                ms=3,
+                label=name.replace("_", " "),
+            )
+    for axes, label, place in (
+        (left, "accuracy", "lower right"),
+        (right, "cross-entropy", "upper right"),
+    ):
         axes.set(xlabel="epoch", ylabel=label)
         if axes.get_legend_handles_labels()[0]:
             axes.legend(fontsize=7, frameon=False, loc=place)  # "best" is slow on a busy machine
@@ -103,17 +130,33 @@ def curves(rows: Sequence[dict[str, Any]], best: int, baselines: dict[str, float
 
 
 def group_bars(before: dict[str, Any], after: dict[str, Any], title: str) -> bytes:
-    """Accuracy of every label × group cell without (grey) and with the prompt, from two audits; what is empty is left out."""
-    cells = [(f"{label}\n{group}", label, group) for label, row in before["cells"].items() for group in row]
+    """Accuracy of every label × group cell without (grey) and with the prompt, from two audits;
+    what is empty is left out.
+    """
+    cells = [
+        (f"{label}\n{group}", label, group)
+        for label, row in before["cells"].items()
+        for group in row
+    ]
     figure = _figure(max(5.0, 1.1 * len(cells) + 1.5), 3.4)
     axes = figure.add_subplot()
     for shift, audit, colour, name in ((-0.2, before, SOFT, "before"), (0.2, after, GOOD, "after")):
-        found = [(i, audit["cells"].get(label, {}).get(group, {}).get("accuracy")) for i, (_, label, group) in enumerate(cells)]
+        found = [
+            (i, audit["cells"].get(label, {}).get(group, {}).get("accuracy"))
+            for i, (_, label, group) in enumerate(cells)
+        ]
         known = [(i + shift, value) for i, value in found if value is not None]
-        bars = axes.bar([i for i, _ in known], [value for _, value in known], 0.38, color=colour, label=name)
+        bars = axes.bar(
+            [i for i, _ in known], [value for _, value in known], 0.38, color=colour, label=name
+        )
         axes.bar_label(bars, fmt=lambda v: f"{v:.0%}", fontsize=7, color=INK)
     axes.set_xticks(range(len(cells)), [name for name, _, _ in cells], fontsize=8)
-    axes.set(ylabel="accuracy", xlim=(-0.6, len(cells) - 0.4), ylim=(0, 1.25), yticks=[0, 0.25, 0.5, 0.75, 1])
+    axes.set(
+        ylabel="accuracy",
+        xlim=(-0.6, len(cells) - 0.4),
+        ylim=(0, 1.25),
+        yticks=[0, 0.25, 0.5, 0.75, 1],
+    )
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(fontsize=8, frameon=False, ncols=2, loc="upper right")
     axes.set_title(fill(title, 80), color=INK, fontsize=9)
@@ -121,15 +164,33 @@ def group_bars(before: dict[str, Any], after: dict[str, Any], title: str) -> byt
 
 
 def tradeoff(
-    points: Sequence[tuple[str, float, float]], marks: dict[str, tuple[float, float]], chosen: int, x_label: str, title: str
+    points: Sequence[tuple[str, float, float]],
+    marks: dict[str, tuple[float, float]],
+    chosen: int,
+    x_label: str,
+    title: str,
 ) -> bytes:
-    """Accuracy against a gap. points: (name, gap, accuracy) along the strengths; marks: others beside them, by name."""
+    """Accuracy against a gap. points: (name, gap, accuracy) along the strengths; marks: others
+    beside them, by name.
+    """
     figure = _figure(6, 4)
     axes = figure.add_subplot()
-    axes.plot([p[1] for p in points], [p[2] for p in points], color=SOFT, marker="o", ms=5, lw=1, label="prompts, by strength")
+    axes.plot(
+        [p[1] for p in points],
+        [p[2] for p in points],
+        color=SOFT,
+        marker="o",
+        ms=5,
+        lw=1,
+        label="prompts, by strength",
+    )
     for name, x, y in points:
-        axes.annotate(name, (x, y), xytext=(4, 5), textcoords="offset points", fontsize=7, color=INK)
-    axes.plot(*points[chosen][1:], "o", ms=11, mfc="none", mec=GOOD, mew=2, label="chosen on validation")
+        axes.annotate(
+            name, (x, y), xytext=(4, 5), textcoords="offset points", fontsize=7, color=INK
+        )
+    axes.plot(
+        *points[chosen][1:], "o", ms=11, mfc="none", mec=GOOD, mew=2, label="chosen on validation"
+    )
     for (name, (x, y)), marker in zip(marks.items(), cycle("sD^v"), strict=False):
         axes.plot(x, y, marker, color=INK, ms=7, label=name)
     axes.set(xlabel=x_label, ylabel="accuracy")
@@ -143,29 +204,45 @@ Ratio = tuple[float, float, float]
 
 
 def costs(rows: Sequence[tuple[str, Ratio | None, Ratio | None]], title: str) -> bytes:
-    """Times ÷ the plain forward's as bars with 95 % intervals, (name, of inference, of a training step) from top to bottom."""
+    """Times ÷ the plain forward's as bars with 95 % intervals, (name, of inference, of a training
+    step) from top to bottom.
+    """
     figure = _figure(7.5, 0.9 + 0.36 * len(rows))
     axes = figure.add_subplot()
-    bars = [("inference", SOFT, -0.2, [row[1] for row in rows]), ("training step", GOOD, 0.2, [row[2] for row in rows])]
+    bars = [
+        ("inference", SOFT, -0.2, [row[1] for row in rows]),
+        ("training step", GOOD, 0.2, [row[2] for row in rows]),
+    ]
     for label, color, shift, ratios in bars:
         at = [(i + shift, *ratio) for i, ratio in enumerate(ratios) if ratio is not None]
-        whiskers = [[max(0.0, value - low) for _, value, low, _ in at], [max(0.0, high - value) for _, value, _, high in at]]
+        whiskers = [
+            [max(0.0, value - low) for _, value, low, _ in at],
+            [max(0.0, high - value) for _, value, _, high in at],
+        ]
         places, values = [bar[0] for bar in at], [bar[1] for bar in at]
-        axes.barh(places, values, 0.36, color=color, label=label, xerr=whiskers, ecolor=INK, capsize=2)
+        axes.barh(
+            places, values, 0.36, color=color, label=label, xerr=whiskers, ecolor=INK, capsize=2
+        )
         for place, value, _, high in at:
-            axes.text(max(value, high) + 0.04, place, f"{value:.2f}", va="center", fontsize=7, color=INK)
+            axes.text(
+                max(value, high) + 0.04, place, f"{value:.2f}", va="center", fontsize=7, color=INK
+            )
     axes.set_yticks(range(len(rows)), [row[0] for row in rows], fontsize=8)
     axes.invert_yaxis()
     for floor in (1, 2):
         axes.axvline(floor, color=INK, linewidth=0.7, linestyle=":")
-    axes.set_xlabel("time ÷ a plain forward (dotted: one forward, and one with its gradients)", fontsize=8)
+    axes.set_xlabel(
+        "time ÷ a plain forward (dotted: one forward, and one with its gradients)", fontsize=8
+    )
     axes.legend(fontsize=7, loc="upper right")
     axes.set_title(title, color=INK, fontsize=9, wrap=True)
     return _png(figure)
 
 
 def sequence(lines: dict[str, Sequence[Sequence[float]]], title: str) -> bytes:
-    """Accuracy after each task of a sequence, mean over the runs of each method; one number (joint training) is a line across."""
+    """Accuracy after each task of a sequence, mean over the runs of each method; one number (joint
+    training) is a line across.
+    """
     figure = _figure(6.5, 3.8)
     axes = figure.add_subplot()
     longest = max(len(run) for runs in lines.values() for run in runs)

@@ -1,4 +1,6 @@
-"""How far something is: a bar on the terminal's error stream, a line now and then where there is no terminal."""
+"""How far something is: a bar on the terminal's error stream, a line now and then where there is no
+terminal.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,15 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
 from vpt.errors.text import printable
 
@@ -15,7 +25,9 @@ EVERY = 20.0  # seconds between two lines in a log
 
 
 class Lines(Progress):
-    """The same without a terminal (a log, a batch system): a plain line every 20 seconds, so that it is seen to live."""
+    """The same without a terminal (a log, a batch system): a plain line every 20 seconds, so that
+    it is seen to live.
+    """
 
     def __init__(self, console: Console) -> None:
         super().__init__(console=console, auto_refresh=False, disable=True)
@@ -37,7 +49,11 @@ class Lines(Progress):
             return
         self._said = now
         left = f", about {span(task.time_remaining)} left" if task.time_remaining else ""
-        self.console.print(f"{task.description}: {task.completed:.0f} of {task.total:.0f}{left}", markup=False, highlight=False)
+        self.console.print(
+            f"{task.description}: {task.completed:.0f} of {task.total:.0f}{left}",
+            markup=False,
+            highlight=False,
+        )
 
 
 def progress_bar(shown: bool) -> Progress:
@@ -45,7 +61,12 @@ def progress_bar(shown: bool) -> Progress:
     console = Console(stderr=True)
     if shown and not console.is_terminal:
         return Lines(console)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
     return Progress(*columns, console=console, transient=True, disable=not shown)
 
 
@@ -57,7 +78,9 @@ def span(seconds: float) -> str:
 
 
 def clean(text: object, lines: bool = False) -> str:
-    """Text from outside for rich: no markup, and nothing that a terminal obeys. lines: whether it may have several."""
+    """Text from outside for rich: no markup, and nothing that a terminal obeys. lines: whether it
+    may have several.
+    """
     return escape(printable(str(text), lines))
 
 

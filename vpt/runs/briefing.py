@@ -1,4 +1,6 @@
-"""What a run is about to do, said before it does it: the data as it was understood, the model as it was opened, the time."""
+"""What a run is about to do, said before it does it: the data as it was understood, the model as it
+was opened, the time.
+"""
 
 from __future__ import annotations
 
@@ -28,11 +30,18 @@ TRIED = 8  # examples that are timed
 
 
 def data_facts(data: Data) -> dict[str, Any]:
-    """What is known of the data, as plain values: classes with counts, how each part came about, what was left out or is odd."""
+    """What is known of the data, as plain values: classes with counts, how each part came about,
+    what was left out or is odd.
+    """
     counts = {part: Counter(examples.targets) for part, examples in data.parts.items()}
     return {
-        "classes": {name: {part: counts[part][y] for part in counts} for y, name in enumerate(data.classes)},
-        "parts": {part: {"n": len(examples), "made": data.made.get(part, "given")} for part, examples in data.parts.items()},
+        "classes": {
+            name: {part: counts[part][y] for part in counts} for y, name in enumerate(data.classes)
+        },
+        "parts": {
+            part: {"n": len(examples), "made": data.made.get(part, "given")}
+            for part, examples in data.parts.items()
+        },
         "clip_seconds": [min(data.lengths), max(data.lengths)] if data.lengths else None,
         "in_windows": sum(_in_windows(examples) for examples in data.parts.values()),
         "notes": data.notes,
@@ -41,15 +50,32 @@ def data_facts(data: Data) -> dict[str, Any]:
 
 
 def say_before(data: Data, backbone: Backbone, prompt: str, seconds: float | None) -> None:
-    """Print what is about to be done, on the error stream. seconds: how long it takes, where that is known."""
-    table = Table(Column(style="bold", no_wrap=True), Column(overflow="fold"), box=None, show_header=False, pad_edge=False)
+    """Print what is about to be done, on the error stream. seconds: how long it takes, where that
+    is known.
+    """
+    table = Table(
+        Column(style="bold", no_wrap=True),
+        Column(overflow="fold"),
+        box=None,
+        show_header=False,
+        pad_edge=False,
+    )
     rows = [("classes", f"{len(data.classes)}: {_listed(data.classes)}")]
-    rows += [(CALLED[part], _part(examples, data.made.get(part, "given"))) for part, examples in data.parts.items()]
+    rows += [
+        (CALLED[part], _part(examples, data.made.get(part, "given")))
+        for part, examples in data.parts.items()
+    ]
     rows += [("clips", _clips(data, backbone))] if data.lengths else []
     rows += [("noted", note) for note in data.notes]
-    rows += [("left out", f"{len(data.skipped)} files: {_listed([Path(name).name for name, _ in data.skipped], 3)}")] * bool(
-        data.skipped
-    )
+    rows += [
+        (
+            "left out",
+            (
+                f"{len(data.skipped)} files:"
+                f" {_listed([Path(name).name for name, _ in data.skipped], 3)}"
+            ),
+        )
+    ] * bool(data.skipped)
     source = str(backbone.identity["source"])
     dtype = NAMES.get(backbone.dtype, str(backbone.dtype))
     rows += [
@@ -67,7 +93,9 @@ def say_before(data: Data, backbone: Backbone, prompt: str, seconds: float | Non
 
 
 def _listed(names: list[str], most: int = MOST) -> str:
-    return ", ".join(names[:most]) + (f", … ({len(names) - most} more)" if len(names) > most else "")
+    return ", ".join(names[:most]) + (
+        f", … ({len(names) - most} more)" if len(names) > most else ""
+    )
 
 
 def _part(examples: Examples, made: str) -> str:
@@ -77,10 +105,15 @@ def _part(examples: Examples, made: str) -> str:
     if min(each) == max(each):
         of = f"{each[0]} of each class"
     elif len(each) <= MOST:
-        of = ", ".join(f"{name} {count}" for name, count in zip(examples.classes, each, strict=True))
+        of = ", ".join(
+            f"{name} {count}" for name, count in zip(examples.classes, each, strict=True)
+        )
     else:
         order = sorted(range(len(each)), key=lambda y: each[y])
-        of = f"{each[order[0]]} ({examples.classes[order[0]]}) to {each[order[-1]]} ({examples.classes[order[-1]]}) of a class"
+        of = (
+            f"{each[order[0]]} ({examples.classes[order[0]]}) to {each[order[-1]]}"
+            f" ({examples.classes[order[-1]]}) of a class"
+        )
     return f"{len(examples)} ({of}); {made}"
 
 
@@ -103,8 +136,9 @@ def _in_windows(examples: Examples) -> int:
 
 @dataclass(frozen=True)
 class Costs:
-    """Seconds for each example, as timed here. bare: a forward of the frozen model. prompted: one under the prompt. again: one of
-    an input that was seen before. step: of training. kept: whether what enters the first prompted block is kept.
+    """Seconds for each example, as timed here. bare: a forward of the frozen model. prompted: one
+    under the prompt. again: one of an input that was seen before. step: of training. kept: whether
+    what enters the first prompted block is kept.
     """
 
     bare: float
@@ -114,10 +148,13 @@ class Costs:
     kept: bool
 
 
-def seconds_of_run(model: PromptedModel, data: Data, recipe: Recipe, views: int, anew: bool) -> float:
+def seconds_of_run(
+    model: PromptedModel, data: Data, recipe: Recipe, views: int, anew: bool
+) -> float:
     """How long `vpt.adapt` will take, from forwards and a training step timed here.
 
-    views: of the training data, that the first probe sees. anew: whether training inputs are never the same twice.
+    views: of the training data, that the first probe sees. anew: whether training inputs are never
+        the same twice.
     """
     parts = {name: len(part.windows()[0]) for name, part in data.parts.items()}
     every, train, val = sum(parts.values()), parts["train"], parts["val"]
@@ -134,12 +171,19 @@ def seconds_of_runs(model: PromptedModel, data: Data, recipe: Recipe, runs: int)
     parts = {name: len(part.windows()[0]) for name, part in data.parts.items()}
     every, held = sum(parts.values()), sum(parts.values()) - parts["train"]
     cost, processes = _timed(model, data.train, recipe, recipe.augment != "none")
-    each = recipe.epochs * (len(data.train) * cost.step + parts["val"] * cost.again) + held * cost.again
+    each = (
+        recipe.epochs * (len(data.train) * cost.step + parts["val"] * cost.again)
+        + held * cost.again
+    )
     return (every * cost.bare + runs * each) / processes
 
 
-def _timed(model: PromptedModel, examples: Examples, recipe: Recipe, anew: bool) -> tuple[Costs, int]:
-    """What an example costs, and over how many processes that is shared. anew: whether training inputs are never seen again."""
+def _timed(
+    model: PromptedModel, examples: Examples, recipe: Recipe, anew: bool
+) -> tuple[Costs, int]:
+    """What an example costs, and over how many processes that is shared. anew: whether training
+    inputs are never seen again.
+    """
     count = min(TRIED, len(examples))
     x = default_collate([examples[i][0] for i in range(count)])
 
@@ -160,7 +204,9 @@ def _timed(model: PromptedModel, examples: Examples, recipe: Recipe, anew: bool)
             with model.prompts_off():
                 _clock(forward)
                 bare = _clock(forward)
-            with late_features(model.backbone, model.attachment.sites, recipe.kept, lambda text: None):
+            with late_features(
+                model.backbone, model.attachment.sites, recipe.kept, lambda text: None
+            ):
                 kept = model.backbone.cache is not None
                 prompted, _, again = (_clock(forward) for _ in range(3))
                 with without_cache(model, anew):
@@ -169,7 +215,10 @@ def _timed(model: PromptedModel, examples: Examples, recipe: Recipe, anew: bool)
         model.train(was)
         model.zero_grad(set_to_none=True)
         model.backbone.queries.clear()
-    return Costs(bare / count, prompted / count, again / count, step / count, kept), accelerator.num_processes
+    return (
+        Costs(bare / count, prompted / count, again / count, step / count, kept),
+        accelerator.num_processes,
+    )
 
 
 def _clock(work: Any) -> float:

@@ -28,16 +28,30 @@ from vpt.training.folders import METRICS, PROMPT
 CURVES = "curves.png"
 
 
-def write_run(folder: Path, model: PromptedModel, report: dict[str, Any], rows: list[dict[str, Any]], val: Examples) -> Path:
-    """A run's folder: pictures first, then metrics, then the prompt file, whose path is returned; the checkpoint goes last.
+def write_run(
+    folder: Path,
+    model: PromptedModel,
+    report: dict[str, Any],
+    rows: list[dict[str, Any]],
+    val: Examples,
+) -> Path:
+    """A run's folder: pictures first, then metrics, then the prompt file, whose path is returned;
+    the checkpoint goes last.
 
     rows: of the run's history. val: examples to show under a pixel prompt.
     """
-    baselines = {name.replace("_", " "): values["val"] for name, values in report["baselines"].items()}
-    write_atomically(folder / CURVES, pictures.curves(rows, report["best_epoch"], baselines, report["prompt"]))
+    baselines = {
+        name.replace("_", " "): values["val"] for name, values in report["baselines"].items()
+    }
+    write_atomically(
+        folder / CURVES, pictures.curves(rows, report["best_epoch"], baselines, report["prompt"])
+    )
     draw_pixels(model, val, folder)
     write_atomically(folder / METRICS, json.dumps(report, indent=2).encode())
-    kept = {name: report[name] for name in ("test_accuracy", "test_n", "val_accuracy", "val_n", "baselines", "verdict")}
+    kept = {
+        name: report[name]
+        for name in ("test_accuracy", "test_n", "val_accuracy", "val_n", "baselines", "verdict")
+    }
     trained_on = {"examples": report["train_n"], "seed": report["seed"], "recipe": report["recipe"]}
     file = save(folder / PROMPT, model, trained_on=trained_on, scores=kept)
     (folder / NAME).unlink(missing_ok=True)
@@ -59,36 +73,54 @@ def draw_pixels(model: PromptedModel, val: Examples, folder: Path) -> None:
         if before.ndim == 5:  # of a video, its first picture
             before, after = before[:, 0], after[:, 0]
         titles = [val.classes[val.targets[i]] for i in chosen]
-        write_atomically(folder / "reprogrammed.png", pictures.reprogrammed(list(before), list(after), titles))
+        write_atomically(
+            folder / "reprogrammed.png", pictures.reprogrammed(list(before), list(after), titles)
+        )
 
 
 def _draw(part: PixelPrompt, path: Path) -> None:
     """A pixel prompt alone, as PNG."""
     unit = "in [0,1]" if part.is_image else "in the front end's units"
-    write_atomically(path, pictures.pixel_prompt(part.canvas().cpu(), part.describe(), unit, isinstance(part, Border)))
+    write_atomically(
+        path,
+        pictures.pixel_prompt(part.canvas().cpu(), part.describe(), unit, isinstance(part, Border)),
+    )
 
 
 def prompt_file(place: str | Path) -> Path:
-    """The prompt file of a run's folder, or the file itself. Raises `PromptFileError` if there is none."""
+    """The prompt file of a run's folder, or the file itself. Raises `PromptFileError` if there is
+    none.
+    """
     place = Path(place)
     path = place / PROMPT if is_folder(place) else place
     if not is_file(path):
-        raise PromptFileError(f"Found no prompt file at {path}; needed is a run's folder (with {PROMPT}) or a prompt file.")
+        raise PromptFileError(
+            f"Found no prompt file at {path}; needed is a run's folder (with {PROMPT}) or a prompt"
+            " file."
+        )
     return path
 
 
 def open_run(
-    place: str | Path, backbone: Backbone | str | Path | None = None, *, dtype: str | None = None, seconds: float | None = None
+    place: str | Path,
+    backbone: Backbone | str | Path | None = None,
+    *,
+    dtype: str | None = None,
+    seconds: float | None = None,
 ) -> PromptedModel:
-    """A run's fitted model; its backbone is opened again by name, or by the name that is given, unless an open one is passed.
+    """A run's fitted model; its backbone is opened again by name, or by the name that is given,
+    unless an open one is passed.
 
     dtype, seconds: as for `vpt.load`. Raises `PromptFileError`.
     """
     return load(prompt_file(place), backbone, dtype=dtype, seconds=seconds)
 
 
-def predict(model: PromptedModel, paths: str | Path | Sequence[str | Path], top: int = 3) -> list[dict[str, Any]]:
-    """Class names and probabilities of files: [{"file", "class", "probability", "top": [(class, probability), …]}].
+def predict(
+    model: PromptedModel, paths: str | Path | Sequence[str | Path], top: int = 3
+) -> list[dict[str, Any]]:
+    """Class names and probabilities of files: [{"file", "class", "probability", "top": [(class,
+    probability), …]}].
 
     Raises `BadFilesError` naming every file that cannot be read, before the model runs.
     """
@@ -96,7 +128,11 @@ def predict(model: PromptedModel, paths: str | Path | Sequence[str | Path], top:
     if isinstance(top, bool) or not isinstance(top, int) or top < 1:
         raise DataError(f"Found top={top!r}; needed is how many classes to give, at least 1.")
     files = Files([Path(p) for p in paths], reader(model.backbone.inputs))
-    bad = [(str(p), reason) for i, p in enumerate(paths) if (reason := _missing(Path(p), model) or files.reason(i))]
+    bad = [
+        (str(p), reason)
+        for i, p in enumerate(paths)
+        if (reason := _missing(Path(p), model) or files.reason(i))
+    ]
     if bad:
         raise BadFilesError(bad, len(paths))
     if not paths:
@@ -105,9 +141,13 @@ def predict(model: PromptedModel, paths: str | Path | Sequence[str | Path], top:
     found = torch.softmax(scores(model, examples)[0], dim=1)
     names = model.classes or [str(c) for c in range(found.shape[1])]
     values, order = found.topk(min(top, found.shape[1]), dim=1)
-    tops = [[(names[c], p) for c, p in zip(cs, ps, strict=True)] for cs, ps in zip(order.tolist(), values.tolist(), strict=True)]
+    tops = [
+        [(names[c], p) for c, p in zip(cs, ps, strict=True)]
+        for cs, ps in zip(order.tolist(), values.tolist(), strict=True)
+    ]
     return [
-        {"file": str(p), "class": best[0][0], "probability": best[0][1], "top": best} for p, best in zip(paths, tops, strict=True)
+        {"file": str(p), "class": best[0][0], "probability": best[0][1], "top": best}
+        for p, best in zip(paths, tops, strict=True)
     ]
 
 
@@ -117,11 +157,18 @@ def _missing(path: Path, model: PromptedModel) -> str | None:
     if not is_file(path):
         return "no such file"
     kind, needed = kind_of(path), model.backbone.inputs.kind
-    return f"this run takes {WORDS[needed]}, and that is {WORDS[kind]}" if kind not in (None, needed) else None
+    return (
+        f"this run takes {WORDS[needed]}, and that is {WORDS[kind]}"
+        if kind not in (None, needed)
+        else None
+    )
 
 
-def evaluate_on(model: PromptedModel, source: str | Path, label: str | None = None) -> dict[str, Any]:
-    """`evaluate` on the test split of a folder or manifest; on all of it where it has no test split, which "of" says.
+def evaluate_on(
+    model: PromptedModel, source: str | Path, label: str | None = None
+) -> dict[str, Any]:
+    """`evaluate` on the test split of a folder or manifest; on all of it where it has no test
+    split, which "of" says.
 
     label: the column of the label. Raises `DataError`.
     """
@@ -132,16 +179,20 @@ def evaluate_on(model: PromptedModel, source: str | Path, label: str | None = No
 
 
 def inspect(place: str | Path, draw_to: Path | None = None, draw: bool = True) -> dict[str, Any]:
-    """What a prompt file is, without its backbone: {"file", "bytes", "acts", "parameters", "label_map", "header", "pictures"}.
+    """What a prompt file is, without its backbone: {"file", "bytes", "acts", "parameters",
+    "label_map", "header", "pictures"}.
 
-    draw: pixel prompts are drawn as PNG into `draw_to` (by default beside the file). Raises `PromptFileError`.
+    draw: pixel prompts are drawn as PNG into `draw_to` (by default beside the file). Raises
+        `PromptFileError`.
     """
     path = prompt_file(place)
     header, tensors = read(path)
     prompt, readout = rebuild(header, tensors)
     drawn = []
     for number, part in enumerate(pixel_prompts(prompt) if draw else []):
-        picture = (draw_to or path.parent) / f"{path.stem}-{type(part).__name__.lower()}{f'-{number}' if number else ''}.png"
+        picture = (
+            draw_to or path.parent
+        ) / f"{path.stem}-{type(part).__name__.lower()}{f'-{number}' if number else ''}.png"
         _draw(part, picture)
         drawn.append(str(picture))
     return {

@@ -1,4 +1,6 @@
-"""Opening a backbone for the data at hand: the bundled one for its kind, and a clip length that suits its clips."""
+"""Opening a backbone for the data at hand: the bundled one for its kind, and a clip length that
+suits its clips.
+"""
 
 from __future__ import annotations
 
@@ -14,22 +16,30 @@ from vpt.data import BUNDLED, Data, Source
 from vpt.data.examples import Examples
 
 
-def open_for(data: Any, backbone: str | Path | Backbone | nn.Module | None = None, **options: Any) -> Backbone:
-    """A backbone for data: an open one as it is, one by name or a module opened, None the bundled one for this kind of data.
+def open_for(
+    data: Any, backbone: str | Path | Backbone | nn.Module | None = None, **options: Any
+) -> Backbone:
+    """A backbone for data: an open one as it is, one by name or a module opened, None the bundled
+    one for this kind of data.
 
-    data: as `vpt.data.look` lists it, or loaded, or anything else that `vpt.load_data` takes. options: for `vpt.load_backbone`;
-    where no `seconds` are among them, what the model hears at a time follows the clips of the data. Raises `BackboneError`.
+    data: as `vpt.data.look` lists it, or loaded, or anything else that `vpt.load_data` takes.
+        options: for `vpt.load_backbone`; where no `seconds` are among them, what the model hears at
+        a time follows the clips of the data. Raises `BackboneError`.
     """
     if isinstance(backbone, Backbone):
         return backbone
     clips = data.clip if isinstance(data, Source) and data.kind == "sound" else None
-    return load_backbone(backbone if backbone is not None else BUNDLED[_kind(data)], **{"clips": clips} | options)
+    return load_backbone(
+        backbone if backbone is not None else BUNDLED[_kind(data)], **{"clips": clips} | options
+    )
 
 
 @contextmanager
-def opened(backbone: str | Path | Backbone | nn.Module | None, data: Any = None) -> Iterator[Backbone]:
-    """`open_for` a run. One that is opened here is released if the run fails, whatever the reason: a module that someone
-    holds is theirs again.
+def opened(
+    backbone: str | Path | Backbone | nn.Module | None, data: Any = None
+) -> Iterator[Backbone]:
+    """`open_for` a run. One that is opened here is released if the run fails, whatever the reason:
+    a module that someone holds is theirs again.
     """
     found = open_for(data, backbone)
     try:

@@ -1,4 +1,6 @@
-"""A linear probe whose strength is chosen by cross-validation: the baseline to beat, and where prompts begin."""
+"""A linear probe whose strength is chosen by cross-validation: the baseline to beat, and where
+prompts begin.
+"""
 
 from __future__ import annotations
 
@@ -13,18 +15,23 @@ from torch import Tensor
 
 from vpt.readouts import Linear
 
-STRENGTHS = tuple(float(c) for c in np.logspace(-4, 1, 11))  # C of scikit-learn: small is strongly regularised
+# C of scikit-learn: small is strongly regularised
+STRENGTHS = tuple(float(c) for c in np.logspace(-4, 1, 11))
 FALLBACK = 10**-1.5  # where a class has one example, so that nothing can be held out
 
 
 def fit_probe(
-    features: Tensor, y: Tensor, classes: int | Sequence[str], seed: int = 0, strength: float | None = None
+    features: Tensor,
+    y: Tensor,
+    classes: int | Sequence[str],
+    seed: int = 0,
+    strength: float | None = None,
 ) -> tuple[Linear, float]:
     """Features `[n,D]`, labels `[n]` → (a `Linear` readout on raw features, the C that was used).
 
-    Logistic regression on standardised features. Unless a strength is given, C has the least mean log-loss in stratified
-    cross-validation (5 folds, fewer for small classes): log-loss, because it keeps the probe calibrated, and accuracy on a
-    few hundred examples is noise.
+    Logistic regression on standardised features. Unless a strength is given, C has the least mean
+    log-loss in stratified cross-validation (5 folds, fewer for small classes): log-loss, because it
+    keeps the probe calibrated, and accuracy on a few hundred examples is noise.
     """
     x, labels = features.double().numpy(), y.numpy()
     strength = _choose(x, labels, seed) if strength is None else strength
@@ -37,8 +44,11 @@ def fit_probe(
     with torch.no_grad():
         rows = torch.from_numpy(regression.classes_)
         readout.weight[rows] = torch.from_numpy(weight / scaler.scale_).float()
-        readout.bias.fill_(-1e4 if len(rows) < len(readout.bias) else 0.0)  # a class without an example is never chosen
-        readout.bias[rows] = torch.from_numpy(bias - weight @ (scaler.mean_ / scaler.scale_)).float()
+        # a class without an example is never chosen
+        readout.bias.fill_(-1e4 if len(rows) < len(readout.bias) else 0.0)
+        readout.bias[rows] = torch.from_numpy(
+            bias - weight @ (scaler.mean_ / scaler.scale_)
+        ).float()
     return readout, strength
 
 
@@ -50,9 +60,12 @@ def _choose(x: np.ndarray, labels: np.ndarray, seed: int) -> float:
     for kept, held in StratifiedKFold(folds, shuffle=True, random_state=seed).split(x, labels):
         scaler = StandardScaler().fit(x[kept])
         known, fresh = scaler.transform(x[kept]), scaler.transform(x[held])
-        regression = LogisticRegression(max_iter=2000, warm_start=True)  # each strength starts where the last one ended
+        # each strength starts where the last one ended
+        regression = LogisticRegression(max_iter=2000, warm_start=True)
         for i, strength in enumerate(STRENGTHS):
-            chances = regression.set_params(C=strength).fit(known, labels[kept]).predict_proba(fresh)
+            chances = (
+                regression.set_params(C=strength).fit(known, labels[kept]).predict_proba(fresh)
+            )
             own = chances[np.arange(len(held)), np.searchsorted(regression.classes_, labels[held])]
             losses[i] -= np.log(own.clip(np.finfo(float).eps)).mean()
     return STRENGTHS[int(losses.argmin())]

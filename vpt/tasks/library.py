@@ -59,10 +59,10 @@ class _Batch:
 class PromptLibrary:
     """Prompts and readouts by task name, over one backbone.
 
-    keep: how many of the tasks that were added as files stay loaded; those used longest ago go first. Threads may share it: their
-    batches follow one another, and `use` is of its own thread. It serves: prompts are in eval mode, and a prompt added as an
-    object is used as it is, not copied.
-    Raises `PromptError` for what does not fit.
+    keep: how many of the tasks that were added as files stay loaded; those used longest ago go
+        first. Threads may share it: their batches follow one another, and `use` is of its own
+        thread. It serves: prompts are in eval mode, and a prompt added as an object is used as it
+        is, not copied. Raises `PromptError` for what does not fit.
     """
 
     def __init__(self, backbone: Backbone, keep: int = 64) -> None:
@@ -81,7 +81,7 @@ class PromptLibrary:
         self._grouped = False
         self.attachment: Attachment = backbone.insert([])
 
-    # what is in it -------------------------------------------------------------------------------------------------
+    # what is in it ----------------------------------------------------------------------
     @property
     def names(self) -> list[str]:
         """The tasks' names, in the order in which they were added."""
@@ -89,7 +89,9 @@ class PromptLibrary:
 
     @property
     def current(self) -> str | None:
-        """The task that acts where no other is asked for: of this thread's `use`, or of the last `swap`."""
+        """The task that acts where no other is asked for: of this thread's `use`, or of the last
+        `swap`.
+        """
         return getattr(self._own, "name", None) or self._default
 
     def __len__(self) -> int:
@@ -98,26 +100,35 @@ class PromptLibrary:
     def __contains__(self, name: object) -> bool:
         return name in self._order
 
-    def add(self, name: str, prompt: Prompt | str | Path | None, readout: Readout | None = None) -> None:
-        """Add a task: a prompt and its readout, or the path of a prompt file, which is loaded when it is first used.
+    def add(
+        self, name: str, prompt: Prompt | str | Path | None, readout: Readout | None = None
+    ) -> None:
+        """Add a task: a prompt and its readout, or the path of a prompt file, which is loaded when
+        it is first used.
 
-        prompt: None for a bare readout. Raises `PromptError` for a name that is taken or parts that do not fit, `PromptFileError`
-        for a file that is unsound or was made for another backbone.
+        prompt: None for a bare readout. Raises `PromptError` for a name that is taken or parts that
+            do not fit, `PromptFileError` for a file that is unsound or was made for another
+            backbone.
         """
         if name in self:
-            raise PromptError(f"The library has a task {name!r} already. Remove it first: library.remove({name!r}).")
+            raise PromptError(
+                f"The library has a task {name!r} already. Remove it first:"
+                f" library.remove({name!r})."
+            )
         if isinstance(prompt, (str, Path)):
             if readout is not None:
                 raise PromptError("A prompt file holds its own readout; pass the path alone.")
-            check_backbone(*read(prompt), self.backbone, str(prompt), self._fingerprint, self._witness)
+            check_backbone(
+                *read(prompt), self.backbone, str(prompt), self._fingerprint, self._witness
+            )
             self._files[name] = Path(prompt)
             self._order[name] = None
             return
         prompt = Prompt() if prompt is None else prompt
         if not isinstance(prompt, Prompt) or not isinstance(readout, Readout):
             raise PromptError(
-                f"Found prompt {type(prompt).__name__} and readout {type(readout).__name__} for task {name!r}; needed are a "
-                "prompt and a readout, or the path of a prompt file."
+                f"Found prompt {type(prompt).__name__} and readout {type(readout).__name__} for"
+                f" task {name!r}; needed are a prompt and a readout, or the path of a prompt file."
             )
         self._held[name] = self._fit(prompt, readout)
         self._order[name] = None
@@ -131,7 +142,9 @@ class PromptLibrary:
             self._default = None
 
     def swap(self, name: str) -> None:
-        """Let this task act wherever no other is asked for; nothing is hooked anew. Raises `PromptError`."""
+        """Let this task act wherever no other is asked for; nothing is hooked anew. Raises
+        `PromptError`.
+        """
         self._require([name])
         self._default = name
 
@@ -147,7 +160,9 @@ class PromptLibrary:
             self._own.name = before
 
     def task(self, name: str) -> Task:
-        """A task's prompt and readout, loaded if need be. Raises `PromptError`, `PromptFileError`."""
+        """A task's prompt and readout, loaded if need be. Raises `PromptError`,
+        `PromptFileError`.
+        """
         with self.backbone.guard:
             self._require([name])
             if name in self._held:
@@ -193,13 +208,21 @@ class PromptLibrary:
             if isinstance(prompt, MultiTask) and not prompt.asks:
                 prompt = prompt.export(prompt.tasks[0])
             if readout.asks:
-                raise PromptError("Heads of several tasks cannot be in a library; add each task alone: readout.export(task).")
+                raise PromptError(
+                    "Heads of several tasks cannot be in a library; add each task alone:"
+                    " readout.export(task)."
+                )
             readout.bind(self.backbone)
-            task = Task(prompt.to(self.backbone.device).eval(), readout.to(self.backbone.device).eval())
+            task = Task(
+                prompt.to(self.backbone.device).eval(), readout.to(self.backbone.device).eval()
+            )
             Attachment(self.backbone, prompt.sites()).remove()  # says what does not fit
             if any(getattr(part, "selects", False) for part in prompt.modules()):
-                raise PromptError("A prompt that is chosen or made for each sample cannot be in a library: use a PromptedModel "
-                                  "of its own. Of a MultiTask prompt, add one task: prompt.export(task).")  # fmt: skip
+                raise PromptError(
+                    "A prompt that is chosen or made for each sample cannot be in a library: use a"
+                    " PromptedModel of its own. Of a MultiTask prompt, add one task:"
+                    " prompt.export(task)."
+                )
             self._require_shared(task)
             places = ({"pixels"} if task.pixels else set()) | task.spans.keys() | task.blocks.keys()
             if not places <= self._places:
@@ -214,39 +237,57 @@ class PromptLibrary:
 
     @torch.no_grad()
     def _require_shared(self, task: Task) -> None:
-        """Raise `PromptError` for a prompt whose rows depend on the sample: its samples share them here."""
+        """Raise `PromptError` for a prompt whose rows depend on the sample: its samples share them
+        here.
+        """
         for (first, _), tokens in task.spans.items():
             x = torch.randn(2, 1, self.backbone.widths[first], device=self.backbone.device)
             made = [site.make(x) for site in tokens]
             if any(not torch.equal(rows[0], rows[1]) for rows in made):
-                raise PromptError("A prompt that is made from its input cannot be in a library: use a PromptedModel of its own.")
+                raise PromptError(
+                    "A prompt that is made from its input cannot be in a library: use a"
+                    " PromptedModel of its own."
+                )
         for block, prefixes in task.blocks.items():
             heads, size = self.backbone.heads[block] or (0, 0)
             keys = torch.randn(2, heads, 1, size, device=self.backbone.device)
             for rows, values, bias in [site.make(keys, keys) for site in prefixes]:
-                alike = all(len(part) == 1 or torch.equal(part[0], part[1]) for part in (rows, values))
+                alike = all(
+                    len(part) == 1 or torch.equal(part[0], part[1]) for part in (rows, values)
+                )
                 if not alike or bias is not None:
-                    raise PromptError("A prefix that is made from its input, or has a bias of its own, cannot be in a library: "
-                                      "use a PromptedModel of its own.")  # fmt: skip
+                    raise PromptError(
+                        "A prefix that is made from its input, or has a bias of its own, cannot be"
+                        " in a library: use a PromptedModel of its own."
+                    )
 
     def _require_open(self) -> None:
         if self.backbone.attachment is not self.attachment:
-            raise PromptError("This library was closed, or its backbone now carries another prompt. Make a new PromptLibrary.")
+            raise PromptError(
+                "This library was closed, or its backbone now carries another prompt. Make a new"
+                " PromptLibrary."
+            )
 
-    # at work -------------------------------------------------------------------------------------------------------
+    # at work ----------------------------------------------------------------------------
     def __call__(self, x: Raw, tasks: Sequence[str] | None = None) -> Tensor | list[Tensor]:
-        """Raw input of B samples → class scores `[B,C]`, or one tensor `[C]` per sample where tasks have different classes.
+        """Raw input of B samples → class scores `[B,C]`, or one tensor `[C]` per sample where tasks
+        have different classes.
 
-        tasks: a name per sample; by default all have the current one. Raises `PromptError` for an unknown task, or names that
-        are not one per sample.
+        tasks: a name per sample; by default all have the current one. Raises `PromptError` for an
+            unknown task, or names that are not one per sample.
         """
         x = tuple(x) if isinstance(x, list) else x  # sound, as a DataLoader gives it
         count = len(x[0] if isinstance(x, tuple) else x)
         if isinstance(tasks, str) or (tasks is not None and len(tasks) != count):
-            raise PromptError(f"Found tasks={tasks!r:.60} for {count} samples; needed is a list of one name per sample.")
+            raise PromptError(
+                f"Found tasks={tasks!r:.60} for {count} samples; needed is a list of one name per"
+                " sample."
+            )
         if tasks is None or not count:
             if self.current is None:
-                raise PromptError("No task was chosen. Say tasks=[…], a name per sample, or library.swap(name).")
+                raise PromptError(
+                    "No task was chosen. Say tasks=[…], a name per sample, or library.swap(name)."
+                )
             tasks = [self.current] * max(1, count)
         self._require(tasks)
         refuse_recomputing(self.backbone.model, "A library")
@@ -265,9 +306,16 @@ class PromptLibrary:
         """One forward for all; a forward per task where attention cannot be told who has what."""
         if self._grouped and len(members) > 1:
             parts = [(index == t).nonzero()[:, 0] for t in range(len(members))]
-            found = [self._run(_rows(x, part), [task], torch.zeros_like(part)) for part, task in zip(parts, members, strict=True)]
+            found = [
+                self._run(_rows(x, part), [task], torch.zeros_like(part))
+                for part, task in zip(parts, members, strict=True)
+            ]
             back = torch.argsort(torch.cat(parts))
-            return Output(*(None if pair[0] is None else torch.cat(pair)[back] for pair in zip(*found, strict=True)))  # type: ignore[arg-type]
+            logits = [one.logits for one in found if one.logits is not None]
+            return Output(
+                torch.cat([one.features for one in found])[back],
+                torch.cat(logits)[back] if logits else None,
+            )
         self._batch = _Batch(members, index)
         try:
             return self.backbone.run(x)
@@ -276,22 +324,30 @@ class PromptLibrary:
 
     def _read(self, out: Output, members: list[Task], index: Tensor) -> Tensor | list[Tensor]:
         if not len(index):
-            return members[0].readout(out.logits if members[0].readout.reads == "logits" else out.features)
+            return members[0].readout(
+                out.logits if members[0].readout.reads == "logits" else out.features
+            )
         scores: list[Tensor] = [out.features] * len(index)
         for t, task in enumerate(members):
             own = (index == t).nonzero()[:, 0]
             read_from = out.logits if task.readout.reads == "logits" else out.features
             if read_from is None:
-                raise PromptError("A task's readout reads logits, and this model has no classifier.")
+                raise PromptError(
+                    "A task's readout reads logits, and this model has no classifier."
+                )
             for i, row in zip(own.tolist(), task.readout(read_from[own]), strict=True):
                 scores[i] = row
         return torch.stack(scores) if len({len(row) for row in scores}) == 1 else scores
 
-    # sites, made anew for each batch by what is in it ----------------------------------------------------------------
+    # sites, made anew for each batch by what is in it -----------------------------------
     def _attach(self) -> None:
         spans = [place for place in self._places if isinstance(place, tuple)]
         inserted = [
-            span for span in spans if span[0] != span[1] or self.backbone.reach.refused or self.backbone.blocks[span[0]].unknown
+            span
+            for span in spans
+            if span[0] != span[1]
+            or self.backbone.reach.refused
+            or self.backbone.blocks[span[0]].unknown
         ]
         meet = any(a is not b and a[0] <= b[1] and b[0] <= a[1] for a in inserted for b in inserted)
         self._grouped = meet or not all(_reachable(self.backbone, span) for span in spans)
@@ -299,7 +355,11 @@ class PromptLibrary:
         for first, last in spans:
             whose = None if self._grouped else partial(self._whose, (first, last))
             sites.append(Tokens(first, last, 0, partial(self._tokens, (first, last)), whose))
-        sites += [KeyValues(place, 0, partial(self._key_values, place)) for place in self._places if isinstance(place, int)]
+        sites += [
+            KeyValues(place, 0, partial(self._key_values, place))
+            for place in self._places
+            if isinstance(place, int)
+        ]
         self.attachment.remove()
         self.attachment = self.backbone.insert(sites)
 
@@ -318,19 +378,29 @@ class PromptLibrary:
         return x, lengths
 
     def _tokens(self, span: Span, x: Tensor) -> Tensor:
-        """Each task's tokens in this span `[T,P,D]`, padded to the longest; `[B,P,D]` for one task where `whose` is not asked."""
+        """Each task's tokens in this span `[T,P,D]`, padded to the longest; `[B,P,D]` for one task
+        where `whose` is not asked.
+        """
         batch, empty = self._batch, x.new_zeros(1, 0, x.shape[-1])
         if not batch.tasks:  # the bare model
-            batch.index, batch.padding[span] = torch.zeros(len(x), dtype=torch.long, device=x.device), None
+            batch.index, batch.padding[span] = (
+                torch.zeros(len(x), dtype=torch.long, device=x.device),
+                None,
+            )
             return empty.expand(len(x), -1, -1)
-        rows = [torch.cat([empty, *(s.make(x[:1]) for s in task.spans.get(span, []))], dim=1) for task in batch.tasks]
+        rows = [
+            torch.cat([empty, *(s.make(x[:1]) for s in task.spans.get(span, []))], dim=1)
+            for task in batch.tasks
+        ]
         joined, batch.padding[span] = _padded(rows, batch.index)
         return joined.expand(len(x), -1, -1) if self._grouped else joined
 
     def _whose(self, span: Span) -> tuple[Tensor, Tensor | None]:
         return self._batch.index, self._batch.padding[span]
 
-    def _key_values(self, block: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+    def _key_values(
+        self, block: int, keys: Tensor, values: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Each sample's prefix in this block `[B,heads,P,d]`, padded to the longest."""
         batch = self._batch
         if not batch.tasks:
@@ -338,27 +408,44 @@ class PromptLibrary:
         found: list[tuple[Tensor, Tensor]] = []
         for task in batch.tasks:
             made = [site.make(keys[:1], values[:1]) for site in task.blocks.get(block, [])]
-            found.append((torch.cat([keys[:1, :, :0], *(k for k, *_ in made)], dim=2),
-                          torch.cat([values[:1, :, :0], *(v for _, v, _ in made)], dim=2)))  # fmt: skip
+            found.append(
+                (
+                    torch.cat([keys[:1, :, :0], *(k for k, *_ in made)], dim=2),
+                    torch.cat([values[:1, :, :0], *(v for _, v, _ in made)], dim=2),
+                )
+            )
         all_keys, bias = _padded([k for k, _ in found], batch.index)
         all_values, _ = _padded([v for _, v in found], batch.index)
         return all_keys[batch.index], all_values[batch.index], bias
 
 
 def _padded(rows: list[Tensor], index: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Rows `[1,…,P_t,D]` of T tasks → `[T,…,P,D]`, and the bias `[B,1,1,P]` that hides the padding of each sample, if any."""
+    """Rows `[1,…,P_t,D]` of T tasks → `[T,…,P,D]`, and the bias `[B,1,1,P]` that hides the padding
+    of each sample, if any.
+    """
     lengths = [part.shape[-2] for part in rows]
     longest = max(lengths)
-    joined = torch.cat([F.pad(part, (0, 0, 0, longest - length)) for part, length in zip(rows, lengths, strict=True)])
+    joined = torch.cat(
+        [
+            F.pad(part, (0, 0, 0, longest - length))
+            for part, length in zip(rows, lengths, strict=True)
+        ]
+    )
     if min(lengths) == longest:
         return joined, None
-    hidden = torch.arange(longest, device=joined.device) >= torch.tensor(lengths, device=joined.device)[:, None]
+    hidden = (
+        torch.arange(longest, device=joined.device)
+        >= torch.tensor(lengths, device=joined.device)[:, None]
+    )
     bias = torch.zeros(hidden.shape, device=joined.device).masked_fill(hidden, float("-inf"))
     return joined, bias[index][:, None, None]
 
 
 def _rows(x: Raw, chosen: Tensor) -> Raw:
-    return tuple(part[chosen.to(part.device)] for part in x) if isinstance(x, tuple) else x[chosen.to(x.device)]  # type: ignore[return-value]
+    if isinstance(x, tuple):
+        waves, lengths = x
+        return waves[chosen.to(waves.device)], lengths[chosen.to(lengths.device)]
+    return x[chosen.to(x.device)]
 
 
 def _reachable(backbone: Backbone, span: Span) -> bool:
@@ -371,7 +458,8 @@ def _reachable(backbone: Backbone, span: Span) -> bool:
 
 
 def open_library(folder: str | Path, backbone: Backbone, keep: int = 64) -> PromptLibrary:
-    """A library of all prompt files in a folder, named as they are (`flowers.vpt`, or a run's folder `flowers/prompt.vpt`).
+    """A library of all prompt files in a folder, named as they are (`flowers.vpt`, or a run's
+    folder `flowers/prompt.vpt`).
 
     Raises `PromptFileError` for a folder without any, or naming every file that does not fit.
     """
@@ -397,8 +485,14 @@ def prompt_files(folder: str | Path) -> dict[str, Path]:
     found = {path.stem: path for path in sorted(folder.glob("*.vpt"))}
     runs = {path.parent.name: path for path in sorted(folder.glob("*/prompt.vpt"))}
     if both := sorted(found.keys() & runs.keys()):
-        raise PromptFileError(f"Found two prompts called {both[0]!r}: {found[both[0]]} and {runs[both[0]]}. Rename one of them.")
+        raise PromptFileError(
+            f"Found two prompts called {both[0]!r}: {found[both[0]]} and {runs[both[0]]}. Rename"
+            " one of them."
+        )
     found |= runs
     if not found:
-        raise PromptFileError(f"Found no prompt files in {folder}; needed are NAME.vpt, or runs' folders NAME/prompt.vpt.")
+        raise PromptFileError(
+            f"Found no prompt files in {folder}; needed are NAME.vpt, or runs' folders"
+            " NAME/prompt.vpt."
+        )
     return found

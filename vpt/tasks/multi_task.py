@@ -1,5 +1,5 @@
-"""Multitask prompt tuning: one prompt learned from several tasks and their teachers, and taken to new tasks (Wang et al., ICLR
-2023).
+"""Multitask prompt tuning: one prompt learned from several tasks and their teachers, and taken to
+new tasks (Wang et al., ICLR 2023).
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ SAMPLING = ("balanced", "proportional")
 class Shared:
     """A prompt shared by several tasks, with their heads, in `model`.
 
-    teachers: the accuracy of each task's own prompt on validation examples (without any, on training examples).
+    teachers: the accuracy of each task's own prompt on validation examples (without any, on
+        training examples).
     """
 
     model: PromptedModel
@@ -46,7 +47,9 @@ class Shared:
 
     @property
     def prompt(self) -> MultiTask:
-        """The shared prompt and each task's factors. `prompt.shared` alone is the universal prompt."""
+        """The shared prompt and each task's factors. `prompt.shared` alone is the universal
+        prompt.
+        """
         return self.model.prompt  # type: ignore[return-value]
 
     def accuracies(self, tasks: Mapping[str, Data], part: str = "val") -> dict[str, float]:
@@ -56,7 +59,9 @@ class Shared:
             examples = getattr(data, part)
             if examples is None:
                 raise DataError(f"Task {name!r} has no {part} examples.")
-            found[name] = evaluate(self.model, joined({name: examples}, _qualified({name: examples})))["accuracy"]
+            found[name] = evaluate(
+                self.model, joined({name: examples}, _qualified({name: examples}))
+            )["accuracy"]
         return found
 
 
@@ -78,12 +83,14 @@ def share(
 ) -> Shared:
     """Learn one prompt for several tasks, times two vectors for each.
 
-    First every task gets a prompt of its own, its teacher; then the shared one learns from labels and teachers' scores alike,
-    examples of all tasks mixed in each update. prompt: deep or shallow tokens or a prefix, as text or object; it is copied.
-    distil: λ of the teachers' part, 0 for none (and no teachers). sampling: "balanced" (every task as often as the largest) or
-    "proportional" to its examples. All heads begin at class means. out: a folder; a run that was killed goes on with resume, and
-    overwrite gives up what it holds. Raises `PromptError` for another prompt, `DataError` for an empty task, `TrainingError` for
-    bad settings.
+    First every task gets a prompt of its own, its teacher; then the shared one learns from labels
+    and teachers' scores alike, examples of all tasks mixed in each update. prompt: deep or shallow
+    tokens or a prefix, as text or object; it is copied.
+    distil: λ of the teachers' part, 0 for none (and no teachers). sampling: "balanced" (every task
+        as often as the largest) or "proportional" to its examples. All heads begin at class means.
+        out: a folder; a run that was killed goes on with resume, and overwrite gives up what it
+        holds. Raises `PromptError` for another prompt, `DataError` for an empty task,
+        `TrainingError` for bad settings.
     """
     if sampling not in SAMPLING:
         raise TrainingError(f"Found sampling={sampling!r}; needed is one of {', '.join(SAMPLING)}.")
@@ -113,7 +120,8 @@ def _share(
     accelerator = accelerator_in(recipe.precision)
     say = partial(notice, shown=progress and accelerator.is_main_process)
     start = parse(prompt, backbone, seed=seed) if isinstance(prompt, str) else prompt
-    whole = MultiTask(copy.deepcopy(start), list(tasks))  # says what cannot be shared, before anything is learned
+    # says what cannot be shared, before anything is learned
+    whole = MultiTask(copy.deepcopy(start), list(tasks))
     for task, data in tasks.items():
         _check_classes(data, task)
     trains = {task: data.train for task, data in tasks.items()}
@@ -132,9 +140,18 @@ def _share(
         if distil:
             say(f"teacher {t + 1} of {len(tasks)}: {task}")
             with PromptedModel(backbone, copy.deepcopy(start), head) as model:
-                learn(model, data.train, _val(data), out=folder / "teachers" / str(t) if folder else None)
-                targets[row : row + size, column : column + width] = scores(model, data.train, accelerator=accelerator)[0]
-                teachers[task] = evaluate(model, _val(data) or data.train, accelerator=accelerator)["accuracy"]
+                learn(
+                    model,
+                    data.train,
+                    _val(data),
+                    out=folder / "teachers" / str(t) if folder else None,
+                )
+                targets[row : row + size, column : column + width] = scores(
+                    model, data.train, accelerator=accelerator
+                )[0]
+                teachers[task] = evaluate(model, _val(data) or data.train, accelerator=accelerator)[
+                    "accuracy"
+                ]
         row, column = row + size, column + width
     if sampling == "balanced":
         positions = balanced(train)
@@ -145,7 +162,11 @@ def _share(
         objective = Distillation(targets, distil, temperature) if distil else None
         learn(model, train, val, objective=objective, out=folder / "shared" if folder else None)
         if folder is not None and accelerator.is_main_process:
-            save(folder / PROMPT, model, trained_on={"tasks": {name: len(data.train) for name, data in tasks.items()}})
+            save(
+                folder / PROMPT,
+                model,
+                trained_on={"tasks": {name: len(data.train) for name, data in tasks.items()}},
+            )
     except BaseException:
         model.close()
         raise
@@ -166,14 +187,19 @@ def take_to(
     recipe: Recipe | None = None,
     **settings: Any,
 ) -> PromptedModel:
-    """A new task's prompt and readout, tuned from the shared prompt's place; the shared prompt itself stays as it is.
+    """A new task's prompt and readout, tuned from the shared prompt's place; the shared prompt
+    itself stays as it is.
 
-    learn: "all", the task's two "factors" only (some tenth as many numbers), or "nothing" (the universal prompt as it is, with a
-    readout that learns). The readout starts from a linear probe on what the universal prompt makes of the data. Raises
-    `PromptError` for a prompt that is not a `MultiTask`.
+    learn: "all", the task's two "factors" only (some tenth as many numbers), or "nothing" (the
+        universal prompt as it is, with a readout that learns). The readout starts from a linear
+        probe on what the universal prompt makes of the data. Raises `PromptError` for a prompt that
+        is not a `MultiTask`.
     """
     if not isinstance(shared, MultiTask):
-        raise PromptError(f"Found {type(shared).__name__}; needed is the MultiTask prompt of vpt.multi_task.share(…).prompt.")
+        raise PromptError(
+            f"Found {type(shared).__name__}; needed is the MultiTask prompt of"
+            " vpt.multi_task.share(…).prompt."
+        )
     prompt = shared.new_task("new", "factors" if learn == "nothing" else learn)
     if learn == "nothing":
         prompt.requires_grad_(False)
@@ -184,7 +210,9 @@ def take_to(
         model = PromptedModel(backbone, prompt, Linear(backbone.out_features, data.train.classes))
         try:
             features = scores(model, data.train, outputs=True, accelerator=accelerator)
-            _copy(fit_probe(*features, classes=data.train.classes, seed=recipe.seed)[0], model.readout)
+            _copy(
+                fit_probe(*features, classes=data.train.classes, seed=recipe.seed)[0], model.readout
+            )
             how: dict[str, Any] = {"resume": resume, "overwrite": overwrite, "progress": progress}
             fit(model, data.train, _val(data), recipe=recipe, out=out, **how)
         except BaseException:
@@ -194,13 +222,18 @@ def take_to(
 
 
 def export(path: str | Path, model: PromptedModel, task: str) -> Path:
-    """Save one task of a shared model as an ordinary small prompt file with its own head. Raises `PromptError` for an unknown
-    task.
+    """Save one task of a shared model as an ordinary small prompt file with its own head. Raises
+    `PromptError` for an unknown task.
     """
     prompt, readout = model.prompt, model.readout
     if not isinstance(prompt, MultiTask):
-        raise PromptError(f"Found a model with {type(prompt).__name__}; needed is one with a MultiTask prompt.")
-    own, head = prompt.export(task), readout.export(task) if isinstance(readout, TaskHeads) else readout
+        raise PromptError(
+            f"Found a model with {type(prompt).__name__}; needed is one with a MultiTask prompt."
+        )
+    own, head = (
+        prompt.export(task),
+        (readout.export(task) if isinstance(readout, TaskHeads) else readout),
+    )
     with model.backbone.guard:  # no other thread sees the one task alone
         model.swap(own, head)
         try:
@@ -221,11 +254,16 @@ def _qualified(parts: Mapping[str, Examples]) -> dict[str, list[str]]:
 def _check_classes(data: Data, task: str) -> None:
     """Raise `DataError` for a task with nothing to tell apart."""
     if len(set(data.train.targets)) < 2:
-        raise DataError(f"Task {task!r} has examples of {len(set(data.train.targets))} classes; needed are two or more.")
+        raise DataError(
+            f"Task {task!r} has examples of {len(set(data.train.targets))} classes; needed are two"
+            " or more."
+        )
 
 
 def _class_means(backbone: Backbone, data: Data, accelerator: Accelerator) -> Linear:
-    """A head that begins at the class means of the bare features; a probe would leave nothing to learn."""
+    """A head that begins at the class means of the bare features; a probe would leave nothing to
+    learn.
+    """
     heads = TaskHeads(backbone.out_features, {"": data.train.classes}, incremental=True)
     with PromptedModel(backbone, None, heads) as model:
         heads.start(*scores(model, data.train, outputs=True, accelerator=accelerator))

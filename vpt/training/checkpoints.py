@@ -1,4 +1,6 @@
-"""Where a run stands, written whole and atomically: prompt, readout, objective, optimizer and position; never pickle."""
+"""Where a run stands, written whole and atomically: prompt, readout, objective, optimizer and
+position; never pickle.
+"""
 
 from __future__ import annotations
 
@@ -24,9 +26,11 @@ EVERY_SECONDS = 60.0
 
 @dataclass
 class Position:
-    """Where a run stands: `epoch` (from 1) and the next `update` in it, the sums of that epoch, and the rows so far.
+    """Where a run stands: `epoch` (from 1) and the next `update` in it, the sums of that epoch, and
+    the rows so far.
 
-    losses: those by which it is seen whether training leaves its start. cuts: how often the rate was cut for that.
+    losses: those by which it is seen whether training leaves its start. cuts: how often the rate
+        was cut for that.
 
     Random numbers are drawn from seeds of the position, so a position is all of their state.
     """
@@ -42,9 +46,13 @@ class Position:
 
 
 class Checkpoint:
-    """The checkpoint of a run in `folder` (None: nowhere). identity: what must be the same for a run to go on."""
+    """The checkpoint of a run in `folder` (None: nowhere). identity: what must be the same for a
+    run to go on.
+    """
 
-    def __init__(self, folder: Path | None, identity: dict[str, Any], accelerator: Accelerator) -> None:
+    def __init__(
+        self, folder: Path | None, identity: dict[str, Any], accelerator: Accelerator
+    ) -> None:
         self.path = folder / NAME if folder is not None else None
         self.identity, self.accelerator = identity, accelerator
         self._last = time.monotonic()
@@ -57,7 +65,12 @@ class Checkpoint:
         """Write the whole state (main process only)."""
         self._last = time.monotonic()
         if self.path is not None and self.accelerator.is_main_process:
-            header = {"format": "vpt-checkpoint", "version": VERSION, "run": self.identity, "position": asdict(position)}
+            header = {
+                "format": "vpt-checkpoint",
+                "version": VERSION,
+                "run": self.identity,
+                "position": asdict(position),
+            }
             write_atomically(self.path, pack(tensors, header))
 
     def load(self, resume: bool) -> tuple[Position, dict[str, Tensor]] | None:
@@ -73,40 +86,66 @@ class Checkpoint:
             position = _position(header, str(self.path))
         except PromptFileError as error:
             raise TrainingError(
-                f"{error} Choose another folder (out=…), or begin again with overwrite=True (--overwrite)."
+                f"{error} Choose another folder (out=…), or begin again with overwrite=True"
+                " (--overwrite)."
             ) from error
         if not resume:
-            stands = "was trained to its end" if position.finished else f"was stopped in epoch {position.epoch}"
-            raise TrainingError(
-                f"{self.path.parent} holds a run that {stands}. Go on with resume=True (--resume), choose another folder "
-                "(out=…), or begin again with overwrite=True (--overwrite)."
+            stands = (
+                "was trained to its end"
+                if position.finished
+                else f"was stopped in epoch {position.epoch}"
             )
-        changed = sorted(k for k in self.identity.keys() | header["run"].keys() if self.identity.get(k) != header["run"].get(k))
-        if changed:
-            pairs = ", ".join(f"{k}: was {header['run'].get(k)}, is {self.identity.get(k)}" for k in changed[:3])
             raise TrainingError(
-                f"{self.path.parent} holds a run with other settings ({pairs}). Resume with the same, or choose another folder."
+                f"{self.path.parent} holds a run that {stands}. Go on with resume=True (--resume),"
+                " choose another folder (out=…), or begin again with overwrite=True (--overwrite)."
+            )
+        changed = sorted(
+            k
+            for k in self.identity.keys() | header["run"].keys()
+            if self.identity.get(k) != header["run"].get(k)
+        )
+        if changed:
+            pairs = ", ".join(
+                f"{k}: was {header['run'].get(k)}, is {self.identity.get(k)}" for k in changed[:3]
+            )
+            raise TrainingError(
+                f"{self.path.parent} holds a run with other settings ({pairs}). Resume with the"
+                " same, or choose another folder."
             )
         return position, tensors
 
     def _check_version(self, header: dict[str, Any]) -> None:
-        """Raise `TrainingError` for the state of a run of another vpt: it is neither gone on from nor overwritten."""
+        """Raise `TrainingError` for the state of a run of another vpt: it is neither gone on from
+        nor overwritten.
+        """
         if header.get("version") != VERSION:
             raise TrainingError(
-                f"{self.path} is of version {header.get('version')!r:.80}; this vpt goes on from version {VERSION} only. "
-                "Finish the run with the vpt that began it, or choose another folder (out=…)."
+                f"{self.path} is of version {header.get('version')!r:.80}; this vpt goes on from"
+                f" version {VERSION} only. Finish the run with the vpt that began it, or choose"
+                " another folder (out=…)."
             )
 
 
 def _position(header: dict[str, Any], path: str) -> Position:
-    """Where a checkpoint stands, if its header is one that `save` writes. Raises `PromptFileError`."""
+    """Where a checkpoint stands, if its header is one that `save` writes. Raises
+    `PromptFileError`.
+    """
     found, run = header.get("position"), header.get("run")
-    if header.get("format") == "vpt-checkpoint" and isinstance(found, dict) and isinstance(run, dict):
+    if (
+        header.get("format") == "vpt-checkpoint"
+        and isinstance(found, dict)
+        and isinstance(run, dict)
+    ):
         kinds = {name: type(value) for name, value in asdict(Position()).items()}
         if {name: type(value) for name, value in found.items()} == kinds:
             position = Position(**found)
             rows = all(isinstance(row, dict) for row in position.rows)
-            if rows and position.epoch >= 1 and position.update >= 0 and 0 <= position.best < max(1, len(position.rows)):
+            if (
+                rows
+                and position.epoch >= 1
+                and position.update >= 0
+                and 0 <= position.best < max(1, len(position.rows))
+            ):
                 return position
     raise PromptFileError(f"{path} does not say where its run stands.")
 
@@ -119,11 +158,19 @@ def digest(value: Any) -> str:
 def optimizer_tensors(optimizer: torch.optim.Optimizer | None, called: str) -> dict[str, Tensor]:
     """An optimizer's state by number of parameter and name, each under `called`."""
     state = optimizer.state_dict()["state"] if optimizer is not None else {}
-    return {f"{called}.{i}.{name}": torch.as_tensor(value) for i, values in state.items() for name, value in values.items()}
+    return {
+        f"{called}.{i}.{name}": torch.as_tensor(value)
+        for i, values in state.items()
+        for name, value in values.items()
+    }
 
 
-def restore_optimizer(optimizer: torch.optim.Optimizer | None, tensors: dict[str, Tensor], called: str, begun: bool) -> None:
-    """Put back what `optimizer_tensors` gave. begun: whether it has made a step; raises `KeyError` if there is no trace of it."""
+def restore_optimizer(
+    optimizer: torch.optim.Optimizer | None, tensors: dict[str, Tensor], called: str, begun: bool
+) -> None:
+    """Put back what `optimizer_tensors` gave. begun: whether it has made a step; raises `KeyError`
+    if there is no trace of it.
+    """
     if optimizer is None:
         return
     whole = optimizer.state_dict()

@@ -1,4 +1,6 @@
-"""What is counted during a run rather than learned by gradient: label maps, class means, running statistics."""
+"""What is counted during a run rather than learned by gradient: label maps, class means, running
+statistics.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ from vpt.training.evaluation import tasks_of
 
 @torch.no_grad()
 def learn_statistics(model: PromptedModel, train: Examples, first: bool = False) -> None:
-    """Before training (`first`) or after an epoch: a pass over the training data where the readout wants one, then `settle`."""
+    """Before training (`first`) or after an epoch: a pass over the training data where the readout
+    wants one, then `settle`.
+    """
     readout = model.readout
     if readout.refresh == "never" or (readout.refresh == "once" and not first):
         return
@@ -36,7 +40,9 @@ def learn_statistics(model: PromptedModel, train: Examples, first: bool = False)
 
 @torch.no_grad()
 def average_buffers(prompt: Prompt, accelerator: Accelerator) -> None:
-    """Running statistics of a prompt's own network (SMM): each process saw other examples, so they are averaged."""
+    """Running statistics of a prompt's own network (SMM): each process saw other examples, so they
+    are averaged.
+    """
     for buffer in prompt.buffers() if accelerator.num_processes > 1 else []:
         if buffer.is_floating_point():
             buffer.copy_(accelerator.reduce(buffer, "mean"))
@@ -44,7 +50,9 @@ def average_buffers(prompt: Prompt, accelerator: Accelerator) -> None:
 
 @contextmanager
 def adding_up(readout: Readout, objective: Objective, accelerator: Accelerator) -> Iterator[None]:
-    """Around an update: what each process counts in it is added up, so that every process holds the counts of all."""
+    """Around an update: what each process counts in it is added up, so that every process holds the
+    counts of all.
+    """
     counted = objective.statistics() + (readout.statistics() if readout.refresh == "reuse" else [])
     statistics = counted if accelerator.num_processes > 1 else []
     before = [value.clone() for value in statistics]

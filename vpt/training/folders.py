@@ -23,7 +23,8 @@ except ImportError:  # Windows has none: there a folder is not locked
     fcntl = None  # type: ignore[assignment]
 
 PROMPT, METRICS, LOCK = "prompt.vpt", "metrics.json", ".lock"
-LEFT_OVER = re.compile(r"\.(.+\.(vpt|json|jsonl|safetensors|png)|\.writable)\.[a-z0-9_]{8}")  # as write_atomically names them
+# as write_atomically names them
+LEFT_OVER = re.compile(r"\.(.+\.(vpt|json|jsonl|safetensors|png)|\.writable)\.[a-z0-9_]{8}")
 OLD = 600.0  # seconds after which nobody is writing them any more
 
 _held: dict[Path, int] = {}  # folders of this process → the thread whose run has it
@@ -34,10 +35,12 @@ _gate = threading.Lock()
 def run_folder(
     out: str | Path | None, resume: bool, overwrite: bool, finished: tuple[str, ...] = (PROMPT,)
 ) -> Iterator[Path | None]:
-    """The folder of a run, made, tried and this run's alone while inside; None where none was asked for.
+    """The folder of a run, made, tried and this run's alone while inside; None where none was asked
+    for.
 
-    finished: files that a finished run leaves, which only overwrite gives up. Raises, before hours are spent, `PromptFileError`
-    where nothing can be written, `TrainingError` for a folder that holds a finished run, or that another run has now.
+    finished: files that a finished run leaves, which only overwrite gives up. Raises, before hours
+        are spent, `PromptFileError` where nothing can be written, `TrainingError` for a folder that
+        holds a finished run, or that another run has now.
     """
     if out is None:
         yield None
@@ -46,7 +49,9 @@ def run_folder(
         raise PromptFileError(f"Found out={out!r}; needed is a folder to write the run to.")
     folder = Path(out)
     if is_there(folder) and not is_folder(folder):
-        raise PromptFileError(f"{folder} is a file; needed is a folder to write the run to (out=…).")
+        raise PromptFileError(
+            f"{folder} is a file; needed is a folder to write the run to (out=…)."
+        )
     trial = folder / ".writable"
     write_atomically(trial, b"")
     trial.unlink(missing_ok=True)  # another process may have been here too
@@ -61,18 +66,24 @@ def run_folder(
 
 
 def _refuse_finished(folder: Path, resume: bool, finished: tuple[str, ...]) -> None:
-    here = [name for name in (*finished, *((METRICS,) if finished and not resume else ())) if is_there(folder / name)]
+    here = [
+        name
+        for name in (*finished, *((METRICS,) if finished and not resume else ()))
+        if is_there(folder / name)
+    ]
     if not here:
         return
     if resume and is_there(folder / NAME):
         raise TrainingError(
-            f"{folder} holds a finished run, and one that was to take its place and was stopped. Go on with that one with "
-            "resume=True and overwrite=True (--resume --overwrite), or choose another folder (out=…)."
+            f"{folder} holds a finished run, and one that was to take its place and was stopped. Go"
+            " on with that one with resume=True and overwrite=True (--resume --overwrite), or"
+            " choose another folder (out=…)."
         )
     nothing = "; nothing is left to resume" if resume else ""
     of = "" if PROMPT in here else f" ({here[0]} is there)"
     raise TrainingError(
-        f"{folder} already holds a finished run{of}{nothing}. Choose another folder (out=…), or overwrite=True (--overwrite)."
+        f"{folder} already holds a finished run{of}{nothing}. Choose another folder (out=…), or"
+        " overwrite=True (--overwrite)."
     )
 
 
@@ -122,11 +133,18 @@ def _lock(folder: Path) -> int | None:
 
 
 def _taken(folder: Path, by: str) -> TrainingError:
-    return TrainingError(f"{folder} is in use by another run ({by}). Wait until it is done, or choose another folder (out=…).")
+    return TrainingError(
+        f"{folder} is in use by another run ({by}). Wait until it is done, or choose another folder"
+        " (out=…)."
+    )
 
 
 def _sweep(folder: Path) -> None:
     """Remove what runs that were killed in the midst of writing left behind."""
     for path in folder.iterdir():
-        if LEFT_OVER.fullmatch(path.name) and path.is_file() and time.time() - path.stat().st_mtime > OLD:
+        if (
+            LEFT_OVER.fullmatch(path.name)
+            and path.is_file()
+            and time.time() - path.stat().st_mtime > OLD
+        ):
             path.unlink(missing_ok=True)

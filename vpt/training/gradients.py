@@ -17,25 +17,40 @@ Parts = dict[str, list[nn.Parameter]]
 
 
 def add_gradients(total: Gradients, losses: dict[str, Tensor], parts: Parts, weight: float) -> None:
-    """Add weight · ∂loss/∂part to `total`, for every named loss and part; the graph is freed after the last loss."""
+    """Add weight · ∂loss/∂part to `total`, for every named loss and part; the graph is freed after
+    the last loss.
+    """
     parameters = [p for values in parts.values() for p in values]
     sizes = [sum(p.numel() for p in values) for values in parts.values()]
     for number, (name, loss) in enumerate(losses.items(), 1):
-        flat, own = flat_gradient(loss * weight, parameters, number < len(losses)), total.setdefault(name, {})
+        flat, own = (
+            flat_gradient(loss * weight, parameters, number < len(losses)),
+            total.setdefault(name, {}),
+        )
         for part, vector in zip(parts, flat.split(sizes), strict=True):
             own[part] = own[part] + vector if part in own else vector
 
 
 def flat_gradient(value: Tensor, parameters: Sequence[Tensor], keep_graph: bool = False) -> Tensor:
-    """The gradient of a scalar as one vector `[P]`, with zeros for parameters that it does not depend on."""
+    """The gradient of a scalar as one vector `[P]`, with zeros for parameters that it does not
+    depend on.
+    """
     found = torch.autograd.grad(value, parameters, retain_graph=keep_graph, allow_unused=True)
-    return torch.cat([(torch.zeros_like(p) if g is None else g).flatten() for p, g in zip(parameters, found, strict=True)])
+    return torch.cat(
+        [
+            (torch.zeros_like(p) if g is None else g).flatten()
+            for p, g in zip(parameters, found, strict=True)
+        ]
+    )
 
 
 def no_gradients(losses: list[str], parts: Parts) -> Gradients:
     """Zeros for every loss and part."""
     return {
-        name: {part: torch.cat([torch.zeros_like(p).flatten() for p in values]) for part, values in parts.items()}
+        name: {
+            part: torch.cat([torch.zeros_like(p).flatten() for p in values])
+            for part, values in parts.items()
+        }
         for name in losses
     }
 
@@ -43,17 +58,28 @@ def no_gradients(losses: list[str], parts: Parts) -> Gradients:
 def reduce_gradients(gradients: Gradients, accelerator: Accelerator) -> Gradients:
     """Sum over processes."""
     return {
-        name: {part: accelerator.reduce(g, "sum") for part, g in sorted(own.items())} for name, own in sorted(gradients.items())
+        name: {part: accelerator.reduce(g, "sum") for part, g in sorted(own.items())}
+        for name, own in sorted(gradients.items())
     }
 
 
 def check_reach(model: PromptedModel, x: Raw) -> None:
-    """Raise `PromptError` if a parameter of the prompt has no influence at all on what the readout reads of `x`.
+    """Raise `PromptError` if a parameter of the prompt has no influence at all on what the readout
+    reads of `x`.
 
     Those of a prompt that selects among its parts are not asked: some may be for other inputs.
     """
-    selected = {id(p) for part in model.prompt.modules() if getattr(part, "selects", False) for p in part.parameters()}
-    named = {name: p for name, p in model.prompt.named_parameters() if p.requires_grad and id(p) not in selected}
+    selected = {
+        id(p)
+        for part in model.prompt.modules()
+        if getattr(part, "selects", False)
+        for p in part.parameters()
+    }
+    named = {
+        name: p
+        for name, p in model.prompt.named_parameters()
+        if p.requires_grad and id(p) not in selected
+    }
     if not named:
         return
     start = [p.detach().clone() for p in named.values()]
@@ -72,6 +98,7 @@ def check_reach(model: PromptedModel, x: Raw) -> None:
     for name, gradient in zip(named, found, strict=True):
         if gradient is None or not gradient.count_nonzero():
             raise PromptError(
-                f"Prompt parameter {name!r} has no influence on the model's output: it reaches nothing that the model reads "
-                "(audio spectrogram transformers skip the last bins and frames that fill no patch). Move or widen it."
+                f"Prompt parameter {name!r} has no influence on the model's output: it reaches"
+                " nothing that the model reads (audio spectrogram transformers skip the last bins"
+                " and frames that fill no patch). Move or widen it."
             )

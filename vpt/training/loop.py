@@ -1,4 +1,6 @@
-"""An open training loop on accelerate: any number of processes, resumable to the bit, the best prompt kept."""
+"""An open training loop on accelerate: any number of processes, resumable to the bit, the best
+prompt kept.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,13 @@ from vpt.files import learned, learned_copy, restore, write_atomically
 from vpt.model import PromptedModel
 from vpt.objectives import Classification, Gradients, Objective
 from vpt.report.progress import notice, progress_bar
-from vpt.training.checkpoints import Checkpoint, Position, digest, optimizer_tensors, restore_optimizer
+from vpt.training.checkpoints import (
+    Checkpoint,
+    Position,
+    digest,
+    optimizer_tensors,
+    restore_optimizer,
+)
 from vpt.training.counting import adding_up, average_buffers, learn_statistics
 from vpt.training.evaluation import accelerator_in, evaluate, matched, tasks_of
 from vpt.training.folders import run_folder
@@ -36,7 +44,8 @@ from vpt.training.steadying import CUT, MOST_CUTS, leaves, noted, watched
 
 @dataclass
 class History:
-    """One row per epoch (epoch 0: before training); `best` is the epoch whose prompt the model holds now.
+    """One row per epoch (epoch 0: before training); `best` is the epoch whose prompt the model
+    holds now.
 
     cuts: how often the rate was cut to a quarter, because training left its start by far.
     """
@@ -61,25 +70,37 @@ def fit(
     progress: bool = True,
     **settings: Any,
 ) -> History:
-    """Train a model's prompt and readout; afterwards it holds the state of least loss on `val` (without one, or with an
-    objective by group, the last).
+    """Train a model's prompt and readout; afterwards it holds the state of least loss on `val`
+    (without one, or with an objective by group, the last).
 
-    train, val: datasets of (input, label[, group]). objective: `Classification()` by default. recipe, or its fields as settings
-    (epochs=…, lr=…). out: a folder for history.jsonl and checkpoints. resume: go on from there after a kill; the numbers are
-    those of an undisturbed run. overwrite: begin anew in a folder that holds a run. workers: processes that read and prepare the
-    data. cache_gigabytes: how much may be kept of what enters the first prompted block, where that is not block 0. Raises
-    `TrainingError`; `DivergedError` on NaN or infinity, with the last good prompt in the model; `DataError` for data that does
-    not fit.
+    train, val: datasets of (input, label[, group]). objective: `Classification()` by default.
+        recipe, or its fields as settings (epochs=…, lr=…). out: a folder for history.jsonl and
+        checkpoints. resume: go on from there after a kill; the numbers are those of an undisturbed
+        run. overwrite: begin anew in a folder that holds a run. workers: processes that read and
+        prepare the data. cache_gigabytes: how much may be kept of what enters the first prompted
+        block, where that is not block 0. Raises `TrainingError`; `DivergedError` on NaN or
+        infinity, with the last good prompt in the model; `DataError` for data that does not fit.
     """
     recipe = updated(recipe or Recipe(), **settings)
     if isinstance(workers, bool) or not isinstance(workers, int) or workers < 0:
         raise TrainingError(f"Found workers={workers!r}; needed is a whole number of at least 0.")
     accelerator = accelerator_in(recipe.precision)
-    train_examples, val_examples = matched(model, train), matched(model, val) if val is not None else None
+    train_examples, val_examples = (
+        matched(model, train),
+        (matched(model, val) if val is not None else None),
+    )
     objective = objective or Classification()
     if not isinstance(objective, Objective):
-        raise TrainingError(f"Found {type(objective).__name__} as objective; needed is e.g. vpt.GapPenalty(1.0), or None.")
-    objective.bind(train_examples.targets, train_examples.grouped, train_examples.classes, train_examples.group_names)
+        raise TrainingError(
+            f"Found {type(objective).__name__} as objective; needed is e.g. vpt.GapPenalty(1.0), or"
+            " None."
+        )
+    objective.bind(
+        train_examples.targets,
+        train_examples.grouped,
+        train_examples.classes,
+        train_examples.group_names,
+    )
     model.to(accelerator.device)
     run = _Run(model, train_examples, val_examples, objective, recipe, accelerator, workers)
     say = partial(notice, shown=progress and accelerator.is_main_process)
@@ -99,17 +120,35 @@ class _Run:
     checkpoint: Checkpoint
 
     def __init__(
-        self, model: PromptedModel, train: Examples, val: Examples | None, objective: Objective, recipe: Recipe,
-        accelerator: Accelerator, workers: int,
-    ) -> None:  # fmt: skip
-        self.model, self.train, self.val, self.recipe, self.workers = model, train, val, recipe, workers
+        self,
+        model: PromptedModel,
+        train: Examples,
+        val: Examples | None,
+        objective: Objective,
+        recipe: Recipe,
+        accelerator: Accelerator,
+        workers: int,
+    ) -> None:
+        self.model, self.train, self.val, self.recipe, self.workers = (
+            model,
+            train,
+            val,
+            recipe,
+            workers,
+        )
         self.accelerator, self.objective = accelerator, objective.to(accelerator.device)
         self.parts = {name: values for name, values in model.trained_parameters().items() if values}
         rates = {"prompt": recipe.lr, "readout": recipe.lr * recipe.readout_lr}
-        groups = [{"params": [p], "base": rates[name]} for name, values in self.parts.items() for p in values]
+        groups = [
+            {"params": [p], "base": rates[name]}
+            for name, values in self.parts.items()
+            for p in values
+        ]
         self.optimizer: Any = None
         if groups:
-            self.optimizer = accelerator.prepare(torch.optim.AdamW(groups, lr=recipe.lr, weight_decay=recipe.weight_decay))
+            self.optimizer = accelerator.prepare(
+                torch.optim.AdamW(groups, lr=recipe.lr, weight_decay=recipe.weight_decay)
+            )
         self.own_optimizer = self.objective.optimizer()
         if self.own_optimizer is not None:
             self.parts["objective"] = list(self.objective.parameters())
@@ -126,14 +165,18 @@ class _Run:
             "objective": type(self.objective).__name__ + digest(self.objective.config()),
             "prompt": digest(self.model.prompt.config()),
             "readout": digest(self.model.readout.config()),
-            "learns": digest([name for name, p in self.model.named_parameters() if p.requires_grad]),
+            "learns": digest(
+                [name for name, p in self.model.named_parameters() if p.requires_grad]
+            ),
             "backbone": self.model.backbone.fingerprint(),
             "weights": str(self.model.backbone.dtype).removeprefix("torch."),
-            "train": digest([self.train.targets, self.train.classes, self.train.grouped, self.train.group_names]),
+            "train": digest(
+                [self.train.targets, self.train.classes, self.train.grouped, self.train.group_names]
+            ),
             "val": digest(self.val.targets) if self.val is not None else None,
         }
 
-    # the whole run -------------------------------------------------------------------------------------------------
+    # the whole run ----------------------------------------------------------------------
     def go(self, resume: bool, progress: bool, say: Say) -> History:
         """From the start or the checkpoint to the end, then back to the best state."""
         batch = next(iter(DataLoader(self.train, batch_size=min(4, len(self.train)))))
@@ -144,9 +187,17 @@ class _Run:
         if found is not None:
             try:
                 self._restore(*found)
-            except (KeyError, IndexError, TypeError, ValueError, RuntimeError, PromptFileError) as error:
+            except (
+                KeyError,
+                IndexError,
+                TypeError,
+                ValueError,
+                RuntimeError,
+                PromptFileError,
+            ) as error:
                 raise TrainingError(
-                    f"{self.checkpoint.path} does not hold the whole state of this run ({error}). Start again elsewhere (out=…)."
+                    f"{self.checkpoint.path} does not hold the whole state of this run ({error})."
+                    " Start again elsewhere (out=…)."
                 ) from error
         else:
             learn_statistics(self.model, self.train, first=True)
@@ -173,17 +224,35 @@ class _Run:
     def _says(self) -> str:
         row = self.position.rows[-1] if self.position.rows else {}
         accuracy = f", validation {row['val_accuracy']:.1%}" if "val_accuracy" in row else ""
-        return f"epoch {min(self.position.epoch, self.recipe.epochs)} of {self.recipe.epochs}{accuracy}"
+        return (
+            f"epoch {min(self.position.epoch, self.recipe.epochs)} of"
+            f" {self.recipe.epochs}{accuracy}"
+        )
 
     def _fill_cache(self, progress: bool, say: Say) -> None:
-        """Queries, and what enters the first prompted block, in the order of the data: so that they are the same after a kill."""
+        """Queries, and what enters the first prompted block, in the order of the data: so that they
+        are the same after a kill.
+        """
         cache, queries = self.model.backbone.cache, self.model.backbone.queries
         queries.clear()
-        if (cache is None and not self.model.attachment.wants_query) or self.recipe.augment != "none":
+        if (
+            cache is None and not self.model.attachment.wants_query
+        ) or self.recipe.augment != "none":
             return
-        what = "what the bare model makes of the data" if cache is None else "what enters the first prompted block"
-        loaders = [DataLoader(view.windows()[0], batch_size=64, num_workers=self.workers) for view in self.train.views()]
-        with progress_bar(progress and self.accelerator.is_main_process) as bar, torch.no_grad(), self.accelerator.autocast():
+        what = (
+            "what the bare model makes of the data"
+            if cache is None
+            else "what enters the first prompted block"
+        )
+        loaders = [
+            DataLoader(view.windows()[0], batch_size=64, num_workers=self.workers)
+            for view in self.train.views()
+        ]
+        with (
+            progress_bar(progress and self.accelerator.is_main_process) as bar,
+            torch.no_grad(),
+            self.accelerator.autocast(),
+        ):
             task = bar.add_task(what, total=sum(map(len, loaders)))
             for batch in chain.from_iterable(loaders):
                 with self.model.asked(tasks_of(self.model, batch)):
@@ -218,9 +287,13 @@ class _Run:
         self.model.train()
         self.objective.train()
         for number in range(first, len(order)):
-            torch.manual_seed(seed_for(self.recipe.seed, position.epoch, number, self.accelerator.process_index))
+            torch.manual_seed(
+                seed_for(self.recipe.seed, position.epoch, number, self.accelerator.process_index)
+            )
             parts = [(part, next(loaded)) for part in mine[number] if part]
-            if not self._update(parts, len(order[number]), (position.epoch - 1) * self.per_epoch + number):
+            if not self._update(
+                parts, len(order[number]), (position.epoch - 1) * self.per_epoch + number
+            ):
                 return False
             position.update = number + 1
             bar.advance(task)
@@ -231,7 +304,12 @@ class _Run:
 
     def _set_peaks(self) -> None:
         """The rates at their peak, in units of what each part of the prompt began as."""
-        names = {id(p): name for part in self.parts for name, p in self.model.named_parameters() if name.startswith(f"{part}.")}
+        names = {
+            id(p): name
+            for part in self.parts
+            for name, p in self.model.named_parameters()
+            if name.startswith(f"{part}.")
+        }
         for group in self.optimizer.param_groups if self.optimizer is not None else []:
             name = names[id(group["params"][0])]
             size = _size(self.start[name]) if name.startswith("prompt.") else 1.0
@@ -250,13 +328,16 @@ class _Run:
         self._save()
         count = (before.epoch - 1) * self.per_epoch + before.update + 1
         return (
-            f"The loss went from {before.losses[0]:.3g} to {before.losses[-1]:.3g} in {count} updates: the rate is too high "
-            f"here. It is cut to a quarter (lr {self.recipe.lr / CUT**cuts:.2g}), and training begins anew."
+            f"The loss went from {before.losses[0]:.3g} to {before.losses[-1]:.3g} in {count}"
+            " updates: the rate is too high here. It is cut to a quarter (lr"
+            f" {self.recipe.lr / CUT**cuts:.2g}), and training begins anew."
         )
 
     def _mine(self, batch: list[int]) -> list[list[int]]:
         accelerator = self.accelerator
-        return chunks(batch, accelerator.process_index, accelerator.num_processes, self.recipe.accumulate)
+        return chunks(
+            batch, accelerator.process_index, accelerator.num_processes, self.recipe.accumulate
+        )
 
     def _finish_epoch(self, epoch: int, sums: list[float]) -> None:
         """Validate, keep the best, write the row and the checkpoint."""
@@ -268,19 +349,28 @@ class _Run:
             found = evaluate(self.model, self.val, accelerator=self.accelerator)
             row |= {"val_accuracy": found["accuracy"], "val_loss": found["loss"]}
         rows = position.rows
-        if self.val is None or not self.objective.keeps_best or not rows or _rank(row) > _rank(rows[position.best]):
+        if (
+            self.val is None
+            or not self.objective.keeps_best
+            or not rows
+            or _rank(row) > _rank(rows[position.best])
+        ):
             position.best, self.best = epoch, learned_copy(self.model)
         rows.append(row)
         finished = epoch == self.recipe.epochs or self.optimizer is None
-        self.position = replace(position, epoch=epoch if finished else epoch + 1, update=0, sums=[], finished=finished)
+        self.position = replace(
+            position, epoch=epoch if finished else epoch + 1, update=0, sums=[], finished=finished
+        )
         if self.checkpoint.path is not None and self.accelerator.is_main_process:
             lines = "".join(json.dumps(r) + "\n" for r in rows)
             write_atomically(self.checkpoint.path.with_name("history.jsonl"), lines.encode())
         self._save()
 
-    # one update ----------------------------------------------------------------------------------------------------
+    # one update -------------------------------------------------------------------------
     def _update(self, micro_batches: list[tuple[list[int], Any]], size: int, number: int) -> bool:
-        """One step of the optimizer on an update of `size` examples over all processes; False where training left its start."""
+        """One step of the optimizer on an update of `size` examples over all processes; False where
+        training left its start.
+        """
         gradients: Gradients = {}
         sums = torch.zeros(3, dtype=torch.float64)
         with adding_up(self.model.readout, self.objective, self.accelerator):
@@ -291,7 +381,9 @@ class _Run:
                 sums += torch.tensor([shown * len(batch[1]), right, len(batch[1])])
         self.objective.batch = None
         gradients, totals = self._reduce(gradients, sums)
-        self.position.sums = [a + b for a, b in zip(self.position.sums or [0.0] * 3, totals, strict=True)]
+        self.position.sums = [
+            a + b for a, b in zip(self.position.sums or [0.0] * 3, totals, strict=True)
+        ]
         combined = self.objective.combine(gradients)
         finite = all(bool(torch.isfinite(g).all()) for g in combined.values())
         scaled = self.accelerator.scaler is not None and self.accelerator.scaler.is_enabled()
@@ -306,15 +398,16 @@ class _Run:
         if broken:
             restore(self.model, self.best)
             raise DivergedError(
-                f"Training diverged in epoch {self.position.epoch}: the loss or its gradient is not finite. The model holds "
-                f"the prompt of epoch {self.position.best}. Use a smaller lr (now {self.recipe.lr:g}), or precision='no'."
+                f"Training diverged in epoch {self.position.epoch}: the loss or its gradient is not"
+                f" finite. The model holds the prompt of epoch {self.position.best}. Use a smaller"
+                f" lr (now {self.recipe.lr:g}), or precision='no'."
             )
         self._step(combined, schedule(number, total, self.recipe.warmup))
         return True
 
     def _losses(self, batch: Any) -> tuple[dict[str, Tensor], float, float]:
-        """(the objective's losses, what the first of them is shown as, how many were right); the prompt's penalty joins the
-        first.
+        """(the objective's losses, what the first of them is shown as, how many were right); the
+        prompt's penalty joins the first.
         """
         x, y = batch[0], torch.as_tensor(batch[1]).to(self.accelerator.device)
         group = torch.as_tensor(batch[2]).to(y.device) if len(batch) > 2 else None
@@ -333,13 +426,21 @@ class _Run:
         return losses, shown, float((logits.detach().argmax(1) == y).sum())
 
     def _reduce(self, gradients: Gradients, sums: Tensor) -> tuple[Gradients, list[float]]:
-        """Sum over processes (each gradient is already weighted by its share of the update), then unscale."""
+        """Sum over processes (each gradient is already weighted by its share of the update), then
+        unscale.
+        """
         if self.accelerator.num_processes > 1:
             gradients = gradients or no_gradients(self._loss_names(), self.parts)
             gradients = reduce_gradients(gradients, self.accelerator)
-            sums = self.accelerator.reduce(sums.float().to(self.accelerator.device), "sum").double().cpu()
+            sums = (
+                self.accelerator.reduce(sums.float().to(self.accelerator.device), "sum")
+                .double()
+                .cpu()
+            )
         scale = self._scale()
-        return {n: {k: g / scale for k, g in parts.items()} for n, parts in gradients.items()}, sums.tolist()
+        return {
+            n: {k: g / scale for k, g in parts.items()} for n, parts in gradients.items()
+        }, sums.tolist()
 
     def _scale(self) -> float:
         scaler = self.accelerator.scaler
@@ -354,33 +455,52 @@ class _Run:
         return names
 
     def _step(self, combined: dict[str, Tensor], factor: float) -> None:
-        scale = self._scale()  # the optimizer of accelerate unscales again, and skips an overflow under fp16
+        # the optimizer of accelerate unscales again, and skips an overflow under fp16
+        scale = self._scale()
         for part, values in self.parts.items():
             factor_of = scale if part != "objective" else 1.0
-            for parameter, gradient in zip(values, combined[part].split([p.numel() for p in values]), strict=True):
+            for parameter, gradient in zip(
+                values, combined[part].split([p.numel() for p in values]), strict=True
+            ):
                 parameter.grad = (gradient * factor_of).view_as(parameter).to(parameter.dtype)
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * factor
         self.optimizer.step()
         self.optimizer.zero_grad()
         if self.own_optimizer is not None:
-            if torch.isfinite(combined["objective"]).all():  # else an overflow under fp16, which the other skips too
+            # else an overflow under fp16, which the other skips too
+            if torch.isfinite(combined["objective"]).all():
                 self.own_optimizer.step()
             self.own_optimizer.zero_grad()
 
-    # state ---------------------------------------------------------------------------------------------------------
+    # state ------------------------------------------------------------------------------
     def _save(self) -> None:
-        tensors = {f"now.{k}": v for k, v in learned(self.model).items()} | {f"best.{k}": v for k, v in self.best.items()}
-        tensors |= {f"start.{k}": v for k, v in self.start.items()} | {f"begun.{k}": v for k, v in self.begun.items()}
+        tensors = {f"now.{k}": v for k, v in learned(self.model).items()} | {
+            f"best.{k}": v for k, v in self.best.items()
+        }
+        tensors |= {f"start.{k}": v for k, v in self.start.items()} | {
+            f"begun.{k}": v for k, v in self.begun.items()
+        }
         tensors |= {f"objective.{k}": v for k, v in self.objective.state_dict().items()}
-        tensors |= optimizer_tensors(self.optimizer, "optimizer") | optimizer_tensors(self.own_optimizer, "own_optimizer")
+        tensors |= optimizer_tensors(self.optimizer, "optimizer") | optimizer_tensors(
+            self.own_optimizer, "own_optimizer"
+        )
         self.checkpoint.save(self.position, tensors)
 
     def _restore(self, position: Position, tensors: dict[str, Tensor]) -> None:
         def under(prefix: str) -> dict[str, Tensor]:
-            return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+            return {
+                name.removeprefix(prefix): value
+                for name, value in tensors.items()
+                if name.startswith(prefix)
+            }
 
-        self.position, self.best, self.start, self.begun = position, under("best."), under("start."), under("begun.")
+        self.position, self.best, self.start, self.begun = (
+            position,
+            under("best."),
+            under("start."),
+            under("begun."),
+        )
         restore(self.model, self.start)  # all three must fit
         restore(self.model, self.best)
         restore(self.model, under("now."))
@@ -392,21 +512,25 @@ class _Run:
 
 @contextmanager
 def compiled(model: PromptedModel, backend: str) -> Iterator[None]:
-    """Inside, the model's forward is compiled by this backend of torch.compile ("": as it is). Raises `TrainingError`."""
+    """Inside, the model's forward is compiled by this backend of torch.compile ("": as it is).
+    Raises `TrainingError`.
+    """
     if not backend:
         yield
         return
     if model.attachment.wants_query:
         raise TrainingError(
-            "A prompt made from a query takes itself off and looks things up in every forward, which cannot be compiled. Train "
-            "without compile=…, or make it with one_pass=True."
+            "A prompt made from a query takes itself off and looks things up in every forward,"
+            " which cannot be compiled. Train without compile=…, or make it with one_pass=True."
         )
     model.__dict__["outputs"] = torch.compile(model.outputs, backend=backend)
     try:
         yield
     except torch._dynamo.exc.TorchDynamoException as error:
         reason = " ".join(line for line in str(error).splitlines()[:2] if line)
-        raise TrainingError(f"torch.compile ({backend}) failed on this model: {reason} Train without compile=….") from error
+        raise TrainingError(
+            f"torch.compile ({backend}) failed on this model: {reason} Train without compile=…."
+        ) from error
     finally:
         del model.__dict__["outputs"]
 
@@ -415,12 +539,15 @@ def compiled(model: PromptedModel, backend: str) -> Iterator[None]:
 def _size(start: Tensor) -> float:
     """How large the numbers of a parameter are at the start (their RMS), where that is more than 1.
 
-    AdamW moves each number by about the rate, whatever it is. Tokens that begin as a backbone's own are as large as these, 5 in
-    one model and 1 in another, and a norm divides by that: so the rate is in units of it.
+    AdamW moves each number by about the rate, whatever it is. Tokens that begin as a backbone's own
+    are as large as these, 5 in one model and 1 in another, and a norm divides by that: so the rate
+    is in units of it.
     """
     return max(1.0, float(start.float().square().mean().sqrt()))
 
 
 def _rank(row: dict[str, Any]) -> float:
-    """Higher is better: minus the validation loss. The accuracy of a few hundred examples is too coarse to choose by."""
+    """Higher is better: minus the validation loss. The accuracy of a few hundred examples is too
+    coarse to choose by.
+    """
     return -row["val_loss"]

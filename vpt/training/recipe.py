@@ -15,14 +15,16 @@ MOST = 1e6  # of a rate; beyond it fp32 overflows within a step
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train. lr: of the prompt, at its peak, in units of the size (RMS) of its numbers at the start where that is above 1;
-    it is cut where training leaves its start by far. The readout learns at readout_lr · lr.
+    """How to train. lr: of the prompt, at its peak, in units of the size (RMS) of its numbers at
+    the start where that is above 1; it is cut where training leaves its start by far. The readout
+    learns at readout_lr · lr.
 
-    batch_size: examples per update over all processes and accumulation steps. warmup: share of the updates in which the
-    rate rises; then it falls as a cosine, per update. augment: "none", "crop" or "flip-crop" (images). precision: "no"
-    (fp32), "bf16" or "fp16". accumulate: micro-batches per update. cache: of what enters the first prompted block, where that
-    is not block 0: "auto" (kept as it is), "bf16" (half the memory, rounded) or "off". compile: the backend of torch.compile
-    ("inductor"), or "" for none.
+    batch_size: examples per update over all processes and accumulation steps. warmup: share of the
+        updates in which the rate rises; then it falls as a cosine, per update. augment: "none",
+        "crop" or "flip-crop" (images). precision: "no" (fp32), "bf16" or "fp16". accumulate:
+        micro-batches per update. cache: of what enters the first prompted block, where that is not
+        block 0: "auto" (kept as it is), "bf16" (half the memory, rounded) or "off". compile: the
+        backend of torch.compile ("inductor"), or "" for none.
     """
 
     epochs: int = 15
@@ -46,22 +48,43 @@ class Recipe:
     def __post_init__(self) -> None:
         for name, low in (("epochs", 1), ("batch_size", 1), ("accumulate", 1), ("seed", 0)):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, Integral) or not low <= int(value) < 1 << 32:
-                raise TrainingError(f"Found {name}={value!r}; needed is a whole number of at least {low}.")
+            if (
+                isinstance(value, bool)
+                or not isinstance(value, Integral)
+                or not low <= int(value) < 1 << 32
+            ):
+                raise TrainingError(
+                    f"Found {name}={value!r}; needed is a whole number of at least {low}."
+                )
         rates = (self.lr, self.readout_lr, self.weight_decay, self.warmup)
         numbers = all(isinstance(value, Real) and math.isfinite(value) for value in rates)
-        if not numbers or not 0 < self.lr <= MOST or not 0 <= self.readout_lr <= MOST or min(rates) < 0 or self.warmup >= 1:
-            raise TrainingError(f"Found lr={self.lr}, readout_lr={self.readout_lr}, weight_decay={self.weight_decay}, "
-                                f"warmup={self.warmup}; needed are 0 < lr ≤ {MOST:g}, 0 ≤ readout_lr ≤ {MOST:g}, a "
-                                "weight_decay of at least 0 and a warmup in [0, 1).")  # fmt: skip
+        if (
+            not numbers
+            or not 0 < self.lr <= MOST
+            or not 0 <= self.readout_lr <= MOST
+            or min(rates) < 0
+            or self.warmup >= 1
+        ):
+            raise TrainingError(
+                f"Found lr={self.lr}, readout_lr={self.readout_lr},"
+                f" weight_decay={self.weight_decay}, warmup={self.warmup}; needed are 0 < lr ≤"
+                f" {MOST:g}, 0 ≤ readout_lr ≤ {MOST:g}, a weight_decay of at least 0 and a warmup"
+                " in [0, 1)."
+            )
         if self.augment not in AUGMENTS:
-            raise TrainingError(f"Found augment={self.augment!r}; needed is one of {', '.join(AUGMENTS)}.")
+            raise TrainingError(
+                f"Found augment={self.augment!r}; needed is one of {', '.join(AUGMENTS)}."
+            )
         if self.precision not in ("no", "bf16", "fp16"):
-            raise TrainingError(f"Found precision={self.precision!r}; needed is 'no' (fp32), 'bf16' or 'fp16'.")
+            raise TrainingError(
+                f"Found precision={self.precision!r}; needed is 'no' (fp32), 'bf16' or 'fp16'."
+            )
         if self.cache not in ("auto", "bf16", "off"):
             raise TrainingError(f"Found cache={self.cache!r}; needed is 'auto', 'bf16' or 'off'.")
         if self.compile and self.compile not in backends():
-            raise TrainingError(f"Found compile={self.compile!r}; needed is '' or one of {', '.join(backends())}.")
+            raise TrainingError(
+                f"Found compile={self.compile!r}; needed is '' or one of {', '.join(backends())}."
+            )
 
 
 def backends() -> list[str]:
@@ -72,18 +95,28 @@ def backends() -> list[str]:
 
 
 def chosen(recipe: Recipe | None, usual: Recipe, **settings: Any) -> Recipe:
-    """The caller's recipe, else the usual one, with the settings that were given (None: not given) put over it.
+    """The caller's recipe, else the usual one, with the settings that were given (None: not given)
+    put over it.
 
     Raises `TrainingError` for an unknown field or a bad value.
     """
     if recipe is not None and not isinstance(recipe, Recipe):
-        raise TrainingError(f"Found {type(recipe).__name__} as recipe; needed is vpt.Recipe(lr=…, epochs=…).")
-    return updated(recipe or usual, **{name: value for name, value in settings.items() if value is not None})
+        raise TrainingError(
+            f"Found {type(recipe).__name__} as recipe; needed is vpt.Recipe(lr=…, epochs=…)."
+        )
+    return updated(
+        recipe or usual, **{name: value for name, value in settings.items() if value is not None}
+    )
 
 
 def updated(recipe: Recipe, **settings: Any) -> Recipe:
-    """A recipe with some fields changed. Raises `TrainingError` for an unknown field or a bad value."""
+    """A recipe with some fields changed. Raises `TrainingError` for an unknown field or a bad
+    value.
+    """
     unknown = sorted(set(settings) - set(Recipe.__dataclass_fields__))
     if unknown:
-        raise TrainingError(f"Found settings {', '.join(unknown)}; known are {', '.join(Recipe.__dataclass_fields__)}.")
+        raise TrainingError(
+            f"Found settings {', '.join(unknown)}; known are"
+            f" {', '.join(Recipe.__dataclass_fields__)}."
+        )
     return replace(recipe, **settings)

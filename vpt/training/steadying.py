@@ -1,4 +1,6 @@
-"""Whether training leaves its start by far. Then the rate was too high for this model: it is cut, and training begins anew."""
+"""Whether training leaves its start by far. Then the rate was too high for this model: it is cut,
+and training begins anew.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,8 @@ from statistics import median
 
 CUT = 4.0  # what the rate is divided by
 MOST_CUTS = 5  # to less than a thousandth; what diverges even so does not do it for the rate
-SHARE = 0.3  # of a run that is watched: the rate is highest after the first tenth, and falls from there
+# of a run that is watched: the rate is highest after the first tenth, and falls from there
+SHARE = 0.3
 FAR = 10.0  # nats, of which no sane prompt makes so many: twice in a row is enough
 RECENT, FEWEST = 8, 4  # updates whose median loss counts: one alone may be of odd examples
 
@@ -24,7 +27,9 @@ def noted(losses: Sequence[float], loss: float) -> list[float]:
 
 
 def leaves(losses: Sequence[float]) -> bool:
-    """Whether what `noted` remembers has left the start: the latest lie 1 nat above twice the first, or one is not finite."""
+    """Whether what `noted` remembers has left the start: the latest lie 1 nat above twice the
+    first, or one is not finite.
+    """
     if not math.isfinite(losses[-1]):
         return True
     latest = losses[1:]

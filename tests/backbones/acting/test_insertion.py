@@ -1,4 +1,6 @@
-"""Token insertion against VPT's forward written by hand from the paper, in the paper's order [CLS, P, E]."""
+"""Token insertion against VPT's forward written by hand from the paper, in the paper's order [CLS,
+P, E].
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ from vpt.sites import Tokens
 
 
 def by_hand(model: torch.nn.Module, x: Tensor, tokens: Tensor, deep: bool) -> Tensor:
-    """VPT (Jia et al. 2022): equations 4-5 (shallow, tokens [count,D]) and 6 (deep, tokens [blocks,count,D])."""
+    """VPT (Jia et al. 2022): equations 4-5 (shallow, tokens [count,D]) and 6 (deep, tokens
+    [blocks,count,D]).
+    """
     x = model.norm_pre(model._pos_embed(model.patch_embed(x)))
     cls, patches = x[:, :1], x[:, 1:]
     prompts = (tokens[0] if deep else tokens).expand(len(x), -1, -1)
@@ -84,12 +88,16 @@ def test_sequence_first_blocks_get_batch_first_rows() -> None:
     model.close()
     z = backbone.model.embed(backbone.inputs.normalize(x)) + backbone.model.pos.transpose(0, 1)
     for layer, tokens in zip(backbone.model.layers, prompt.tokens, strict=True):
-        z = layer(torch.cat([tokens.expand(3, -1, -1), z], dim=1).transpose(0, 1)).transpose(0, 1)[:, 2:]
+        z = layer(torch.cat([tokens.expand(3, -1, -1), z], dim=1).transpose(0, 1)).transpose(0, 1)[
+            :, 2:
+        ]
     assert torch.allclose(features, z.mean(1), atol=1e-5)
 
 
 class Masked(torch.nn.Module):
-    """torch's encoder layers with a padding mask, or with a tensor per token that no attention sees."""
+    """torch's encoder layers with a padding mask, or with a tensor per token that no attention
+    sees.
+    """
 
     def __init__(self, own: bool = False) -> None:
         super().__init__()
@@ -101,7 +109,11 @@ class Masked(torch.nn.Module):
         x = self.embed(x)
         mask = torch.arange(x.shape[1]).expand(x.shape[:2]) >= 12
         for layer in self.layers:
-            x = layer(x, weights=torch.ones(x.shape[1])) if self.own else layer(x, src_key_padding_mask=mask)
+            x = (
+                layer(x, weights=torch.ones(x.shape[1]))
+                if self.own
+                else layer(x, src_key_padding_mask=mask)
+            )
         return x[:, :12].mean(1)
 
 
@@ -114,18 +126,24 @@ def test_a_padding_mask_of_torchs_own_attention_grows_with_the_tokens() -> None:
     torch.manual_seed(0)
     backbone = vpt.load_backbone(Masked(), inputs=open_tiny("user's keyword transformer").inputs)
     tokens, x = torch.randn(2, 3, 24), backbone.inputs.example(2)
-    attachment = backbone.insert([Tokens(i, i, 3, lambda x, i=i: tokens[i].expand(len(x), -1, -1)) for i in range(2)])
+    attachment = backbone.insert(
+        [Tokens(i, i, 3, lambda x, i=i: tokens[i].expand(len(x), -1, -1)) for i in range(2)]
+    )
     found = backbone.features(x)
     attachment.remove()
     z = backbone.model.embed(backbone.inputs.normalize(x))
-    mask = torch.cat([torch.zeros(2, 3, dtype=torch.bool), torch.arange(20).expand(2, 20) >= 12], dim=1)
+    mask = torch.cat(
+        [torch.zeros(2, 3, dtype=torch.bool), torch.arange(20).expand(2, 20) >= 12], dim=1
+    )
     for rows, layer in zip(tokens, backbone.model.layers, strict=True):
         z = layer(torch.cat([rows.expand(2, -1, -1), z], dim=1), src_key_padding_mask=mask)[:, 3:]
     assert torch.allclose(found, z[:, :12].mean(1), atol=1e-5)
 
 
 def test_a_block_that_gets_an_unknown_tensor_per_token_is_refused_by_name() -> None:
-    backbone = vpt.load_backbone(Masked(own=True), inputs=open_tiny("user's keyword transformer").inputs)
+    backbone = vpt.load_backbone(
+        Masked(own=True), inputs=open_tiny("user's keyword transformer").inputs
+    )
     with pytest.raises(vpt.errors.PromptError, match="weights"):
         vpt.PromptedModel(backbone, vpt.DeepTokens.like(backbone, count=1), vpt.Linear(24, 2))
 
@@ -137,7 +155,9 @@ def written_out(model: torch.nn.Module, x: Tensor, tokens: Tensor, name: str) ->
         z = model.norm_pre(z)
         for rows, block in zip(tokens, model.blocks, strict=True):
             block.attn.num_prefix_tokens += rows.shape[0]  # timm rotates none of these
-            z = block(torch.cat([rows.expand(len(z), -1, -1), z], dim=1), rope=rope)[:, rows.shape[0] :]
+            z = block(torch.cat([rows.expand(len(z), -1, -1), z], dim=1), rope=rope)[
+                :, rows.shape[0] :
+            ]
             block.attn.num_prefix_tokens -= rows.shape[0]
         return model.forward_head(model.norm(z))
     z = torch.cat([model.cls_token.expand(len(x), -1, -1), model.patch_embed(x)], dim=1)
@@ -146,7 +166,9 @@ def written_out(model: torch.nn.Module, x: Tensor, tokens: Tensor, name: str) ->
         a, (count, size) = block.attn, z.shape[1:]
         bias = torch.cat((a.q_bias, a.k_bias, a.v_bias))
         q, k, v = (
-            torch.nn.functional.linear(block.norm1(z), a.qkv.weight, bias).reshape(len(z), count, 3, 2, 16).permute(2, 0, 3, 1, 4)
+            torch.nn.functional.linear(block.norm1(z), a.qkv.weight, bias)
+            .reshape(len(z), count, 3, 2, 16)
+            .permute(2, 0, 3, 1, 4)
         )
         positions = torch.zeros(1, 2, count, count)
         positions[:, :, rows.shape[0] :, rows.shape[0] :] = a._get_rel_pos_bias()

@@ -1,4 +1,6 @@
-"""Key/value prefixes against attention written out by hand, masks and biases included; and no silence."""
+"""Key/value prefixes against attention written out by hand, masks and biases included; and no
+silence.
+"""
 
 from __future__ import annotations
 
@@ -24,46 +26,74 @@ def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | float = 0.0) -> Te
 def test_rewritten_arguments_equal_attention_by_hand(mask: str | None, bias: bool) -> None:
     q, k, v = torch.randn(3, 2, 2, 5, 4).unbind(0)
     q.requires_grad_()
-    keys, values = torch.randn(1, 2, 3, 4, requires_grad=True), torch.randn(1, 2, 3, 4, requires_grad=True)
+    keys, values = (
+        torch.randn(1, 2, 3, 4, requires_grad=True),
+        torch.randn(1, 2, 3, 4, requires_grad=True),
+    )
     extra = torch.randn(2, 1, 1, 3) if bias else None
-    given = {None: None, "bool": torch.rand(1, 1, 5, 5) > 0.3, "float": torch.randn(2, 1, 5, 5)}[mask]
+    given = {None: None, "bool": torch.rand(1, 1, 5, 5) > 0.3, "float": torch.randn(2, 1, 5, 5)}[
+        mask
+    ]
     if mask == "bool":
         given[..., 0] = True
     interception = Interception(open_tiny("timm ViT").blocks[0])
     interception.sites.append(KeyValues(0, 3, lambda k, v: (keys, values, extra)))
-    ours = interception.attend({"query": q, "key": k, "value": v} | ({} if given is None else {"attn_mask": given}))
+    ours = interception.attend(
+        {"query": q, "key": k, "value": v} | ({} if given is None else {"attn_mask": given})
+    )
     own = torch.zeros(2, 1, 5, 5) if given is None else given
     own = torch.zeros(own.shape).masked_fill(~own, -math.inf) if own.dtype == torch.bool else own
     rows = torch.zeros(2, 1, 5, 3) if extra is None else extra.expand(2, 1, 5, 3)
     whole = torch.cat([rows, own.expand(2, 1, 5, 5)], dim=-1)
-    theirs = attention(q, torch.cat([keys.expand(2, -1, -1, -1), k], 2), torch.cat([values.expand(2, -1, -1, -1), v], 2), whole)
+    theirs = attention(
+        q,
+        torch.cat([keys.expand(2, -1, -1, -1), k], 2),
+        torch.cat([values.expand(2, -1, -1, -1), v], 2),
+        whole,
+    )
     assert torch.allclose(ours, theirs, atol=1e-6)
     found = torch.autograd.grad(ours.square().sum(), (q, keys, values), retain_graph=True)
     needed = torch.autograd.grad(theirs.square().sum(), (q, keys, values))
-    assert all(torch.allclose(a, b, rtol=1e-4, atol=1e-5) for a, b in zip(found, needed, strict=True))
+    assert all(
+        torch.allclose(a, b, rtol=1e-4, atol=1e-5) for a, b in zip(found, needed, strict=True)
+    )
     assert interception.acted == 1
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("mask", [None, "bool", "float"])
-def test_learning_in_half_precision_on_a_cpu_is_as_near_as_torchs_own(mask: str | None, dtype: torch.dtype) -> None:
+def test_learning_in_half_precision_on_a_cpu_is_as_near_as_torchs_own(
+    mask: str | None, dtype: torch.dtype
+) -> None:
     tensors = [torch.randn(2, 3, 40, 16).to(dtype).requires_grad_() for _ in range(3)]
-    given = {None: None, "bool": (torch.rand(2, 1, 40, 40) > 0.3).index_fill_(-1, torch.tensor(0), True),
-             "float": torch.randn(1, 3, 40, 40).to(dtype)}[mask]  # fmt: skip
+    given = {
+        None: None,
+        "bool": (torch.rand(2, 1, 40, 40) > 0.3).index_fill_(-1, torch.tensor(0), True),
+        "float": torch.randn(1, 3, 40, 40).to(dtype),
+    }[mask]
     slopes = torch.randn(2, 3, 40, 16)
     interception = Interception(open_tiny("timm ViT").blocks[0])
 
     def off(attend: object, *inputs: Tensor) -> list[Tensor]:
         call = dict(zip(("query", "key", "value"), inputs, strict=True)) | {"scale": 0.2}
-        out = attend(call if given is None else call | {"attn_mask": given.to(inputs[0].dtype) if mask == "float" else given})
+        out = attend(
+            call
+            if given is None
+            else call | {"attn_mask": given.to(inputs[0].dtype) if mask == "float" else given}
+        )
         return [out, *torch.autograd.grad((out.float() * slopes).sum(), inputs)]
 
     def torchs(call: dict) -> Tensor:
         return torch.nn.functional.scaled_dot_product_attention(**call)
 
     true = off(torchs, *(t.detach().float().requires_grad_() for t in tensors))
-    for needed, ours, theirs in zip(true, off(interception.attend, *tensors), off(torchs, *tensors), strict=True):
-        errors = [float((found.float() - needed).detach().norm() / needed.detach().norm()) for found in (ours, theirs)]
+    for needed, ours, theirs in zip(
+        true, off(interception.attend, *tensors), off(torchs, *tensors), strict=True
+    ):
+        errors = [
+            float((found.float() - needed).detach().norm() / needed.detach().norm())
+            for found in (ours, theirs)
+        ]
         assert errors[0] < 2 * errors[1] + 1e-3, errors
 
 
@@ -74,10 +104,18 @@ def test_prefix_equals_the_model_written_out() -> None:
     model = vpt.PromptedModel(backbone, prompt, vpt.Identity())
     ours = model(x)
     bare = model.close()
-    z = torch.cat([bare.cls_token.expand(3, -1, -1), bare.embed(backbone.inputs.normalize(x))], dim=1) + bare.pos
+    z = (
+        torch.cat(
+            [bare.cls_token.expand(3, -1, -1), bare.embed(backbone.inputs.normalize(x))], dim=1
+        )
+        + bare.pos
+    )
     for i, layer in enumerate(bare.layers):
         q, k, v = (f(z)[:, None] for f in (layer.attn.q, layer.attn.k, layer.attn.v))
-        rows = (torch.cat([p[i].expand(3, -1, -1, -1), own], dim=2) for p, own in ((prompt.keys, k), (prompt.values, v)))
+        rows = (
+            torch.cat([p[i].expand(3, -1, -1, -1), own], dim=2)
+            for p, own in ((prompt.keys, k), (prompt.values, v))
+        )
         z = layer.norm1(z + layer.attn.proj(attention(q, *rows)[:, 0]))
         z = layer.norm2(z + layer.mlp(z))
     assert torch.allclose(ours, bare.head(z[:, 0]), atol=1e-5)

@@ -15,7 +15,9 @@ from vpt.backbones.acting.multihead import multi_head_attention
 class Ours(TorchFunctionMode):
     def __torch_function__(self, func, types, args=(), kwargs=None):
         if func is F.multi_head_attention_forward:
-            return multi_head_attention(lambda call: F.scaled_dot_product_attention(**call), *args, **(kwargs or {}))
+            return multi_head_attention(
+                lambda call: F.scaled_dot_product_attention(**call), *args, **(kwargs or {})
+            )
         return func(*args, **(kwargs or {}))
 
 
@@ -25,7 +27,10 @@ MASKS = {
     "float padding": {"key_padding_mask": torch.tensor([[0.0] * 5, [0.0] * 3 + [-2.0] * 2])},
     "square": {"attn_mask": torch.triu(torch.ones(5, 5, dtype=torch.bool), 1)},
     "per head": {"attn_mask": torch.randn(4, 5, 5)},
-    "both": {"attn_mask": torch.randn(5, 5), "key_padding_mask": torch.tensor([[0.0] * 5, [0.0] * 4 + [float("-inf")]])},
+    "both": {
+        "attn_mask": torch.randn(5, 5),
+        "key_padding_mask": torch.tensor([[0.0] * 5, [0.0] * 4 + [float("-inf")]]),
+    },
 }
 
 
@@ -34,7 +39,9 @@ MASKS = {
 @pytest.mark.parametrize("bias", [False, True])
 def test_equals_torch(mask: str, separate: bool, bias: bool) -> None:
     torch.manual_seed(0)
-    attention = nn.MultiheadAttention(8, 2, bias=bias, batch_first=True, **({"kdim": 6, "vdim": 6} if separate else {})).eval()
+    attention = nn.MultiheadAttention(
+        8, 2, bias=bias, batch_first=True, **({"kdim": 6, "vdim": 6} if separate else {})
+    ).eval()
     x = torch.randn(2, 5, 8, requires_grad=True)
     other = torch.randn(2, 5, 6) if separate else x
     theirs = attention(x, other, other, need_weights=False, **MASKS[mask])[0]

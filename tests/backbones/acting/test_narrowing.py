@@ -1,4 +1,6 @@
-"""A last block of which only the class token is read: the same function, with no work for the other tokens."""
+"""A last block of which only the class token is read: the same function, with no work for the other
+tokens.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +15,28 @@ from torch import Tensor, nn
 import vpt
 from vpt.backbones.acting.narrowing import Narrowing
 
-READ = {"timm ViT": 1, "timm DeiT distilled": 2, "timm CLIP": 1, "timm ViT registers": 1, "transformers ViT": 1,
-        "transformers AST": 2, "transformers DeiT": 2, "torchvision ViT": 1, "transformers CLIP vision": 1,
-        "user's keyword transformer": 1}  # fmt: skip
-ALL = ["timm ViT mean-pooled", "timm SigLIP", "transformers DINOv2", "transformers VideoMAE", "timm Swin", "timm EVA",
-       "transformers wav2vec2", "transformers Whisper encoder"]  # fmt: skip
+READ = {
+    "timm ViT": 1,
+    "timm DeiT distilled": 2,
+    "timm CLIP": 1,
+    "timm ViT registers": 1,
+    "transformers ViT": 1,
+    "transformers AST": 2,
+    "transformers DeiT": 2,
+    "torchvision ViT": 1,
+    "transformers CLIP vision": 1,
+    "user's keyword transformer": 1,
+}
+ALL = [
+    "timm ViT mean-pooled",
+    "timm SigLIP",
+    "transformers DINOv2",
+    "transformers VideoMAE",
+    "timm Swin",
+    "timm EVA",
+    "transformers wav2vec2",
+    "transformers Whisper encoder",
+]
 
 
 def narrowed(model: vpt.PromptedModel) -> bool:
@@ -38,7 +57,9 @@ def test_what_is_read_of_the_last_block(name: str) -> None:
     def spoil(module: nn.Module, args: tuple, output: Any) -> Any:
         x = output[0] if isinstance(output, tuple) else output
         tokens.append(x)
-        x = torch.cat([x[:, : backbone.first_read], torch.randn_like(x[:, backbone.first_read :])], dim=1)
+        x = torch.cat(
+            [x[:, : backbone.first_read], torch.randn_like(x[:, backbone.first_read :])], dim=1
+        )
         return (x, *output[1:]) if isinstance(output, tuple) else x
 
     x = backbone.inputs.example(2)
@@ -61,7 +82,9 @@ def test_the_answer_and_its_gradients_are_the_same(name: str, form: str) -> None
     x, found = backbone.inputs.example(3), []
     for exact in ("insert", "auto"):
         prompt.zero_grad()
-        model = vpt.PromptedModel(backbone, prompt, vpt.Linear(backbone.out_features, 2), exact=exact)
+        model = vpt.PromptedModel(
+            backbone, prompt, vpt.Linear(backbone.out_features, 2), exact=exact
+        )
         out = backbone.run(x)
         whole = torch.cat([part for part in out if part is not None], dim=1)
         (whole * torch.linspace(-1, 1, whole.numel()).view_as(whole)).sum().backward()
@@ -101,10 +124,13 @@ def test_tokens_through_the_last_block_a_mask_or_no_prompt_leave_it_whole() -> N
         model(x)
         (narrowing,) = (actor for actor in model.attachment._actors if isinstance(actor, Narrowing))
         tokens, mask = torch.randn(2, 17, 32), torch.ones(1, 1, 17, 17, dtype=torch.bool)
-        assert narrowing.enter(backbone.blocks[-1].module, (tokens,), {}) is None  # not within a forward of the backbone
+        # not within a forward of the backbone
+        assert narrowing.enter(backbone.blocks[-1].module, (tokens,), {}) is None
         narrowing.active = True
         assert narrowing.enter(backbone.blocks[-1].module, (tokens,), {"attn_mask": mask}) is None
-        narrower, _ = narrowing.enter(backbone.blocks[-1].module, (tokens,), {"attn_mask": None, "is_causal": False})
+        narrower, _ = narrowing.enter(
+            backbone.blocks[-1].module, (tokens,), {"attn_mask": None, "is_causal": False}
+        )
         assert torch.equal(narrower[0], tokens[:, :1])
 
 
@@ -122,7 +148,9 @@ def test_who_runs_the_model_itself_gets_all_its_tokens() -> None:
     x = backbone.inputs.example(2)
     found = []
     for exact in ("insert", "auto"):
-        with vpt.PromptedModel(backbone, vpt.DeepTokens.like(backbone, 2), vpt.Identity(), exact=exact):
+        with vpt.PromptedModel(
+            backbone, vpt.DeepTokens.like(backbone, 2), vpt.Identity(), exact=exact
+        ):
             found.append(backbone.model.forward_features(backbone.inputs.normalize(x)))
     assert torch.allclose(found[1], found[0], atol=1e-5)
     assert found[1][:, 1:].norm() > 1
@@ -131,9 +159,18 @@ def test_who_runs_the_model_itself_gets_all_its_tokens() -> None:
 def test_a_maximum_over_tokens_reads_them_all() -> None:
     from timm.models.vision_transformer import VisionTransformer
 
-    for seed in range(6):  # the gradient alone would take some of these for models that drop the last tokens
+    # the gradient alone would take some of these for models that drop the last tokens
+    for seed in range(6):
         torch.manual_seed(seed)
-        model = VisionTransformer(img_size=32, patch_size=8, embed_dim=8, depth=2, num_heads=2, num_classes=0, global_pool="max")
+        model = VisionTransformer(
+            img_size=32,
+            patch_size=8,
+            embed_dim=8,
+            depth=2,
+            num_heads=2,
+            num_classes=0,
+            global_pool="max",
+        )
         assert vpt.load_backbone(model.eval()).first_read == 0
 
 
@@ -146,7 +183,16 @@ def test_activation_checkpointing_leaves_it_whole_and_nothing_behind(name: str) 
     for on in (False, True):
         backbone.model.set_grad_checkpointing(on)
         out = model(x)
-        found.append([out.detach(), *torch.autograd.grad(out.square().sum(), list(model.prompt.parameters()))])
-        assert all(actor.interception.hidden is None for actor in model.attachment._actors if isinstance(actor, Narrowing))
+        found.append(
+            [
+                out.detach(),
+                *torch.autograd.grad(out.square().sum(), list(model.prompt.parameters())),
+            ]
+        )
+        assert all(
+            actor.interception.hidden is None
+            for actor in model.attachment._actors
+            if isinstance(actor, Narrowing)
+        )
         copy.deepcopy(model)
     assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(*found, strict=True))

@@ -1,4 +1,6 @@
-"""Deep tokens as keys and values: the same function as tokens that go through the blocks, and Swin's windows written out."""
+"""Deep tokens as keys and values: the same function as tokens that go through the blocks, and
+Swin's windows written out.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,9 @@ def example(backbone: vpt.Backbone, padded: bool = False) -> Any:
     return x[0], torch.tensor([longest, longest // 2, longest * 3 // 4]) if padded else x[1]
 
 
-def outcome(backbone: vpt.Backbone, prompt: vpt.Prompt, exact: str, x: Any = None) -> tuple[Tensor, list[Tensor]]:
+def outcome(
+    backbone: vpt.Backbone, prompt: vpt.Prompt, exact: str, x: Any = None
+) -> tuple[Tensor, list[Tensor]]:
     """Features, and the gradient of each of the prompt's parameters."""
     prompt.zero_grad()
     model = vpt.PromptedModel(backbone, prompt, vpt.Linear(backbone.out_features, 2), exact=exact)
@@ -56,7 +60,13 @@ def equal(a: Tensor, b: Tensor) -> bool:
 def test_recorded_equals_inserted_in_output_and_gradient(name: str) -> None:
     backbone = open_tiny(name)
     tokens = deep(backbone)
-    stack = vpt.Stack([vpt.Border.like(backbone, width=2, init="uniform"), vpt.ShallowTokens.like(backbone, 2), tokens])
+    stack = vpt.Stack(
+        [
+            vpt.Border.like(backbone, width=2, init="uniform"),
+            vpt.ShallowTokens.like(backbone, 2),
+            tokens,
+        ]
+    )
     beside = vpt.Stack([tokens, vpt.Prefix.like(backbone, 2)])
     for prompt in (tokens, stack, beside):
         inserted = outcome(backbone, prompt, "insert")
@@ -67,7 +77,12 @@ def test_recorded_equals_inserted_in_output_and_gradient(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in BOTH if any(kind in name for kind in ("AST", "wav2vec2", "HuBERT", "Whisper"))]
+    "name",
+    [
+        name
+        for name in BOTH
+        if any(kind in name for kind in ("AST", "wav2vec2", "HuBERT", "Whisper"))
+    ],
 )
 def test_recorded_equals_inserted_where_clips_have_padding(name: str) -> None:
     backbone = open_tiny(name)
@@ -112,7 +127,10 @@ def test_twenty_steps_give_the_same_prompt() -> None:
         optimizer = torch.optim.AdamW(prompt.parameters(), lr=0.01)
         for step in range(20):
             generator = torch.Generator().manual_seed(step)
-            x, y = torch.rand(8, 3, 32, 32, generator=generator), torch.randint(5, (8,), generator=generator)
+            x, y = (
+                torch.rand(8, 3, 32, 32, generator=generator),
+                torch.randint(5, (8,), generator=generator),
+            )
             nn.functional.cross_entropy(model(x), y).backward()
             optimizer.step()
             optimizer.zero_grad()
@@ -124,7 +142,10 @@ def test_twenty_steps_give_the_same_prompt() -> None:
 def test_auto_records_where_that_can_be_and_inserts_elsewhere() -> None:
     for name, acting in (("timm ViT", "Recording"), ("timm CaiT", "Insertion")):
         backbone = open_tiny(name)
-        for prompt, needed in ((deep(backbone), acting), (vpt.ShallowTokens.like(backbone, 2), "Insertion")):
+        for prompt, needed in (
+            (deep(backbone), acting),
+            (vpt.ShallowTokens.like(backbone, 2), "Insertion"),
+        ):
             with vpt.PromptedModel(backbone, prompt, vpt.Identity()) as model:
                 assert needed in {type(actor).__name__ for actor in model.attachment._actors}
 
@@ -136,15 +157,19 @@ def test_rows_sent_for_their_keys_stop_there() -> None:
     def watched(forward):
         return lambda x: seen.append(x.shape[1]) or forward(x)
 
-    for block in backbone.blocks:  # a hook would see all tokens: nothing is left out before others' eyes
+    # a hook would see all tokens: nothing is left out before others' eyes
+    for block in backbone.blocks:
         block.module.mlp.forward = watched(block.module.mlp.forward)
     with vpt.PromptedModel(backbone, deep(backbone), vpt.Identity()) as model:
         seen.clear()
         model(example(backbone))
-    assert seen == [17, 17, 1]  # never the prompt's own 3 rows; in the last block only the class token
+    # never the prompt's own 3 rows; in the last block only the class token
+    assert seen == [17, 17, 1]
 
 
-@pytest.mark.parametrize("name", ["timm ViT", "timm Swin", "timm BEiT", "transformers AST", "torchvision ViT"])
+@pytest.mark.parametrize(
+    "name", ["timm ViT", "timm Swin", "timm BEiT", "transformers AST", "torchvision ViT"]
+)
 def test_baked_keys_and_values_are_the_same_and_stay(name: str) -> None:
     backbone = open_tiny(name)
     prompt, x = deep(backbone), example(backbone)
@@ -156,14 +181,19 @@ def test_baked_keys_and_values_are_the_same_and_stay(name: str) -> None:
         nonlocal norms
         norms += 1
 
-    handles = [module.register_forward_hook(count) for module in backbone.model.modules() if isinstance(module, nn.LayerNorm)]
+    handles = [
+        module.register_forward_hook(count)
+        for module in backbone.model.modules()
+        if isinstance(module, nn.LayerNorm)
+    ]
     with torch.inference_mode():
         model(x)
         plain, norms = norms, 0
         with model.baked():
             norms = 0
             assert equal(model(x), out)
-            assert norms <= plain - len(backbone.blocks)  # each block's norm no longer sees prompt rows
+            # each block's norm no longer sees prompt rows
+            assert norms <= plain - len(backbone.blocks)
             prompt.zero_grad()
             for tokens in prompt.parameters():
                 tokens.mul_(0)
@@ -192,7 +222,9 @@ def test_rows_stay_shared_where_weights_are_rounded(dtype: str) -> None:
     backbone = vpt.load_backbone("vpt:vit-p8-64", dtype=dtype)
     seen: list[int] = []
     model = vpt.PromptedModel(backbone, vpt.DeepTokens.like(backbone, 3), vpt.Identity()).eval()
-    backbone.blocks[0].module.norm1.register_forward_hook(lambda module, args, output: seen.append(len(args[0])))
+    backbone.blocks[0].module.norm1.register_forward_hook(
+        lambda module, args, output: seen.append(len(args[0]))
+    )
     with torch.no_grad():
         out = model(backbone.inputs.example(4))
         with model.baked():
@@ -206,14 +238,19 @@ def near(a: Tensor, b: Tensor) -> bool:
 
 def test_what_cannot_be_baked_says_so() -> None:
     backbone = open_tiny("timm ViT")
-    model = vpt.PromptedModel(backbone, vpt.DeepTokens.like(backbone, 2, dropout=0.5), vpt.Identity()).train()
+    model = vpt.PromptedModel(
+        backbone, vpt.DeepTokens.like(backbone, 2, dropout=0.5), vpt.Identity()
+    ).train()
     with pytest.raises(vpt.errors.PromptError, match=r"model\.eval\(\)"), model.baked():
         pass
     rows = torch.randn(5, 2, 32)
     model.close()
     attachment = backbone.insert([vpt.sites.Tokens(0, 0, 2, lambda x: rows[: len(x)])])
     run = lambda: backbone.run(backbone.inputs.example(2))  # noqa: E731
-    with pytest.raises(vpt.errors.PromptError, match="differ from sample to sample"), attachment.baked(run):
+    with (
+        pytest.raises(vpt.errors.PromptError, match="differ from sample to sample"),
+        attachment.baked(run),
+    ):
         pass
     assert backbone.features(example(backbone)).shape == (3, 32)
 
@@ -242,7 +279,9 @@ def test_an_unknown_way_and_blocks_without_sdpa_are_refused() -> None:
 
 
 def windows_by_hand(block: nn.Module, z: Tensor, rows: Tensor) -> Tensor:
-    """timm's Swin block on `[B,H,W,C]` with prompts `[P,C]` in every window, position by position and window by window."""
+    """timm's Swin block on `[B,H,W,C]` with prompts `[P,C]` in every window, position by position
+    and window by window.
+    """
     size, shift, attn = 4, block.shift_size[0], block.attn
     own, extra = block.norm1(z), block.norm1(rows)
     height, width, heads = z.shape[1], z.shape[2], attn.num_heads
@@ -250,15 +289,24 @@ def windows_by_hand(block: nn.Module, z: Tensor, rows: Tensor) -> Tensor:
     for sample in range(len(z)):
         for top in range(0, height, size):
             for left in range(0, width, size):
-                places = [((top + i + shift) % height, (left + j + shift) % width) for i in range(size) for j in range(size)]
+                places = [
+                    ((top + i + shift) % height, (left + j + shift) % width)
+                    for i in range(size)
+                    for j in range(size)
+                ]
                 tokens = torch.cat([extra, torch.stack([own[sample, r, c] for r, c in places])])
                 q, k, v = attn.qkv(tokens).reshape(len(tokens), 3, heads, -1).permute(1, 2, 0, 3)
                 scores = q @ k.mT / math.sqrt(q.shape[-1])
                 seen = torch.zeros_like(scores)
                 count = len(extra)
                 seen[:, count:, count:] = attn._get_rel_pos_bias()[0]
-                if shift:  # tokens that the roll brought together from two sides do not see one another
-                    side = [(top + i >= height - shift, left + j >= width - shift) for i in range(size) for j in range(size)]
+                # tokens that the roll brought together from two sides do not see one another
+                if shift:
+                    side = [
+                        (top + i >= height - shift, left + j >= width - shift)
+                        for i in range(size)
+                        for j in range(size)
+                    ]
                     apart = torch.tensor([[-100.0 * (a != b) for b in side] for a in side])
                     seen[:, count:, count:] += apart
                 mixed = torch.softmax(scores + seen, dim=-1) @ v
@@ -296,7 +344,9 @@ def test_timm_and_transformers_swin_agree_under_the_same_prompt() -> None:
     ours, theirs = (open_tiny(name) for name in ("timm Swin", "transformers Swin"))
     for name, prompt in (("deep", vpt.DeepTokens), ("prefix", vpt.Prefix)):
         one, other = prompt.like(ours, count=2, seed=1), prompt.like(theirs, count=2, seed=1)
-        assert [tuple(p.shape) for p in one.parameters()] == [tuple(p.shape) for p in other.parameters()], name
+        assert [tuple(p.shape) for p in one.parameters()] == [
+            tuple(p.shape) for p in other.parameters()
+        ], name
 
 
 def test_rows_per_sample_reach_all_windows_of_their_sample() -> None:

@@ -18,7 +18,9 @@ def test_as_if_they_were_not_there(shape: tuple[int, ...], prefix: int) -> None:
     grown = unrotated({"rope": rope, "other": 1}, 3)
     assert grown["other"] == 1
     both = torch.cat([rows, own], dim=2)
-    found = torch.cat([both[:, :, :prefix], apply_rot_embed_cat(both[:, :, prefix:], grown["rope"])], dim=2)
+    found = torch.cat(
+        [both[:, :, :prefix], apply_rot_embed_cat(both[:, :, prefix:], grown["rope"])], dim=2
+    )
     assert torch.allclose(found, torch.cat([rows, rotated], dim=2))
 
 

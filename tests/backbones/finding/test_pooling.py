@@ -20,7 +20,12 @@ def answer(**fields):
 
 
 @pytest.mark.parametrize(
-    "given", [TOKENS, answer(last_hidden_state=TOKENS), answer(last_hidden_state=TOKENS, pooler_output=None)]
+    "given",
+    [
+        TOKENS,
+        answer(last_hidden_state=TOKENS),
+        answer(last_hidden_state=TOKENS, pooler_output=None),
+    ],
 )
 @pytest.mark.parametrize("own", [False, True])
 def test_tokens_are_pooled_as_asked(given, own):
@@ -41,11 +46,14 @@ def test_features_stay_as_they_are(pool):
 
 
 @pytest.mark.parametrize(
-    ("valid", "counts"), [((1.0, 1.0), (4, 4)), ((0.5, 0.25), (2, 1)), ((0.01, 0.51), (1, 3)), ((0.75, 1.0), (3, 4))]
+    ("valid", "counts"),
+    [((1.0, 1.0), (4, 4)), ((0.5, 0.25), (2, 1)), ((0.01, 0.51), (1, 3)), ((0.75, 1.0), (3, 4))],
 )
 def test_only_valid_positions_are_averaged(valid, counts):
     found = pooled(TOKENS, "mean", True, lambda n: (torch.tensor(valid) * n).ceil())
-    torch.testing.assert_close(found, torch.stack([TOKENS[i, :n].mean(0) for i, n in enumerate(counts)]))
+    torch.testing.assert_close(
+        found, torch.stack([TOKENS[i, :n].mean(0) for i, n in enumerate(counts)])
+    )
 
 
 def test_what_stands_at_invalid_positions_does_not_matter_nor_gets_gradient():
@@ -57,24 +65,44 @@ def test_what_stands_at_invalid_positions_does_not_matter_nor_gets_gradient():
 
 
 def test_the_first_token_needs_no_valid_share():
-    assert torch.equal(pooled(TOKENS, "first", True, lambda n: torch.tensor([0.25, 0.25]) * n), TOKENS[:, 0])
+    assert torch.equal(
+        pooled(TOKENS, "first", True, lambda n: torch.tensor([0.25, 0.25]) * n), TOKENS[:, 0]
+    )
 
 
 @pytest.mark.parametrize(
     ("given", "found"),
-    [(torch.zeros(2, 3, 4, 4), r"\[2, 3, 4, 4\]"), (torch.zeros(5), r"\[5\]"), (answer(logits=READY), "SimpleNamespace"),
-     ({"x": TOKENS}, "dict"), ((TOKENS,), "tuple"), (None, "NoneType"), (answer(last_hidden_state=None), "SimpleNamespace")],
-)  # fmt: skip
+    [
+        (torch.zeros(2, 3, 4, 4), r"\[2, 3, 4, 4\]"),
+        (torch.zeros(5), r"\[5\]"),
+        (answer(logits=READY), "SimpleNamespace"),
+        ({"x": TOKENS}, "dict"),
+        ((TOKENS,), "tuple"),
+        (None, "NoneType"),
+        (answer(last_hidden_state=None), "SimpleNamespace"),
+    ],
+)
 def test_other_answers_are_refused(given, found):
     with pytest.raises(
-        BackboneError, match=rf"The model returned {found}; needed are logits \[B,K\], features \[B,D\] or tokens \[B,N,D\]"
+        BackboneError,
+        match=(
+            rf"The model returned {found}; needed are logits \[B,K\], features \[B,D\] or tokens"
+            r" \[B,N,D\]"
+        ),
     ):
         pooled(given, "mean", True, None)
 
 
-@pytest.mark.parametrize(("name", "is_one"), [
-    ("cls_token", True), ("class_token", True), ("class_embedding", True), ("mask_token", False), ("cls_token_norm", False),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "is_one"),
+    [
+        ("cls_token", True),
+        ("class_token", True),
+        ("class_embedding", True),
+        ("mask_token", False),
+        ("cls_token_norm", False),
+    ],
+)
 @pytest.mark.parametrize("depth", [0, 2])
 def test_class_tokens_are_known_by_name(name, is_one, depth):
     model = inner = nn.Module()

@@ -1,4 +1,6 @@
-"""Hooks and settings of others: shortcuts that were measured without them step aside, or are measured again."""
+"""Hooks and settings of others: shortcuts that were measured without them step aside, or are
+measured again.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,10 @@ def outputs(backbone: vpt.Backbone, exact: str) -> tuple[Tensor, Tensor]:
     nn.init.normal_(prompt.tokens, generator=torch.Generator().manual_seed(0))
     with vpt.PromptedModel(backbone, prompt, vpt.Identity(), exact=exact) as model:
         out = model(INPUTS.example(3))
-        return out.detach(), torch.autograd.grad((out * torch.linspace(1, 2, 5)).sum(), prompt.tokens)[0]
+        return (
+            out.detach(),
+            torch.autograd.grad((out * torch.linspace(1, 2, 5)).sum(), prompt.tokens)[0],
+        )
 
 
 @pytest.mark.parametrize("when", ["before it is opened", "after"])
@@ -59,7 +64,9 @@ def test_recorded_equals_inserted_with_others_hooks(hook: str, when: str) -> Non
     for one, other in zip(found, needed, strict=True):
         assert (one - other).norm() / other.norm() < 1e-5
     if "attention" in hook:
-        with pytest.raises(vpt.errors.PromptError, match="Recorded prompts do not act as they should"):
+        with pytest.raises(
+            vpt.errors.PromptError, match="Recorded prompts do not act as they should"
+        ):
             outputs(backbone, "record")
 
 
@@ -78,7 +85,11 @@ def test_a_hook_that_only_reads_sees_every_token() -> None:
     backbone, seen = vpt.load_backbone(make("timm ViT"), inputs=INPUTS), []
     model = vpt.PromptedModel(backbone, vpt.DeepTokens.like(backbone, 2), vpt.Identity())
     with torch.no_grad():
-        for place in (backbone.model.blocks[-1], backbone.model.blocks[-1].mlp, backbone.model.norm):
+        for place in (
+            backbone.model.blocks[-1],
+            backbone.model.blocks[-1].mlp,
+            backbone.model.norm,
+        ):
             handle = place.register_forward_hook(lambda module, args, output: seen.append(output))
             out = model(INPUTS.example(2))
             handle.remove()

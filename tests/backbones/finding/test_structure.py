@@ -27,14 +27,25 @@ def test_blocks_heads_and_features(name: str) -> None:
     assert backbone.widths == [width] * 3
     if "CaiT" not in name:
         assert all(heads is not None and heads[0] * heads[1] == width for heads in backbone.heads)
-    assert backbone.out_features == {"transformers DINOv2": 2 * width, "transformers wav2vec2": 16}.get(name, width)
-    assert [block.masked for block in backbone.blocks] == ["BEiT" in name or name == "transformers wav2vec2"] * 3
+    assert backbone.out_features == {
+        "transformers DINOv2": 2 * width,
+        "transformers wav2vec2": 16,
+    }.get(name, width)
+    assert [block.masked for block in backbone.blocks] == [
+        "BEiT" in name or name == "transformers wav2vec2"
+    ] * 3
     assert [block.rotary for block in backbone.blocks] == ["rope" if name in ROTARY else None] * 3
     assert not any(block.seq_first or block.grid or block.unknown for block in backbone.blocks)
 
 
 def test_logits_are_the_classifier_of_the_features() -> None:
-    for name in ("timm ViT", "transformers ViT", "transformers AST", "user's keyword transformer", "timm CLIP"):
+    for name in (
+        "timm ViT",
+        "transformers ViT",
+        "transformers AST",
+        "user's keyword transformer",
+        "timm CLIP",
+    ):
         backbone = open_tiny(name)
         out = backbone.run(backbone.inputs.example(3))
         assert torch.allclose(backbone.classifiers[0](out.features), out.logits, atol=1e-6), name
@@ -45,7 +56,9 @@ def test_a_distilled_model_has_two_classifiers_and_its_features_are_their_mean()
     assert len(backbone.classifiers) == 2
     x = backbone.inputs.example(2)
     model = backbone.model
-    expected = model.forward_head(model.forward_features(backbone.inputs.normalize(x)), pre_logits=True)
+    expected = model.forward_head(
+        model.forward_features(backbone.inputs.normalize(x)), pre_logits=True
+    )
     assert torch.allclose(backbone.features(x), expected, atol=1e-6)
 
 
@@ -133,5 +146,7 @@ def test_patch_dim_is_the_fan_in_of_the_patch_embedding() -> None:
 def test_transformers_output_objects_are_read() -> None:
     backbone = open_tiny("transformers AST base")
     x = backbone.inputs.example(2)
-    assert torch.equal(backbone.features(x), backbone.model(backbone.inputs.normalize(x)).pooler_output)
+    assert torch.equal(
+        backbone.features(x), backbone.model(backbone.inputs.normalize(x)).pooler_output
+    )
     assert isinstance(backbone.model, transformers.ASTModel)

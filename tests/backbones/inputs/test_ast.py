@@ -17,7 +17,12 @@ FRAMES = 96
 
 
 def config(**more):
-    tiny = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+    tiny = {
+        "hidden_size": 8,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 8,
+    }
     return ASTConfig(**tiny, **{"num_mel_bins": 32, "max_length": FRAMES, **more})
 
 
@@ -35,12 +40,22 @@ def batch(clips):
     return waveform, torch.tensor([len(one) for one in clips])
 
 
-@pytest.mark.parametrize(("rate", "bins", "facts"), [(16000, 128, {}), (16000, 32, {"mean": -2.0, "std": 1.5}), (8000, 40, {})])
+@pytest.mark.parametrize(
+    ("rate", "bins", "facts"),
+    [(16000, 128, {}), (16000, 32, {"mean": -2.0, "std": 1.5}), (8000, 40, {})],
+)
 def test_the_front_end_is_the_models_own_feature_extractor(rate, bins, facts):
     sound = ast_sound(config(num_mel_bins=bins), {"sampling_rate": rate, **facts}, None)
-    extractor = ASTFeatureExtractor(sampling_rate=rate, num_mel_bins=bins, max_length=FRAMES, **facts)
+    extractor = ASTFeatureExtractor(
+        sampling_rate=rate, num_mel_bins=bins, max_length=FRAMES, **facts
+    )
     window = rate // 40
-    clips = [clip(n, seed, rate) for seed, n in enumerate([window, window + 1, 3000, sound.samples - 1, sound.samples, 2 * rate])]
+    clips = [
+        clip(n, seed, rate)
+        for seed, n in enumerate(
+            [window, window + 1, 3000, sound.samples - 1, sound.samples, 2 * rate]
+        )
+    ]
     expected = extractor(clips, sampling_rate=rate, return_tensors="pt")["input_values"]
     found = sound.normalize(batch(clips))
     assert found.shape == (6, FRAMES, bins)
@@ -58,7 +73,9 @@ def test_what_stands_behind_a_clip_does_not_matter():
 
 def test_frames_behind_a_clip_are_zero_and_counted():
     sound = ast_sound(config(), {}, None)
-    spectrogram, valid = sound.prepare(batch([clip(n) for n in (400, 559, 560, 5000, sound.samples)]))
+    spectrogram, valid = sound.prepare(
+        batch([clip(n) for n in (400, 559, 560, 5000, sound.samples)])
+    )
     for one, count in zip(spectrogram, valid.tolist(), strict=True):
         assert not one[count:].any()
         assert one[:count].abs().sum(1).min() > 0
@@ -76,12 +93,33 @@ def test_clips_shorter_than_a_window_are_padded_to_one(length):
 
 def test_facts_of_a_checkpoint_are_used_and_audiosets_otherwise():
     defaults = ASTFeatureExtractor()
-    assert {"mean": defaults.mean, "std": defaults.std, "sampling_rate": defaults.sampling_rate} == AUDIOSET
+    assert {
+        "mean": defaults.mean,
+        "std": defaults.std,
+        "sampling_rate": defaults.sampling_rate,
+    } == AUDIOSET
     sound = ast_sound(ASTConfig(), {}, None)
-    assert (sound.sample_rate, sound.frames, sound.bins, sound.samples) == (16000, 1024, 128, 1023 * 160 + 400)
-    assert (sound.mean, sound.std, sound.scale, sound.window, sound.hop) == (defaults.mean, defaults.std, 2.0, 400, 160)
+    assert (sound.sample_rate, sound.frames, sound.bins, sound.samples) == (
+        16000,
+        1024,
+        128,
+        1023 * 160 + 400,
+    )
+    assert (sound.mean, sound.std, sound.scale, sound.window, sound.hop) == (
+        defaults.mean,
+        defaults.std,
+        2.0,
+        400,
+        160,
+    )
     other = ast_sound(ASTConfig(), {"mean": -1, "std": 2, "sampling_rate": 8000}, None)
-    assert (other.mean, other.std, other.sample_rate, other.window, other.hop) == (-1.0, 2.0, 8000, 200, 80)
+    assert (other.mean, other.std, other.sample_rate, other.window, other.hop) == (
+        -1.0,
+        2.0,
+        8000,
+        200,
+        80,
+    )
 
 
 @pytest.mark.parametrize(("seconds", "frames"), [(1.0, 98), (5.0, 498), (0.175, 16)])
@@ -97,17 +135,25 @@ def test_clips_of_another_length(seconds, frames):
 
 @pytest.mark.parametrize("seconds", [0.16, 0.05, 0.0, -1.0])
 def test_clips_that_are_too_short_are_refused(seconds):
-    with pytest.raises(BackboneError, match=rf"clips of {seconds} s, .* frames; needed are at least 16 frames \(0\.185 s\)"):
+    with pytest.raises(
+        BackboneError,
+        match=rf"clips of {seconds} s, .* frames; needed are at least 16 frames \(0\.185 s\)",
+    ):
         ast_sound(ASTConfig(), {}, seconds)
 
 
 def test_is_ast():
     assert is_ast(SimpleNamespace(config=ASTConfig()))
-    for other in (nn.Linear(1, 1), SimpleNamespace(config=SimpleNamespace(model_type="vit")), SimpleNamespace(config=None), None):
+    for other in (
+        nn.Linear(1, 1),
+        SimpleNamespace(config=SimpleNamespace(model_type="vit")),
+        SimpleNamespace(config=None),
+        None,
+    ):
         assert not is_ast(other)
 
 
-# --- positions --------------------------------------------------------------------------------------------------------
+# --- positions --------------------------------------------------------------------------
 
 
 class Model(nn.Module):
@@ -117,10 +163,16 @@ class Model(nn.Module):
         super().__init__()
         freq, time, width = grid.shape
         self.config = SimpleNamespace(
-            num_mel_bins=16 * freq, patch_size=16, frequency_stride=16, time_stride=16, max_length=16 * time
+            num_mel_bins=16 * freq,
+            patch_size=16,
+            frequency_stride=16,
+            time_stride=16,
+            max_length=16 * time,
         )
         self.embeddings = nn.Module()
-        table = torch.cat([torch.tensor([[7.0] * width, [8.0] * width]), grid.reshape(freq * time, width)])
+        table = torch.cat(
+            [torch.tensor([[7.0] * width, [8.0] * width]), grid.reshape(freq * time, width)]
+        )
         self.embeddings.position_embeddings = nn.Parameter(table[None])
 
 
@@ -132,15 +184,22 @@ def test_the_trained_length_changes_nothing():
 
 
 def test_positions_are_interpolated_in_time_by_hand():
-    grid = torch.tensor([[[0.0], [8.0]], [[100.0], [180.0]]])  # 2 rows of frequency, 2 columns of time
+    # 2 rows of frequency, 2 columns of time
+    grid = torch.tensor([[[0.0], [8.0]], [[100.0], [180.0]]])
     model = Model(grid)
     before = model.embeddings.position_embeddings.clone()
     (name, table), *rest = resized_positions(model, 64).items()
     assert (name, rest) == ("embeddings.position_embeddings", [])
-    assert table.flatten().tolist() == [7, 8, 0, 2, 6, 8, 100, 120, 160, 180]  # bilinear, half-pixel centres
+    # bilinear, half-pixel centres
+    assert table.flatten().tolist() == [7, 8, 0, 2, 6, 8, 100, 120, 160, 180]
     assert torch.equal(model.embeddings.position_embeddings, before)
     assert not table.requires_grad
-    assert resized_positions(model, 16)["embeddings.position_embeddings"].flatten().tolist() == [7, 8, 4, 140]
+    assert resized_positions(model, 16)["embeddings.position_embeddings"].flatten().tolist() == [
+        7,
+        8,
+        4,
+        140,
+    ]
 
 
 @pytest.mark.parametrize("new", [1, 3, 4, 7, 12])
@@ -149,8 +208,12 @@ def test_every_row_and_channel_is_interpolated_alone(new):
     table = resized_positions(Model(grid), 16 * new)["embeddings.position_embeddings"]
     assert table.shape == (1, 2 + 3 * new, 4)
     places = (np.arange(new) + 0.5) * 5 / new - 0.5
-    expected = [[np.interp(places, np.arange(5), grid[f, :, c]) for c in range(4)] for f in range(3)]
-    np.testing.assert_allclose(table[0, 2:].view(3, new, 4), np.array(expected).transpose(0, 2, 1), atol=1e-5)
+    expected = [
+        [np.interp(places, np.arange(5), grid[f, :, c]) for c in range(4)] for f in range(3)
+    ]
+    np.testing.assert_allclose(
+        table[0, 2:].view(3, new, 4), np.array(expected).transpose(0, 2, 1), atol=1e-5
+    )
 
 
 def test_half_precision_positions_stay_so():

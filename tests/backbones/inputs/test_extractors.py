@@ -18,7 +18,13 @@ from vpt.errors import BackboneError
 def test_whispers_own_numbers() -> None:
     config = transformers.WhisperConfig(num_mel_bins=80, max_source_positions=1500)
     spec = whisper_sound(config, {}, None)
-    assert (spec.sample_rate, spec.samples, spec.frames, spec.bins, spec.layout) == (16000, 480000, 3000, 80, "bins-frames")
+    assert (spec.sample_rate, spec.samples, spec.frames, spec.bins, spec.layout) == (
+        16000,
+        480000,
+        3000,
+        80,
+        "bins-frames",
+    )
     extractor = transformers.WhisperFeatureExtractor()
     clip = torch.sin(torch.linspace(0, 900, 12000)) * 0.4
     needed = extractor(clip.numpy(), sampling_rate=16000, return_tensors="pt").input_features
@@ -52,7 +58,9 @@ def test_whispers_words_are_read() -> None:
         transformers.WhisperFeatureExtractor(feature_size=16, chunk_length=4, **words),
     )
     clip = torch.randn(9000).mul(0.1).clamp(-1, 1)
-    needed = extractor(clip.numpy(), sampling_rate=16000, return_tensors="pt", max_length=200 * 200).input_features
+    needed = extractor(
+        clip.numpy(), sampling_rate=16000, return_tensors="pt", max_length=200 * 200
+    ).input_features
     assert torch.allclose(spec.prepare((clip[None], torch.tensor([9000])))[0].mT, needed, atol=1e-5)
 
 
@@ -66,7 +74,9 @@ def test_a_whisper_encoder_takes_the_clips_own_length_and_stays_as_it_was() -> N
     assert (short.inputs.frames, short.inputs.samples) == (20, 3200)
     clip = torch.randn(2, 3200).mul(0.1).clamp(-1, 1), torch.tensor([3200, 1600])
     seen: list[int] = []
-    handle = model.layers[0].register_forward_pre_hook(lambda module, args: seen.append(args[0].shape[1]))
+    handle = model.layers[0].register_forward_pre_hook(
+        lambda module, args: seen.append(args[0].shape[1])
+    )
     features = short.features(clip)
     handle.remove()
     assert seen == [10]
@@ -84,7 +94,9 @@ def test_a_whisper_encoder_takes_the_clips_own_length_and_stays_as_it_was() -> N
     assert torch.allclose(features[1], x[1, :5].mean(0), atol=1e-5)
     assert vpt.check(short).ok
     for form in ("deep", "prefix", "shallow"):
-        with vpt.PromptedModel(short, families.FORMS[form](short), vpt.Linear(short.out_features, 2)) as model_:
+        with vpt.PromptedModel(
+            short, families.FORMS[form](short), vpt.Linear(short.out_features, 2)
+        ) as model_:
             model_(clip).sum().backward()
             assert model.config is config
 
@@ -107,10 +119,17 @@ def test_settings_are_put_back_after_an_exception() -> None:
 
 @pytest.mark.parametrize("fusion", [False, True])
 @pytest.mark.parametrize(
-    "words", [{}, {"frequency_min": 50, "frequency_max": 14000, "fft_window_size": 1024}, {"frequency_min": 0}]
+    "words",
+    [
+        {},
+        {"frequency_min": 50, "frequency_max": 14000, "fft_window_size": 1024},
+        {"frequency_min": 0},
+    ],
 )
 def test_claps_two_filter_banks(fusion: bool, words: dict) -> None:
-    """Published ones leave out what is below 50 Hz, and those with fusion have another bank: up to 23 dB were off."""
+    """Published ones leave out what is below 50 Hz, and those with fusion have another bank: up to
+    23 dB were off.
+    """
     config = transformers.ClapAudioConfig(enable_fusion=fusion)
     spec = clap_sound(config, words, None)
     extractor = transformers.ClapFeatureExtractor(
@@ -125,9 +144,15 @@ def test_claps_two_filter_banks(fusion: bool, words: dict) -> None:
         assert torch.allclose(given, needed.float(), atol=1e-4)
 
 
-@pytest.mark.parametrize("words", [{}, {"do_normalize": False}, {"mean": -6.0, "std": 2.0}, {"do_normalize": True, "mean": 1.0}])
+@pytest.mark.parametrize(
+    "words",
+    [{}, {"do_normalize": False}, {"mean": -6.0, "std": 2.0}, {"do_normalize": True, "mean": 1.0}],
+)
 def test_asts_words_are_read(words: dict) -> None:
-    spec, extractor = ast_sound(transformers.ASTConfig(), words, None), transformers.ASTFeatureExtractor(**words)
+    spec, extractor = (
+        ast_sound(transformers.ASTConfig(), words, None),
+        transformers.ASTFeatureExtractor(**words),
+    )
     clip = torch.randn(16000).mul(0.1).clamp(-1, 1)
     needed = extractor(clip.numpy(), sampling_rate=16000, return_tensors="pt").input_values
     assert torch.allclose(spec.normalize((clip[None], torch.tensor([16000]))), needed, atol=1e-4)
@@ -137,7 +162,13 @@ def test_asts_words_are_read(words: dict) -> None:
 def test_claps_own_numbers() -> None:
     config = transformers.ClapAudioConfig()
     spec = clap_sound(config, {}, None)
-    assert (spec.sample_rate, spec.samples, spec.frames, spec.bins, spec.layout) == (48000, 480000, 1001, 64, "channel")
+    assert (spec.sample_rate, spec.samples, spec.frames, spec.bins, spec.layout) == (
+        48000,
+        480000,
+        1001,
+        64,
+        "channel",
+    )
     extractor = transformers.ClapFeatureExtractor(truncation="rand_trunc", frequency_min=50)
     clip = torch.sin(torch.linspace(0, 900, 60000)) * 0.4
     needed = extractor(clip.numpy(), sampling_rate=48000, return_tensors="pt").input_features[:, 0]
@@ -150,7 +181,11 @@ def test_claps_own_numbers() -> None:
 
 def test_clap_with_fusion_takes_clips_that_are_not_longer() -> None:
     torch.manual_seed(0)
-    model = hf("ClapAudioModel", "ClapAudioConfig", HF_CLAP | {"enable_fusion": True, "fusion_type": "aff_2d"}).eval()
+    model = hf(
+        "ClapAudioModel",
+        "ClapAudioConfig",
+        HF_CLAP | {"enable_fusion": True, "fusion_type": "aff_2d"},
+    ).eval()
     backbone = vpt.load_backbone(model)
     assert backbone.inputs.layout == "fusion"
     x = backbone.inputs.example(2)

@@ -1,4 +1,6 @@
-"""Models that read samples: normalisation, masks, valid tokens, against transformers' own feature extractor."""
+"""Models that read samples: normalisation, masks, valid tokens, against transformers' own feature
+extractor.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ def test_wav2vec2_gets_what_its_own_extractor_makes() -> None:
     ours, extra = backbone.inputs.arguments(*backbone.inputs.prepare((waveform, lengths)))
     assert torch.allclose(ours, given.input_values, atol=1e-5)
     assert torch.equal(extra["attention_mask"], given.attention_mask.long())
-    assert torch.allclose(backbone.logits((waveform, lengths)), backbone.model(**given).logits, atol=1e-5)
+    assert torch.allclose(
+        backbone.logits((waveform, lengths)), backbone.model(**given).logits, atol=1e-5
+    )
 
 
 def test_padding_changes_nothing_under_a_mask_with_and_without_prompts() -> None:
@@ -33,7 +37,12 @@ def test_padding_changes_nothing_under_a_mask_with_and_without_prompts() -> None
     waveform, lengths = clips()
     garbage = torch.where(torch.arange(1600) < lengths[:, None], waveform, torch.rand(3, 1600))
     model = vpt.PromptedModel(backbone, None, vpt.Identity())
-    for prompt in (None, vpt.ShallowTokens.like(backbone, 2), vpt.DeepTokens.like(backbone, 2), vpt.Prefix.like(backbone, 2)):
+    for prompt in (
+        None,
+        vpt.ShallowTokens.like(backbone, 2),
+        vpt.DeepTokens.like(backbone, 2),
+        vpt.Prefix.like(backbone, 2),
+    ):
         model.swap(prompt)
         assert torch.allclose(model((waveform, lengths)), model((garbage, lengths)), atol=1e-5)
         alone = model((waveform[1:2, :1000], lengths[1:2]))
@@ -48,7 +57,9 @@ def test_features_of_a_bare_model_are_pooled_over_valid_tokens() -> None:
     tokens = backbone.model(spec.normalize((waveform, lengths))).last_hidden_state
     counts = backbone.model._get_feat_extract_output_lengths(lengths)
     assert torch.equal(spec.token_lengths(lengths, tokens.shape[1]), counts)
-    expected = torch.stack([row[:n].mean(0) for row, n in zip(tokens, counts.tolist(), strict=True)])
+    expected = torch.stack(
+        [row[:n].mean(0) for row, n in zip(tokens, counts.tolist(), strict=True)]
+    )
     assert torch.allclose(backbone.features((waveform, lengths)), expected, atol=1e-6)
 
 
@@ -60,12 +71,15 @@ def test_clip_length_follows_seconds_and_too_short_ones_are_refused() -> None:
         vpt.load_backbone(model, seconds=0.002)
 
 
-@pytest.mark.parametrize(("x", "message"), [
-    (torch.zeros(2, 3, 4), "Found sound of shape"),
-    ((torch.zeros(2, 100), torch.tensor([1, 101])), "clip lengths from 1 to 101"),
-    ((torch.full((1, 50), 3.0), torch.tensor([50])), "32768"),
-    (torch.zeros(2, 50, dtype=torch.int16), "32768"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (torch.zeros(2, 3, 4), "Found sound of shape"),
+        ((torch.zeros(2, 100), torch.tensor([1, 101])), "clip lengths from 1 to 101"),
+        ((torch.full((1, 50), 3.0), torch.tensor([50])), "32768"),
+        (torch.zeros(2, 50, dtype=torch.int16), "32768"),
+    ],
+)
 def test_wrong_sound_is_refused(x: object, message: str) -> None:
     spec = vpt.Waveform(sample_rate=8000, samples=80)
     with pytest.raises(InputError, match=message):
@@ -74,7 +88,11 @@ def test_wrong_sound_is_refused(x: object, message: str) -> None:
 
 def test_eager_attention_with_masks_refuses_tokens_by_name() -> None:
     torch.manual_seed(0)
-    model = hf("Wav2Vec2ForSequenceClassification", "Wav2Vec2Config", HF_SPEECH | LAYER_NORM | {"attn_implementation": "eager"})
+    model = hf(
+        "Wav2Vec2ForSequenceClassification",
+        "Wav2Vec2Config",
+        HF_SPEECH | LAYER_NORM | {"attn_implementation": "eager"},
+    )
     backbone = vpt.load_backbone(model, seconds=0.1)
     with pytest.raises(vpt.errors.PromptError, match=r"attention_mask.*attn_implementation='sdpa'"):
         vpt.PromptedModel(backbone, vpt.DeepTokens.like(backbone, 2), vpt.Identity())

@@ -1,4 +1,6 @@
-"""Activations before a late prompt, computed once: the same answers and gradients, and never another input's."""
+"""Activations before a late prompt, computed once: the same answers and gradients, and never
+another input's.
+"""
 
 from __future__ import annotations
 
@@ -67,7 +69,8 @@ def test_the_same_answers_and_gradients_in_any_batch(name: str, form: str) -> No
         for i, block in enumerate(backbone.blocks)
         for layer in [next(m for m in block.module.modules() if isinstance(m, nn.LayerNorm))]
     ]
-    for chosen in ([0, 1, 2], [5, 2, 0], [3, 3], [4, 1, 3, 0, 5, 2]):  # some known, some new, one twice
+    # some known, some new, one twice
+    for chosen in ([0, 1, 2], [5, 2, 0], [3, 3], [4, 1, 3, 0, 5, 2]):
         assert near(model(part(x, chosen)), out[chosen])
     assert (cache.hits, cache.misses) == (7, 7)
     ran.clear()
@@ -151,7 +154,9 @@ def test_where_nothing_can_be_skipped() -> None:
     for name in MODELS:
         if SWIN in name:
             model = late(name)
-            assert "cannot be skipped" in model.backbone.cannot_keep(FeatureCache(model.backbone, model.backbone.depth - 1))
+            assert "cannot be skipped" in model.backbone.cannot_keep(
+                FeatureCache(model.backbone, model.backbone.depth - 1)
+            )
             assert model(examples(model.backbone, 2)).shape == (2, 3)
 
     class Recalling(nn.Module):
@@ -160,13 +165,17 @@ def test_where_nothing_can_be_skipped() -> None:
         def __init__(self, inner: nn.Module) -> None:
             super().__init__()
             self.inner, self.seen = inner, []
-            inner.blocks[0].register_forward_hook(lambda module, args, output: self.seen.append(output[:, 1:].mean()))
+            inner.blocks[0].register_forward_hook(
+                lambda module, args, output: self.seen.append(output[:, 1:].mean())
+            )
 
         def forward(self, x: Tensor) -> Tensor:
             self.seen.clear()
             return self.inner(x) * (1 + self.seen[0])
 
-    backbone = vpt.load_backbone(Recalling(open_tiny("timm ViT").model), inputs=vpt.Images(size=(32, 32)))
+    backbone = vpt.load_backbone(
+        Recalling(open_tiny("timm ViT").model), inputs=vpt.Images(size=(32, 32))
+    )
     prompt = vpt.DeepTokens.like(backbone, 2, blocks=[2])
     with vpt.PromptedModel(backbone, prompt, vpt.Linear(backbone.out_features, 2)):
         assert "what its first blocks gave" in backbone.cannot_keep(FeatureCache(backbone, 2))

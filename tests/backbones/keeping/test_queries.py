@@ -1,4 +1,6 @@
-"""The bare model's features, kept by input: right, only for the same input, never more than have a place."""
+"""The bare model's features, kept by input: right, only for the same input, never more than have a
+place.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ def model_with_query(name: str = "timm ViT", **more: object) -> vpt.PromptedMode
 def forwards(model: vpt.PromptedModel) -> list[int]:
     """Counts what goes through block 0."""
     seen: list[int] = []
-    model.backbone.blocks[0].module.register_forward_hook(lambda module, args, output: seen.append(len(args[0])))
+    model.backbone.blocks[0].module.register_forward_hook(
+        lambda module, args, output: seen.append(len(args[0]))
+    )
     return seen
 
 
@@ -62,7 +66,9 @@ def test_lengths_and_precision_are_part_of_the_input() -> None:
         assert len(model.backbone.queries.kept) == 5
 
 
-def test_only_what_has_a_place_is_kept_and_the_answers_stay_right(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_what_has_a_place_is_kept_and_the_answers_stay_right(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     model = model_with_query()
     x = torch.rand(5, 3, 32, 32)
     with torch.no_grad():

@@ -26,17 +26,22 @@ LOGGER = logging.getLogger("vpt")
 
 
 class Attachment:
-    """The sites of one prompt at work on one backbone. Bound methods only, so that deepcopy and pickle follow it.
+    """The sites of one prompt at work on one backbone. Bound methods only, so that deepcopy and
+    pickle follow it.
 
-    exact: how deep tokens act. "insert": put in and cut off, the slow and obvious way. "record": as keys and values, the same
-    function for less work; and a last block of which only the first tokens are read does no more than these need. "auto":
-    recorded where that can be, inserted elsewhere. Raises `PromptError` when a site
-    does not fit, and at the end of a forward in which a site did not act.
+    exact: how deep tokens act. "insert": put in and cut off, the slow and obvious way. "record": as
+        keys and values, the same function for less work; and a last block of which only the first
+        tokens are read does no more than these need. "auto": recorded where that can be, inserted
+        elsewhere. Raises `PromptError` when a site does not fit, and at the end of a forward in
+        which a site did not act.
     """
 
     def __init__(self, backbone: Frozen, sites: Sequence[Site] = (), exact: str = "auto") -> None:
         if exact not in ("auto", "insert", "record"):
-            raise PromptError(f"Found exact={exact!r}; needed is 'auto', 'insert' (tokens go through the blocks) or 'record'.")
+            raise PromptError(
+                f"Found exact={exact!r}; needed is 'auto', 'insert' (tokens go through the blocks)"
+                " or 'record'."
+            )
         self.backbone = backbone
         self.sites = tuple(sites)
         self.exact = exact
@@ -45,7 +50,8 @@ class Attachment:
         self._check_fit()
         self._interceptions: dict[int, Interception] = {}
         self._actors: list[Insertion | Recording | Interception | Narrowing] = []
-        for site in sorted(self.sites, key=_by_span):  # the outer of two spans enters first and leaves last
+        # the outer of two spans enters first and leaves last
+        for site in sorted(self.sites, key=_by_span):
             if isinstance(site, Tokens):
                 self._actors.append(self._tokens(site))
             elif isinstance(site, KeyValues):
@@ -71,7 +77,9 @@ class Attachment:
         return self._interceptions.setdefault(block, Interception(self.backbone.blocks[block]))
 
     def _recorded(self, site: Tokens) -> bool:
-        """Whether this site acts as keys and values: it spans one block, and the caller or the model would have it so."""
+        """Whether this site acts as keys and values: it spans one block, and the caller or the
+        model would have it so.
+        """
         if site.first != site.last or self.exact != "auto":
             return self.exact == "record" and site.first == site.last
         unknown = 0 <= site.first < self.backbone.depth and self.backbone.blocks[site.first].unknown
@@ -84,11 +92,14 @@ class Attachment:
         return True
 
     def _tokens(self, site: Tokens) -> Insertion | Recording:
-        """The actor for a span: recorded where windows or the caller want it, inserted elsewhere."""
+        """The actor for a span: recorded where windows or the caller want it, inserted
+        elsewhere.
+        """
         blocks = self.backbone.blocks
         if blocks[site.first].windowed or self._recorded(site):
             return Recording(site, self._interception(site.first))
-        makes_masks = hasattr(self.backbone.model, "config")  # transformers does when compiled, or when a clip has padding
+        # transformers does when compiled, or when a clip has padding
+        makes_masks = hasattr(self.backbone.model, "config")
         for i in range(site.first, site.last + 1):
             if blocks[i].masked or (makes_masks and blocks[i].heads):
                 self._interception(i).inserted = True
@@ -99,7 +110,9 @@ class Attachment:
     def _narrowing(self) -> list[Narrowing]:
         """For the last block, unless tokens are inserted there, or nothing acts at all."""
         backbone, last = self.backbone, self.backbone.depth - 1
-        inserted = any(isinstance(actor, Insertion) and actor.site.last == last for actor in self._actors)
+        inserted = any(
+            isinstance(actor, Insertion) and actor.site.last == last for actor in self._actors
+        )
         if (
             self.exact == "insert"
             or inserted
@@ -108,35 +121,52 @@ class Attachment:
             or "recorded" in backbone.reach.refused
         ):
             return []
-        return [Narrowing(backbone.first_read, self._interception(last))] if can_narrow(backbone.blocks[last]) else []
+        return (
+            [Narrowing(backbone.first_read, self._interception(last))]
+            if can_narrow(backbone.blocks[last])
+            else []
+        )
 
-    # fit -----------------------------------------------------------------------------------------------------------
+    # fit --------------------------------------------------------------------------------
     def _check_fit(self) -> None:
-        """Ask every site for its rows once, on an empty example, and compare shapes with the backbone's."""
+        """Ask every site for its rows once, on an empty example, and compare shapes with the
+        backbone's.
+        """
         open_spans: list[Tokens] = []
         with torch.no_grad():
             if self.wants_query:
-                self.tell_query(torch.zeros(1, self.backbone.out_features, device=self.backbone.device))
+                self.tell_query(
+                    torch.zeros(1, self.backbone.out_features, device=self.backbone.device)
+                )
             for site in self.sites:
                 if isinstance(site, Pixels):
                     self._check_pixels(site)
                 elif isinstance(site, Tokens):
                     self._check_tokens(site)
                     if any(_cross(site, other) for other in open_spans):
-                        raise PromptError("Two token spans cross; needed are spans that contain one another or do not meet.")
+                        raise PromptError(
+                            "Two token spans cross; needed are spans that contain one another or do"
+                            " not meet."
+                        )
                     open_spans.append(site)
                 elif isinstance(site, KeyValues):
                     self._check_key_values(site)
 
     def _check_pixels(self, site: Pixels) -> None:
         self.backbone.reach.need_pixels()
-        example, lengths = self.backbone.inputs.prepare(send_to_device(self.backbone.inputs.example(1), self.backbone.device))
+        example, lengths = self.backbone.inputs.prepare(
+            send_to_device(self.backbone.inputs.example(1), self.backbone.device)
+        )
         try:
             shape = site.apply(example, lengths)[0].shape
         except RuntimeError as error:
-            raise PromptError(f"A pixel prompt does not fit inputs of shape {list(example.shape)}: {error}") from error
+            raise PromptError(
+                f"A pixel prompt does not fit inputs of shape {list(example.shape)}: {error}"
+            ) from error
         if shape != example.shape:
-            raise PromptError(f"A pixel prompt gave {list(shape)} for inputs of shape {list(example.shape)}.")
+            raise PromptError(
+                f"A pixel prompt gave {list(shape)} for inputs of shape {list(example.shape)}."
+            )
 
     def _check_tokens(self, site: Tokens) -> None:
         self.backbone.reach.need_tokens(site.first, site.last, self._recorded(site))
@@ -144,10 +174,13 @@ class Attachment:
             self.backbone.reach.need_attention(range(site.first, site.last + 1))
         block = self.backbone.blocks[site.first]
         found = site.make(torch.zeros(1, 1, block.width, device=self.backbone.device)).shape
-        if found[-1] != block.width or (site.whose is None and tuple(found) != (1, site.count, block.width)):
+        if found[-1] != block.width or (
+            site.whose is None and tuple(found) != (1, site.count, block.width)
+        ):
             raise PromptError(
-                f"Found prompt tokens {list(found)} for block {site.first}, whose tokens have width {block.width}; needed are "
-                f"[1,{site.count},{block.width}]. Make the prompt for this backbone: X.like(backbone, count={site.count})."
+                f"Found prompt tokens {list(found)} for block {site.first}, whose tokens have width"
+                f" {block.width}; needed are [1,{site.count},{block.width}]. Make the prompt for"
+                f" this backbone: X.like(backbone, count={site.count})."
             )
 
     def _check_key_values(self, site: KeyValues) -> None:
@@ -158,12 +191,15 @@ class Attachment:
         keys, values, _ = site.make(example, example)
         needed = (heads[0], site.count, heads[1])
         if site.count and not tuple(keys.shape[1:]) == tuple(values.shape[1:]) == needed:
-            raise PromptError(f"Found prefix keys {list(keys.shape)} and values {list(values.shape)} for block {site.block}; "
-                              f"needed are [1,{needed[0]},{needed[1]},{needed[2]}].")  # fmt: skip
+            raise PromptError(
+                f"Found prefix keys {list(keys.shape)} and values {list(values.shape)} for block"
+                f" {site.block}; needed are [1,{needed[0]},{needed[1]},{needed[2]}]."
+            )
 
-    # at work -------------------------------------------------------------------------------------------------------
+    # at work ----------------------------------------------------------------------------
     def _install(self) -> None:
-        for part in (*self._exits, *self._actors):  # exits first, so that hooks stand in the order in which they were made
+        # exits first, so that hooks stand in the order in which they were made
+        for part in (*self._exits, *self._actors):
             self._handles += part.install()
 
     def _uninstall(self) -> None:
@@ -177,7 +213,9 @@ class Attachment:
 
     @contextmanager
     def listening(self) -> Iterator[list[Tensor]]:
-        """Around one forward: the list in which what its final linear layers read, `[B,D]` each, will stand."""
+        """Around one forward: the list in which what its final linear layers read, `[B,D]` each,
+        will stand.
+        """
         before, self._heard = self._heard, []
         try:
             yield self._heard
@@ -204,11 +242,14 @@ class Attachment:
 
     @contextmanager
     def watching(self) -> Iterator[list[Tensor]]:
-        """Around one forward: count what acts, refuse silence, let go of everything afterwards; gives what `listening` does."""
+        """Around one forward: count what acts, refuse silence, let go of everything afterwards;
+        gives what `listening` does.
+        """
         recomputing = recomputes(self.backbone.model)
         if recomputing:
             self._require_one_thread()
-        # or what happens here had to happen once more in the backward pass, or others would see zeros
+        # or what happens here had to happen once more in the backward pass, or others would see
+        # zeros
         narrows = not recomputing and not self._observed()
         for actor in self._actors:
             actor.acted = 0
@@ -217,7 +258,9 @@ class Attachment:
         try:
             with self.listening() as heard:
                 yield heard
-            acting = [actor for actor in self._actors if self.enabled and not isinstance(actor, Narrowing)]
+            acting = [
+                actor for actor in self._actors if self.enabled and not isinstance(actor, Narrowing)
+            ]
             silent = [actor for actor in acting if actor.silent]
             if silent:
                 raise PromptError(_silence(self.backbone, silent[0]))
@@ -229,19 +272,27 @@ class Attachment:
                 interception.release()
 
     def _require_one_thread(self) -> None:
-        """Raise `PromptError` where blocks run again in the backward pass of another thread, in the midst of this forward."""
+        """Raise `PromptError` where blocks run again in the backward pass of another thread, in the
+        midst of this forward.
+        """
         me, learner = threading.get_ident(), self._learner
-        if learner not in (None, me) and any(thread.ident == learner for thread in threading.enumerate()):
+        if learner not in (None, me) and any(
+            thread.ident == learner for thread in threading.enumerate()
+        ):
             raise PromptError(
-                "Under activation checkpointing blocks run again in the backward pass, so only one thread can use the model, and "
-                "another one learned with it. Switch it off (model.set_grad_checkpointing(False)), or use one thread."
+                "Under activation checkpointing blocks run again in the backward pass, so only one"
+                " thread can use the model, and another one learned with it. Switch it off"
+                " (model.set_grad_checkpointing(False)), or use one thread."
             )
         if torch.is_grad_enabled():
             self._learner = me
 
     def _observed(self) -> bool:
-        """Whether others' hooks see the last block or what comes behind it; those inside earlier blocks do not matter."""
-        if torch.compiler.is_compiling():  # it cannot look, and hooks that come later are not compiled either
+        """Whether others' hooks see the last block or what comes behind it; those inside earlier
+        blocks do not matter.
+        """
+        # it cannot look, and hooks that come later are not compiled either
+        if torch.compiler.is_compiling():
             return self._seen_by_others
         earlier = {id(m) for block in self.backbone.blocks[:-1] for m in block.module.modules()}
         near = [m for m in self.backbone.model.modules() if id(m) not in earlier]
@@ -250,14 +301,22 @@ class Attachment:
         return self._seen_by_others
 
     def _say_late_hooks(self) -> None:
-        """Once: that hooks came inside blocks after the prompt was attached, so that nobody looked at what they do to it."""
-        inside = [m for block in self.backbone.blocks for m in block.module.modules() if m is not block.module]
+        """Once: that hooks came inside blocks after the prompt was attached, so that nobody looked
+        at what they do to it.
+        """
+        inside = [
+            m
+            for block in self.backbone.blocks
+            for m in block.module.modules()
+            if m is not block.module
+        ]
         late = bool(self._recordings()) and set(foreign_hooks(inside)) - self._hooks
         if late and not self._said:
             self._said = True
             LOGGER.warning(
-                "%s got hooks inside its blocks after the prompt was attached. If they mix tokens, the prompt acts otherwise "
-                "than it should: attach it again (model.swap(model.prompt)), and that is checked.",
+                "%s got hooks inside its blocks after the prompt was attached. If they mix tokens,"
+                " the prompt acts otherwise than it should: attach it again"
+                " (model.swap(model.prompt)), and that is checked.",
                 type(self.backbone.model).__name__,
             )
 
@@ -265,7 +324,9 @@ class Attachment:
         return [actor for actor in self._actors if isinstance(actor, Recording)]
 
     def start_afresh(self) -> None:
-        """In a forked process: forget what another thread, which is not here, was in the midst of."""
+        """In a forked process: forget what another thread, which is not here, was in the midst
+        of.
+        """
         for interception in self._interceptions.values():
             interception.abandon()
         if self.backbone.attachment is self:
@@ -275,9 +336,11 @@ class Attachment:
 
     @contextmanager
     def baked(self, run: Callable[[], object]) -> Iterator[None]:
-        """Inside, recorded tokens act through keys and values computed once, on entry; a change of the prompt is not seen.
+        """Inside, recorded tokens act through keys and values computed once, on entry; a change of
+        the prompt is not seen.
 
-        run: one forward of the backbone. Raises `PromptError` for tokens that differ between samples.
+        run: one forward of the backbone. Raises `PromptError` for tokens that differ between
+            samples.
         """
         recordings = self._recordings()
         try:
@@ -319,7 +382,11 @@ class Attachment:
 
 def _by_span(site: Site) -> tuple[int, bool, int]:
     """Those that only look on come first, then the outer spans."""
-    return (site.first, bool(site.count or site.whose), -site.last) if isinstance(site, Tokens) else (0, False, 0)
+    return (
+        (site.first, bool(site.count or site.whose), -site.last)
+        if isinstance(site, Tokens)
+        else (0, False, 0)
+    )
 
 
 def _cross(a: Tokens, b: Tokens) -> bool:
@@ -332,4 +399,7 @@ def _silence(backbone: Frozen, actor: Insertion | Recording | Interception) -> s
         return backbone.reach.no_attention(backbone.blocks.index(actor.block))
     span = f"blocks {actor.site.first} to {actor.site.last}"
     name = type(backbone.model).__name__
-    return f"Prompt tokens at {span} of {name} reached nothing: the blocks were not called (compiled, or skipped)."
+    return (
+        f"Prompt tokens at {span} of {name} reached nothing: the blocks were not called (compiled,"
+        " or skipped)."
+    )

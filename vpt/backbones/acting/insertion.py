@@ -1,4 +1,6 @@
-"""Tokens in a plain sequence of blocks: put in front before a block, cut off after one (the slow, obvious reference)."""
+"""Tokens in a plain sequence of blocks: put in front before a block, cut off after one (the slow,
+obvious reference).
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ from vpt.sites import Tokens
 
 
 class Insertion:
-    """One `Tokens` site at work on a list of blocks; `acted` counts the forwards in which it was cut off again."""
+    """One `Tokens` site at work on a list of blocks; `acted` counts the forwards in which it was
+    cut off again.
+    """
 
     def __init__(self, site: Tokens, blocks: list[Block]) -> None:
         self.site = site
@@ -33,14 +37,22 @@ class Insertion:
         """Hook the span's first block, and all that rotate; the tokens leave by an `Exit`."""
         return [
             self.span[0].module.register_forward_pre_hook(self.enter, with_kwargs=True),
-            *(b.module.register_forward_pre_hook(self.keep_angles, with_kwargs=True) for b in self.span if b.rotary),
+            *(
+                b.module.register_forward_pre_hook(self.keep_angles, with_kwargs=True)
+                for b in self.span
+                if b.rotary
+            ),
         ]
 
-    def enter(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
+    def enter(
+        self, module: nn.Module, args: tuple, kwargs: dict[str, Any]
+    ) -> tuple[tuple, dict[str, Any]]:
         """Before block `first`: `[B,N,D]` → `[B,count+N,D]`."""
         x = first_sequence(args, kwargs)
         if x is None:
-            raise PromptError(f"{type(module).__name__} was called without a token sequence [B,N,D].")
+            raise PromptError(
+                f"{type(module).__name__} was called without a token sequence [B,N,D]."
+            )
         batch_first = x.transpose(0, 1) if self.seq_first else x
         rows = self.site.make(batch_first)
         if self.site.whose is not None:
@@ -49,13 +61,17 @@ class Insertion:
         joined = torch.cat([rows.to(x.dtype), batch_first], dim=1)
         return replace_sequence(args, kwargs, joined.transpose(0, 1) if self.seq_first else joined)
 
-    def keep_angles(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
+    def keep_angles(
+        self, module: nn.Module, args: tuple, kwargs: dict[str, Any]
+    ) -> tuple[tuple, dict[str, Any]]:
         """Before a block with rotary angles: none for the tokens in front."""
         return args, unrotated(kwargs, self.count)
 
 
 class Exit:
-    """Where spans end: after one block, the tokens of all that end there are cut off at once (they nest like brackets)."""
+    """Where spans end: after one block, the tokens of all that end there are cut off at once (they
+    nest like brackets).
+    """
 
     def __init__(self, spans: list[Insertion]) -> None:
         self.spans = spans
@@ -65,9 +81,14 @@ class Exit:
         return [self.spans[0].span[-1].module.register_forward_hook(self.cut, prepend=True)]
 
     def cut(self, module: nn.Module, args: tuple, output: Any) -> Any:
-        """After the block: `[B,count+N,D]` → `[B,N,D]`; further outputs of the block pass unchanged."""
+        """After the block: `[B,count+N,D]` → `[B,N,D]`; further outputs of the block pass
+        unchanged.
+        """
         for span in self.spans:
             span.acted += 1
-        x, count = output[0] if isinstance(output, tuple) else output, sum(span.count for span in self.spans)
+        x, count = (
+            output[0] if isinstance(output, tuple) else output,
+            sum(span.count for span in self.spans),
+        )
         cut: Tensor = x[count:] if self.spans[0].seq_first else x[:, count:]
         return (cut, *output[1:]) if isinstance(output, tuple) else cut

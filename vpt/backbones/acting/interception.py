@@ -1,4 +1,5 @@
-"""What changes inside a block's attention: `scaled_dot_product_attention` is intercepted while the attention runs.
+"""What changes inside a block's attention: `scaled_dot_product_attention` is intercepted while the
+attention runs.
 
 Learned rows come beside the keys and values; masks and biases grow with tokens that were inserted.
 """
@@ -24,17 +25,23 @@ Rows = tuple[Tensor, Tensor, Tensor | None]
 
 
 class _Captured(Exception):
-    """What was sent through the attention for its keys and values alone has given them: nothing reads the rest."""
+    """What was sent through the attention for its keys and values alone has given them: nothing
+    reads the rest.
+    """
 
 
 class AttentionMode(TorchFunctionMode):
-    """While active, every scaled dot-product attention goes through `interception.attend`, torch's own module included."""
+    """While active, every scaled dot-product attention goes through `interception.attend`, torch's
+    own module included.
+    """
 
     def __init__(self, interception: Interception) -> None:
         super().__init__()
         self.interception = interception
 
-    def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
+    ) -> Any:
         kwargs = kwargs or {}
         if func is F.scaled_dot_product_attention:
             return self.interception.attend(dict(zip(SDPA_NAMES, args, strict=False)) | kwargs)
@@ -44,11 +51,13 @@ class AttentionMode(TorchFunctionMode):
 
 
 class Interception:
-    """All that acts inside one block's attention; `acted` counts the attention calls that were seen.
+    """All that acts inside one block's attention; `acted` counts the attention calls that were
+    seen.
 
-    sites: `KeyValues` of this block. recorded: rows that deep tokens left there for this forward. hidden: keys and values of
-    the model's own tokens that do not go through the block. inserted: whether tokens were put in front, so that masks are too
-    small. padded: sites of these of which a sample may have fewer than others.
+    sites: `KeyValues` of this block. recorded: rows that deep tokens left there for this forward.
+        hidden: keys and values of the model's own tokens that do not go through the block.
+        inserted: whether tokens were put in front, so that masks are too small. padded: sites of
+        these of which a sample may have fewer than others.
     """
 
     def __init__(self, block: Block) -> None:
@@ -66,10 +75,14 @@ class Interception:
     @property
     def silent(self) -> bool:
         """Whether something here should have acted and did not."""
-        return self.acted == 0 and bool(self.sites or self.padded or (self.inserted and self.block.masked))
+        return self.acted == 0 and bool(
+            self.sites or self.padded or (self.inserted and self.block.masked)
+        )
 
     def install(self) -> list[RemovableHandle]:
-        """Hook the attention module only: a torch-function mode costs a little on every call inside it."""
+        """Hook the attention module only: a torch-function mode costs a little on every call inside
+        it.
+        """
         attention = self.block.attention
         return [
             attention.register_forward_pre_hook(self.enter),
@@ -95,11 +108,21 @@ class Interception:
         self.recorded, self.hidden, self._captured, self._capturing = [], None, None, False
 
     def abandon(self) -> None:
-        """Let go of what another thread left here; its torch-function modes were its own, and are not left again."""
-        self._active, self.recorded, self.hidden, self._captured, self._capturing = [], [], None, None, False
+        """Let go of what another thread left here; its torch-function modes were its own, and are
+        not left again.
+        """
+        self._active, self.recorded, self.hidden, self._captured, self._capturing = (
+            [],
+            [],
+            None,
+            None,
+            False,
+        )
 
     def capture(self, run: Any) -> tuple[Tensor, Tensor]:
-        """The keys and values `[B,heads,P,d]` that the attention makes while `run()` sends rows through it."""
+        """The keys and values `[B,heads,P,d]` that the attention makes while `run()` sends rows
+        through it.
+        """
         self._capturing, self._captured = True, None
         try:
             with suppress(_Captured), fused(self.block.attention), AttentionMode(self):
@@ -108,26 +131,34 @@ class Interception:
             self._capturing = False
         if self._captured is None:
             raise PromptError(
-                f"Block {self.block.name} never called torch's scaled_dot_product_attention on prompt rows, so they reach "
-                "nothing. If its attention was switched after the prompt was attached, switch it back (transformers: "
-                "attn_implementation='sdpa'), or make the PromptedModel with exact='insert'."
+                f"Block {self.block.name} never called torch's scaled_dot_product_attention on"
+                " prompt rows, so they reach nothing. If its attention was switched after the"
+                " prompt was attached, switch it back (transformers: attn_implementation='sdpa'),"
+                " or make the PromptedModel with exact='insert'."
             )
         captured, self._captured = self._captured, None
         return captured
 
     def attend(self, call: dict[str, Any]) -> Tensor:
-        """SDPA with each site's rows in front of the keys and values, and its mask grown to match."""
+        """SDPA with each site's rows in front of the keys and values, and its mask grown to
+        match.
+        """
         if self._capturing:
             self._captured = self._captured or (call["key"], call["value"])
             if not torch.compiler.is_compiling():  # a compiler drops by itself what nothing reads
                 raise _Captured
             return call["query"].new_zeros(*call["query"].shape[:-1], call["value"].shape[-1])
         if call.get("is_causal"):
-            raise PromptError("This attention is causal: prompts have no place in it that every token sees.")
+            raise PromptError(
+                "This attention is causal: prompts have no place in it that every token sees."
+            )
         if self.inserted and call.get("attn_mask") is not None:
             call["attn_mask"] = grown(call["attn_mask"], call["query"], call["key"])
         if self.hidden is not None:
-            call |= {name: torch.cat([call[name], own], -2) for name, own in zip(("key", "value"), self.hidden, strict=True)}
+            call |= {
+                name: torch.cat([call[name], own], -2)
+                for name, own in zip(("key", "value"), self.hidden, strict=True)
+            }
         for site in self.padded:
             call["attn_mask"] = _without_padding(site, call)
         key, value = call["key"], call["value"]
@@ -135,20 +166,39 @@ class Interception:
             if not (count := keys.shape[-2]):
                 continue
             mask = _pad_mask(call.get("attn_mask"), bias, call["query"], call["key"], count)
-            call |= {"key": _in_front(keys, call["key"]), "value": _in_front(values, call["value"]), "attn_mask": mask}
+            call |= {
+                "key": _in_front(keys, call["key"]),
+                "value": _in_front(values, call["value"]),
+                "attn_mask": mask,
+            }
         self.acted += 1
         return _attention(**call)
 
 
-def _attention(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, **settings: Any) -> Tensor:
-    """SDPA; where it learns in bf16 or fp16 on a CPU, two products, whose backward pass is 1.4 to 5 times faster there."""
+def _attention(
+    query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, **settings: Any
+) -> Tensor:
+    """SDPA; where it learns in bf16 or fp16 on a CPU, two products, whose backward pass is 1.4 to 5
+    times faster there.
+    """
     settings = {name: setting for name, setting in settings.items() if setting}
-    learns = torch.is_grad_enabled() and (query.requires_grad or key.requires_grad or value.requires_grad)
-    if query.device.type != "cpu" or query.dtype == torch.float32 or not learns or settings.keys() - {"scale"}:
+    learns = torch.is_grad_enabled() and (
+        query.requires_grad or key.requires_grad or value.requires_grad
+    )
+    if (
+        query.device.type != "cpu"
+        or query.dtype == torch.float32
+        or not learns
+        or settings.keys() - {"scale"}
+    ):
         return F.scaled_dot_product_attention(query, key, value, attn_mask=attn_mask, **settings)
     scores = query @ key.mT * settings.get("scale", query.shape[-1] ** -0.5)
     if attn_mask is not None:
-        scores = scores.masked_fill(~attn_mask, float("-inf")) if attn_mask.dtype == torch.bool else scores + attn_mask
+        scores = (
+            scores.masked_fill(~attn_mask, float("-inf"))
+            if attn_mask.dtype == torch.bool
+            else scores + attn_mask
+        )
     return torch.softmax(scores, dim=-1, dtype=torch.float32).to(value.dtype) @ value
 
 
@@ -167,7 +217,9 @@ def _without_padding(site: Tokens, call: dict[str, Any]) -> Tensor | None:
 
 
 def _in_front(rows: Tensor, own: Tensor) -> Tensor:
-    return torch.cat([_per_window(rows, len(own)).to(own.dtype).expand(len(own), *rows.shape[1:]), own], dim=-2)
+    return torch.cat(
+        [_per_window(rows, len(own)).to(own.dtype).expand(len(own), *rows.shape[1:]), own], dim=-2
+    )
 
 
 def _per_window(rows: Tensor, batch: int) -> Tensor:
@@ -175,8 +227,12 @@ def _per_window(rows: Tensor, batch: int) -> Tensor:
     return rows if len(rows) in (1, batch) else rows.repeat_interleave(batch // len(rows), dim=0)
 
 
-def _pad_mask(mask: Tensor | None, bias: Tensor | None, query: Tensor, key: Tensor, count: int) -> Tensor | None:
-    """The mask for `count` more keys in front: they are seen by every query, `bias` is added to their scores."""
+def _pad_mask(
+    mask: Tensor | None, bias: Tensor | None, query: Tensor, key: Tensor, count: int
+) -> Tensor | None:
+    """The mask for `count` more keys in front: they are seen by every query, `bias` is added to
+    their scores.
+    """
     if mask is None and bias is None:
         return None
     if mask is None:

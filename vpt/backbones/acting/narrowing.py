@@ -1,6 +1,8 @@
-"""The last block of a model that reads its first tokens only (a class token): the others are keys and values to them.
+"""The last block of a model that reads its first tokens only (a class token): the others are keys
+and values to them.
 
-Their own queries, projections and MLP in that block are work that nothing reads, forwards or backwards.
+Their own queries, projections and MLP in that block are work that nothing reads, forwards or
+backwards.
 """
 
 from __future__ import annotations
@@ -20,10 +22,12 @@ from vpt.backbones.finding.structure import Block, first_sequence, replace_seque
 
 
 def tokens_read(blocks: list[Block], run: Callable[[], Tensor]) -> tuple[Tensor, int]:
-    """(features `[1,D]` that `run()` gives, how many of the last block's first tokens they come from: 0 where it is all).
+    """(features `[1,D]` that `run()` gives, how many of the last block's first tokens they come
+    from: 0 where it is all).
 
-    The gradient says which: it is zero, not small, for tokens that a model with a class token drops. Then these are replaced by
-    noise, which must change no bit (a maximum over tokens has no gradient for some of them, and reads them all).
+    The gradient says which: it is zero, not small, for tokens that a model with a class token
+    drops. Then these are replaced by noise, which must change no bit (a maximum over tokens has no
+    gradient for some of them, and reads them all).
     """
     tokens: list[Tensor] = []
     count = 0
@@ -33,14 +37,20 @@ def tokens_read(blocks: list[Block], run: Callable[[], Tensor]) -> tuple[Tensor,
         return tokens[-1]
 
     def spoilt(x: Tensor) -> Tensor:
-        return torch.cat([x[:, :count], x[:, count:] + 100 * x.std() * torch.rand_like(x[:, count:])], dim=1)
+        return torch.cat(
+            [x[:, :count], x[:, count:] + 100 * x.std() * torch.rand_like(x[:, count:])], dim=1
+        )
 
     if not blocks or torch.is_inference_mode_enabled():
         return run(), 0
     with _changed(blocks[-1], leaf), torch.enable_grad():
         features = run()
     weights = torch.linspace(1, 2, features.numel(), device=features.device).view_as(features)
-    gradients = torch.autograd.grad((features * weights).sum(), tokens, allow_unused=True) if features.requires_grad else ()
+    gradients = (
+        torch.autograd.grad((features * weights).sum(), tokens, allow_unused=True)
+        if features.requires_grad
+        else ()
+    )
     if len(gradients) != 1 or gradients[0] is None or gradients[0].ndim != 3:
         return features.detach(), 0
     reached = gradients[0][0].count_nonzero(-1).nonzero()
@@ -67,13 +77,23 @@ def _changed(block: Block, change: Callable[[Tensor], Tensor]) -> Iterator[None]
 
 
 def can_narrow(block: Block) -> bool:
-    """Whether a few of a block's tokens can go through it alone, the others being keys and values: order tells it nothing."""
-    plain = not (block.windowed or block.grid or block.seq_first or block.masked or block.rotary or block.unknown)
+    """Whether a few of a block's tokens can go through it alone, the others being keys and values:
+    order tells it nothing.
+    """
+    plain = not (
+        block.windowed
+        or block.grid
+        or block.seq_first
+        or block.masked
+        or block.rotary
+        or block.unknown
+    )
     return plain and block.heads is not None and block.calls == 1
 
 
 class Narrowing:
-    """At work on the last block: its first `read` tokens go through it, the others come out as zeros that nobody reads.
+    """At work on the last block: its first `read` tokens go through it, the others come out as
+    zeros that nobody reads.
 
     active: only then; a user who runs the model itself, past the backbone, may want them all.
     """
@@ -91,17 +111,26 @@ class Narrowing:
             block.register_forward_hook(self.leave, prepend=True, always_call=True),
         ]
 
-    def enter(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]] | None:
-        """Before the block: `[B,N,D]` → `[B,read,D]`. All go through if the block is given any other tensor (a mask)."""
+    def enter(
+        self, module: nn.Module, args: tuple, kwargs: dict[str, Any]
+    ) -> tuple[tuple, dict[str, Any]] | None:
+        """Before the block: `[B,N,D]` → `[B,read,D]`. All go through if the block is given any
+        other tensor (a mask).
+        """
         x = first_sequence(args, kwargs)
         if (
             not self.active
             or x is None
-            or any(value is not None and value is not x and not _plain(value) for value in (*args, *kwargs.values()))
+            or any(
+                value is not None and value is not x and not _plain(value)
+                for value in (*args, *kwargs.values())
+            )
         ):
             return None
         rest = x[:, self.read :]
-        self.interception.hidden = self.interception.capture(lambda: send(self.interception.block, rest, args, kwargs))
+        self.interception.hidden = self.interception.capture(
+            lambda: send(self.interception.block, rest, args, kwargs)
+        )
         self.acted += 1
         return replace_sequence(args, kwargs, x[:, : self.read])
 

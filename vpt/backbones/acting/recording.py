@@ -1,7 +1,8 @@
 """Deep tokens as what they are to a frozen block: constant keys and values.
 
-A block throws away what it makes of tokens that are cut off behind it, so they act through their keys and values alone,
-and those do not depend on the other tokens. The block's own norm and projections run on the prompt rows; nothing else does.
+A block throws away what it makes of tokens that are cut off behind it, so they act through their
+keys and values alone, and those do not depend on the other tokens. The block's own norm and
+projections run on the prompt rows; nothing else does.
 """
 
 from __future__ import annotations
@@ -19,9 +20,11 @@ from vpt.sites import Tokens
 
 
 class Recording:
-    """One `Tokens` site (i, i) at work; `acted` counts the forwards in which its rows were handed to the attention.
+    """One `Tokens` site (i, i) at work; `acted` counts the forwards in which its rows were handed
+    to the attention.
 
-    held: keys and values that are used instead of new ones; a forward while `baking` is set puts them there.
+    held: keys and values that are used instead of new ones; a forward while `baking` is set puts
+        them there.
     """
 
     def __init__(self, site: Tokens, interception: Interception) -> None:
@@ -44,7 +47,9 @@ class Recording:
         ]
 
     def enter(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
-        """Before the block: make the rows `[B,count,D]`, or `[1,count,D]` where all samples share them, and record them."""
+        """Before the block: make the rows `[B,count,D]`, or `[1,count,D]` where all samples share
+        them, and record them.
+        """
         x, block = tokens_among(args, kwargs), self.interception.block
         if x is None:
             raise PromptError(f"{type(module).__name__} was called without tokens [B,N,D].")
@@ -53,8 +58,8 @@ class Recording:
         if self.held is not None:
             if torch.is_grad_enabled() and rows.requires_grad:
                 raise PromptError(
-                    "A baked prompt learns nothing: inside `with model.baked()` run the model under torch.no_grad() or "
-                    "torch.inference_mode()."
+                    "A baked prompt learns nothing: inside `with model.baked()` run the model under"
+                    " torch.no_grad() or torch.inference_mode()."
                 )
             self.interception.recorded.append((*self.held, None))
             return
@@ -64,7 +69,8 @@ class Recording:
             rows = rows[:1]
         rows = rows.to(x.dtype)
         keys, values = self.interception.capture(lambda: send(block, rows, args, kwargs))
-        if self.site.whose is not None:  # each prompt went through once, however many samples have it
+        # each prompt went through once, however many samples have it
+        if self.site.whose is not None:
             index, bias = self.site.whose()
             self.interception.recorded.append((keys[index], values[index], bias))
             return
@@ -72,8 +78,9 @@ class Recording:
         if self.baking:
             if len(rows) > 1:
                 raise PromptError(
-                    f"The tokens of block {self.site.first} differ from sample to sample (dropout in training, or a prompt made "
-                    "from its input): their keys and values cannot be computed once."
+                    f"The tokens of block {self.site.first} differ from sample to sample (dropout"
+                    " in training, or a prompt made from its input): their keys and values cannot"
+                    " be computed once."
                 )
             self.held = keys.detach(), values.detach()
 
@@ -87,21 +94,31 @@ class Recording:
 
 
 def send(block: Block, rows: Tensor, args: tuple, kwargs: dict[str, Any]) -> None:
-    """Rows `[B|1,P,D]` through a block called with these arguments, or, where it cuts windows, through its norm and attention."""
+    """Rows `[B|1,P,D]` through a block called with these arguments, or, where it cuts windows,
+    through its norm and attention.
+    """
     if block.windowed:
         block.attention(rows if block.norm is None else block.norm(rows))
         return
     own = rows.transpose(0, 1) if block.seq_first else rows
     args, kwargs = replace_sequence(args, kwargs, own)
     args = tuple(value if value is own else _without_tokens(value) for value in args)
-    kwargs = {name: value if value is own else _without_tokens(value) for name, value in kwargs.items()}
+    kwargs = {
+        name: value if value is own else _without_tokens(value) for name, value in kwargs.items()
+    }
     block.module.forward(*args, **kwargs)
 
 
 def _without_tokens(value: Any) -> Any:
-    """An argument for a block that sees prompt rows only: masks and biases go, positions become empty, scalars stay."""
+    """An argument for a block that sees prompt rows only: masks and biases go, positions become
+    empty, scalars stay.
+    """
     if isinstance(value, Tensor):
         return None
-    if isinstance(value, (tuple, list)) and value and all(isinstance(part, Tensor) for part in value):
+    if (
+        isinstance(value, (tuple, list))
+        and value
+        and all(isinstance(part, Tensor) for part in value)
+    ):
         return type(value)(part[..., :0, :] for part in value)
     return value

@@ -1,7 +1,9 @@
-"""Rotary positions (timm's EVA, DINOv3, Perception Encoder, rope ViTs): tokens in front are not rotated.
+"""Rotary positions (timm's EVA, DINOv3, Perception Encoder, rope ViTs): tokens in front are not
+rotated.
 
-timm rotates all but the first `num_prefix_tokens` of a sequence by the rows of `rope`. With P tokens in front, the P rows
-more that this leaves to be rotated get the angle zero, so that every other token keeps its own.
+timm rotates all but the first `num_prefix_tokens` of a sequence by the rows of `rope`. With P
+tokens in front, the P rows more that this leaves to be rotated get the angle zero, so that every
+other token keeps its own.
 """
 
 from __future__ import annotations
@@ -14,7 +16,9 @@ from vpt.backbones.finding.watching import ROTARY
 
 
 def unrotated(kwargs: dict[str, Any], count: int) -> dict[str, Any]:
-    """The same arguments with `count` rows of angle zero in front of `rope` `[…,N,2·d]`, whose halves are sine and cosine."""
+    """The same arguments with `count` rows of angle zero in front of `rope` `[…,N,2·d]`, whose
+    halves are sine and cosine.
+    """
     rope = kwargs.get(ROTARY)
     if rope is None:
         return kwargs

@@ -16,11 +16,15 @@ def fingerprint_of(model: nn.Module, inputs: Any) -> str:
 
 
 def fingerprint(*modules: nn.Module) -> str:
-    """SHA-256 over names, shapes, types and bytes of every weight and buffer; independent of device."""
+    """SHA-256 over names, shapes, types and bytes of every weight and buffer; independent of
+    device.
+    """
     digest = hashlib.sha256()
     for number, module in enumerate(modules):
         for name, value in sorted(module.state_dict().items()):
             if isinstance(value, Tensor):
                 digest.update(f"{number} {name} {tuple(value.shape)} {value.dtype}\n".encode())
-                digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+                digest.update(
+                    value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
+                )
     return digest.hexdigest()

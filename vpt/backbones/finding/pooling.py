@@ -14,16 +14,19 @@ CLASS_TOKENS = ("cls_token", "class_token", "class_embedding")
 
 
 def class_token_named(model: nn.Module) -> bool:
-    """Whether a model holds a parameter called like a class token, which is then the first of its tokens."""
+    """Whether a model holds a parameter called like a class token, which is then the first of its
+    tokens.
+    """
     return any(name.rsplit(".", 1)[-1] in CLASS_TOKENS for name, _ in model.named_parameters())
 
 
 def pooled(answer: Any, pool: str, own: bool, valid: Callable[[int], Tensor] | None) -> Tensor:
     """A model's answer → features `[B,D]`.
 
-    Its own pooled output if `own` allows and it has one; features `[B,D]` as they are; else tokens `[B,N,D]` pooled as `pool`
-    says: "first", or "mean" over `valid(N)` `[B]` positions of each clip (sound), or over all. Raises `BackboneError` for another
-    answer.
+    Its own pooled output if `own` allows and it has one; features `[B,D]` as they are; else tokens
+    `[B,N,D]` pooled as `pool`
+    says: "first", or "mean" over `valid(N)` `[B]` positions of each clip (sound), or over all.
+        Raises `BackboneError` for another answer.
     """
     tokens = answer if isinstance(answer, Tensor) else getattr(answer, "last_hidden_state", None)
     ready = getattr(answer, "pooler_output", None) if own else None
@@ -33,7 +36,10 @@ def pooled(answer: Any, pool: str, own: bool, valid: Callable[[int], Tensor] | N
         return tokens
     if not isinstance(tokens, Tensor) or tokens.ndim != 3:
         found = list(tokens.shape) if isinstance(tokens, Tensor) else type(answer).__name__
-        raise BackboneError(f"The model returned {found}; needed are logits [B,K], features [B,D] or tokens [B,N,D].")
+        raise BackboneError(
+            f"The model returned {found}; needed are logits [B,K], features [B,D] or tokens"
+            " [B,N,D]."
+        )
     if pool == "first":
         return tokens[:, 0]
     if valid is None:

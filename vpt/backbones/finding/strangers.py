@@ -1,5 +1,5 @@
-"""What others changed on a model: their hooks, and its settings. Shortcuts that were measured without them may be wrong with
-them.
+"""What others changed on a model: their hooks, and its settings. Shortcuts that were measured
+without them may be wrong with them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from torch import nn
 from torch.nn.modules import module as torch_module
 
 KINDS = ("_forward_hooks", "_forward_pre_hooks")
-PARTS_OF_MODELS = ("vpt.", "torch.nn.utils.")  # ours, and torch's own weight_norm, which came with the model
+# ours, and torch's own weight_norm, which came with the model
+PARTS_OF_MODELS = ("vpt.", "torch.nn.utils.")
 
 
 def foreign_hooks(modules: Iterable[nn.Module]) -> list[tuple[int, int]]:
@@ -19,7 +20,11 @@ def foreign_hooks(modules: Iterable[nn.Module]) -> list[tuple[int, int]]:
     found = []
     for module in modules:
         for kind in KINDS:
-            found += [(id(module), id(hook)) for hook in module.__dict__[kind].values() if not _known(hook)]
+            found += [
+                (id(module), id(hook))
+                for hook in module.__dict__[kind].values()
+                if not _known(hook)
+            ]
     return found
 
 
@@ -36,11 +41,20 @@ def _known(hook: Any) -> bool:
 
 
 def settings_of(model: nn.Module) -> int:
-    """A number that changes when a plain setting of any module does (pooling, heads, a function of its own)."""
+    """A number that changes when a plain setting of any module does (pooling, heads, a function of
+    its own).
+    """
     plain = (bool, int, float, str, type(None))
     rows = [
-        (type(module).__qualname__, *((k, v) for k, v in module.__dict__.items() if k != "training" and isinstance(v, plain)),
-         "forward" in module.__dict__)
+        (
+            type(module).__qualname__,
+            *(
+                (k, v)
+                for k, v in module.__dict__.items()
+                if k != "training" and isinstance(v, plain)
+            ),
+            "forward" in module.__dict__,
+        )
         for module in model.modules()
-    ]  # fmt: skip
+    ]
     return hash(tuple(rows))

@@ -1,4 +1,6 @@
-"""Watch one forward: which blocks ran, what their attention was given, which layers said the answer."""
+"""Watch one forward: which blocks ran, what their attention was given, which layers said the
+answer.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,15 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
-from vpt.backbones.finding.structure import Block, Structure, candidates, first_sequence, fused, logits_of, tokens_among
+from vpt.backbones.finding.structure import (
+    Block,
+    Structure,
+    candidates,
+    first_sequence,
+    fused,
+    logits_of,
+    tokens_among,
+)
 from vpt.errors import BackboneError
 
 ROTARY = "rope"  # the argument that holds rotary angles, in timm
@@ -20,7 +30,9 @@ SDPA_NAMES = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
 
 
 class _Watcher(TorchFunctionMode):
-    """Hooks for one forward: blocks' and attentions' inputs, SDPA's keys, linear layers' 2-D outputs. Removed by `close`."""
+    """Hooks for one forward: blocks' and attentions' inputs, SDPA's keys, linear layers' 2-D
+    outputs. Removed by `close`.
+    """
 
     def __init__(self, model: nn.Module, lists: list[list[Block]], batch: int) -> None:
         super().__init__()
@@ -34,9 +46,13 @@ class _Watcher(TorchFunctionMode):
         self.handles: list[RemovableHandle] = []
         self.blocks = {id(b.module): b for blocks in lists for b in blocks}
         for block in self.blocks.values():
-            self.handles.append(block.module.register_forward_pre_hook(self._block, with_kwargs=True))
+            self.handles.append(
+                block.module.register_forward_pre_hook(self._block, with_kwargs=True)
+            )
             self.handles.append(block.module.register_forward_hook(self._after))
-            self.handles.append(block.attention.register_forward_pre_hook(self._attention, with_kwargs=True))
+            self.handles.append(
+                block.attention.register_forward_pre_hook(self._attention, with_kwargs=True)
+            )
             self.handles.append(block.attention.register_forward_hook(self._attended))
             for child in block.module.children():
                 self.handles.append(child.register_forward_hook(self._child))
@@ -76,7 +92,9 @@ class _Watcher(TorchFunctionMode):
         if block is None or module is not block.attention or self.seen:
             return
         self.seen, block.norm = True, self.before
-        block.windowed = x is not None and not block.seq_first and (block.grid or x.shape[0] != self.batch)
+        block.windowed = (
+            x is not None and not block.seq_first and (block.grid or x.shape[0] != self.batch)
+        )
 
     def _attended(self, module: nn.Module, args: tuple, output: Any) -> None:
         self.attending = False
@@ -87,9 +105,14 @@ class _Watcher(TorchFunctionMode):
         if isinstance(module, nn.Linear) and output.ndim == 2:
             self.linears.append((module, args[0], output))
 
-    def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
+    ) -> Any:
         block, kwargs = self.inside, kwargs or {}
-        if block is not None and func in (F.scaled_dot_product_attention, F.multi_head_attention_forward):
+        if block is not None and func in (
+            F.scaled_dot_product_attention,
+            F.multi_head_attention_forward,
+        ):
             if not self.attending:  # what was taken for the attention is not
                 block.attention = block.module
             if func is F.scaled_dot_product_attention:
@@ -102,7 +125,9 @@ class _Watcher(TorchFunctionMode):
                 block.calls += 1
                 width, block.heads = args[3], args[4]
                 block.head_dim = width // args[4]
-                block.masked |= any(kwargs.get(name) is not None for name in ("key_padding_mask", "attn_mask"))
+                block.masked |= any(
+                    kwargs.get(name) is not None for name in ("key_padding_mask", "attn_mask")
+                )
         return func(*args, **kwargs)
 
     def close(self) -> None:
@@ -111,7 +136,8 @@ class _Watcher(TorchFunctionMode):
 
 
 def watch(model: nn.Module, batch: int, path: str | None, run: Callable[[], Any]) -> Structure:
-    """Run one forward and say what it showed. Raises `BackboneError` if the blocks named by `path` were not used.
+    """Run one forward and say what it showed. Raises `BackboneError` if the blocks named by `path`
+    were not used.
 
     batch: B of that forward, no other dimension of which should have this size.
     """
@@ -123,15 +149,25 @@ def watch(model: nn.Module, batch: int, path: str | None, run: Callable[[], Any]
         stack.callback(watcher.close)
         with torch.no_grad(), watcher:
             answer = logits_of(run())
-    used = [blocks for blocks in lists if [m for m in watcher.calls if any(m is b.module for b in blocks)] == _modules(blocks)]
+    used = [
+        blocks
+        for blocks in lists
+        if [m for m in watcher.calls if any(m is b.module for b in blocks)] == _modules(blocks)
+    ]
     if path is not None and not used:
-        raise BackboneError(f"The modules in blocks={path!r} were not called once each, in order, with tokens [B,N,D].")
+        raise BackboneError(
+            f"The modules in blocks={path!r} were not called once each, in order, with tokens"
+            " [B,N,D]."
+        )
     windowed = any(block.windowed for block in used[0]) if used else False
     for block in used[0] if used else []:
         block.windowed = windowed  # a last stage may be one window, which looks like a sequence
         if block.masked and block.heads:
-            block.unknown = None  # it is the mask, and that is padded where attention is intercepted
-    classifiers = _classifiers(watcher.linears, answer) if answer is not None and answer.ndim == 2 else []
+            # it is the mask, and that is padded where attention is intercepted
+            block.unknown = None
+    classifiers = (
+        _classifiers(watcher.linears, answer) if answer is not None and answer.ndim == 2 else []
+    )
     return Structure(used[0] if used else [], classifiers, watcher.embedding)
 
 
@@ -139,12 +175,19 @@ def _modules(blocks: list[Block]) -> list[nn.Module]:
     return [block.module for block in blocks]
 
 
-def _classifiers(linears: list[tuple[nn.Linear, Tensor, Tensor]], answer: Tensor) -> list[nn.Linear]:
-    """The linear layers whose outputs, averaged, are the model's answer: one, or two in a distilled model."""
+def _classifiers(
+    linears: list[tuple[nn.Linear, Tensor, Tensor]], answer: Tensor
+) -> list[nn.Linear]:
+    """The linear layers whose outputs, averaged, are the model's answer: one, or two in a distilled
+    model.
+    """
     same = [(layer, out) for layer, _, out in linears if out.shape == answer.shape]
     for count in (1, 2):
         tail = same[-count:]
-        if len(tail) == count and torch.allclose(sum(out for _, out in tail) / count, answer, atol=1e-5, rtol=1e-4):  # type: ignore[arg-type]
+        if len(tail) < count:
+            continue
+        mean = torch.stack([out for _, out in tail]).mean(0)
+        if torch.allclose(mean, answer, atol=1e-5, rtol=1e-4):
             layers = [layer for layer, _ in tail]
             return layers if len({layer.in_features for layer in layers}) == 1 else []
     return []

@@ -10,7 +10,12 @@ from torch import nn
 
 from vpt.backbones.inputs.ast import ast_length, ast_sound
 from vpt.backbones.inputs.extractors import clap_length, clap_sound, whisper_length, whisper_sound
-from vpt.backbones.inputs.image_processors import assumed_images, images_of, overridden, processor_of
+from vpt.backbones.inputs.image_processors import (
+    assumed_images,
+    images_of,
+    overridden,
+    processor_of,
+)
 from vpt.backbones.inputs.images import Images
 from vpt.backbones.inputs.waveform import InputSpec, wave_input, wave_length
 from vpt.errors import BackboneError
@@ -19,8 +24,9 @@ LOGGER = logging.getLogger("vpt")
 
 
 class Hearing(NamedTuple):
-    """How a family of models of sound hears. inputs: (config, preprocessor facts, seconds) → their input. length: (config, facts,
-    seconds of the clips at hand) → the length that suits these, None for the model's own.
+    """How a family of models of sound hears. inputs: (config, preprocessor facts, seconds) → their
+    input. length: (config, facts, seconds of the clips at hand) → the length that suits these, None
+    for the model's own.
     """
 
     inputs: Callable[[Any, dict[str, Any], float | None], InputSpec]
@@ -37,9 +43,13 @@ SOUNDS = {  # by transformers' model_type
 
 
 def describe_inputs(
-    model: nn.Module, facts: dict[str, Any], seconds: float | None = None, changes: Mapping[str, Any] | None = None
+    model: nn.Module,
+    facts: dict[str, Any],
+    seconds: float | None = None,
+    changes: Mapping[str, Any] | None = None,
 ) -> InputSpec:
-    """What a model says of its own input: timm's and transformers' configs. changes: fields to change in that.
+    """What a model says of its own input: timm's and transformers' configs. changes: fields to
+    change in that.
 
     Raises `BackboneError` if it says nothing, `InputError` for a field that it has not.
     """
@@ -48,36 +58,51 @@ def describe_inputs(
 
 
 def suited_length(model: nn.Module, facts: dict[str, Any], clips: float) -> float | None:
-    """The clip length in seconds that suits clips of this length; None for the model's own, and for a model of pictures."""
+    """The clip length in seconds that suits clips of this length; None for the model's own, and for
+    a model of pictures.
+    """
     config: Any = getattr(model, "config", None)
     sound = SOUNDS.get(getattr(config, "model_type", ""))
     return sound.length(config, facts, clips) if sound is not None else None
 
 
-def _described(model: nn.Module, facts: dict[str, Any], seconds: float | None, told: bool) -> InputSpec:
+def _described(
+    model: nn.Module, facts: dict[str, Any], seconds: float | None, told: bool
+) -> InputSpec:
     config = getattr(model, "config", None)
     config = config if hasattr(config, "image_size") else getattr(config, "vision_config", config)
     sound = SOUNDS.get(getattr(config, "model_type", ""))
     if sound is not None:
         return sound.inputs(config, facts, seconds)
     if seconds is not None:
-        raise BackboneError(f"seconds= is for models of sound; {type(model).__name__} says nothing of it.")
-    if getattr(getattr(model, "patch_embed", None), "img_size", None) or getattr(model, "pretrained_cfg", None):
+        raise BackboneError(
+            f"seconds= is for models of sound; {type(model).__name__} says nothing of it."
+        )
+    if getattr(getattr(model, "patch_embed", None), "img_size", None) or getattr(
+        model, "pretrained_cfg", None
+    ):
         return _timm_images(model, told)
     processor = facts.get("image_processor") or processor_of(model)
     if processor is not None:
         return images_of(processor, config)
     if getattr(config, "image_size", None) is not None:
-        said = {name: tuple(facts[f"image_{name}"]) for name in ("mean", "std") if facts.get(f"image_{name}")}
+        said = {
+            name: tuple(facts[f"image_{name}"])
+            for name in ("mean", "std")
+            if facts.get(f"image_{name}")
+        }
         return assumed_images(model, config, told, said)
     raise BackboneError(
-        f"{type(model).__name__} does not say what its input looks like. Say it: load_backbone(model, "
-        "inputs=vpt.Images(size=(H, W), mean=…, std=…)) or inputs=vpt.Sound(sample_rate=…, samples=…, frames=…, bins=…)."
+        f"{type(model).__name__} does not say what its input looks like. Say it:"
+        " load_backbone(model, inputs=vpt.Images(size=(H, W), mean=…, std=…)) or"
+        " inputs=vpt.Sound(sample_rate=…, samples=…, frames=…, bins=…)."
     )
 
 
 def _timm_images(model: Any, told: bool) -> Images:
-    """timm's own configuration: what its `create_transform` would do. A model made by hand has none, and is given [0,1]."""
+    """timm's own configuration: what its `create_transform` would do. A model made by hand has
+    none, and is given [0,1].
+    """
     from timm.data import resolve_data_config
 
     size: Any = getattr(getattr(model, "patch_embed", None), "img_size", None)
@@ -85,12 +110,16 @@ def _timm_images(model: Any, told: bool) -> Images:
     if not getattr(model, "pretrained_cfg", None):
         if not told:
             LOGGER.warning(
-                "Nothing says how %s wants its pictures: they are given in [0,1] as they are (mean 0, std 1). Say otherwise with "
-                "inputs=vpt.Images(…), or inputs={'mean': …} (--inputs mean=…).", type(model).__name__,
-            )  # fmt: skip
+                "Nothing says how %s wants its pictures: they are given in [0,1] as they are (mean"
+                " 0, std 1). Say otherwise with inputs=vpt.Images(…), or inputs={'mean': …}"
+                " (--inputs mean=…).",
+                type(model).__name__,
+            )
         return Images(size=size, channels=channels)
     data = resolve_data_config(model=model)
-    mean, std = (v if len(v) == channels else (sum(v) / len(v),) for v in (data["mean"], data["std"]))
+    mean, std = (
+        v if len(v) == channels else (sum(v) / len(v),) for v in (data["mean"], data["std"])
+    )
     fit = {"center": "cover"}.get(data["crop_mode"], data["crop_mode"])
     size = tuple(size or data["input_size"][1:])
     return Images(size, mean, std, channels, data["crop_pct"], data["interpolation"], fit=fit)

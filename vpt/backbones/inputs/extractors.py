@@ -18,30 +18,44 @@ LOWEST = 50  # Hz: the published CLAP models' frequency_min, where the class has
 
 
 class ExtractorFrontEnd(nn.Module):
-    """A transformers feature extractor as front end: waveform `[B,T]`, lengths `[B]` → spectrogram `[B,frames,bins]`.
+    """A transformers feature extractor as front end: waveform `[B,T]`, lengths `[B]` → spectrogram
+    `[B,frames,bins]`.
 
-    frames: how many of those that it gives are kept. bins_first: it gives `[B,bins,frames]` (Whisper) rather than
-    `[B,1|4,frames,bins]` (CLAP). options: for its call.
+    frames: how many of those that it gives are kept. bins_first: it gives `[B,bins,frames]`
+        (Whisper) rather than `[B,1|4,frames,bins]` (CLAP). options: for its call.
     """
 
     def __init__(self, extractor: Any, frames: int, bins_first: bool, **options: Any) -> None:
         super().__init__()
-        self.extractor, self.frames, self.bins_first, self.options = extractor, frames, bins_first, options
+        self.extractor, self.frames, self.bins_first, self.options = (
+            extractor,
+            frames,
+            bins_first,
+            options,
+        )
 
     @torch.no_grad()
     def forward(self, waveform: Tensor, lengths: Tensor) -> Tensor:
-        """Waveform `[B,T]`, lengths `[B]` → log-mel energies `[B,frames,bins]`, each clip without its padding."""
-        clips = [clip[:length].cpu().numpy() for clip, length in zip(waveform, lengths.tolist(), strict=True)]
-        found = self.extractor(clips, sampling_rate=self.extractor.sampling_rate, return_tensors="pt", **self.options)
+        """Waveform `[B,T]`, lengths `[B]` → log-mel energies `[B,frames,bins]`, each clip without
+        its padding.
+        """
+        clips = [
+            clip[:length].cpu().numpy()
+            for clip, length in zip(waveform, lengths.tolist(), strict=True)
+        ]
+        found = self.extractor(
+            clips, sampling_rate=self.extractor.sampling_rate, return_tensors="pt", **self.options
+        )
         features = found["input_features"].to(waveform)
         return (features.mT if self.bins_first else features[:, 0])[:, : self.frames]
 
 
 def whisper_sound(config: Any, facts: dict[str, Any], seconds: float | None) -> Sound:
-    """The input of a Whisper encoder: 30 s, padded with silence, or clips of `seconds`, of which it sees nothing but themselves.
+    """The input of a Whisper encoder: 30 s, padded with silence, or clips of `seconds`, of which it
+    sees nothing but themselves.
 
-    Its positions are sinusoids, so that the first of them serve a shorter clip (`short_whisper`). Raises `BackboneError` for a
-    longer one.
+    Its positions are sinusoids, so that the first of them serve a shorter clip (`short_whisper`).
+    Raises `BackboneError` for a longer one.
     """
     from transformers import WhisperFeatureExtractor
 
@@ -50,21 +64,37 @@ def whisper_sound(config: Any, facts: dict[str, Any], seconds: float | None) -> 
     rate, hop, most = extractor.sampling_rate, extractor.hop_length, config.max_source_positions
     positions = most if seconds is None else math.ceil(round(seconds * rate) / (STRIDE * hop))
     if not 2 <= positions <= most:
-        raise BackboneError(f"Found seconds={seconds:g}; a Whisper encoder of this size takes {2 * STRIDE * hop / rate:g} to "
-                            f"{most * STRIDE * hop / rate:g} s.")  # fmt: skip
+        raise BackboneError(
+            f"Found seconds={seconds:g}; a Whisper encoder of this size takes"
+            f" {2 * STRIDE * hop / rate:g} to {most * STRIDE * hop / rate:g} s."
+        )
     frames, samples = STRIDE * positions, STRIDE * positions * hop
-    # a shorter clip gets silence behind it as in 30 s, so that its last frames are the same; those of the silence are cut off
+    # a shorter clip gets silence behind it as in 30 s, so that its last frames are the same; those
+    # of the silence are cut off
     padded = samples if positions == most else samples + math.ceil(extractor.n_fft / hop) * hop
     options = {"padding": "max_length", "max_length": padded, "truncation": True}
     options |= {"do_normalize": True} if facts.get("do_normalize") else {}
     front_end = ExtractorFrontEnd(extractor, frames, True, **options)
-    return Sound(rate, samples, frames, config.num_mel_bins, front_end, window=hop, hop=hop, layout="bins-frames")
+    return Sound(
+        rate,
+        samples,
+        frames,
+        config.num_mel_bins,
+        front_end,
+        window=hop,
+        hop=hop,
+        layout="bins-frames",
+    )
 
 
 def whisper_length(config: Any, facts: dict[str, Any], clips: float) -> float | None:
     """The length, in seconds, for `clips` of another: theirs, up to its own."""
     step = STRIDE * int(facts.get("hop_length") or 160) / int(facts.get("sampling_rate") or 16000)
-    return max(up_to_hundredth(clips), SHORTEST) if clips < config.max_source_positions * step else None
+    return (
+        max(up_to_hundredth(clips), SHORTEST)
+        if clips < config.max_source_positions * step
+        else None
+    )
 
 
 def is_whisper(model: nn.Module) -> bool:
@@ -74,11 +104,21 @@ def is_whisper(model: nn.Module) -> bool:
 
 def _whisper_encoder(model: nn.Module) -> str | None:
     """The path of a Whisper encoder in a model, "" for the model itself."""
-    return next((path for path, module in model.named_modules() if type(module).__name__ == "WhisperEncoder"), None)
+    return next(
+        (
+            path
+            for path, module in model.named_modules()
+            if type(module).__name__ == "WhisperEncoder"
+        ),
+        None,
+    )
 
 
-def short_whisper(model: nn.Module, frames: int) -> tuple[dict[str, Tensor], dict[tuple[str, str], Any]]:
-    """What a Whisper encoder is given during a forward of clips of `frames`: (tensors, settings), by the names of their places.
+def short_whisper(
+    model: nn.Module, frames: int
+) -> tuple[dict[str, Tensor], dict[tuple[str, str], Any]]:
+    """What a Whisper encoder is given during a forward of clips of `frames`: (tensors, settings),
+    by the names of their places.
 
     Empty for its own length.
     """
@@ -91,32 +131,63 @@ def short_whisper(model: nn.Module, frames: int) -> tuple[dict[str, Tensor], dic
     weight = dict(encoder.named_parameters())["embed_positions.weight"].detach()
     shorter = copy.copy(config)
     shorter.max_source_positions = positions
-    settings = {(path, "config"): shorter, (f"{prefix}embed_positions", "num_embeddings"): positions}
+    settings = {
+        (path, "config"): shorter,
+        (f"{prefix}embed_positions", "num_embeddings"): positions,
+    }
     return {f"{prefix}embed_positions.weight": weight[:positions]}, settings
 
 
 def clap_sound(config: Any, facts: dict[str, Any], seconds: float | None) -> Sound:
-    """The input of a CLAP audio tower: short clips are repeated to fill it, as it was trained. Raises `BackboneError`.
+    """The input of a CLAP audio tower: short clips are repeated to fill it, as it was trained.
+    Raises `BackboneError`.
 
-    Its two kinds have two mel filter banks: torchaudio's (HTK) with fusion, librosa's (Slaney) without.
+    Its two kinds have two mel filter banks: torchaudio's (HTK) with fusion, librosa's (Slaney)
+    without.
     """
     from transformers import ClapFeatureExtractor
 
     if seconds is not None:
         raise BackboneError("CLAP repeats short clips to fill its own length; leave seconds= out.")
-    known = _known(facts, "sampling_rate", "hop_length", "max_length_s", "fft_window_size", "padding_value", "frequency_min",
-                   "frequency_max", "top_db", "padding")  # fmt: skip
-    extractor = ClapFeatureExtractor(feature_size=config.num_mel_bins, **({"frequency_min": LOWEST} | known))
+    known = _known(
+        facts,
+        "sampling_rate",
+        "hop_length",
+        "max_length_s",
+        "fft_window_size",
+        "padding_value",
+        "frequency_min",
+        "frequency_max",
+        "top_db",
+        "padding",
+    )
+    extractor = ClapFeatureExtractor(
+        feature_size=config.num_mel_bins, **({"frequency_min": LOWEST} | known)
+    )
     rate, hop = extractor.sampling_rate, extractor.hop_length
-    longest = config.spec_size * (config.spec_size // config.num_mel_bins) - 1  # the map that the model folds a clip into
+    # the map that the model folds a clip into
+    longest = config.spec_size * (config.spec_size // config.num_mel_bins) - 1
     frames = min(int(extractor.max_length_s) * rate // hop, longest) + 1
     samples = (frames - 1) * hop
     extractor.nb_max_samples = samples
     truncation = "fusion" if config.enable_fusion else "rand_trunc"
-    front_end = ExtractorFrontEnd(extractor, frames, False, truncation=truncation, max_length=samples)
+    front_end = ExtractorFrontEnd(
+        extractor, frames, False, truncation=truncation, max_length=samples
+    )
     layout = "fusion" if config.enable_fusion else "channel"
     # decibels that the model normalises itself: σ is only the unit of a pixel prompt's bound
-    return Sound(rate, samples, frames, config.num_mel_bins, front_end, 1, hop, std=20.0, scale=1 / 20, layout=layout)
+    return Sound(
+        rate,
+        samples,
+        frames,
+        config.num_mel_bins,
+        front_end,
+        1,
+        hop,
+        std=20.0,
+        scale=1 / 20,
+        layout=layout,
+    )
 
 
 def clap_length(config: Any, facts: dict[str, Any], clips: float) -> None:

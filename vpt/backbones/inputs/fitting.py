@@ -1,7 +1,8 @@
-"""A picture of any shape → the size that a model is given: resized, then its centre cut out, as the model's library does it.
+"""A picture of any shape → the size that a model is given: resized, then its centre cut out, as the
+model's library does it.
 
-timm resizes with Pillow and rounds the offset of a crop; transformers resizes tensors with torch and floors it. A pixel of the
-two may be two grey levels apart.
+timm resizes with Pillow and rounds the offset of a crop; transformers resizes tensors with torch
+and floors it. A pixel of the two may be two grey levels apart.
 """
 
 from __future__ import annotations
@@ -27,14 +28,20 @@ RESAMPLES = {
     "box": Image.Resampling.BOX,
     "hamming": Image.Resampling.HAMMING,
 }
-MODES = {"nearest": InterpolationMode.NEAREST_EXACT, "bilinear": InterpolationMode.BILINEAR, "bicubic": InterpolationMode.BICUBIC}
+MODES = {
+    "nearest": InterpolationMode.NEAREST_EXACT,
+    "bilinear": InterpolationMode.BILINEAR,
+    "bicubic": InterpolationMode.BICUBIC,
+}
 FITS = ("cover", "squash", "border", "crop")
 LIBRARIES = ("timm", "transformers")
-MOST = 1 << 26  # pixels of a picture between resizing and cutting; of a longer one only what is kept is made
+# pixels of a picture between resizing and cutting; of a longer one only what is kept is made
+MOST = 1 << 26
 
 
 class Plan(NamedTuple):
-    """Where a picture goes: it is resized to `size` (height, width), of which the window at `top`, `left` is kept.
+    """Where a picture goes: it is resized to `size` (height, width), of which the window at `top`,
+    `left` is kept.
 
     A negative offset means that there is not enough: as much is filled in.
     """
@@ -47,7 +54,9 @@ class Plan(NamedTuple):
 def plan(height: int, width: int, inputs: Images) -> Plan:
     """How a picture of this size is brought to what `inputs` says."""
     size = _resized(height, width, inputs)
-    top, left = (_offset(have, want, inputs.like) for have, want in zip(size, inputs.size, strict=True))
+    top, left = (
+        _offset(have, want, inputs.like) for have, want in zip(size, inputs.size, strict=True)
+    )
     return Plan(size, top, left)
 
 
@@ -57,7 +66,8 @@ def _resized(height: int, width: int, inputs: Images) -> tuple[int, int]:
         return height, width
     if inputs.fit == "squash":
         return to
-    if inputs.fit == "cover" and to[0] == to[1]:  # torchvision's Resize(shorter side), and transformers' shortest_edge
+    # torchvision's Resize(shorter side), and transformers' shortest_edge
+    if inputs.fit == "cover" and to[0] == to[1]:
         short, long = min(height, width), max(height, width)
         found = {short: to[0], long: int(to[0] * long / short)}
         return (found[height], found[width]) if height != width else to
@@ -82,7 +92,9 @@ def fitted(image: Image.Image, inputs: Images) -> Tensor:
     if inputs.fit == "crop":
         part = image.crop(kept)
     elif tall * wide <= MOST and inputs.like == "transformers" and inputs.interpolation in MODES:
-        pixels = tvf.resize(tvf.pil_to_tensor(image), [tall, wide], MODES[inputs.interpolation], antialias=True)
+        pixels = tvf.resize(
+            tvf.pil_to_tensor(image), [tall, wide], MODES[inputs.interpolation], antialias=True
+        )
         part = tvf.to_pil_image(pixels).crop(kept)
     elif tall * wide <= MOST:
         part = image.resize((wide, tall), resample).crop(kept)

@@ -1,5 +1,5 @@
-"""What a transformers checkpoint says of its pictures, as `Images`; and what a family's published models say, where it says
-nothing.
+"""What a transformers checkpoint says of its pictures, as `Images`; and what a family's published
+models say, where it says nothing.
 """
 
 from __future__ import annotations
@@ -26,17 +26,21 @@ CLIP = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
 
 class Family(NamedTuple):
-    """How the published models of a model_type have their pictures: (mean, std), and what `Images` calls the rest."""
+    """How the published models of a model_type have their pictures: (mean, std), and what `Images`
+    calls the rest.
+    """
 
     statistics: tuple[tuple[float, float, float], tuple[float, float, float]]
     interpolation: str
     fit: str
     crop_pct: float = 1.0
-    sizes: tuple[int, int] | None = None  # (image_size of the config, what the models are given all the same)
+    # (image_size of the config, what the models are given all the same)
+    sizes: tuple[int, int] | None = None
 
 
-# by the preprocessor_config.json of google/vit-base-patch16-224, facebook/deit-base-distilled-patch16-224, openai/clip-vit-*,
-# google/siglip-base-patch16-224, microsoft/beit-base-patch16-224, microsoft/swin-*, facebook/dinov2-*, facebook/dinov3-vit*,
+# by the preprocessor_config.json of google/vit-base-patch16-224,
+# facebook/deit-base-distilled-patch16-224, openai/clip-vit-*, google/siglip-base-patch16-224,
+# microsoft/beit-base-patch16-224, microsoft/swin-*, facebook/dinov2-*, facebook/dinov3-vit*,
 # MCG-NJU/videomae-base, facebook/convnext-*-224 and microsoft/resnet-*
 FAMILIES = {
     "vit": Family(HALF, "bilinear", "squash"),
@@ -60,7 +64,9 @@ UNKNOWN = Family(HALF, "bicubic", "cover")
 
 
 class Processor(NamedTuple):
-    """A checkpoint's own image processor, as transformers makes it, and what its file says: the rest are its class's defaults."""
+    """A checkpoint's own image processor, as transformers makes it, and what its file says: the
+    rest are its class's defaults.
+    """
 
     itself: Any
     words: dict[str, Any]
@@ -72,8 +78,12 @@ def image_processor(source: str, local: bool = False) -> Processor | None:
 
     with quiet_transformers():  # it tells of defaults that changed between its versions
         try:
-            made = AutoImageProcessor.from_pretrained(source, trust_remote_code=False, local_files_only=local)
-            return Processor(made, type(made).get_image_processor_dict(source, local_files_only=local)[0])
+            made = AutoImageProcessor.from_pretrained(
+                source, trust_remote_code=False, local_files_only=local
+            )
+            return Processor(
+                made, type(made).get_image_processor_dict(source, local_files_only=local)[0]
+            )
         except (OSError, ValueError, TypeError, KeyError, ImportError):
             return None
 
@@ -91,13 +101,20 @@ def quiet_transformers() -> Iterator[None]:
 
 
 def processor_of(model: nn.Module) -> Processor | None:
-    """The image processor of the checkpoint that a module in hand came from, where it is still on this machine."""
+    """The image processor of the checkpoint that a module in hand came from, where it is still on
+    this machine.
+    """
     name = getattr(getattr(model, "config", None), "_name_or_path", "") or ""
-    return image_processor(name, local=not Path(name).is_dir()) if isinstance(name, str) and name else None
+    return (
+        image_processor(name, local=not Path(name).is_dir())
+        if isinstance(name, str) and name
+        else None
+    )
 
 
 def images_of(found: Processor, config: Any) -> Images:
-    """What an image processor does, as `Images`: size or crop of the processor before the config's image_size.
+    """What an image processor does, as `Images`: size or crop of the processor before the config's
+    image_size.
 
     Compared with the processor itself on one picture; where they differ, that is said.
     """
@@ -107,25 +124,43 @@ def images_of(found: Processor, config: Any) -> Images:
     interpolation = NAMES.get(int(getattr(processor, "resample", None) or 0), "bilinear")
     geometry = _geometry(processor, config)
     said = found.words.keys() & {"size", "crop_size"}
-    if not said and getattr(config, "image_size", None) is not None:  # the same at the model's own size
+    # the same at the model's own size
+    if not said and getattr(config, "image_size", None) is not None:
         own = _pair(config.image_size)
-        ratios = (to / side for to, side in zip(geometry.get("resize_to", geometry["size"]), geometry["size"], strict=True))
+        ratios = (
+            to / side
+            for to, side in zip(
+                geometry.get("resize_to", geometry["size"]), geometry["size"], strict=True
+            )
+        )
         resize_to = tuple(round(side * ratio) for side, ratio in zip(own, ratios, strict=True))
         geometry |= {"size": own, "resize_to": resize_to}
-    inputs = Images(mean=mean, std=std, channels=channels, frames=frames, interpolation=interpolation, like="transformers",
-                    **geometry)  # fmt: skip
+    inputs = Images(
+        mean=mean,
+        std=std,
+        channels=channels,
+        frames=frames,
+        interpolation=interpolation,
+        like="transformers",
+        **geometry,
+    )
     if frames is None and said:
         _compare(processor, inputs)
     return inputs
 
 
 def _statistics(processor: Any, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of values in [0,1], whatever range the processor brings them to first."""
+    """Mean and standard deviation of values in [0,1], whatever range the processor brings them to
+    first.
+    """
     factor = float(processor.rescale_factor) if getattr(processor, "do_rescale", True) else 1.0
     mean, std = (0.0,) * channels, (1.0,) * channels
     if getattr(processor, "do_normalize", True):
         given = (getattr(processor, name, None) for name in ("image_mean", "image_std"))
-        mean, std = (tuple(v) if isinstance(v, (list, tuple)) else (float(v if v is not None else 0.5),) for v in given)
+        mean, std = (
+            tuple(v) if isinstance(v, (list, tuple)) else (float(v if v is not None else 0.5),)
+            for v in given
+        )
     scale = 255 * factor
     if abs(scale - 1) < 1e-6:  # 1/255, as it stands in a JSON file
         scale = 1.0
@@ -133,8 +168,14 @@ def _statistics(processor: Any, channels: int) -> tuple[tuple[float, ...], tuple
 
 
 def _geometry(processor: Any, config: Any) -> dict[str, Any]:
-    size, crop = _sides(getattr(processor, "size", None)), _sides(getattr(processor, "crop_size", None))
-    resizes, crops = getattr(processor, "do_resize", True), getattr(processor, "do_center_crop", False)
+    size, crop = (
+        _sides(getattr(processor, "size", None)),
+        _sides(getattr(processor, "crop_size", None)),
+    )
+    resizes, crops = (
+        getattr(processor, "do_resize", True),
+        getattr(processor, "do_center_crop", False),
+    )
     own = _pair(getattr(config, "image_size", None) or 224)
     short = size.get("shortest_edge")
     if short and getattr(processor, "crop_pct", None):  # ConvNeXT's and ResNet's
@@ -167,28 +208,51 @@ def _compare(processor: Any, inputs: Images) -> None:
     generator = torch.Generator().manual_seed(0)
     tall, wide = (round(1.3 * side) + 3 for side in inputs.size)
     coarse = torch.rand(1, 3, 8, 12, generator=generator) * 255
-    pixels = nn.functional.interpolate(coarse, (tall, round(1.4 * wide)), mode="bicubic").clamp(0, 255).byte()[0]
-    picture = Image.fromarray(pixels.permute(1, 2, 0).numpy()).convert("RGB" if inputs.channels == 3 else "L")
+    pixels = (
+        nn.functional.interpolate(coarse, (tall, round(1.4 * wide)), mode="bicubic")
+        .clamp(0, 255)
+        .byte()[0]
+    )
+    picture = Image.fromarray(pixels.permute(1, 2, 0).numpy()).convert(
+        "RGB" if inputs.channels == 3 else "L"
+    )
     try:
-        needed = torch.as_tensor(processor(images=picture, return_tensors="pt")["pixel_values"][0]).float()
+        needed = torch.as_tensor(
+            processor(images=picture, return_tensors="pt")["pixel_values"][0]
+        ).float()
     except Exception as error:  # of a processor that wants more than a picture
-        LOGGER.warning("%s could not be compared with what it says of itself (%s).", type(processor).__name__, error)
+        LOGGER.warning(
+            "%s could not be compared with what it says of itself (%s).",
+            type(processor).__name__,
+            error,
+        )
         return
     found = inputs.standardize(inputs.picture(picture).float()[None] / 255)[0]
     std = torch.tensor(inputs.std).view(-1, 1, 1) * 255
-    off = float(((found - needed) * std).abs().max()) if found.shape == needed.shape else float("inf")
+    off = (
+        float(((found - needed) * std).abs().max()) if found.shape == needed.shape else float("inf")
+    )
     if off > LEVELS:
-        what = f"up to {off:.0f} grey levels apart" if off < float("inf") else f"of shape {list(needed.shape)}"
+        what = (
+            f"up to {off:.0f} grey levels apart"
+            if off < float("inf")
+            else f"of shape {list(needed.shape)}"
+        )
         LOGGER.warning(
-            "%s prepares pictures otherwise than vpt can (%s): %s. Prepare them yourself: pass a Dataset of tensors in [0,1].",
-            type(processor).__name__, what, inputs,
-        )  # fmt: skip
+            "%s prepares pictures otherwise than vpt can (%s): %s. Prepare them yourself: pass a"
+            " Dataset of tensors in [0,1].",
+            type(processor).__name__,
+            what,
+            inputs,
+        )
 
 
 def assumed_images(model: nn.Module, config: Any, told: bool, facts: dict[str, Any]) -> Images:
-    """The published preparation of a model's family, which is assumed where nothing says how it wants its pictures.
+    """The published preparation of a model's family, which is assumed where nothing says how it
+    wants its pictures.
 
-    It is said, unless the user has told something better. facts: what is known of "mean" and "std" all the same.
+    It is said, unless the user has told something better. facts: what is known of "mean" and "std"
+    all the same.
     """
     kind = getattr(config, "model_type", "")
     family = FAMILIES.get(kind, UNKNOWN)
@@ -196,27 +260,45 @@ def assumed_images(model: nn.Module, config: Any, told: bool, facts: dict[str, A
     if family.sizes is not None and size == family.sizes[0]:
         size = family.sizes[1]
     channels = int(getattr(config, "num_channels", 3))
-    mean, std = (values[:channels] if channels <= 3 else (sum(values) / 3,) for values in family.statistics)
+    mean, std = (
+        values[:channels] if channels <= 3 else (sum(values) / 3,) for values in family.statistics
+    )
     mean, std = facts.get("mean", mean), facts.get("std", std)
-    found = Images(size, mean, std, channels, family.crop_pct, family.interpolation, getattr(config, "num_frames", None),
-                   fit=family.fit, like="transformers")  # fmt: skip
+    found = Images(
+        size,
+        mean,
+        std,
+        channels,
+        family.crop_pct,
+        family.interpolation,
+        getattr(config, "num_frames", None),
+        fit=family.fit,
+        like="transformers",
+    )
     if told:
         return found
     whose = f"those of the published {kind} models are" if kind in FAMILIES else "these are"
     LOGGER.warning(
-        "Nothing says how %s wants its pictures; %s assumed: %s. Say otherwise with inputs=vpt.Images(…), or inputs={'mean': …} "
-        "(--inputs mean=…).", type(model).__name__, whose, found,
-    )  # fmt: skip
+        "Nothing says how %s wants its pictures; %s assumed: %s. Say otherwise with"
+        " inputs=vpt.Images(…), or inputs={'mean': …} (--inputs mean=…).",
+        type(model).__name__,
+        whose,
+        found,
+    )
     return found
 
 
 def overridden(inputs: Any, changes: dict[str, Any]) -> Any:
-    """An input description with some of its fields changed. Raises `InputError` for an unknown field."""
+    """An input description with some of its fields changed. Raises `InputError` for an unknown
+    field.
+    """
     from dataclasses import fields, replace
 
     known = [f.name for f in fields(inputs) if f.init and f.name != "front_end"]
     if unknown := sorted(set(changes) - set(known)):
-        raise InputError(f"Found inputs {', '.join(unknown)}; what can be said is {', '.join(known)}.")
+        raise InputError(
+            f"Found inputs {', '.join(unknown)}; what can be said is {', '.join(known)}."
+        )
     derived: dict[str, Any] = {}
     if "size" in changes or "crop_pct" in changes:  # what they lead to, unless that is said too
         derived = {"resize_to": (0, 0)}
@@ -228,12 +310,16 @@ def overridden(inputs: Any, changes: dict[str, Any]) -> Any:
 
 
 def told(words: Sequence[str]) -> dict[str, Any]:
-    """ "mean=0.5,0.5,0.5", "fit=squash" → the fields that they change. Raises `InputError` for what is no NAME=VALUE."""
+    """ "mean=0.5,0.5,0.5", "fit=squash" → the fields that they change. Raises `InputError` for what
+    is no NAME=VALUE.
+    """
     found: dict[str, Any] = {}
     for word in words:
         name, equals, value = word.partition("=")
         if not (name and equals and value):
-            raise InputError(f"Found --inputs {word!r}; needed is NAME=VALUE, as mean=0.5,0.5,0.5 or fit=squash.")
+            raise InputError(
+                f"Found --inputs {word!r}; needed is NAME=VALUE, as mean=0.5,0.5,0.5 or fit=squash."
+            )
         parts = [_number(part) for part in value.split(",")]
         found[name] = parts[0] if len(parts) == 1 else tuple(parts)
     return found

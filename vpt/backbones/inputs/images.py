@@ -1,4 +1,6 @@
-"""Images as a backbone wants them: checked, and given their mean and standard deviation. Sound has its own files."""
+"""Images as a backbone wants them: checked, and given their mean and standard deviation. Sound has
+its own files.
+"""
 
 from __future__ import annotations
 
@@ -20,12 +22,19 @@ Raw = Tensor | tuple[Tensor, Tensor]
 
 
 def floats(x: object, what: str, expected: str) -> Tensor:
-    """The tensor itself as floats; half precision and float64 become float32, integers are refused."""
+    """The tensor itself as floats; half precision and float64 become float32, integers are
+    refused.
+    """
     if not isinstance(x, Tensor):
         raise InputError(f"Found {type(x).__name__} where {what} should be; needed is {expected}.")
     if not x.is_floating_point():
-        scale = {torch.uint8: "255", torch.int16: "32768"}.get(x.dtype, "the largest value it can hold")
-        raise InputError(f"Found {what} of type {x.dtype}; needed are floats, {expected}. Divide by {scale} first.")
+        scale = {torch.uint8: "255", torch.int16: "32768"}.get(
+            x.dtype, "the largest value it can hold"
+        )
+        raise InputError(
+            f"Found {what} of type {x.dtype}; needed are floats, {expected}. Divide by {scale}"
+            " first."
+        )
     return x.float()
 
 
@@ -39,14 +48,16 @@ def _shape_hint(x: Tensor, channels: int) -> str:
 
 
 def check_range(x: Tensor, low: float, high: float, what: str, hint: str) -> None:
-    """Refuse values outside `[low, high]`, NaN included (skipped inside torch.compile and vmap, which cannot look at values)."""
+    """Refuse values outside `[low, high]`, NaN included (skipped inside torch.compile and vmap,
+    which cannot look at values).
+    """
     if torch.compiler.is_compiling() or is_functorch_wrapped_tensor(x) or x.numel() == 0:
         return
     found = [float(v) for v in torch.aminmax(x.detach())]
     if not (found[0] >= low - 1e-3 and found[1] <= high + 1e-3):
         raise InputError(
-            f"Found {what} with values from {found[0]:.4g} to {found[1]:.4g}; needed are finite values in "
-            f"[{low:g}, {high:g}]. {hint}"
+            f"Found {what} with values from {found[0]:.4g} to {found[1]:.4g}; needed are finite"
+            f" values in [{low:g}, {high:g}]. {hint}"
         )
 
 
@@ -56,9 +67,15 @@ def _channels(values: Any, channels: int, what: str) -> tuple[float, ...]:
     except (TypeError, ValueError):
         given = ()
     given = given * channels if len(given) == 1 else given
-    if len(given) != channels or not all(math.isfinite(v) for v in given) or (what == "std" and min(given) <= 0):
+    if (
+        len(given) != channels
+        or not all(math.isfinite(v) for v in given)
+        or (what == "std" and min(given) <= 0)
+    ):
         sign = "positive " if what == "std" else ""
-        raise InputError(f"Found {what}={values!r}; needed is one {sign}number per channel ({channels}).")
+        raise InputError(
+            f"Found {what}={values!r}; needed is one {sign}number per channel ({channels})."
+        )
     return given
 
 
@@ -66,12 +83,14 @@ def _channels(values: Any, channels: int, what: str) -> tuple[float, ...]:
 class Images:
     """Images `[B,C,H,W]` with values in [0,1], or videos `[B,frames,C,H,W]` where frames is given.
 
-    size: (height, width) in pixels, as the model is given it. mean, std: per channel, in units of [0,1]. The rest says how a
-    picture of another shape is brought to that size when a file is read. interpolation: of PIL, "bicubic", "bilinear", "lanczos",
-    "nearest", "box" or "hamming". fit: "cover" (resized until it covers, aspect ratio kept, centre cut out), "squash" (each side
-    resized for itself), "border" (resized until it fits in, the rest filled with the mean) or "crop" (not resized). crop_pct: the
-    share of the resized picture that the centre crop keeps; or resize_to: (height, width) before the crop. like: the library
-    whose resizing and rounding it is, "timm" or "transformers". Raises `InputError`.
+    size: (height, width) in pixels, as the model is given it. mean, std: per channel, in units of
+        [0,1]. The rest says how a picture of another shape is brought to that size when a file is
+        read. interpolation: of PIL, "bicubic", "bilinear", "lanczos", "nearest", "box" or
+        "hamming". fit: "cover" (resized until it covers, aspect ratio kept, centre cut out),
+        "squash" (each side resized for itself), "border" (resized until it fits in, the rest filled
+        with the mean) or "crop" (not resized). crop_pct: the share of the resized picture that the
+        centre crop keeps; or resize_to: (height, width) before the crop. like: the library whose
+        resizing and rounding it is, "timm" or "transformers". Raises `InputError`.
     """
 
     size: tuple[int, int]
@@ -90,22 +109,44 @@ class Images:
     unit: float = field(default=1.0, init=False)
 
     def __post_init__(self) -> None:
-        size = (self.size, self.size) if isinstance(self.size, int) else tuple(int(s) for s in self.size)
+        size = (
+            (self.size, self.size)
+            if isinstance(self.size, int)
+            else tuple(int(s) for s in self.size)
+        )
         if len(size) != 2 or min(size) < 1:
             raise InputError(f"Found size={self.size!r}; needed is (height, width) in pixels.")
         if not isinstance(self.crop_pct, Real) or not 0 < self.crop_pct <= 1:
-            raise InputError(f"Found crop_pct={self.crop_pct!r}; needed is a share above 0 and up to 1.")
-        for name, known in (("interpolation", tuple(RESAMPLES)), ("fit", FITS), ("like", LIBRARIES)):
+            raise InputError(
+                f"Found crop_pct={self.crop_pct!r}; needed is a share above 0 and up to 1."
+            )
+        for name, known in (
+            ("interpolation", tuple(RESAMPLES)),
+            ("fit", FITS),
+            ("like", LIBRARIES),
+        ):
             if getattr(self, name) not in known:
-                raise InputError(f"Found {name}={getattr(self, name)!r}; needed is one of {', '.join(known)}.")
-        to = (self.resize_to, self.resize_to) if isinstance(self.resize_to, int) else tuple(int(s) for s in self.resize_to)
+                raise InputError(
+                    f"Found {name}={getattr(self, name)!r}; needed is one of {', '.join(known)}."
+                )
+        to = (
+            (self.resize_to, self.resize_to)
+            if isinstance(self.resize_to, int)
+            else tuple(int(s) for s in self.resize_to)
+        )
         if len(to) != 2 or min(to) < 0:
-            raise InputError(f"Found resize_to={self.resize_to!r}; needed is (height, width) in pixels.")
+            raise InputError(
+                f"Found resize_to={self.resize_to!r}; needed is (height, width) in pixels."
+            )
         by_share = tuple(math.floor(side / self.crop_pct) for side in size)
         if min(to) == 0:
             to = by_share
         elif to != by_share:  # what both say must be one thing
-            object.__setattr__(self, "crop_pct", min(1.0, *(side / whole for side, whole in zip(size, to, strict=True))))
+            object.__setattr__(
+                self,
+                "crop_pct",
+                min(1.0, *(side / whole for side, whole in zip(size, to, strict=True))),
+            )
         object.__setattr__(self, "resize_to", to)
         object.__setattr__(self, "size", size)
         object.__setattr__(self, "mean", _channels(self.mean, self.channels, "mean"))
@@ -117,22 +158,42 @@ class Images:
         return (*((self.frames,) if self.frames else ()), self.channels, *self.size)
 
     def prepare(self, x: Raw) -> tuple[Tensor, None]:
-        """Check raw images `[B,C,H,W]`; half and double precision become float32. Raises `InputError`."""
-        expected = f"{'videos' if self.frames else 'images'} [B,{','.join(map(str, self.shape))}] in [0,1]"
+        """Check raw images `[B,C,H,W]`; half and double precision become float32. Raises
+        `InputError`.
+        """
+        expected = (
+            f"{'videos' if self.frames else 'images'} [B,{','.join(map(str, self.shape))}] in [0,1]"
+        )
         x = floats(x, "images", expected)
         if tuple(x.shape[1:]) != self.shape:
             hint = _shape_hint(x, self.channels) or (
                 "Add a batch dimension: x[None]."
                 if tuple(x.shape) == self.shape or (x.ndim == 3 and not self.frames)
-                else ("Resize them (torchvision.transforms.v2.functional.resize), and repeat a grey channel three times.")
+                else (
+                    "Resize them (torchvision.transforms.v2.functional.resize), and repeat a grey"
+                    " channel three times."
+                )
             )
-            raise InputError(f"Found images of shape {list(x.shape)}; needed are {expected}. {hint}")
-        check_range(x, 0.0, 1.0, "images", "Divide 0–255 images by 255; do not subtract mean and std: the backbone does.")
+            raise InputError(
+                f"Found images of shape {list(x.shape)}; needed are {expected}. {hint}"
+            )
+        check_range(
+            x,
+            0.0,
+            1.0,
+            "images",
+            "Divide 0–255 images by 255; do not subtract mean and std: the backbone does.",
+        )
         return x, None
 
     def standardize(self, x: Tensor) -> Tensor:
-        """(x − mean) / std per channel, `[B,C,H,W]`; differentiable, and defined outside [0,1] too."""
-        mean, std = (torch.tensor(v, dtype=x.dtype, device=x.device).view(-1, 1, 1) for v in (self.mean, self.std))
+        """(x − mean) / std per channel, `[B,C,H,W]`; differentiable, and defined outside [0,1]
+        too.
+        """
+        mean, std = (
+            torch.tensor(v, dtype=x.dtype, device=x.device).view(-1, 1, 1)
+            for v in (self.mean, self.std)
+        )
         return (x - mean) / std
 
     def arguments(self, x: Tensor, lengths: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
@@ -152,27 +213,53 @@ class Images:
         return self.example(1)
 
     def picture(self, image: Image.Image) -> Tensor:
-        """A picture of mode RGB (L for one channel) and of any shape → uint8 `[C,H,W]`, as the model is given it."""
+        """A picture of mode RGB (L for one channel) and of any shape → uint8 `[C,H,W]`, as the
+        model is given it.
+        """
         return fitted(image, self)
 
     def describe(self) -> dict[str, Any]:
         """Plain values for a file's header."""
-        names = ("channels", "crop_pct", "interpolation", "fit", "like", *(("frames",) if self.frames else ()))
+        names = (
+            "channels",
+            "crop_pct",
+            "interpolation",
+            "fit",
+            "like",
+            *(("frames",) if self.frames else ()),
+        )
         lists = ("size", "mean", "std", "resize_to")
-        return {"kind": "image"} | {n: getattr(self, n) for n in names} | {n: list(getattr(self, n)) for n in lists}
+        return (
+            {"kind": "image"}
+            | {n: getattr(self, n) for n in names}
+            | {n: list(getattr(self, n)) for n in lists}
+        )
 
     @classmethod
     def described(cls, values: Mapping[str, Any]) -> Images:
-        """What `describe` gave, of this version or an earlier one (which covered and knew no more)."""
+        """What `describe` gave, of this version or an earlier one (which covered and knew no
+        more).
+        """
         return cls(**{name: value for name, value in values.items() if name != "kind"})
 
     def __str__(self) -> str:
         """For people: size, how a picture gets there, and its statistics."""
-        how = {"cover": "covered", "squash": "squashed", "border": "inside a border of the mean", "crop": "not resized"}[self.fit]
+        how = {
+            "cover": "covered",
+            "squash": "squashed",
+            "border": "inside a border of the mean",
+            "crop": "not resized",
+        }[self.fit]
         by = "" if self.fit == "crop" else f", {self.interpolation}"
-        through = f" through {_pixels(self.resize_to)}" if self.resize_to != self.size and self.fit != "crop" else ""
+        through = (
+            f" through {_pixels(self.resize_to)}"
+            if self.resize_to != self.size and self.fit != "crop"
+            else ""
+        )
         alike = lambda values: values[:1] if len(set(values)) == 1 else values  # noqa: E731
-        mean, std = (", ".join(f"{v:.3g}" for v in alike(values)) for values in (self.mean, self.std))
+        mean, std = (
+            ", ".join(f"{v:.3g}" for v in alike(values)) for values in (self.mean, self.std)
+        )
         return f"{_pixels(self.size)} pixels ({how}{through}{by}), mean {mean}, std {std}"
 
 

@@ -13,17 +13,21 @@ from vpt.backbones.inputs.sound import Sound, check_lengths, fit_time, say_cut, 
 from vpt.errors import InputError
 
 SECONDS = 2.0  # of a clip, where nobody says
-MOST_SECONDS = 15.0  # where the length follows the data: these models were trained on clips of up to 15 s
+# where the length follows the data: these models were trained on clips of up to 15 s
+MOST_SECONDS = 15.0
 
 
 @dataclass(frozen=True)
 class Waveform:
-    """Sound as samples: `(waveform [B,T], lengths [B])` in [-1,1], prepared as `[B,samples,1]`, a spectrogram of one bin.
+    """Sound as samples: `(waveform [B,T], lengths [B])` in [-1,1], prepared as `[B,samples,1]`, a
+    spectrogram of one bin.
 
-    sample_rate: Hz. samples: length of a full clip; shorter ones are padded with zeros, longer ones cut. normalized: each clip
-    gets mean 0 and variance 1 over its valid samples (Wav2Vec2FeatureExtractor's do_normalize). masked: the model is given
-    `attention_mask` `[B,samples]`. kernels, strides: of the convolutions before the tokens. std: of a usual waveform, σ, the
-    unit of a pixel prompt's bound. A pixel prompt's "frames" are samples here. Raises `InputError` on use.
+    sample_rate: Hz. samples: length of a full clip; shorter ones are padded with zeros, longer ones
+        cut. normalized: each clip gets mean 0 and variance 1 over its valid samples
+        (Wav2Vec2FeatureExtractor's do_normalize). masked: the model is given `attention_mask`
+        `[B,samples]`. kernels, strides: of the convolutions before the tokens. std: of a usual
+        waveform, σ, the unit of a pixel prompt's bound. A pixel prompt's "frames" are samples here.
+        Raises `InputError` on use.
     """
 
     sample_rate: int
@@ -65,7 +69,9 @@ class Waveform:
         return torch.arange(x.shape[1], device=x.device) < lengths.view(-1, 1)
 
     def arguments(self, x: Tensor, lengths: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
-        """Prepared `[B,samples,1]` → the model's samples `[B,samples]`, normalized where it wants that, and its mask."""
+        """Prepared `[B,samples,1]` → the model's samples `[B,samples]`, normalized where it wants
+        that, and its mask.
+        """
         x = x.squeeze(2)
         lengths = torch.full((len(x),), x.shape[1], device=x.device) if lengths is None else lengths
         valid = self._valid(x, lengths)
@@ -77,11 +83,15 @@ class Waveform:
         return x, {"attention_mask": valid.long()} if self.masked else {}
 
     def normalize(self, x: Raw) -> Tensor:
-        """Raw input → the samples `[B,samples]` that the model itself wants. Raises `InputError`."""
+        """Raw input → the samples `[B,samples]` that the model itself wants. Raises
+        `InputError`.
+        """
         return self.arguments(*self.prepare(x))[0]
 
     def token_lengths(self, lengths: Tensor, count: int) -> Tensor:
-        """How many of `count` tokens `[B]` come from valid samples, of clips with `lengths` samples `[B]`."""
+        """How many of `count` tokens `[B]` come from valid samples, of clips with `lengths` samples
+        `[B]`.
+        """
         if not self.kernels:
             return (lengths / self.samples * count).ceil()
         for kernel, stride in zip(self.kernels, self.strides, strict=True):
@@ -90,7 +100,11 @@ class Waveform:
 
     def example(self, batch: int = 2) -> tuple[Tensor, Tensor]:
         """Random raw clips of different lengths, the same on every call."""
-        noise = torch.randn(batch, self.samples, generator=torch.Generator().manual_seed(0)).mul(self.std).clamp(-1, 1)
+        noise = (
+            torch.randn(batch, self.samples, generator=torch.Generator().manual_seed(0))
+            .mul(self.std)
+            .clamp(-1, 1)
+        )
         lengths = torch.tensor([self.samples - (i % 2) * (self.samples // 4) for i in range(batch)])
         return noise * (torch.arange(self.samples) < lengths.view(-1, 1)), lengths
 
@@ -114,22 +128,35 @@ InputSpec = Images | Sound | Waveform
 
 
 def wave_input(config: Any, facts: dict[str, Any], seconds: float | None) -> Waveform:
-    """What a wav2vec2 or HuBERT wants: by its feature extractor's facts, or what its papers' models have.
+    """What a wav2vec2 or HuBERT wants: by its feature extractor's facts, or what its papers' models
+    have.
 
-    Models whose first convolution has a group norm were trained without a mask (transformers' documentation of both).
+    Models whose first convolution has a group norm were trained without a mask (transformers'
+    documentation of both).
     """
     rate, seconds = int(facts.get("sampling_rate", 16000)), SECONDS if seconds is None else seconds
     masked = bool(facts.get("return_attention_mask", config.feat_extract_norm == "layer"))
-    kernels, strides, shortest = tuple(config.conv_kernel), tuple(config.conv_stride), _shortest(config)
+    kernels, strides, shortest = (
+        tuple(config.conv_kernel),
+        tuple(config.conv_stride),
+        _shortest(config),
+    )
     if round(seconds * rate) < 2 * shortest:
-        raise InputError(f"Found clips of {seconds} s; this model needs at least {2 * shortest / rate:.3f} s (seconds=…).")
+        raise InputError(
+            f"Found clips of {seconds} s; this model needs at least {2 * shortest / rate:.3f} s"
+            " (seconds=…)."
+        )
     normalized = bool(facts.get("do_normalize", True))
     return Waveform(rate, round(seconds * rate), normalized, masked, kernels, strides)
 
 
 def wave_length(config: Any, facts: dict[str, Any], clips: float) -> float:
     """The length, in seconds, for `clips`: theirs, up to what such models were trained on."""
-    return up_to_hundredth(max(2 * _shortest(config) / int(facts.get("sampling_rate", 16000)), min(clips, MOST_SECONDS)))
+    return up_to_hundredth(
+        max(
+            2 * _shortest(config) / int(facts.get("sampling_rate", 16000)), min(clips, MOST_SECONDS)
+        )
+    )
 
 
 def _shortest(config: Any) -> int:

@@ -1,7 +1,8 @@
-"""Prompts that begin late: the activations entering their first block are constants of each input, computed once and kept.
+"""Prompts that begin late: the activations entering their first block are constants of each input,
+computed once and kept.
 
-A forward then skips every block before that one. Nothing about the model is changed beyond a forward: modules that are skipped
-get another `forward` while it runs.
+A forward then skips every block before that one. Nothing about the model is changed beyond a
+forward: modules that are skipped get another `forward` while it runs.
 """
 
 from __future__ import annotations
@@ -24,27 +25,37 @@ TOLERANCE = 1e-4  # relative; a wrong shortcut is wrong by far more
 
 
 def first_block(sites: tuple[Site, ...]) -> int:
-    """The first block where something learned acts; 0 where it acts on the input, or nothing acts at all."""
+    """The first block where something learned acts; 0 where it acts on the input, or nothing acts
+    at all.
+    """
     if not sites or any(isinstance(site, Pixels) for site in sites):
         return 0
-    places = [site.first if isinstance(site, Tokens) else site.block for site in sites if isinstance(site, (Tokens, KeyValues))]
+    places = [
+        site.first if isinstance(site, Tokens) else site.block
+        for site in sites
+        if isinstance(site, (Tokens, KeyValues))
+    ]
     return min(places, default=0)
 
 
 class FeatureCache:
-    """Tokens `[N,D]` entering block `first`, by a hash of the preprocessed input; `backbone.cache = …` puts it to work.
+    """Tokens `[N,D]` entering block `first`, by a hash of the preprocessed input; `backbone.cache =
+    …` puts it to work.
 
     Part of each key: dtypes, autocast, and the kind of device. budget: bytes that may be kept; what
-    comes after is computed anew each time. half: keep bf16 instead, half the size, rounded. hits, misses: examples so far. full:
-    something had no place.
+    comes after is computed anew each time. half: keep bf16 instead, half the size, rounded. hits,
+    misses: examples so far. full: something had no place.
     """
 
-    def __init__(self, backbone: Frozen, first: int, *, budget: int = 2 << 30, half: bool = False) -> None:
+    def __init__(
+        self, backbone: Frozen, first: int, *, budget: int = 2 << 30, half: bool = False
+    ) -> None:
         self.backbone, self.first, self.budget, self.half = backbone, first, budget, half
         self.kept: dict[bytes, Tensor] = {}
         self.bytes = self.hits = self.misses = 0
         self.full = False
-        self._front_layers: dict[nn.Module, tuple[int, ...]] = {}  # what runs before block 0 → the shape it gives, but for B
+        # what runs before block 0 → the shape it gives, but for B
+        self._front_layers: dict[nn.Module, tuple[int, ...]] = {}
 
     def clear(self) -> None:
         """Forget everything."""
@@ -56,11 +67,16 @@ class FeatureCache:
         self.hits = self.misses = 0
 
     def fits(self, sites: tuple[Site, ...]) -> bool:
-        """Whether nothing learned acts before block `first`, or anywhere, and no block runs again after the forward."""
-        return (not sites or first_block(sites) >= self.first) and not recomputes(self.backbone.model)
+        """Whether nothing learned acts before block `first`, or anywhere, and no block runs again
+        after the forward.
+        """
+        return (not sites or first_block(sites) >= self.first) and not recomputes(
+            self.backbone.model
+        )
 
     def answer(self, x: Tensor, lengths: Tensor | None, attachment: Attachment) -> Any:
-        """What the model answers to preprocessed input `[B,…]`, from block `first` on; missing activations are computed first.
+        """What the model answers to preprocessed input `[B,…]`, from block `first` on; missing
+        activations are computed first.
 
         attachment: what acts in this forward.
         """
@@ -69,7 +85,9 @@ class FeatureCache:
         self.hits, self.misses = self.hits + len(keys) - len(missing), self.misses + len(missing)
         found: dict[bytes, Tensor] = {}
         if missing:
-            tokens = self._enter(x[missing], None if lengths is None else lengths[missing], attachment)
+            tokens = self._enter(
+                x[missing], None if lengths is None else lengths[missing], attachment
+            )
             for i, rows in zip(missing, tokens, strict=True):
                 found[keys[i]] = self._keep(keys[i], rows)
         tokens = torch.stack([self.kept[key] if key in self.kept else found[key] for key in keys])
@@ -85,7 +103,7 @@ class FeatureCache:
             self.bytes += rows.nbytes
         return rows
 
-    # the two halves of a forward -----------------------------------------------------------------------------------
+    # the two halves of a forward --------------------------------------------------------
     def _enter(self, x: Tensor, lengths: Tensor | None, attachment: Attachment) -> Tensor:
         """Tokens `[B,N,D]` entering block `first`."""
         blocks, seen = self.backbone.blocks, []
@@ -95,7 +113,9 @@ class FeatureCache:
                 seen.append(sequence)
 
         skipped: dict[nn.Module, Callable] = {block.module: _same for block in blocks[self.first :]}
-        handle = blocks[self.first].module.register_forward_pre_hook(see, with_kwargs=True, prepend=True)
+        handle = blocks[self.first].module.register_forward_pre_hook(
+            see, with_kwargs=True, prepend=True
+        )
         try:
             with (
                 torch.inference_mode(False),
@@ -116,12 +136,16 @@ class FeatureCache:
         blocks = self.backbone.blocks
         tokens = tokens.transpose(0, 1) if blocks[self.first].seq_first else tokens
 
-        def put(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
+        def put(
+            module: nn.Module, args: tuple, kwargs: dict[str, Any]
+        ) -> tuple[tuple, dict[str, Any]]:
             return replace_sequence(args, kwargs, tokens)
 
         skipped: dict[nn.Module, Callable] = {block.module: _same for block in blocks[: self.first]}
         skipped |= {layer: partial(_zeros, shape) for layer, shape in self._front_layers.items()}
-        handle = blocks[self.first].module.register_forward_pre_hook(put, with_kwargs=True, prepend=True)
+        handle = blocks[self.first].module.register_forward_pre_hook(
+            put, with_kwargs=True, prepend=True
+        )
         try:
             with _instead(skipped):
                 return self.backbone.call(x, lengths)
@@ -129,8 +153,8 @@ class FeatureCache:
             handle.remove()
 
     def watch_front(self, run: Callable[[], Output]) -> Output:
-        """During a forward, find the layers that run before block 0, once each: a patch embedding, the convolutions of a
-        wav2vec2.
+        """During a forward, find the layers that run before block 0, once each: a patch embedding,
+        the convolutions of a wav2vec2.
         """
         before: list[tuple[nn.Module, tuple[int, ...]]] = []
         inside = False
@@ -143,7 +167,11 @@ class FeatureCache:
             nonlocal inside
             inside = True
 
-        layers = [m for m in self.backbone.model.modules() if type(m) in (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)]
+        layers = [
+            m
+            for m in self.backbone.model.modules()
+            if type(m) in (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+        ]
         handles = [layer.register_forward_hook(see) for layer in layers]
         handles.append(self.backbone.blocks[0].module.register_forward_pre_hook(enter))
         try:
@@ -152,20 +180,25 @@ class FeatureCache:
             for handle in handles:
                 handle.remove()
         called = [module for module, _ in before]
-        self._front_layers = {module: shape for module, shape in before if called.count(module) == 1}
+        self._front_layers = {
+            module: shape for module, shape in before if called.count(module) == 1
+        }
         return answer
 
 
 def input_keys(dtype: torch.dtype, x: Tensor, lengths: Tensor | None) -> list[bytes]:
-    """One hash per sample of preprocessed input `[B,…]`, of its bytes and of what else decides what a frozen model makes of
-    it.
+    """One hash per sample of preprocessed input `[B,…]`, of its bytes and of what else decides what
+    a frozen model makes of it.
     """
     device = x.device.type
     autocast = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
     facts = repr((dtype, autocast, device, x.dtype, tuple(x.shape[1:])))
     rows: Any = x.detach().contiguous().cpu().flatten(1).view(torch.uint8).numpy() if len(x) else []
     ends = ["None"] * len(x) if lengths is None else map(str, lengths.tolist())
-    return [hashlib.sha256(f"{facts},{end},".encode() + row.tobytes()).digest() for row, end in zip(rows, ends, strict=True)]
+    return [
+        hashlib.sha256(f"{facts},{end},".encode() + row.tobytes()).digest()
+        for row, end in zip(rows, ends, strict=True)
+    ]
 
 
 def _same(*args: Any, **kwargs: Any) -> Tensor | None:

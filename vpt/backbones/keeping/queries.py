@@ -1,4 +1,6 @@
-"""What the bare model makes of inputs, for prompts that are made from it; kept, so that data that come again cost nothing."""
+"""What the bare model makes of inputs, for prompts that are made from it; kept, so that data that
+come again cost nothing.
+"""
 
 from __future__ import annotations
 
