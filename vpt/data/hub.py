@@ -14,6 +14,7 @@ from vpt.data.examples import Examples, Files
 from vpt.data.readers import Reader
 from vpt.data.sources import JOIN, USUAL, Columns
 from vpt.errors import DataError
+from vpt.sites import InputsLike
 
 LABELS = ("label", "labels", "fine_label", "class", "target")
 
@@ -24,7 +25,7 @@ def is_hub_dataset(source: Any) -> bool:
 
 
 def from_hub(
-    source: Any, inputs: Any, classes: Sequence[str] | None, columns: Columns = USUAL
+    source: Any, inputs: InputsLike, classes: Sequence[str] | None, columns: Columns = USUAL
 ) -> Examples:
     """A `datasets.Dataset` with a column of pictures or sounds and one of labels as `Examples`,
     with the classes' own names.

@@ -20,6 +20,7 @@ from vpt.data.sources import SPLITS, Columns, Item
 from vpt.data.splits import few_shot, hold_out, whole_number
 from vpt.errors import BadFilesError, DataError
 from vpt.report.progress import progress_bar
+from vpt.sites import InputsLike, takes_images
 
 SKIP = ", or go on without them: skip_bad=True (--skip-bad)"
 BUNDLED = {"image": "vpt:vit-p8-64", "sound": "vpt:ast-tiny"}  # for what kind of data they are
@@ -56,7 +57,7 @@ class Data:
 
 def load_data(
     source: Any,
-    inputs: Any,
+    inputs: InputsLike,
     *,
     shots: int | None = None,
     val_share: float = 0.2,
@@ -163,7 +164,7 @@ def load_data(
 
 def read_parts(
     path: Path | Source,
-    inputs: Any,
+    inputs: InputsLike,
     part: str = "test",
     progress: bool = True,
     label: str | None = None,
@@ -209,7 +210,9 @@ def _named(source: Any) -> list[tuple[Any, Any]]:
     return list(source.items()) if isinstance(source, Mapping) else [("train", source)]
 
 
-def _wrapped(source: Any, inputs: Any, classes: Sequence[str] | None, columns: Columns) -> Examples:
+def _wrapped(
+    source: Any, inputs: InputsLike, classes: Sequence[str] | None, columns: Columns
+) -> Examples:
     if is_hub_dataset(source):
         return from_hub(source, inputs, classes, columns)
     if columns.apart is not None and getattr(source, "apart", None) != columns.apart:
@@ -242,18 +245,20 @@ def _without_bad(
     return parts, skipped
 
 
-def _convert(x: Any, inputs: Any) -> Any:
+def _convert(x: Any, inputs: InputsLike) -> Any:
     """A PIL picture of a torchvision data set → tensor `[C,H,W]` in [0,1]; anything else as it
     is.
     """
-    return fit_image(x, inputs).float() / 255 if isinstance(x, Image.Image) else x
+    if isinstance(x, Image.Image) and takes_images(inputs):
+        return fit_image(x, inputs).float() / 255
+    return x
 
 
 def _from_files(
-    source: Source, inputs: Any, skip_bad: bool, progress: bool, needed: str | None = "train"
+    source: Source, inputs: InputsLike, skip_bad: bool, progress: bool, needed: str | None = "train"
 ) -> tuple[dict[str, Examples], list[tuple[str, str]]]:
     path, items = source.path, source.listing.items
-    if getattr(inputs, "frames", None) and inputs.kind == "image":
+    if takes_images(inputs) and inputs.frames:
         raise DataError(
             "Video files are not read; pass a torch Dataset of (video [frames,C,H,W] in [0,1],"
             " label)."
@@ -304,7 +309,7 @@ def _endings(items: list[Item]) -> str:
 
 
 def _examples(
-    items: list[Item], files: Files, inputs: Any, good: list[int], source: Source
+    items: list[Item], files: Files, inputs: InputsLike, good: list[int], source: Source
 ) -> Examples:
     classes = {name: y for y, name in enumerate(sorted({items[i].label for i in good}))}
     named = {items[i].group for i in good} - {None}

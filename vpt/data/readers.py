@@ -14,6 +14,7 @@ from torch import Tensor
 from vpt.data.sounds import decode_sound, seconds_of, starts_of
 from vpt.errors import DataError
 from vpt.errors.places import is_file, is_folder, is_there
+from vpt.sites import ImagesLike, InputsLike, SoundLike, takes_images
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
@@ -42,35 +43,35 @@ class Reader:
     """
 
     def __init__(
-        self, inputs: Any, opened: Callable[[Path], Path | BinaryIO] | None = None
+        self, inputs: InputsLike, opened: Callable[[Path], Path | BinaryIO] | None = None
     ) -> None:
         self.inputs, self.opened = inputs, opened
 
     def __call__(self, path: Path, window: int = 0) -> Any:
         """The raw input. window: which one, of a clip that is longer than what the model hears."""
-        file = self.opened(path) if self.opened is not None else path
-        if self.inputs.kind == "image":
-            return fit_image(open_image(file), self.inputs)
-        starts = self._starts(file)
-        return decode_sound(
-            file, self.inputs.sample_rate, self.inputs.samples, starts[min(window, len(starts) - 1)]
-        )
+        inputs, file = self.inputs, self._open(path)
+        if takes_images(inputs):
+            return fit_image(open_image(file), inputs)
+        starts = _starts(file, inputs)
+        start = starts[min(window, len(starts) - 1)]
+        return decode_sound(file, inputs.sample_rate, inputs.samples, start)
 
     def windows(self, path: Path) -> int:
         """How many windows of what the model hears a file has; 1 for a picture."""
-        return (
-            1
-            if self.inputs.kind == "image"
-            else len(self._starts(self.opened(path) if self.opened is not None else path))
-        )
+        inputs = self.inputs
+        return 1 if takes_images(inputs) else len(_starts(self._open(path), inputs))
 
-    def _starts(self, file: Path | BinaryIO) -> list[float]:
-        if isinstance(file, Path):
-            require_file(file)
-        return starts_of(seconds_of(file), self.inputs.samples / self.inputs.sample_rate)
+    def _open(self, path: Path) -> Path | BinaryIO:
+        return self.opened(path) if self.opened is not None else path
 
 
-def reader(inputs: Any) -> Reader:
+def _starts(file: Path | BinaryIO, inputs: SoundLike) -> list[float]:
+    if isinstance(file, Path):
+        require_file(file)
+    return starts_of(seconds_of(file), inputs.samples / inputs.sample_rate)
+
+
+def reader(inputs: InputsLike) -> Reader:
     """path → raw input as `inputs` wants it."""
     return Reader(inputs)
 
@@ -108,7 +109,7 @@ def open_image(path: Path | BinaryIO) -> Image.Image:
         raise DataError(str(error) or type(error).__name__) from error
 
 
-def fit_image(image: Image.Image, inputs: Any) -> Tensor:
+def fit_image(image: Image.Image, inputs: ImagesLike) -> Tensor:
     """A picture as the backbone is given it, uint8 `[C,H,W]`, prepared as `inputs` says. Raises
     `DataError`.
     """

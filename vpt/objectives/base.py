@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from vpt.sites import Config
 
 # loss name → part that learns ("prompt", "readout", "objective") → its gradient as one flat vector
 Gradients = dict[str, dict[str, Tensor]]
@@ -36,7 +37,7 @@ class Objective(nn.Module):
         they cannot serve.
         """
 
-    def config(self) -> dict[str, Any]:
+    def config(self) -> Config:
         """What it was made with; a run goes on only with the same."""
         return {}
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import Tensor
 from torch.nn import functional as F
 
 from vpt.errors import TrainingError
 from vpt.objectives.base import Objective
+from vpt.sites import Config
 
 
 class Classification(Objective):
@@ -24,7 +23,7 @@ class Classification(Objective):
             )
         self.label_smoothing = label_smoothing
 
-    def config(self) -> dict[str, Any]:
+    def config(self) -> Config:
         """The smoothing."""
         return {"label_smoothing": self.label_smoothing}
 

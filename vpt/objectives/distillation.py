@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from vpt.errors import TrainingError
 from vpt.objectives.base import Objective
+from vpt.sites import Config
 
 
 class Distillation(Objective):
@@ -32,7 +33,13 @@ class Distillation(Objective):
         self.register_buffer("targets", targets, persistent=False)
         self.targets: Tensor
 
-    def bind(self, y: Any, group: Any, classes: Any, group_names: Any) -> None:
+    def bind(
+        self,
+        y: Sequence[int],
+        group: Sequence[int] | None,
+        classes: Sequence[str],
+        group_names: Sequence[str] | None,
+    ) -> None:
         """Raise `TrainingError` unless there is a row of targets for each training example and
         class.
         """
@@ -42,7 +49,7 @@ class Distillation(Objective):
                 f" of {len(classes)} classes."
             )
 
-    def config(self) -> dict[str, Any]:
+    def config(self) -> Config:
         """Weight, temperature, and a hash of the targets."""
         found = hashlib.sha256(self.targets.cpu().numpy().tobytes()).hexdigest()[:16]
         return {"weight": self.weight, "temperature": self.temperature, "targets": found}

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +18,7 @@ from torch.nn import functional as F
 
 from vpt.errors import TrainingError
 from vpt.objectives.base import Gradients, Objective
+from vpt.sites import Config
 
 CRITERIA = {"dp": "demographic parity", "eo": "equalized odds"}
 
@@ -44,7 +44,7 @@ class _ByGroup(Objective):
             )
         self.criterion, self.strength = criterion, _rate("strength", strength)
 
-    def config(self) -> dict[str, Any]:
+    def config(self) -> Config:
         """Criterion and strength."""
         return {"criterion": self.criterion, "strength": self.strength}
 
@@ -130,7 +130,7 @@ class FairReprogram(_ByGroup):
             bool(with_logits),
         )
 
-    def config(self) -> dict[str, Any]:
+    def config(self) -> Config:
         """Everything it was made with."""
         return super().config() | {
             "lr": self.lr,
@@ -210,7 +210,7 @@ class GapPenalty(_ByGroup):
             raise TrainingError(f"Found memory={memory}; needed is a number in [0, 1).")
         self.memory = memory
 
-    def config(self) -> dict[str, Any]:
+    def config(self) -> Config:
         """Everything it was made with."""
         return super().config() | {"memory": self.memory}
 
@@ -282,7 +282,7 @@ class WorstGroup(_ByGroup):
         super().__init__("eo", 0.0)
         self.step = _rate("step", step)
 
-    def config(self) -> dict[str, Any]:
+    def config(self) -> Config:
         """The step."""
         return {"step": self.step}
 

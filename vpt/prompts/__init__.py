@@ -20,6 +20,7 @@ from vpt.prompts.prefix import Prefix
 from vpt.prompts.queried import Queried
 from vpt.prompts.sample_mask import SampleMask
 from vpt.prompts.tokens import DeepTokens, ShallowTokens
+from vpt.sites import BackboneLike, Config
 
 # the short name on the command line → (the class, what the number after the colon means, if there
 # is one)
@@ -60,7 +61,7 @@ __all__ = [
 ]
 
 
-def build(name: str, config: dict[str, Any]) -> Prompt:
+def build(name: str, config: Config) -> Prompt:
     """The prompt class called `name`, built from `config`. Raises `PromptError` for an unknown name
     or a bad config.
     """
@@ -76,7 +77,7 @@ def build(name: str, config: dict[str, Any]) -> Prompt:
     return classes[name](**config)
 
 
-def parse(text: str, backbone: Any, **options: Any) -> Prompt:
+def parse(text: str, backbone: BackboneLike, **options: Any) -> Prompt:
     """ "deep:10" → `DeepTokens.like(backbone, count=10)`; "deep:10@9-11" → in these blocks only;
     "border:8+deep:2" → a `Stack` of both. Raises `PromptError`.
     """
@@ -84,7 +85,7 @@ def parse(text: str, backbone: Any, **options: Any) -> Prompt:
     return prompts[0] if len(prompts) == 1 else Stack(prompts)
 
 
-def _parse_one(text: str, backbone: Any, options: dict[str, Any]) -> Prompt:
+def _parse_one(text: str, backbone: BackboneLike, options: Config) -> Prompt:
     form, at, where = text.partition("@")
     name, _, number = form.partition(":")
     cls, word = PROMPTS.get(name, (Prompt, ""))
@@ -101,7 +102,7 @@ def _parse_one(text: str, backbone: Any, options: dict[str, Any]) -> Prompt:
             f"Found prompt {text!r}; needed is one of {forms}, or several joined with +. Behind"
             " those that act inside blocks (but shallow), the blocks can follow: deep:10@9-11."
         )
-    given: dict[str, Any] = {word: int(number)} if number else {}
+    given: Config = {word: int(number)} if number else {}
     if span:
         given["blocks"] = list(range(int(span[1]), int(span[2] or span[1]) + 1))
     if issubclass(cls, (PixelPrompt, Queried)):  # they have no init to choose

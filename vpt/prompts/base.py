@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from vpt.errors import PromptError
-from vpt.sites import Site
+from vpt.sites import BackboneLike, Config, Raw, Site
 
 Init = Literal["uniform", "zeros", "data", "means"]
 FROM_EXAMPLES = ("data", "means")
@@ -38,7 +38,7 @@ class Prompt(nn.Module):
         """Where the prompt acts."""
         return ()
 
-    def config(self) -> dict[str, Any]:
+    def config(self) -> Config:
         """Plain values (numbers, strings, lists) that rebuild an untrained prompt of the same
         shape.
         """
@@ -52,7 +52,7 @@ class Prompt(nn.Module):
         """What `fit` adds to the loss for the batch that was just seen: a scalar, or None."""
         return None
 
-    def start_from(self, backbone: Any, examples: Any, seed: int = 0) -> None:
+    def start_from(self, backbone: BackboneLike, examples: Raw, seed: int = 0) -> None:
         """Begin at what the backbone itself makes of `examples` (raw input), bare; nothing for
         forms that act on the input.
         """
@@ -120,30 +120,34 @@ def head_sizes(
     return list(zip(*sizes, strict=True))
 
 
-def heads_of(backbone: Any, blocks: Sequence[int]) -> dict[str, Any]:
+def heads_of(backbone: BackboneLike, blocks: Sequence[int]) -> Config:
     """`heads` and `head_dim` of these blocks' attention, one of each where all are alike. Raises
     `PromptError`.
     """
     backbone.reach.need_prefix(blocks)
-    sizes = [backbone.heads[i] for i in blocks]
-    alike = len(set(sizes)) == 1
-    heads, head_dim = (
-        sizes[0] if alike else tuple(list(parts) for parts in zip(*sizes, strict=True))
-    )
+    sizes = [size for i in blocks if (size := backbone.heads[i]) is not None]
+    heads, head_dim = [one for one, _ in sizes], [one for _, one in sizes]
+    if len(set(sizes)) == 1:
+        return {"heads": heads[0], "head_dim": head_dim[0]}
     return {"heads": heads, "head_dim": head_dim}
 
 
-def check_init(init: str, examples: object) -> None:
-    """Raise `PromptError` for an unknown initialisation, or for "data" or "means" without
-    examples.
+def recorded_for(
+    init: str, backbone: BackboneLike, examples: Raw | None
+) -> list[dict[str, Tensor]] | None:
+    """What each block sees on `examples`, for an `init` that draws from it; None for the others.
+    Raises `PromptError` for an unknown initialisation, or for "data" or "means" without examples.
     """
     if init not in get_args(Init):
         raise PromptError(f"Found init={init!r}; needed is 'uniform', 'zeros', 'data' or 'means'.")
-    if init in FROM_EXAMPLES and examples is None:
+    if init not in FROM_EXAMPLES:
+        return None
+    if examples is None:
         raise PromptError(
             f"init={init!r} draws rows from the backbone's own tokens: pass examples=raw_inputs (a"
             " batch)."
         )
+    return backbone.record(examples)
 
 
 def draw_rows(rows: Tensor, count: int, seed: int, init: str = "data") -> Tensor:
@@ -191,7 +195,7 @@ class Stack(Prompt):
         """The sites of every member, in order."""
         return tuple(site for prompt in self.prompts for site in prompt.sites())  # type: ignore[operator]
 
-    def config(self) -> dict[str, Any]:
+    def config(self) -> Config:
         """The members' names and configs."""
         return {"prompts": [{"name": type(p).__name__, "config": p.config()} for p in self.prompts]}  # type: ignore[operator]
 
@@ -204,7 +208,7 @@ class Stack(Prompt):
         found = [penalty for p in self.prompts if (penalty := p.penalty()) is not None]  # type: ignore[operator]
         return torch.stack(found).sum() if found else None
 
-    def start_from(self, backbone: Any, examples: Any, seed: int = 0) -> None:
+    def start_from(self, backbone: BackboneLike, examples: Raw, seed: int = 0) -> None:
         """Every member begins so that can."""
         for prompt in self.prompts:
             prompt.start_from(backbone, examples, seed)  # type: ignore[operator]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from torchvision.transforms.v2 import functional as tvf
 from vpt.errors import PromptError
 from vpt.prompts.base import positive
 from vpt.prompts.pixels import PixelPrompt, space_of, start
+from vpt.sites import BackboneLike, Config
 
 Fit = Literal["shrink", "cover"]
 
@@ -64,7 +65,7 @@ class Border(PixelPrompt):
     @classmethod
     def like(
         cls,
-        backbone: Any,
+        backbone: BackboneLike,
         width: int = 8,
         *,
         fit: Fit = "shrink",
@@ -152,7 +153,7 @@ class Border(PixelPrompt):
             return (self.delta(self.pixels) + (self.base if self.fit == "shrink" else 0)).detach()
         return self.around(self.pixels.new_zeros(1, self.shape[0], *self.inner))[0].detach()
 
-    def config(self) -> dict[str, Any]:
+    def config(self) -> Config:
         """Width, fit and the space it acts in."""
         return {"width": self.width, "fit": self.fit, **self.space()}
 

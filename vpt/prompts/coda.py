@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +12,7 @@ from torch.nn import functional as F
 
 from vpt.prompts.base import positive
 from vpt.prompts.queried import Blocks, Queried, draw, freeze
+from vpt.sites import BackboneLike, Config
 
 
 class CODAPrompt(Queried):
@@ -52,7 +52,7 @@ class CODAPrompt(Queried):
     @classmethod
     def like(
         cls,
-        backbone: Any,
+        backbone: BackboneLike,
         components: int = 10,
         *,
         length: int = 8,
@@ -130,7 +130,7 @@ class CODAPrompt(Queried):
         ]
         return self.penalty_weight * torch.stack(found).sum()
 
-    def config(self) -> dict[str, Any]:
+    def config(self) -> Config:
         """Sizes and the number of tasks."""
         return {
             "components": self.components,

@@ -5,7 +5,6 @@ ECCV 2022).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 from vpt.prompts.base import choose_blocks, positive, vpt_bound
 from vpt.prompts.prefix import Prefix
 from vpt.prompts.queried import Blocks, Queried, cosine, draw, freeze, half_of
-from vpt.sites import Site
+from vpt.sites import BackboneLike, Config, Site
 
 
 class DualPrompt(Queried):
@@ -35,7 +34,7 @@ class DualPrompt(Queried):
         head_dim: int | Sequence[int],
         blocks: Sequence[int],
         width: int | Sequence[int],
-        general: dict[str, Any] | None = None,
+        general: Config | None = None,
         pull: float = 1.0,
         one_pass: bool = False,
         tasks: int = 1,
@@ -51,7 +50,7 @@ class DualPrompt(Queried):
     @classmethod
     def like(
         cls,
-        backbone: Any,
+        backbone: BackboneLike,
         length: int = 10,
         *,
         blocks: Blocks = None,
@@ -137,7 +136,7 @@ class DualPrompt(Queried):
             ).sum()
         )
 
-    def config(self) -> dict[str, Any]:
+    def config(self) -> Config:
         """Sizes, the general prefix and the number of tasks."""
         general = self.general.config() if self.general is not None else None
         return {"general": general, "pull": self.pull, "tasks": self.tasks, **super().config()}

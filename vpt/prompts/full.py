@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from vpt.prompts.pixels import PixelPrompt, space_of, start
+from vpt.sites import BackboneLike, Config
 
 
 class Full(PixelPrompt):
@@ -31,7 +31,7 @@ class Full(PixelPrompt):
     @classmethod
     def like(
         cls,
-        backbone: Any,
+        backbone: BackboneLike,
         *,
         bound: float | str | None = "default",
         init: str = "zeros",
@@ -49,7 +49,7 @@ class Full(PixelPrompt):
     def _act(self, x: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
         return x + within(self.delta(self.pixels).to(x.dtype), x, lengths), lengths
 
-    def config(self) -> dict[str, Any]:
+    def config(self) -> Config:
         """The space it acts in."""
         return self.space()
 

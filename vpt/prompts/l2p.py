@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from vpt.errors import PromptError
 from vpt.prompts.base import positive, vpt_bound
 from vpt.prompts.queried import Blocks, Queried, cosine, draw
+from vpt.sites import BackboneLike, Config
 
 
 class L2P(Queried):
@@ -54,7 +54,7 @@ class L2P(Queried):
     @classmethod
     def like(
         cls,
-        backbone: Any,
+        backbone: BackboneLike,
         pool: int = 30,
         *,
         length: int = 20,
@@ -105,7 +105,7 @@ class L2P(Queried):
         ]
         return -self.pull * torch.stack(found).sum()
 
-    def config(self) -> dict[str, Any]:
+    def config(self) -> Config:
         """Sizes of the pool and of the prompts."""
         return {"pool": self.pool, "top": self.top, "pull": self.pull, **super().config()}
 

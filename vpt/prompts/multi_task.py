@@ -8,7 +8,6 @@ import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +16,7 @@ from vpt.errors import PromptError
 from vpt.prompts.base import Prompt
 from vpt.prompts.prefix import Prefix
 from vpt.prompts.tokens import DeepTokens, ShallowTokens
-from vpt.sites import KeyValues, Site, Tokens
+from vpt.sites import Config, KeyValues, Site, Tokens
 
 SHAREABLE = {form.__name__: form for form in (ShallowTokens, DeepTokens, Prefix)}
 
@@ -37,7 +36,7 @@ class MultiTask(Prompt):
 
     selects = True
 
-    def __init__(self, shared: Prompt | dict[str, Any], tasks: Sequence[str]) -> None:
+    def __init__(self, shared: Prompt | Config, tasks: Sequence[str]) -> None:
         super().__init__()
         if isinstance(shared, dict):
             if shared.get("name") not in SHAREABLE:
@@ -191,7 +190,7 @@ class MultiTask(Prompt):
             raise PromptError(f"Found learn={learn!r}; needed is 'all' or 'factors'.")
         return MultiTask(copy.deepcopy(self.shared).requires_grad_(learn == "all"), [task])
 
-    def config(self) -> dict[str, Any]:
+    def config(self) -> Config:
         """The shared prompt's name and config, and the tasks."""
         return {
             "shared": {"name": type(self.shared).__name__, "config": self.shared.config()},

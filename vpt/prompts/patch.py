@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 from vpt.errors import PromptError
 from vpt.prompts.base import positive
 from vpt.prompts.pixels import PixelPrompt, space_of, start
+from vpt.sites import BackboneLike, Config
 
 CORNERS = ("top_left", "top_right", "bottom_left", "bottom_right")
 
@@ -49,7 +49,7 @@ class Patch(PixelPrompt):
     @classmethod
     def like(
         cls,
-        backbone: Any,
+        backbone: BackboneLike,
         size: int = 16,
         *,
         corner: str = "top_left",
@@ -93,7 +93,7 @@ class Patch(PixelPrompt):
         canvas[(..., *self._place())] = (self.base + self.delta(self.pixels)).detach()
         return canvas
 
-    def config(self) -> dict[str, Any]:
+    def config(self) -> Config:
         """Size, corner and the space it acts in."""
         return {"size": self.size, "corner": self.corner, **self.space()}
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from vpt.errors import PromptError
 from vpt.prompts.base import Prompt
-from vpt.sites import Pixels
+from vpt.sites import BackboneLike, Config, Pixels
 
 BOUNDS = {"image": 1.0, "sound": 3.0}
 
@@ -76,7 +75,7 @@ class PixelPrompt(Prompt):
         """The prompt alone, in input units: `[C,H,W]` or `[frames,bins]`."""
         return self.delta(self.pixels).detach()
 
-    def space(self) -> dict[str, Any]:
+    def space(self) -> Config:
         """What rebuilds the space the prompt acts in."""
         return {
             "shape": list(self.shape),
@@ -86,7 +85,7 @@ class PixelPrompt(Prompt):
         }
 
 
-def space_of(backbone: Any, bound: float | str | None) -> dict[str, Any]:
+def space_of(backbone: BackboneLike, bound: float | str | None) -> Config:
     """The space of a backbone's input. bound "default": 1 on images, 3 σ on sound."""
     inputs = backbone.inputs
     limit = BOUNDS[inputs.kind] if bound == "default" else bound

@@ -6,25 +6,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from vpt.prompts.base import (
-    FROM_EXAMPLES,
     Init,
     Prompt,
-    check_init,
     choose_blocks,
     draw_rows,
     head_sizes,
     heads_of,
     positive,
+    recorded_for,
     share,
     vpt_bound,
 )
-from vpt.sites import KeyValues
+from vpt.sites import BackboneLike, Config, KeyValues, Raw
 
 
 class Prefix(Prompt):
@@ -67,29 +66,28 @@ class Prefix(Prompt):
     @classmethod
     def like(
         cls,
-        backbone: Any,
+        backbone: BackboneLike,
         count: int = 10,
         *,
         blocks: Sequence[int] | Literal["all"] = "all",
         dropout: float = 0.0,
         init: Init = "uniform",
-        examples: Any = None,
+        examples: Raw | None = None,
         seed: int = 0,
     ) -> Prefix:
         """A prefix of a backbone's head sizes. init="data" draws rows from each block's own keys
         and values on `examples`.
         """
         backbone.reach.need_blocks()
-        check_init(init, examples)
         chosen = choose_blocks(blocks, backbone.depth)
         prompt = cls(count, blocks=chosen, dropout=dropout, **heads_of(backbone, chosen))
         prompt._fill(backbone, init, examples, seed)
         return prompt
 
     @torch.no_grad()
-    def _fill(self, backbone: Any, init: Init, examples: Any, seed: int) -> None:
+    def _fill(self, backbone: BackboneLike, init: Init, examples: Raw | None, seed: int) -> None:
+        recorded = recorded_for(init, backbone, examples)
         generator = torch.Generator().manual_seed(seed)
-        recorded = backbone.record(examples) if init in FROM_EXAMPLES else None
         for name, parameter in (("keys", self.keys), ("values", self.values)):
             for i, (block, rows) in enumerate(zip(self.blocks, parameter, strict=True)):
                 if init == "zeros":
@@ -101,7 +99,7 @@ class Prefix(Prompt):
                     own = recorded[block][name].transpose(1, 2).flatten(0, 1)
                     rows.copy_(draw_rows(own, self.count, seed + i, init).transpose(0, 1))
 
-    def start_from(self, backbone: Any, examples: Any, seed: int = 0) -> None:
+    def start_from(self, backbone: BackboneLike, examples: Raw, seed: int = 0) -> None:
         """Begin as means of each block's own keys and values (init="means")."""
         self._fill(backbone, "means", examples, seed)
 
@@ -123,7 +121,7 @@ class Prefix(Prompt):
             None,
         )
 
-    def config(self) -> dict[str, Any]:
+    def config(self) -> Config:
         """Sizes, blocks and dropout."""
         return {
             "count": self.count,

@@ -7,7 +7,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from vpt.errors import PromptError
 from vpt.prompts.base import Prompt, choose_blocks, head_sizes, heads_of, positive
-from vpt.sites import KeyValues, Query, Site, Tokens
+from vpt.sites import BackboneLike, Config, KeyValues, Query, Site, Tokens
 
 Blocks = Sequence[int] | Literal["all"] | None
 
@@ -58,19 +58,17 @@ class Queried(Prompt):
                 " one per block."
             )
         self.blocks = choose_blocks(blocks, max(blocks) + 1)
-        self.length, self.heads, self.head_dim, self.width, self.one_pass = (
-            length,
-            heads,
-            head_dim,
-            width,
-            one_pass,
-        )
+        self.length = length
+        self.heads = heads
+        self.head_dim = head_dim
+        self.width = width
+        self.one_pass = one_pass
         self._queries: list[Tensor] = []
 
     @staticmethod
     def places(
-        backbone: Any, blocks: Blocks, default: Sequence[int], one_pass: bool
-    ) -> dict[str, Any]:
+        backbone: BackboneLike, blocks: Blocks, default: Sequence[int], one_pass: bool
+    ) -> Config:
         """Blocks, head sizes and query width taken from a backbone. Raises `PromptError`."""
         backbone.reach.need_blocks()
         chosen = choose_blocks(blocks if blocks is not None else default, backbone.depth)
@@ -158,7 +156,7 @@ class Queried(Prompt):
         """
         return [self.weights(i, self.query(i)).abs().mean(0).cpu() for i in range(len(self.blocks))]
 
-    def config(self) -> dict[str, Any]:
+    def config(self) -> Config:
         """Sizes and blocks, and where the query comes from."""
         return {
             "length": self.length,

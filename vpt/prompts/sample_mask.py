@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +12,7 @@ from vpt.errors import PromptError
 from vpt.prompts.base import positive
 from vpt.prompts.full import within
 from vpt.prompts.pixels import PixelPrompt, space_of, start
+from vpt.sites import BackboneLike, Config
 
 WIDTHS = (8, 16, 32, 64)  # of the convolutions (SMM, appendix A: five layers for inputs of 224)
 
@@ -60,7 +60,7 @@ class SampleMask(PixelPrompt):
     @classmethod
     def like(
         cls,
-        backbone: Any,
+        backbone: BackboneLike,
         pools: int = 3,
         *,
         bound: float | str | None = "default",
@@ -93,7 +93,7 @@ class SampleMask(PixelPrompt):
             lengths,
         )
 
-    def config(self) -> dict[str, Any]:
+    def config(self) -> Config:
         """Depth of the network, and the space it acts in."""
         return {"pools": self.pools, **self.space()}
 

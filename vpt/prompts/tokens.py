@@ -6,24 +6,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from vpt.errors import PromptError
 from vpt.prompts.base import (
-    FROM_EXAMPLES,
     Init,
     Prompt,
-    check_init,
     choose_blocks,
     draw_rows,
     positive,
+    recorded_for,
     share,
     vpt_bound,
 )
-from vpt.sites import Tokens
+from vpt.sites import BackboneLike, Config, Raw, Tokens
 
 
 class ShallowTokens(Prompt):
@@ -47,12 +46,12 @@ class ShallowTokens(Prompt):
     @classmethod
     def like(
         cls,
-        backbone: Any,
+        backbone: BackboneLike,
         count: int = 10,
         *,
         dropout: float = 0.0,
         init: Init = "uniform",
-        examples: Any = None,
+        examples: Raw | None = None,
         seed: int = 0,
     ) -> ShallowTokens:
         """Tokens of a backbone's width. init="data" draws rows from block 0's own tokens on
@@ -63,7 +62,7 @@ class ShallowTokens(Prompt):
         _fill([prompt.tokens], [0], backbone, init, examples, seed)
         return prompt
 
-    def start_from(self, backbone: Any, examples: Any, seed: int = 0) -> None:
+    def start_from(self, backbone: BackboneLike, examples: Raw, seed: int = 0) -> None:
         """Begin as means of block 0's own tokens (init="means")."""
         _fill([self.tokens], [0], backbone, "means", examples, seed)
 
@@ -75,7 +74,7 @@ class ShallowTokens(Prompt):
         """`[B,N,D]` → `[B,count,D]`, with dropout drawn per sample."""
         return self.dropout(self.tokens.expand(len(x), -1, -1))
 
-    def config(self) -> dict[str, Any]:
+    def config(self) -> Config:
         """Sizes and dropout."""
         return {
             "count": self.count,
@@ -121,13 +120,13 @@ class DeepTokens(Prompt):
     @classmethod
     def like(
         cls,
-        backbone: Any,
+        backbone: BackboneLike,
         count: int = 10,
         *,
         blocks: Sequence[int] | Literal["all"] = "all",
         dropout: float = 0.0,
         init: Init = "uniform",
-        examples: Any = None,
+        examples: Raw | None = None,
         seed: int = 0,
     ) -> DeepTokens:
         """Tokens of a backbone's widths. init="data" draws rows from each block's own tokens on
@@ -139,7 +138,7 @@ class DeepTokens(Prompt):
         _fill(list(prompt.tokens), chosen, backbone, init, examples, seed)
         return prompt
 
-    def start_from(self, backbone: Any, examples: Any, seed: int = 0) -> None:
+    def start_from(self, backbone: BackboneLike, examples: Raw, seed: int = 0) -> None:
         """Begin as means of each block's own tokens (init="means")."""
         _fill(list(self.tokens), self.blocks, backbone, "means", examples, seed)
 
@@ -156,7 +155,7 @@ class DeepTokens(Prompt):
         """
         return self.dropout(self.tokens[index].expand(len(x), -1, -1))
 
-    def config(self) -> dict[str, Any]:
+    def config(self) -> Config:
         """Sizes, blocks and dropout."""
         return {
             "count": self.count,
@@ -178,14 +177,18 @@ def _span(blocks: list[int]) -> str:
 
 @torch.no_grad()
 def _fill(
-    tokens: list[Tensor], blocks: list[int], backbone: Any, init: Init, examples: Any, seed: int
+    tokens: list[Tensor],
+    blocks: list[int],
+    backbone: BackboneLike,
+    init: Init,
+    examples: Raw | None,
+    seed: int,
 ) -> None:
     """Initialise each block's tokens `[count, D]` in place as `init` says (Wang et al. 2024, SPT,
     for "data").
     """
-    check_init(init, examples)
+    recorded = recorded_for(init, backbone, examples)
     generator = torch.Generator().manual_seed(seed)
-    recorded = backbone.record(examples) if init in FROM_EXAMPLES else None
     for i, (rows, block) in enumerate(zip(tokens, blocks, strict=True)):
         if recorded is not None:
             rows.copy_(

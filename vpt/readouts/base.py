@@ -6,11 +6,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from numbers import Integral
-from typing import Any, Literal
+from typing import Literal
 
 from torch import Tensor, nn
 
 from vpt.errors import PromptError
+from vpt.sites import BackboneLike, Config
 
 Refresh = Literal["never", "once", "epoch", "reuse"]
 
@@ -42,7 +43,7 @@ class Readout(nn.Module):
         super().__init__()
         self.count, self.classes = _count_and_names(classes)
 
-    def bind(self, backbone: Any) -> None:
+    def bind(self, backbone: BackboneLike) -> None:
         """Check against, and take what is needed from, the backbone it is joined to. Raises
         `PromptError`.
         """
@@ -62,7 +63,7 @@ class Readout(nn.Module):
         """The buffers that `update` adds to, so that several processes can add up what they saw."""
         return []
 
-    def config(self) -> dict[str, Any]:
+    def config(self) -> Config:
         """Plain values that rebuild an unfitted readout of the same shape."""
         return {"classes": self.classes if self.classes is not None else self.count}
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from vpt.errors import DataError, PromptError
 from vpt.readouts.base import Readout, Refresh
+from vpt.sites import BackboneLike, Config
 
 
 class _OnFeatures(Readout):
@@ -25,7 +25,7 @@ class _OnFeatures(Readout):
         self.features = features
         self.size = (self.count, features)
 
-    def bind(self, backbone: Any) -> None:
+    def bind(self, backbone: BackboneLike) -> None:
         """Raise `PromptError` if the backbone's features have another width."""
         if backbone.out_features != self.features:
             name = type(self).__name__
@@ -34,7 +34,7 @@ class _OnFeatures(Readout):
                 f" use vpt.{name}(backbone.out_features, classes)."
             )
 
-    def config(self) -> dict[str, Any]:
+    def config(self) -> Config:
         """Width and classes."""
         return {"features": self.features, **super().config()}
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from torch import Tensor
 
 from vpt.errors import PromptError
 from vpt.readouts.base import Readout
+from vpt.sites import BackboneLike, Config
 
 
 class Identity(Readout):
@@ -43,7 +43,7 @@ class Identity(Readout):
         self._given = (self.classes, [int(i) for i in index] if index is not None else None)
         self.index = self._given[1]
 
-    def bind(self, backbone: Any) -> None:
+    def bind(self, backbone: BackboneLike) -> None:
         """Find each class among the model's own by name. Raises `PromptError` naming those that are
         not there.
         """
@@ -55,7 +55,7 @@ class Identity(Readout):
         own = backbone.class_names
         (names, index), count = self._given, backbone.classes
         if index is None and names is not None:
-            index = [_only_place(name, own) for name in _known(names, own)]
+            index = [_only_place(name, own or []) for name in _known(names, own)]
         if index is not None and not (min(index) >= 0 and max(index) < count):
             raise PromptError(f"Found index={index}; the model has logits 0 to {count - 1}.")
         self.index = index
@@ -70,7 +70,7 @@ class Identity(Readout):
         """Logits `[B,K]` → `[B,C]`."""
         return out if self.index is None else out[:, self.index]
 
-    def config(self) -> dict[str, Any]:
+    def config(self) -> Config:
         """Names and index, as they were given."""
         return {"classes": self._given[0], "index": self._given[1]}
 

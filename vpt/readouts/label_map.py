@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from vpt.errors import DataError, PromptError
 from vpt.readouts.base import Readout, Refresh
+from vpt.sites import BackboneLike, Config
 
 HOW = ("random", "frequency", "iterative", "bayes", "bayes+")
 
@@ -110,7 +110,7 @@ class LabelMap(Readout):
                 1 / self.sources
             )
 
-    def bind(self, backbone: Any) -> None:
+    def bind(self, backbone: BackboneLike) -> None:
         """Take the model's own classes. Raises `PromptError` for a model without a classifier, or
         with more or fewer classes.
         """
@@ -213,7 +213,7 @@ class LabelMap(Readout):
         found = [[(sources[p], v) for p, v in zip(ps, vs, strict=True) if v > 0] for ps, vs in rows]
         return dict(zip(names, found, strict=True))
 
-    def config(self) -> dict[str, Any]:
+    def config(self) -> Config:
         """How it counts, and the classes on both sides."""
         names = ("how", "seed", "sources", "smoothing", "top", "refresh", "source_classes")
         return {**super().config(), **{name: getattr(self, name) for name in names}}

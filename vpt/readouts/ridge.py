@@ -5,7 +5,6 @@ makes a difference.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,6 +13,7 @@ from torch.nn import functional as F
 from vpt.errors import PromptError
 from vpt.readouts.base import Refresh
 from vpt.readouts.features import _OnFeatures
+from vpt.sites import Config
 
 STRENGTHS = tuple(10.0**e for e in range(-2, 7))  # λ to choose among
 
@@ -110,7 +110,7 @@ class RandomRidge(_OnFeatures):
         with torch.autocast(out.device.type, enabled=False):
             return (self.lifted(out) @ self.solution).masked_fill(self.counts == 0, float("-inf"))
 
-    def config(self) -> dict[str, Any]:
+    def config(self) -> Config:
         """Width, classes, and what the random features are made of."""
         return {
             **super().config(),

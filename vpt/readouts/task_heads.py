@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 from vpt.errors import DataError, PromptError
 from vpt.readouts.base import Readout
 from vpt.readouts.features import Linear
+from vpt.sites import BackboneLike, Config
 
 
 class TaskHeads(Readout):
@@ -148,7 +148,7 @@ class TaskHeads(Readout):
         )
         return alone
 
-    def bind(self, backbone: Any) -> None:
+    def bind(self, backbone: BackboneLike) -> None:
         """Raise `PromptError` if the backbone's features have another width, or there is no head
         yet.
         """
@@ -158,7 +158,7 @@ class TaskHeads(Readout):
             )
         self.linears[0].bind(backbone)  # type: ignore[operator]
 
-    def config(self) -> dict[str, Any]:
+    def config(self) -> Config:
         """Width, and the classes of each task."""
         heads = [[task, names] for task, names in self.heads.items()]  # JSON would sort a mapping
         return {"features": self.features, "heads": heads, "incremental": self.incremental}
