@@ -10,7 +10,8 @@ from vpt.backbones.inputs.images import Images, Raw
 from vpt.backbones.inputs.sound import Sound
 from vpt.backbones.inputs.waveform import InputSpec, Waveform
 from vpt.backbones.keeping.activations import FeatureCache, first_block
-from vpt.backbones.loading import bundled, load_backbone
+from vpt.backbones.loading import load_backbone
+from vpt.backbones.shipped import bundled
 
 __all__ = [
     "Attachment",
