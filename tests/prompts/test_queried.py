@@ -261,7 +261,7 @@ def test_training_from_the_command_lines_words_is_the_same_with_and_without_kept
     found = []
     for cache in ("auto", "off"):
         backbone = open_tiny("timm ViT")
-        prompt = parse(spec, backbone, seed=0, init="uniform", dropout=0.0)
+        prompt = parse(spec, backbone, seed=0)
         with vpt.PromptedModel(
             backbone, prompt, vpt.Linear(backbone.out_features, colours(3).classes)
         ) as model:

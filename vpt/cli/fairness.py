@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vpt.cli.options import (
+    PROMPT_FORMS,
+    READOUT_FORMS,
     AsJson,
     BatchSize,
     Dtype,
@@ -65,7 +67,7 @@ def reprogram(
     ] = None,
     prompt: Annotated[
         str | None,
-        typer.Option(help="any other form, as for adapt; by default a border of 20 in 224 pixels"),
+        typer.Option(help=f"by default a border of 20 in 224 pixels; {PROMPT_FORMS}"),
     ] = None,
     method: Annotated[
         str,
@@ -85,9 +87,7 @@ def reprogram(
         typer.Option(help="instead of a budget: the gap on validation that is allowed"),
     ] = None,
     positive: Positive = None,
-    readout: Annotated[
-        str, typer.Option(help="identity (the model's own classes) or linear (a new classifier)")
-    ] = "identity",
+    readout: Annotated[str, typer.Option(help=READOUT_FORMS)] = "identity",
     seconds: Seconds = None,
     inputs: Inputs = None,
     seed: int = 0,

@@ -11,6 +11,8 @@ from rich.table import Table
 
 from vpt.cli.fairness import show_reprogrammed
 from vpt.cli.options import (
+    PROMPT_FORMS,
+    READOUT_FORMS,
     BatchSize,
     Dtype,
     Epochs,
@@ -107,21 +109,11 @@ def adapt(
     ] = None,
     prompt: Annotated[
         str,
-        typer.Option(
-            help=(
-                "shallow:N, deep:N, prefix:N, border:WIDTH, patch:SIZE, full, smm, l2p, dual, coda;"
-                " joined with +; deep:N@9-11"
-            )
-        ),
+        typer.Option(help=PROMPT_FORMS),
     ] = "deep:10",
     readout: Annotated[
         str,
-        typer.Option(
-            help=(
-                "linear (a new classifier), identity (the model's own classes, by name), or"
-                " map:bayes (map:random, …)"
-            )
-        ),
+        typer.Option(help=READOUT_FORMS),
     ] = "linear",
     weights: Weights = "pretrained",
     seconds: Seconds = None,

@@ -2,10 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+
+def registered(room: str) -> dict[str, str]:
+    """How text names what is registered in a room ("prompts", "readouts"), and what each is.
+
+    Read off from the files: to import them takes seconds, and help should not.
+    """
+    found: dict[str, str] = {}
+    for file in sorted((Path(__file__).parents[1] / room).glob("*.py")):
+        text = file.read_text(encoding="utf-8")
+        found |= dict(re.findall(r'@register\(\s*"([^"]+)",\s*"([^"]+)"', text))
+    return found
+
+
+PROMPT_FORMS = f"{', '.join(registered('prompts'))}; joined with +; deep:N@9-11 in these blocks"
+READOUT_FORMS = ", ".join(f"{usage} ({does})" for usage, does in registered("readouts").items())
 
 Run = Annotated[Path, typer.Argument(help="a run's folder, or a prompt file")]
 BackboneOption = Annotated[

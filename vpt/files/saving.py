@@ -21,7 +21,8 @@ from vpt.files.headers import check_header
 from vpt.files.packing import file_bytes, pack, unpack, write_atomically
 from vpt.model import PromptedModel
 from vpt.prompts import Prompt, build
-from vpt.readouts import READOUTS, Readout
+from vpt.readouts import Readout
+from vpt.readouts import build as build_readout
 
 VERSION = 2
 # the name of what the backbone makes of a fixed input, among the tensors
@@ -214,7 +215,7 @@ def _parts(header: dict[str, Any]) -> dict[str, Prompt | Readout]:
     empty = prompt["name"] == "Prompt"
     return {
         "prompt": Prompt() if empty else build(prompt["name"], prompt["config"]),
-        "readout": READOUTS[readout["name"]](**readout["config"]),
+        "readout": build_readout(readout["name"], readout["config"]),
     }
 
 

@@ -44,6 +44,18 @@ class Prompt(nn.Module):
         """
         return {}
 
+    @classmethod
+    def rebuild(cls, config: Config) -> Prompt:
+        """An untrained prompt of the same shape, from what `config` gave."""
+        return cls(**config)
+
+    @classmethod
+    def like(cls, backbone: BackboneLike) -> Prompt:
+        """A prompt that suits a backbone. Each form says here which words it takes, `seed` and
+        `blocks` among them where it has any.
+        """
+        raise PromptError(f"{cls.__name__} cannot be made for a backbone from text.")
+
     def describe(self) -> str:
         """One line for people: what it is and where it acts."""
         return type(self).__name__
@@ -167,53 +179,3 @@ def draw_rows(rows: Tensor, count: int, seed: int, init: str = "data") -> Tensor
     else:
         picked = torch.randint(len(rows), (count,), generator=generator)
     return rows[picked.to(rows.device)].float()
-
-
-class Stack(Prompt):
-    """Several prompts at once, each acting at its own place; pixel prompts act in the order given.
-
-    prompts: e.g. `[Border.like(…), DeepTokens.like(…)]`. Raises `PromptError` for anything else, or
-        for none.
-    """
-
-    def __init__(self, prompts: Sequence[Prompt]) -> None:
-        super().__init__()
-        prompts = list(prompts)
-        if not prompts or not all(isinstance(p, Prompt) for p in prompts):
-            raise PromptError(
-                f"Found Stack({[type(p).__name__ for p in prompts]}); needed is a list of one or"
-                " more prompts."
-            )
-        if any(p.asks for p in prompts):
-            raise PromptError(
-                "A prompt of several tasks cannot be in a Stack. Take one task out of it:"
-                " prompt.export(task)."
-            )
-        self.prompts = nn.ModuleList(prompts)
-
-    def sites(self) -> tuple[Site, ...]:
-        """The sites of every member, in order."""
-        return tuple(site for prompt in self.prompts for site in prompt.sites())  # type: ignore[operator]
-
-    def config(self) -> Config:
-        """The members' names and configs."""
-        return {"prompts": [{"name": type(p).__name__, "config": p.config()} for p in self.prompts]}  # type: ignore[operator]
-
-    def describe(self) -> str:
-        """The members' descriptions."""
-        return " + ".join(p.describe() for p in self.prompts)  # type: ignore[operator]
-
-    def penalty(self) -> Tensor | None:
-        """The sum of the members' penalties."""
-        found = [penalty for p in self.prompts if (penalty := p.penalty()) is not None]  # type: ignore[operator]
-        return torch.stack(found).sum() if found else None
-
-    def start_from(self, backbone: BackboneLike, examples: Raw, seed: int = 0) -> None:
-        """Every member begins so that can."""
-        for prompt in self.prompts:
-            prompt.start_from(backbone, examples, seed)  # type: ignore[operator]
-
-    def grow(self, seed: int = 0) -> None:
-        """Every member grows."""
-        for prompt in self.prompts:
-            prompt.grow(seed)  # type: ignore[operator]

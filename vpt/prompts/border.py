@@ -12,11 +12,13 @@ from torchvision.transforms.v2 import functional as tvf
 from vpt.errors import PromptError
 from vpt.prompts.base import positive
 from vpt.prompts.pixels import PixelPrompt, space_of, start
+from vpt.prompts.registry import register
 from vpt.sites import BackboneLike, Config
 
 Fit = Literal["shrink", "cover"]
 
 
+@register("border:WIDTH", "a frame around the input (FairReprogram)")
 class Border(PixelPrompt):
     """A learned frame of `width` pixels (or, for sound, `width` time frames before and after the
     clip).

@@ -12,9 +12,11 @@ from torch import Tensor, nn
 from vpt.prompts.base import choose_blocks, positive, vpt_bound
 from vpt.prompts.prefix import Prefix
 from vpt.prompts.queried import Blocks, Queried, cosine, draw, freeze, half_of
+from vpt.prompts.registry import register
 from vpt.sites import BackboneLike, Config, Site
 
 
+@register("dual:LENGTH", "prefixes for all tasks, and one chosen by the query (DualPrompt)")
 class DualPrompt(Queried):
     """A general prefix in some blocks, and in others the expert of one task: in training that of
     the newest, else of the key k_t nearest to the sample's query. The loss draws the newest key to

@@ -12,9 +12,11 @@ from torch import Tensor, nn
 from vpt.errors import PromptError
 from vpt.prompts.base import positive, vpt_bound
 from vpt.prompts.queried import Blocks, Queried, cosine, draw
+from vpt.prompts.registry import register
 from vpt.sites import BackboneLike, Config
 
 
+@register("l2p:POOL", "a pool of prompts, of which the input's query chooses (L2P)")
 class L2P(Queried):
     """Each sample takes the `top` of `pool` prompts whose keys are nearest to its query; the loss
     draws these keys nearer: CE − pull · (1/B) Σ_b Σ_{m taken} cos(q_b, k_m).

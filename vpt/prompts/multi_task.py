@@ -15,12 +15,14 @@ from torch import Tensor, nn
 from vpt.errors import PromptError
 from vpt.prompts.base import Prompt
 from vpt.prompts.prefix import Prefix
+from vpt.prompts.registry import register
 from vpt.prompts.tokens import DeepTokens, ShallowTokens
 from vpt.sites import Config, KeyValues, Site, Tokens
 
 SHAREABLE = {form.__name__: form for form in (ShallowTokens, DeepTokens, Prefix)}
 
 
+@register()
 class MultiTask(Prompt):
     """P_k = P ∘ (u_k v_kᵀ): a shared prompt times a matrix of rank one per task (Wang et al. 2023,
     section 3.1).

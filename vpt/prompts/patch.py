@@ -10,11 +10,13 @@ from torch import Tensor, nn
 from vpt.errors import PromptError
 from vpt.prompts.base import positive
 from vpt.prompts.pixels import PixelPrompt, space_of, start
+from vpt.prompts.registry import register
 from vpt.sites import BackboneLike, Config
 
 CORNERS = ("top_left", "top_right", "bottom_left", "bottom_right")
 
 
+@register("patch:SIZE", "a square in a corner of the input")
 class Patch(PixelPrompt):
     """A learned square in a corner, replacing what is there: x' = x ⊙ (1 − M) + M ⊙ δ
     (FairReprogram's patch).

@@ -12,11 +12,13 @@ from vpt.errors import PromptError
 from vpt.prompts.base import positive
 from vpt.prompts.full import within
 from vpt.prompts.pixels import PixelPrompt, space_of, start
+from vpt.prompts.registry import register
 from vpt.sites import BackboneLike, Config
 
 WIDTHS = (8, 16, 32, 64)  # of the convolutions (SMM, appendix A: five layers for inputs of 224)
 
 
+@register("smm:POOLS", "a value for every pixel, masked by what a small network sees (SMM)")
 class SampleMask(PixelPrompt):
     """x' = x + δ ⊙ up(f(x)), f a small CNN with one mask value per channel and patch (Cai et al.
     ICML 2024, equation 4).

@@ -22,9 +22,11 @@ from vpt.prompts.base import (
     share,
     vpt_bound,
 )
+from vpt.prompts.registry import register
 from vpt.sites import BackboneLike, Config, Raw, Tokens
 
 
+@register("shallow:COUNT", "tokens in front of block 0, carried through all blocks (VPT-shallow)")
 class ShallowTokens(Prompt):
     """VPT-shallow: `count` tokens enter before the first block and leave after the last (equations
     4 and 5).
@@ -88,6 +90,7 @@ class ShallowTokens(Prompt):
         return f"{self.count} tokens in front of block 0, carried through {self.depth} blocks"
 
 
+@register("deep:COUNT", "fresh tokens in front of each block (VPT-deep)")
 class DeepTokens(Prompt):
     """VPT-deep: `count` fresh tokens before each block, dropped after it (equation 6).
 

@@ -15,11 +15,13 @@ from torch import Tensor
 
 from vpt.errors import DataError, PromptError
 from vpt.readouts.base import Readout, Refresh
+from vpt.readouts.registry import register
 from vpt.sites import BackboneLike, Config
 
 HOW = ("random", "frequency", "iterative", "bayes", "bayes+")
 
 
+@register("map:HOW", "the model's own classes mapped: random, frequency, iterative, bayes, bayes+")
 class LabelMap(Readout):
     """Logits of C classes from the model's own K: out = logits · W, W `[K,C]` counted, not trained.
 
@@ -109,6 +111,13 @@ class LabelMap(Readout):
             self.weights[drawn, torch.arange(wanted).repeat_interleave(self.sources)] = (
                 1 / self.sources
             )
+
+    @classmethod
+    def like(
+        cls, backbone: BackboneLike, classes: Sequence[str], how: str = "bayes", seed: int = 0
+    ) -> LabelMap:
+        """The model's own classes, mapped to those of the data as `how` says."""
+        return cls(classes, how, seed=seed)
 
     def bind(self, backbone: BackboneLike) -> None:
         """Take the model's own classes. Raises `PromptError` for a model without a classifier, or
