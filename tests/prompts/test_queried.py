@@ -20,7 +20,7 @@ from vpt.backbones import count_hooks
 from vpt.errors import PromptError
 from vpt.prompts import build, parse
 from vpt.prompts.queried import cosine
-from vpt.sites import KeyValues, Query, Site, Tokens
+from vpt.sites import KeyValues, Observe, Query, Site
 
 METHODS: dict[str, Callable[..., vpt.Prompt]] = {
     "l2p": lambda b, **more: vpt.L2P.like(b, 3, length=4, top=3, blocks=[0, b.depth - 1], **more),
@@ -207,7 +207,7 @@ def test_the_query_is_the_bare_models_features(backbone: vpt.Backbone) -> None:
 def test_one_pass_asks_the_tokens_before_the_block(backbone: vpt.Backbone) -> None:
     tokens = backbone.record(examples(backbone))[1]["tokens"]
     prompt = vpt.CODAPrompt.like(backbone, 2, length=2, blocks=[1], one_pass=True)
-    assert isinstance(prompt.sites()[0], Tokens)
+    assert isinstance(prompt.sites()[0], Observe)
     with vpt.PromptedModel(backbone, prompt, vpt.Linear(backbone.out_features, 2)) as model:
         model(examples(backbone))
         assert torch.allclose(prompt.query(0), tokens.mean(1), atol=1e-6)

@@ -20,11 +20,12 @@ from vpt.backbones.finding.structure import recomputes, refuse_checkpointing, re
 from vpt.backbones.frozen import Frozen, Output
 from vpt.backbones.inputs.images import Raw
 from vpt.backbones.inputs.waveform import InputSpec
-from vpt.backbones.keeping.activations import TOLERANCE, FeatureCache, input_keys
-from vpt.backbones.keeping.queries import Queries
+from vpt.backbones.keeping.activations import TOLERANCE, FeatureCache
+from vpt.backbones.keeping.memo import Memo, input_keys
 from vpt.errors import BackboneError, PromptError, VptError
-from vpt.sites import KeyValues, Site, Tokens
+from vpt.sites import Observe, Site
 
+QUERIES = 64 << 20  # bytes: 20,000 samples of 768 features
 LOGGER = logging.getLogger("vpt")
 
 
@@ -57,7 +58,7 @@ class Backbone(Frozen):
         )
         self.identity = identity or {"kind": "module", "source": type(model).__name__}
         self.cache: FeatureCache | None = None
-        self.queries = Queries()
+        self.queries = Memo(QUERIES)  # of the bare model's features, for prompts made from them
         # what is done where others' hooks came or went
         self.look_again: Callable[[Backbone], None] = _trust
         self.attachment: Attachment | None = None
@@ -197,7 +198,7 @@ class Backbone(Frozen):
 
         if not self.queries.keep:
             return compute(list(range(len(prepared))))
-        return self.queries.answer(input_keys(self.dtype, prepared, lengths), compute)
+        return self.queries.recall(input_keys(self.dtype, prepared, lengths), compute)
 
     def forward(self, x: Raw) -> Output:
         """Same as `run`."""
@@ -283,25 +284,19 @@ class Backbone(Frozen):
             )
         seen: list[dict[str, Tensor]] = [{} for _ in self.blocks]
 
-        def tokens(block: dict[str, Tensor], sequence: Tensor) -> Tensor:
+        def tokens(block: dict[str, Tensor], sequence: Tensor) -> None:
             block["tokens"] = sequence.detach()
-            return sequence[:, :0]
 
-        def keys_values(
-            block: dict[str, Tensor], keys: Tensor, values: Tensor
-        ) -> tuple[Tensor, Tensor, None]:
-            block["keys"], block["values"] = keys.detach(), values.detach()
-            return keys[..., :0, :], values[..., :0, :], None
+        def keys_values(block: dict[str, Tensor], keys: Tensor, values: Tensor) -> None:
+            block |= {"keys": keys.detach(), "values": values.detach()}
 
-        sites: list[Site] = [
-            Tokens(i, i, 0, partial(tokens, block)) for i, block in enumerate(seen)
-        ]
-        sites += [
-            KeyValues(i, 0, partial(keys_values, seen[i]))
-            for i, heads in enumerate(self.heads)
-            if heads
-        ]
-        attachment = self.insert(sites, "insert")
+        attachment = self.insert(
+            [
+                Observe(i, partial(tokens, block), partial(keys_values, block) if heads else None)
+                for i, (block, heads) in enumerate(zip(seen, self.heads, strict=True))
+            ],
+            "insert",
+        )
         try:
             with torch.no_grad():
                 self.run(x)

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from vpt.errors import PromptError
 from vpt.prompts.base import Prompt, choose_blocks, head_sizes, heads_of, positive
-from vpt.sites import BackboneLike, Config, KeyValues, Query, Site, Tokens
+from vpt.sites import BackboneLike, Config, KeyValues, Observe, Query, Site
 
 Blocks = Sequence[int] | Literal["all"] | None
 
@@ -89,7 +89,7 @@ class Queried(Prompt):
         found: list[Site] = [] if self.one_pass else [Query(self._receive)]
         for i, block in enumerate(self.blocks):
             if self.one_pass:
-                found.append(Tokens(block, block, 0, partial(self._look, i)))
+                found.append(Observe(block, tokens=partial(self._look, i)))
             found.append(KeyValues(block, count, partial(self.make, i)))
         return tuple(found)
 
@@ -99,13 +99,12 @@ class Queried(Prompt):
         self._check_width(query, 0)
         self._queries = [query] * len(self.blocks)
 
-    def _look(self, index: int, x: Tensor) -> Tensor:
-        """Tokens `[B,N,D]` before a block: their mean is its query; none are added."""
+    def _look(self, index: int, x: Tensor) -> None:
+        """Tokens `[B,N,D]` before a block: their mean is its query."""
         if index == 0 or len(self._queries) != len(self.blocks):
             self._queries = [x.new_zeros(0)] * len(self.blocks)
         self._check_width(x, index)
         self._queries[index] = x.detach().float().mean(1)
-        return x[:, :0]
 
     def _check_width(self, query: Tensor, index: int) -> None:
         if query.shape[-1] != self.widths[index]:

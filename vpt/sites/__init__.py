@@ -12,7 +12,7 @@ from vpt.sites.asked import (
     SoundLike,
     takes_images,
 )
-from vpt.sites.places import KeyValues, Pixels, Query, Site, Tokens
+from vpt.sites.places import KeyValues, Observe, Pixels, Query, Rows, Site, Tokens
 from vpt.sites.registry import Form, Registry, import_all
 
 __all__ = [
@@ -22,11 +22,13 @@ __all__ = [
     "ImagesLike",
     "InputsLike",
     "KeyValues",
+    "Observe",
     "Pixels",
     "Query",
     "Raw",
     "ReachLike",
     "Registry",
+    "Rows",
     "Site",
     "SoundLike",
     "Tokens",

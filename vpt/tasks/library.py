@@ -22,7 +22,7 @@ from vpt.errors import PromptError, PromptFileError, VptError
 from vpt.files import check_backbone, read, rebuild
 from vpt.prompts import MultiTask, Prompt
 from vpt.readouts import Readout
-from vpt.sites import KeyValues, Pixels, Site, Tokens
+from vpt.sites import KeyValues, Pixels, Rows, Site, Tokens
 
 Span = tuple[int, int]
 
@@ -53,7 +53,6 @@ class _Batch:
 
     tasks: list[Task] = field(default_factory=list)
     index: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.long))
-    padding: dict[Span, Tensor | None] = field(default_factory=dict)
 
 
 class PromptLibrary:
@@ -242,7 +241,7 @@ class PromptLibrary:
         """
         for (first, _), tokens in task.spans.items():
             x = torch.randn(2, 1, self.backbone.widths[first], device=self.backbone.device)
-            made = [site.make(x) for site in tokens]
+            made = [_rows(site, x) for site in tokens]
             if any(not torch.equal(rows[0], rows[1]) for rows in made):
                 raise PromptError(
                     "A prompt that is made from its input cannot be in a library: use a"
@@ -307,7 +306,7 @@ class PromptLibrary:
         if self._grouped and len(members) > 1:
             parts = [(index == t).nonzero()[:, 0] for t in range(len(members))]
             found = [
-                self._run(_rows(x, part), [task], torch.zeros_like(part))
+                self._run(_chosen(x, part), [task], torch.zeros_like(part))
                 for part, task in zip(parts, members, strict=True)
             ]
             back = torch.argsort(torch.cat(parts))
@@ -353,10 +352,10 @@ class PromptLibrary:
         self._grouped = meet or not all(_reachable(self.backbone, span) for span in spans)
         sites: list[Site] = [Pixels(self._pixels)] if "pixels" in self._places else []
         for first, last in spans:
-            whose = None if self._grouped else partial(self._whose, (first, last))
-            sites.append(Tokens(first, last, 0, partial(self._tokens, (first, last)), whose))
+            make = partial(self._tokens, (first, last))
+            sites.append(Tokens(first, last, None, make, mixed=not self._grouped))
         sites += [
-            KeyValues(place, 0, partial(self._key_values, place))
+            KeyValues(place, None, partial(self._key_values, place))
             for place in self._places
             if isinstance(place, int)
         ]
@@ -377,26 +376,21 @@ class PromptLibrary:
                 lengths = lengths.index_copy(0, own, part_lengths.to(lengths.dtype))
         return x, lengths
 
-    def _tokens(self, span: Span, x: Tensor) -> Tensor:
-        """Each task's tokens in this span `[T,P,D]`, padded to the longest; `[B,P,D]` for one task
-        where `whose` is not asked.
+    def _tokens(self, span: Span, x: Tensor) -> Tensor | Rows:
+        """Each task's tokens in this span `[T,P,D]`, padded to the longest; `[B,P,D]` where all
+        samples of a batch have one task.
         """
         batch, empty = self._batch, x.new_zeros(1, 0, x.shape[-1])
         if not batch.tasks:  # the bare model
-            batch.index, batch.padding[span] = (
-                torch.zeros(len(x), dtype=torch.long, device=x.device),
-                None,
-            )
-            return empty.expand(len(x), -1, -1)
+            if self._grouped:
+                return empty.expand(len(x), -1, -1)
+            return Rows(empty, torch.zeros(len(x), dtype=torch.long, device=x.device))
         rows = [
-            torch.cat([empty, *(s.make(x[:1]) for s in task.spans.get(span, []))], dim=1)
+            torch.cat([empty, *(_rows(s, x[:1]) for s in task.spans.get(span, []))], dim=1)
             for task in batch.tasks
         ]
-        joined, batch.padding[span] = _padded(rows, batch.index)
-        return joined.expand(len(x), -1, -1) if self._grouped else joined
-
-    def _whose(self, span: Span) -> tuple[Tensor, Tensor | None]:
-        return self._batch.index, self._batch.padding[span]
+        joined, bias = _padded(rows, batch.index)
+        return joined.expand(len(x), -1, -1) if self._grouped else Rows(joined, batch.index, bias)
 
     def _key_values(
         self, block: int, keys: Tensor, values: Tensor
@@ -441,7 +435,18 @@ def _padded(rows: list[Tensor], index: Tensor) -> tuple[Tensor, Tensor | None]:
     return joined, bias[index][:, None, None]
 
 
-def _rows(x: Raw, chosen: Tensor) -> Raw:
+def _rows(site: Tokens, x: Tensor) -> Tensor:
+    """The tokens of a prompt that is the same for every sample."""
+    made = site.make(x)
+    if isinstance(made, Rows):
+        raise PromptError(
+            "A prompt of several tasks cannot be in a library: take one task out of it:"
+            " prompt.export(task)."
+        )
+    return made
+
+
+def _chosen(x: Raw, chosen: Tensor) -> Raw:
     if isinstance(x, tuple):
         waves, lengths = x
         return waves[chosen.to(waves.device)], lengths[chosen.to(lengths.device)]

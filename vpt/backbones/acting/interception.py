@@ -6,6 +6,7 @@ Learned rows come beside the keys and values; masks and biases grow with tokens 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from typing import Any
 
@@ -15,13 +16,15 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
+from vpt.backbones.acting.insertion import Insertion
 from vpt.backbones.acting.multihead import grown, multi_head_attention
+from vpt.backbones.finding.reach import Reach
 from vpt.backbones.finding.structure import Block, fused
 from vpt.backbones.finding.watching import SDPA_NAMES
 from vpt.errors import PromptError
-from vpt.sites import KeyValues, Tokens
+from vpt.sites import KeyValues
 
-Rows = tuple[Tensor, Tensor, Tensor | None]
+KeyRows = tuple[Tensor, Tensor, Tensor | None]  # keys, values and bias, as `KeyValues` makes them
 
 
 class _Captured(Exception):
@@ -56,17 +59,19 @@ class Interception:
 
     sites: `KeyValues` of this block. recorded: rows that deep tokens left there for this forward.
         hidden: keys and values of the model's own tokens that do not go through the block.
-        inserted: whether tokens were put in front, so that masks are too small. padded: sites of
-        these of which a sample may have fewer than others.
+        inserted: whether tokens were put in front, so that masks are too small. padded: insertions
+        of which a sample may have fewer tokens than others. observers: are told the block's own
+        keys and values.
     """
 
     def __init__(self, block: Block) -> None:
         self.block = block
         self.sites: list[KeyValues] = []
-        self.recorded: list[Rows] = []
+        self.observers: list[Callable[[Tensor, Tensor], None]] = []
+        self.recorded: list[KeyRows] = []
         self.hidden: tuple[Tensor, Tensor] | None = None
         self.inserted = False
-        self.padded: list[Tokens] = []
+        self.padded: list[Insertion] = []
         self.acted = 0
         self._capturing = False
         self._captured: tuple[Tensor, Tensor] | None = None
@@ -76,8 +81,22 @@ class Interception:
     def silent(self) -> bool:
         """Whether something here should have acted and did not."""
         return self.acted == 0 and bool(
-            self.sites or self.padded or (self.inserted and self.block.masked)
+            self.sites or self.observers or self.padded or (self.inserted and self.block.masked)
         )
+
+    def silence(self, reach: Reach) -> str:
+        """What is said then."""
+        return reach.no_attention(reach.blocks.index(self.block))
+
+    def begin(self, narrow: bool) -> None:
+        """A forward begins."""
+        self.acted = 0
+
+    def end(self) -> None:
+        """Leave every mode that is still active, and let go of recorded rows."""
+        while self._active:
+            self._active.pop().close()
+        self._let_go()
 
     def install(self) -> list[RemovableHandle]:
         """Hook the attention module only: a torch-function mode costs a little on every call inside
@@ -101,23 +120,18 @@ class Interception:
         if self._active:
             self._active.pop().close()
 
-    def release(self) -> None:
-        """Leave every mode that is still active, and let go of recorded rows."""
-        while self._active:
-            self._active.pop().close()
-        self.recorded, self.hidden, self._captured, self._capturing = [], None, None, False
-
     def abandon(self) -> None:
         """Let go of what another thread left here; its torch-function modes were its own, and are
         not left again.
         """
-        self._active, self.recorded, self.hidden, self._captured, self._capturing = (
-            [],
-            [],
-            None,
-            None,
-            False,
-        )
+        self._active = []
+        self._let_go()
+
+    def _let_go(self) -> None:
+        self.recorded = []
+        self.hidden = None
+        self._captured = None
+        self._capturing = False
 
     def capture(self, run: Any) -> tuple[Tensor, Tensor]:
         """The keys and values `[B,heads,P,d]` that the attention makes while `run()` sends rows
@@ -159,9 +173,11 @@ class Interception:
                 name: torch.cat([call[name], own], -2)
                 for name, own in zip(("key", "value"), self.hidden, strict=True)
             }
-        for site in self.padded:
-            call["attn_mask"] = _without_padding(site, call)
+        for insertion in self.padded:
+            call["attn_mask"] = _without_padding(insertion.bias, call)
         key, value = call["key"], call["value"]
+        for observer in self.observers:
+            observer(key, value)
         for keys, values, bias in [*(site.make(key, value) for site in self.sites), *self.recorded]:
             if not (count := keys.shape[-2]):
                 continue
@@ -202,9 +218,10 @@ def _attention(
     return torch.softmax(scores, dim=-1, dtype=torch.float32).to(value.dtype) @ value
 
 
-def _without_padding(site: Tokens, call: dict[str, Any]) -> Tensor | None:
-    """The mask without what is only padding among tokens in front, which are the first keys."""
-    bias = site.whose()[1] if site.whose is not None else None
+def _without_padding(bias: Tensor | None, call: dict[str, Any]) -> Tensor | None:
+    """The mask with a bias that hides what is only padding among tokens in front, the first
+    keys.
+    """
     mask = call.get("attn_mask")
     if bias is None:
         return mask

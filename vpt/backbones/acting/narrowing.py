@@ -18,6 +18,7 @@ from torch.utils.hooks import RemovableHandle
 
 from vpt.backbones.acting.interception import Interception
 from vpt.backbones.acting.recording import send
+from vpt.backbones.finding.reach import Reach
 from vpt.backbones.finding.structure import Block, first_sequence, replace_sequence
 
 
@@ -99,8 +100,24 @@ class Narrowing:
     """
 
     def __init__(self, read: int, interception: Interception) -> None:
-        self.read, self.interception = read, interception
+        self.read = read
+        self.interception = interception
         self.acted = 0
+        self.active = False
+
+    def begin(self, narrow: bool) -> None:
+        """A forward begins."""
+        self.acted = 0
+        self.active = narrow
+
+    silent = False  # it may always leave the block whole
+
+    def silence(self, reach: Reach) -> str:
+        """Nothing is ever missed."""
+        return ""
+
+    def end(self) -> None:
+        """A user who runs the model itself gets all tokens."""
         self.active = False
 
     def install(self) -> list[RemovableHandle]:

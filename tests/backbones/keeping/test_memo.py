@@ -12,8 +12,7 @@ from families import open_tiny
 from torch import nn
 
 import vpt
-from vpt.backbones.keeping import queries
-from vpt.backbones.keeping.queries import Queries
+from vpt.backbones.keeping.memo import Memo
 
 
 def model_with_query(name: str = "timm ViT", **more: object) -> vpt.PromptedModel:
@@ -74,7 +73,7 @@ def test_only_what_has_a_place_is_kept_and_the_answers_stay_right(
     with torch.no_grad():
         needed = model(x)
         model.backbone.queries.clear()
-        monkeypatch.setattr(queries, "BUDGET", 2 * 32 * 4)
+        monkeypatch.setattr(model.backbone.queries, "budget", 2 * 32 * 4)
         assert torch.allclose(model(x), needed, atol=1e-5)
         assert torch.allclose(model(x), needed, atol=1e-5)
         assert len(model.backbone.queries.kept) == 2
@@ -104,12 +103,17 @@ def test_after_inference_mode_it_can_still_learn() -> None:
 
 
 def test_alone() -> None:
-    kept, asked = Queries(), []
+    kept, asked = Memo(1 << 20), []
 
     def compute(missing: list[int]) -> torch.Tensor:
         asked.append(missing)
         return torch.tensor([[float(i)] for i in missing])
 
-    assert kept.answer([b"a", b"b"], compute).tolist() == [[0.0], [1.0]]
-    assert kept.answer([b"c", b"b", b"a"], compute).tolist() == [[0.0], [1.0], [0.0]]
+    assert kept.recall([b"a", b"b"], compute).tolist() == [[0.0], [1.0]]
+    assert kept.recall([b"c", b"b", b"a"], compute).tolist() == [[0.0], [1.0], [0.0]]
     assert asked == [[0, 1], [0]]
+    assert (kept.hits, kept.misses, kept.full) == (2, 3, False)
+    small = Memo(4)
+    small.recall([b"a", b"b"], compute)
+    assert (len(small.kept), small.full) == (1, True)
+    assert len(copy.deepcopy(kept).kept) == 0
