@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from vpt.backbones import FeatureCache
+from vpt.backbones import FeatureCache, cannot_skip
 from vpt.bench.memory import peak_bytes
 from vpt.bench.steps import CLASSES, Case, Setting, Stage
 from vpt.errors import VptError
@@ -161,7 +161,7 @@ def _late(stage: Stage, images: int, repeats: int, progress: bool) -> dict[str, 
         "off": [],
         "on": [],
     }
-    reason = backbone.cannot_keep(cache)
+    reason = cannot_skip(backbone, cache)
     if reason is not None:
         model.attachment.remove()
         return found | {"reason": reason}

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from vpt.backbones import Backbone, FeatureCache, first_block
+from vpt.backbones import Backbone, FeatureCache, cannot_skip, first_block
 from vpt.model import PromptedModel
 from vpt.sites import Site
 
@@ -37,7 +37,7 @@ def late_features(
         yield
         return
     cache = FeatureCache(backbone, first, budget=int(gigabytes * (1 << 30)), half=how == "bf16")
-    if (reason := backbone.cannot_keep(cache)) is not None:
+    if (reason := cannot_skip(backbone, cache)) is not None:
         say(
             f"The prompt begins at block {first} of {backbone.depth}, but what enters it is not"
             f" kept: {reason}."

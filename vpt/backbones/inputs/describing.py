@@ -9,13 +9,10 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from vpt.backbones.inputs.ast import ast_length, ast_sound
+from vpt.backbones.inputs.changes import overridden
 from vpt.backbones.inputs.extractors import clap_length, clap_sound, whisper_length, whisper_sound
-from vpt.backbones.inputs.image_processors import (
-    assumed_images,
-    images_of,
-    overridden,
-    processor_of,
-)
+from vpt.backbones.inputs.families import assumed_images
+from vpt.backbones.inputs.image_processors import images_of, processor_of
 from vpt.backbones.inputs.images import Images
 from vpt.backbones.inputs.waveform import InputSpec, wave_input, wave_length
 from vpt.errors import BackboneError
