@@ -55,7 +55,8 @@ class Border(PixelPrompt):
                 f"A border {width} {what} wide leaves nothing of an input of {min(sides)}; use less"
                 f" than {min(sides) / 2:g}."
             )
-        self.width, self.fit = width, fit
+        self.width = width
+        self.fit = fit
         if self.is_image:
             channels, height, long = self.shape
             self.inner = (height - 2 * width, long - 2 * width)
@@ -75,8 +76,14 @@ class Border(PixelPrompt):
         init: str = "zeros",
         seed: int = 0,
     ) -> Border:
-        """A border for a backbone's input. bound: 1 on images and 3 σ on sound by default; None for
-        no bound.
+        """A border for a backbone's input.
+
+        backbone: whose input it is for.
+        width: pixels, or time frames of sound.
+        fit: "shrink" the input inside, or "cover" its edge.
+        bound: of values, 1 on images and 3 σ on sound by default; None for none.
+        init: "zeros", or "uniform" U(−1, 1).
+        seed: of that draw.
         """
         prompt = cls(width, fit=fit, **space_of(backbone, bound))
         start(prompt.pixels, init, seed)

@@ -42,12 +42,12 @@ class CODAPrompt(Queried):
     ) -> None:
         super().__init__(length, heads, head_dim, blocks, width, one_pass)
         positive(components=components, tasks=tasks)
-        self.components, self.penalty_weight, self.tasks = components, penalty_weight, 0
-        self.prompts, self.keys, self.attention = (
-            nn.ParameterList(),
-            nn.ParameterList(),
-            nn.ParameterList(),
-        )
+        self.components = components
+        self.penalty_weight = penalty_weight
+        self.tasks = 0
+        self.prompts = nn.ParameterList()
+        self.keys = nn.ParameterList()
+        self.attention = nn.ParameterList()
         for _ in range(tasks):
             self.grow()
 
@@ -63,7 +63,16 @@ class CODAPrompt(Queried):
         one_pass: bool = False,
         seed: int = 0,
     ) -> CODAPrompt:
-        """Of a backbone's sizes, in its first five blocks by default. components: of each task."""
+        """Of a backbone's sizes.
+
+        backbone: whose keys and values they join.
+        components: of each task.
+        length: of each, half keys and half values.
+        blocks: their numbers; the first five by default.
+        penalty_weight: of the components' orthogonality, added to the loss.
+        one_pass: take the query from the prompted block's own tokens, instead of a forward more.
+        seed: of what is drawn.
+        """
         default = range(min(5, max(1, backbone.depth)))
         prompt = cls(
             components,

@@ -44,8 +44,10 @@ class DualPrompt(Queried):
         super().__init__(length, heads, head_dim, blocks, width, one_pass)
         positive(tasks=tasks)
         self.general = Prefix(**general) if general is not None else None
-        self.pull, self.tasks = pull, 0
-        self.experts, self.keys = nn.ParameterList(), nn.ParameterList()
+        self.pull = pull
+        self.tasks = 0
+        self.experts = nn.ParameterList()
+        self.keys = nn.ParameterList()
         for _ in range(tasks):
             self.grow()
 
@@ -62,10 +64,16 @@ class DualPrompt(Queried):
         one_pass: bool = False,
         seed: int = 0,
     ) -> DualPrompt:
-        """Of a backbone's sizes; by default general keys and values in blocks 0 and 1, experts in
-        the next three.
+        """Of a backbone's sizes.
 
+        backbone: whose keys and values they join.
+        length: of each expert, half keys and half values.
+        blocks: of the experts; by default the three behind the general ones.
         general: length of the general prompt, half keys and half values; 0 for none.
+        general_blocks: its blocks; 0 and 1 by default.
+        pull: weight of the term that draws keys to their queries.
+        one_pass: take the query from the prompted block's own tokens, instead of a forward more.
+        seed: of what is drawn.
         """
         backbone.reach.need_blocks()
         early = [0, 1] if backbone.depth > 2 else [0] if backbone.depth > 1 and general else []

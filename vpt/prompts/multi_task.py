@@ -65,7 +65,8 @@ class MultiTask(Prompt):
             raise PromptError(
                 f"Found tasks={tasks!r:.80}; needed is a list of different names, one per task."
             )
-        self.shared, self.tasks = shared, names
+        self.shared = shared
+        self.tasks = names
         pieces = [piece for place in self._pieces() for piece in place]
         self.columns = nn.ParameterList([torch.zeros(len(names), *p.shape[:-1], 1) for p in pieces])
         self.rows = nn.ParameterList(

@@ -45,7 +45,8 @@ class Patch(PixelPrompt):
                 f"A patch of {size} hides the whole of an input of {list(self.shape[-2:])}; use a"
                 " smaller size."
             )
-        self.size, self.corner = size, corner
+        self.size = size
+        self.corner = corner
         self.pixels = nn.Parameter(torch.zeros(*self.shape[:-2], size, size))
 
     @classmethod
@@ -59,8 +60,14 @@ class Patch(PixelPrompt):
         init: str = "zeros",
         seed: int = 0,
     ) -> Patch:
-        """A patch for a backbone's input. bound: 1 on images and 3 σ on sound by default; None for
-        no bound.
+        """A patch for a backbone's input.
+
+        backbone: whose input it is for.
+        size: of a side, in pixels, or in time frames and bins of sound.
+        corner: where it lies.
+        bound: of values, 1 on images and 3 σ on sound by default; None for none.
+        init: "zeros", or "uniform" U(−1, 1).
+        seed: of that draw.
         """
         prompt = cls(size, corner=corner, **space_of(backbone, bound))
         start(prompt.pixels, init, seed)

@@ -39,7 +39,9 @@ class ShallowTokens(Prompt):
         super().__init__()
         positive(count=count, width=width, depth=depth)
         share(dropout=dropout)
-        self.count, self.width, self.depth = count, width, depth
+        self.count = count
+        self.width = width
+        self.depth = depth
         self.dropout = nn.Dropout(dropout)
         self.tokens = nn.Parameter(
             torch.empty(count, width).uniform_(-vpt_bound(width, width), vpt_bound(width, width))
@@ -56,8 +58,15 @@ class ShallowTokens(Prompt):
         examples: Raw | None = None,
         seed: int = 0,
     ) -> ShallowTokens:
-        """Tokens of a backbone's width. init="data" draws rows from block 0's own tokens on
-        `examples` (raw input).
+        """Tokens of a backbone's width.
+
+        backbone: whose tokens they join.
+        count: how many.
+        dropout: on the tokens, per sample, in [0, 1).
+        init: "uniform" as VPT has it, "zeros", "data" (rows drawn from block 0's own tokens on `examples`) or "means" (of
+            64 such rows each).
+        examples: raw input, for "data" and "means".
+        seed: of what is drawn.
         """
         backbone.reach.need_blocks()
         prompt = cls(count, backbone.widths[0], backbone.depth, dropout)
@@ -112,7 +121,9 @@ class DeepTokens(Prompt):
                 f"Found {len(widths)} widths for blocks {blocks}; needed is one width for each of"
                 " different blocks."
             )
-        self.count, self.widths, self.blocks = count, widths, choose_blocks(blocks, max(blocks) + 1)
+        self.count = count
+        self.widths = widths
+        self.blocks = choose_blocks(blocks, max(blocks) + 1)
         self.dropout = nn.Dropout(dropout)
         rows = [torch.empty(count, w).uniform_(-vpt_bound(w, w), vpt_bound(w, w)) for w in widths]
         self.tokens: nn.Parameter | nn.ParameterList
@@ -132,8 +143,16 @@ class DeepTokens(Prompt):
         examples: Raw | None = None,
         seed: int = 0,
     ) -> DeepTokens:
-        """Tokens of a backbone's widths. init="data" draws rows from each block's own tokens on
-        `examples` (raw input).
+        """Tokens of a backbone's widths.
+
+        backbone: whose tokens they join.
+        count: how many.
+        blocks: their numbers, or "all".
+        dropout: on the tokens, per sample, in [0, 1).
+        init: "uniform" as VPT has it, "zeros", "data" (rows drawn from each block's own tokens on `examples`) or "means" (of
+            64 such rows each).
+        examples: raw input, for "data" and "means".
+        seed: of what is drawn.
         """
         backbone.reach.need_blocks()
         chosen = choose_blocks(blocks, backbone.depth)

@@ -76,13 +76,11 @@ class LabelMap(Readout):
                 f" {' or '.join(counted)}."
             )
         self.refresh: Refresh = refresh or counted[0]  # type: ignore[assignment]
-        self.how, self.seed, self.sources, self.smoothing, self.top = (
-            how,
-            seed,
-            sources,
-            smoothing,
-            top,
-        )
+        self.how = how
+        self.seed = seed
+        self.sources = sources
+        self.smoothing = smoothing
+        self.top = top
         self.source_classes: int | list[str] | None = None
         if source_classes is not None:
             self._allocate(

@@ -49,7 +49,9 @@ class RandomRidge(_OnFeatures):
                 f"Found projections={projections}, strength={strength}; needed are at least 1, and"
                 " more than 0."
             )
-        self.projections, self.strength, self.seed = projections, strength, seed
+        self.projections = projections
+        self.strength = strength
+        self.seed = seed
         count = self.size[0]
         self.register_buffer("gram", torch.zeros(projections, projections))
         self.register_buffer("sums", torch.zeros(projections, count))

@@ -36,7 +36,8 @@ class TaskHeads(Readout):
         incremental: bool = False,
     ) -> None:
         super().__init__(None)
-        self.features, self.incremental = features, incremental
+        self.features = features
+        self.incremental = incremental
         self.heads: dict[str, list[str]] = {}
         self.linears = nn.ModuleList()
         self.register_buffer("spread", torch.zeros(()))

@@ -28,7 +28,9 @@ class KaldiFbank(nn.Module):
 
     def __init__(self, sample_rate: int, frames: int, bins: int) -> None:
         super().__init__()
-        self.sample_rate, self.frames, self.bins = sample_rate, frames, bins
+        self.sample_rate = sample_rate
+        self.frames = frames
+        self.bins = bins
 
     @torch.no_grad()
     def forward(self, waveform: Tensor, lengths: Tensor) -> Tensor:

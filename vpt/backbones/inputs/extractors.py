@@ -27,12 +27,10 @@ class ExtractorFrontEnd(nn.Module):
 
     def __init__(self, extractor: Any, frames: int, bins_first: bool, **options: Any) -> None:
         super().__init__()
-        self.extractor, self.frames, self.bins_first, self.options = (
-            extractor,
-            frames,
-            bins_first,
-            options,
-        )
+        self.extractor = extractor
+        self.frames = frames
+        self.bins_first = bins_first
+        self.options = options
 
     @torch.no_grad()
     def forward(self, waveform: Tensor, lengths: Tensor) -> Tensor:
