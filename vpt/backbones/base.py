@@ -6,7 +6,6 @@ import logging
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,12 +14,12 @@ from vpt.backbones.acting.attachment import Attachment
 from vpt.backbones.acting.narrowing import tokens_read
 from vpt.backbones.finding.fingerprints import fingerprint_of
 from vpt.backbones.finding.strangers import foreign_hooks, settings_of
-from vpt.backbones.finding.structure import refuse_checkpointing
+from vpt.backbones.finding.structure import Settings, refuse_checkpointing
 from vpt.backbones.inputs.images import Raw
 from vpt.backbones.inputs.waveform import InputSpec
 from vpt.backbones.running import Running
 from vpt.errors import BackboneError, PromptError
-from vpt.sites import Observe, Site
+from vpt.sites import Config, Observe, Site
 
 LOGGER = logging.getLogger("vpt")
 
@@ -42,12 +41,12 @@ class Backbone(Running):
         model: nn.Module,
         inputs: InputSpec,
         *,
-        identity: dict[str, Any] | None = None,
+        identity: Config | None = None,
         class_names: Sequence[str] | None = None,
         blocks: str | None = None,
         pool: str | None = None,
         overrides: dict[str, Tensor] | None = None,
-        settings: dict[tuple[str, str], Any] | None = None,
+        settings: Settings | None = None,
     ) -> None:
         super().__init__(
             model, inputs, blocks=blocks, pool=pool, overrides=overrides, settings=settings

@@ -19,6 +19,7 @@ from vpt.backbones.finding.pooling import Output, class_token_named, pooled
 from vpt.backbones.finding.reach import Reach
 from vpt.backbones.finding.structure import (
     Block,
+    Settings,
     Structure,
     logits_of,
     refuse_checkpointing,
@@ -61,7 +62,7 @@ class Frozen(nn.Module):
         blocks: str | None = None,
         pool: str | None = None,
         overrides: dict[str, Tensor] | None = None,
-        settings: dict[tuple[str, str], Any] | None = None,
+        settings: Settings | None = None,
     ) -> None:
         super().__init__()
         refuse_compiled(model)
@@ -243,6 +244,6 @@ class Frozen(nn.Module):
         disown(self, self.model)
         return self.model
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         """A copy owns nothing yet."""
         return self.__dict__ | {"_finalizer": None}

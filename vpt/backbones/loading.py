@@ -16,6 +16,7 @@ from vpt.backbones.base import Backbone
 from vpt.backbones.check import check
 from vpt.backbones.finding.fingerprints import fingerprint_of
 from vpt.backbones.finding.strangers import foreign_hooks
+from vpt.backbones.finding.structure import Settings
 from vpt.backbones.finding.towers import open_tower
 from vpt.backbones.inputs.ast import is_ast, resized_positions
 from vpt.backbones.inputs.describing import class_names, describe_inputs, suited_length
@@ -166,9 +167,7 @@ def _as_made(backbone: Backbone, *said: object) -> Backbone:
     return backbone
 
 
-def _for_length(
-    model: nn.Module, inputs: InputSpec
-) -> tuple[dict[str, Tensor], dict[tuple[str, str], Any]]:
+def _for_length(model: nn.Module, inputs: InputSpec) -> tuple[dict[str, Tensor], Settings]:
     """What a model of sound is given during a forward of clips of another length than its own:
     (tensors, settings).
     """

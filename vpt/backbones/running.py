@@ -9,7 +9,7 @@ from accelerate.utils import send_to_device
 from torch import Tensor, nn
 
 from vpt.backbones.acting.attachment import Attachment
-from vpt.backbones.finding.structure import refuse_recomputing
+from vpt.backbones.finding.structure import Settings, refuse_recomputing
 from vpt.backbones.frozen import Frozen, Output
 from vpt.backbones.inputs.images import Raw
 from vpt.backbones.inputs.waveform import InputSpec
@@ -35,7 +35,7 @@ class Running(Frozen):
         blocks: str | None = None,
         pool: str | None = None,
         overrides: dict[str, Tensor] | None = None,
-        settings: dict[tuple[str, str], Any] | None = None,
+        settings: Settings | None = None,
     ) -> None:
         super().__init__(
             model, inputs, blocks=blocks, pool=pool, overrides=overrides, settings=settings

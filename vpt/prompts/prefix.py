@@ -86,8 +86,8 @@ class Prefix(Prompt):
         count: how many.
         blocks: their numbers, or "all".
         dropout: on both, per sample, in [0, 1).
-        init: "uniform" as VPT has it, "zeros", "data" (rows drawn from each block's own keys and values on `examples`) or "means" (of
-            64 such rows each).
+        init: "uniform" as VPT has it, "zeros", "data" (rows drawn from each block's own keys and
+            values on `examples`) or "means" (of 64 such rows each).
         examples: raw input, for "data" and "means".
         seed: of what is drawn.
         """

@@ -63,8 +63,8 @@ class ShallowTokens(Prompt):
         backbone: whose tokens they join.
         count: how many.
         dropout: on the tokens, per sample, in [0, 1).
-        init: "uniform" as VPT has it, "zeros", "data" (rows drawn from block 0's own tokens on `examples`) or "means" (of
-            64 such rows each).
+        init: "uniform" as VPT has it, "zeros", "data" (rows drawn from block 0's own tokens on
+            `examples`) or "means" (of 64 such rows each).
         examples: raw input, for "data" and "means".
         seed: of what is drawn.
         """
@@ -149,8 +149,8 @@ class DeepTokens(Prompt):
         count: how many.
         blocks: their numbers, or "all".
         dropout: on the tokens, per sample, in [0, 1).
-        init: "uniform" as VPT has it, "zeros", "data" (rows drawn from each block's own tokens on `examples`) or "means" (of
-            64 such rows each).
+        init: "uniform" as VPT has it, "zeros", "data" (rows drawn from each block's own tokens on
+            `examples`) or "means" (of 64 such rows each).
         examples: raw input, for "data" and "means".
         seed: of what is drawn.
         """

@@ -13,7 +13,7 @@ from torch.utils.hooks import RemovableHandle
 from vpt.backbones.acting.actor import reached_nothing
 from vpt.backbones.acting.rotary import unrotated
 from vpt.backbones.finding.reach import Reach
-from vpt.backbones.finding.structure import Block, first_sequence, replace_sequence
+from vpt.backbones.finding.structure import Block, Call, Kwargs, first_sequence, replace_sequence
 from vpt.errors import PromptError
 from vpt.sites import Rows, Tokens
 
@@ -63,9 +63,7 @@ class Insertion:
             ),
         ]
 
-    def enter(
-        self, module: nn.Module, args: tuple, kwargs: dict[str, Any]
-    ) -> tuple[tuple, dict[str, Any]]:
+    def enter(self, module: nn.Module, args: tuple, kwargs: Kwargs) -> Call:
         """Before block `first`: `[B,N,D]` → `[B,count+N,D]`."""
         x = first_sequence(args, kwargs)
         if x is None:
@@ -81,9 +79,7 @@ class Insertion:
         joined = torch.cat([rows.to(x.dtype), batch_first], dim=1)
         return replace_sequence(args, kwargs, joined.transpose(0, 1) if self.seq_first else joined)
 
-    def keep_angles(
-        self, module: nn.Module, args: tuple, kwargs: dict[str, Any]
-    ) -> tuple[tuple, dict[str, Any]]:
+    def keep_angles(self, module: nn.Module, args: tuple, kwargs: Kwargs) -> Call:
         """Before a block with rotary angles: none for the tokens in front."""
         return args, unrotated(kwargs, self.count)
 

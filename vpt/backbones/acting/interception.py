@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,10 +19,10 @@ from vpt.backbones.acting.insertion import Insertion
 from vpt.backbones.acting.masks import attention, in_front, pad_mask, without_padding
 from vpt.backbones.acting.multihead import grown, multi_head_attention
 from vpt.backbones.finding.reach import Reach
-from vpt.backbones.finding.structure import Block, fused
+from vpt.backbones.finding.structure import Block, Kwargs, fused
 from vpt.backbones.finding.watching import SDPA_NAMES
 from vpt.errors import PromptError
-from vpt.sites import KeyValues
+from vpt.sites import Config, KeyValues
 
 KeyRows = tuple[Tensor, Tensor, Tensor | None]  # keys, values and bias, as `KeyValues` makes them
 
@@ -44,8 +43,12 @@ class AttentionMode(TorchFunctionMode):
         self.interception = interception
 
     def __torch_function__(
-        self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
-    ) -> Any:
+        self,
+        func: Callable[..., object],
+        types: object,
+        args: tuple = (),
+        kwargs: Kwargs | None = None,
+    ) -> object:
         kwargs = kwargs or {}
         if func is F.scaled_dot_product_attention:
             return self.interception.attend(dict(zip(SDPA_NAMES, args, strict=False)) | kwargs)
@@ -116,7 +119,7 @@ class Interception:
         stack.enter_context(AttentionMode(self))
         self._active.append(stack)
 
-    def leave(self, module: nn.Module, args: tuple, output: Any) -> None:
+    def leave(self, module: nn.Module, args: tuple, output: object) -> None:
         """After the attention module, also when it raised."""
         if self._active:
             self._active.pop().close()
@@ -134,7 +137,7 @@ class Interception:
         self._captured = None
         self._capturing = False
 
-    def capture(self, run: Any) -> tuple[Tensor, Tensor]:
+    def capture(self, run: Callable[[], object]) -> tuple[Tensor, Tensor]:
         """The keys and values `[B,heads,P,d]` that the attention makes while `run()` sends rows
         through it.
         """
@@ -154,7 +157,7 @@ class Interception:
         captured, self._captured = self._captured, None
         return captured
 
-    def attend(self, call: dict[str, Any]) -> Tensor:
+    def attend(self, call: Config) -> Tensor:
         """SDPA with each site's rows in front of the keys and values, and its mask grown to
         match.
         """

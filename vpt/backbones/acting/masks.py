@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from vpt.sites import Config
+
 
 def attention(
     query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, **settings: Any
@@ -36,7 +38,7 @@ def attention(
     return torch.softmax(scores, dim=-1, dtype=torch.float32).to(value.dtype) @ value
 
 
-def without_padding(bias: Tensor | None, call: dict[str, Any]) -> Tensor | None:
+def without_padding(bias: Tensor | None, call: Config) -> Tensor | None:
     """The mask with a bias that hides what is only padding among tokens in front, the first
     keys.
     """

@@ -19,7 +19,7 @@ from torch.utils.hooks import RemovableHandle
 from vpt.backbones.acting.interception import Interception
 from vpt.backbones.acting.recording import send
 from vpt.backbones.finding.reach import Reach
-from vpt.backbones.finding.structure import Block, first_sequence, replace_sequence
+from vpt.backbones.finding.structure import Block, Call, Kwargs, first_sequence, replace_sequence
 
 
 def tokens_read(blocks: list[Block], run: Callable[[], Tensor]) -> tuple[Tensor, int]:
@@ -128,9 +128,7 @@ class Narrowing:
             block.register_forward_hook(self.leave, prepend=True, always_call=True),
         ]
 
-    def enter(
-        self, module: nn.Module, args: tuple, kwargs: dict[str, Any]
-    ) -> tuple[tuple, dict[str, Any]] | None:
+    def enter(self, module: nn.Module, args: tuple, kwargs: Kwargs) -> Call | None:
         """Before the block: `[B,N,D]` → `[B,read,D]`. All go through if the block is given any
         other tensor (a mask).
         """
@@ -162,6 +160,6 @@ class Narrowing:
         return (x, *output[1:]) if isinstance(output, tuple) else x
 
 
-def _plain(value: Any) -> bool:
+def _plain(value: object) -> bool:
     """A setting of the block: a number, a name, a flag."""
     return isinstance(value, (bool, int, float, str))

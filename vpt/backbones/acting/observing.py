@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from vpt.backbones.acting.actor import reached_nothing
 from vpt.backbones.finding.reach import Reach
-from vpt.backbones.finding.structure import Block, tokens_among
+from vpt.backbones.finding.structure import Block, Kwargs, tokens_among
 from vpt.errors import PromptError
 
 
@@ -44,7 +43,7 @@ class Observing:
     def end(self) -> None:
         """Nothing was kept."""
 
-    def enter(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
+    def enter(self, module: nn.Module, args: tuple, kwargs: Kwargs) -> None:
         """Before the block."""
         x = tokens_among(args, kwargs)
         if x is None:

@@ -7,8 +7,6 @@ projections run on the prompt rows; nothing else does.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
@@ -16,7 +14,7 @@ from torch.utils.hooks import RemovableHandle
 from vpt.backbones.acting.actor import reached_nothing
 from vpt.backbones.acting.interception import Interception
 from vpt.backbones.finding.reach import Reach
-from vpt.backbones.finding.structure import Block, replace_sequence, tokens_among
+from vpt.backbones.finding.structure import Block, Kwargs, replace_sequence, tokens_among
 from vpt.errors import PromptError
 from vpt.sites import Rows, Tokens
 
@@ -61,7 +59,7 @@ class Recording:
             block.register_forward_hook(self.forget, always_call=True),
         ]
 
-    def enter(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
+    def enter(self, module: nn.Module, args: tuple, kwargs: Kwargs) -> None:
         """Before the block: make the rows `[B,count,D]`, or `[1,count,D]` where all samples share
         them, and record them.
         """
@@ -99,16 +97,16 @@ class Recording:
                 )
             self.held = keys.detach(), values.detach()
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         """A copy holds nothing: it may get another prompt."""
         return self.__dict__ | {"baking": False, "held": None}
 
-    def forget(self, module: nn.Module, args: tuple, output: Any) -> None:
+    def forget(self, module: nn.Module, args: tuple, output: object) -> None:
         """After the block, also when it raised: let go of the rows."""
         self.interception.recorded = []
 
 
-def send(block: Block, rows: Tensor, args: tuple, kwargs: dict[str, Any]) -> None:
+def send(block: Block, rows: Tensor, args: tuple, kwargs: Kwargs) -> None:
     """Rows `[B|1,P,D]` through a block called with these arguments, or, where it cuts windows,
     through its norm and attention.
     """
@@ -124,7 +122,7 @@ def send(block: Block, rows: Tensor, args: tuple, kwargs: dict[str, Any]) -> Non
     block.module.forward(*args, **kwargs)
 
 
-def _without_tokens(value: Any) -> Any:
+def _without_tokens(value: object) -> object:
     """An argument for a block that sees prompt rows only: masks and biases go, positions become
     empty, scalars stay.
     """

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from vpt.errors import InputError
+from vpt.sites import Config
 
 
-def overridden(inputs: Any, changes: dict[str, Any]) -> Any:
+def overridden(inputs: Any, changes: Config) -> Any:
     """An input description with some of its fields changed. Raises `InputError` for an unknown
     field.
     """
@@ -19,7 +20,7 @@ def overridden(inputs: Any, changes: dict[str, Any]) -> Any:
         raise InputError(
             f"Found inputs {', '.join(unknown)}; what can be said is {', '.join(known)}."
         )
-    derived: dict[str, Any] = {}
+    derived: Config = {}
     if "size" in changes or "crop_pct" in changes:  # what they lead to, unless that is said too
         derived = {"resize_to": (0, 0)}
     try:
@@ -29,11 +30,11 @@ def overridden(inputs: Any, changes: dict[str, Any]) -> Any:
         raise InputError(f"Found inputs {said}, which cannot be: {error}") from error
 
 
-def told(words: Sequence[str]) -> dict[str, Any]:
+def told(words: Sequence[str]) -> Config:
     """ "mean=0.5,0.5,0.5", "fit=squash" → the fields that they change. Raises `InputError` for what
     is no NAME=VALUE.
     """
-    found: dict[str, Any] = {}
+    found: Config = {}
     for word in words:
         name, equals, value = word.partition("=")
         if not (name and equals and value):

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from vpt.backbones.inputs.images import Images
+from vpt.sites import Config
 
 LOGGER = logging.getLogger("vpt")
 HALF, IMAGENET = ((0.5, 0.5, 0.5),) * 2, ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -52,7 +53,7 @@ FAMILIES = {
 UNKNOWN = Family(HALF, "bicubic", "cover")
 
 
-def assumed_images(model: nn.Module, config: Any, told: bool, facts: dict[str, Any]) -> Images:
+def assumed_images(model: nn.Module, config: Any, told: bool, facts: Config) -> Images:
     """The published preparation of a model's family, which is assumed where nothing says how it
     wants its pictures.
 

@@ -16,6 +16,7 @@ from torch import nn
 
 from vpt.backbones.inputs.fitting import RESAMPLES
 from vpt.backbones.inputs.images import Images
+from vpt.sites import Config
 
 LOGGER = logging.getLogger("vpt")
 NAMES = {int(resample): name for name, resample in RESAMPLES.items()}
@@ -28,7 +29,7 @@ class Processor(NamedTuple):
     """
 
     itself: Any
-    words: dict[str, Any]
+    words: Config
 
 
 def image_processor(source: str, local: bool = False) -> Processor | None:
@@ -86,12 +87,9 @@ def images_of(found: Processor, config: Any) -> Images:
     # the same at the model's own size
     if not said and getattr(config, "image_size", None) is not None:
         own = _pair(config.image_size)
-        ratios = (
-            to / side
-            for to, side in zip(
-                geometry.get("resize_to", geometry["size"]), geometry["size"], strict=True
-            )
-        )
+        size = geometry["size"]
+        resized = geometry.get("resize_to") or size
+        ratios = (to / side for to, side in zip(resized, size, strict=True))
         resize_to = tuple(round(side * ratio) for side, ratio in zip(own, ratios, strict=True))
         geometry |= {"size": own, "resize_to": resize_to}
     inputs = Images(
@@ -126,7 +124,7 @@ def _statistics(processor: Any, channels: int) -> tuple[tuple[float, ...], tuple
     return tuple(m / scale for m in mean[:channels]), tuple(s / scale for s in std[:channels])
 
 
-def _geometry(processor: Any, config: Any) -> dict[str, Any]:
+def _geometry(processor: Any, config: Any) -> Config:
     size, crop = (
         _sides(getattr(processor, "size", None)),
         _sides(getattr(processor, "crop_size", None)),

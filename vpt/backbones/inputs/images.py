@@ -5,10 +5,9 @@ its own files.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from numbers import Real
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from PIL import Image
@@ -17,6 +16,7 @@ from torch import Tensor
 from vpt.backbones.inputs.checking import channels, check_range, floats, shape_hint
 from vpt.backbones.inputs.fitting import FITS, LIBRARIES, RESAMPLES, fitted
 from vpt.errors import InputError
+from vpt.sites import Config
 
 Raw = Tensor | tuple[Tensor, Tensor]
 
@@ -160,7 +160,7 @@ class Images:
         """
         return fitted(image, self)
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> Config:
         """Plain values for a file's header."""
         names = (
             "channels",
@@ -178,7 +178,7 @@ class Images:
         )
 
     @classmethod
-    def described(cls, values: Mapping[str, Any]) -> Images:
+    def described(cls, values: Config) -> Images:
         """What `describe` gave, of this version or an earlier one (which covered and knew no
         more).
         """

@@ -16,7 +16,13 @@ import torch
 from torch import Tensor, nn
 
 from vpt.backbones.acting.attachment import Attachment
-from vpt.backbones.finding.structure import first_sequence, recomputes, replace_sequence
+from vpt.backbones.finding.structure import (
+    Call,
+    Kwargs,
+    first_sequence,
+    recomputes,
+    replace_sequence,
+)
 from vpt.backbones.frozen import Frozen, Output
 from vpt.backbones.keeping.memo import Memo, input_keys
 from vpt.sites import KeyValues, Observe, Pixels, Site, Tokens
@@ -80,7 +86,7 @@ class FeatureCache(Memo):
         """Tokens `[B,N,D]` entering block `first`."""
         blocks, seen = self.backbone.blocks, []
 
-        def see(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
+        def see(module: nn.Module, args: tuple, kwargs: Kwargs) -> None:
             if (sequence := first_sequence(args, kwargs)) is not None:
                 seen.append(sequence)
 
@@ -108,9 +114,7 @@ class FeatureCache(Memo):
         blocks = self.backbone.blocks
         tokens = tokens.transpose(0, 1) if blocks[self.first].seq_first else tokens
 
-        def put(
-            module: nn.Module, args: tuple, kwargs: dict[str, Any]
-        ) -> tuple[tuple, dict[str, Any]]:
+        def put(module: nn.Module, args: tuple, kwargs: Kwargs) -> Call:
             return replace_sequence(args, kwargs, tokens)
 
         skipped: dict[nn.Module, Callable] = {block.module: _same for block in blocks[: self.first]}
