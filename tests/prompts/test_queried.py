@@ -229,7 +229,7 @@ def test_wrong_input(backbone: vpt.Backbone) -> None:
         (lambda: vpt.CODAPrompt.like(backbone, blocks=[9]), "0 to 2"),
         (lambda: vpt.DualPrompt.like(backbone, general=3), "general=3"),
         (lambda: vpt.CODAPrompt(2, 4, 2, 16, [0, 1], [32]), "1 query widths for 2 blocks"),
-        (lambda: vpt.CODAPrompt(2, 4, 2, 16, [0], 32, tasks=10**9), "at most 4096"),
+        (lambda: vpt.CODAPrompt(2, 4, 2, 16, [0], 32, tasks=10**9), "from 1 to 4096"),
         (lambda: vpt.CODAPrompt(2, 4, 2, 16, [0], 32).query(0), "no input yet"),
         (
             lambda: vpt.PromptedModel(

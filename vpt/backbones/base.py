@@ -14,12 +14,12 @@ from vpt.backbones.acting.attachment import Attachment
 from vpt.backbones.acting.narrowing import tokens_read
 from vpt.backbones.finding.fingerprints import fingerprint_of
 from vpt.backbones.finding.strangers import foreign_hooks, settings_of
-from vpt.backbones.finding.structure import Settings, refuse_checkpointing
+from vpt.backbones.finding.structure import refuse_checkpointing
 from vpt.backbones.inputs.images import Raw
 from vpt.backbones.inputs.waveform import InputSpec
 from vpt.backbones.running import Running
 from vpt.errors import BackboneError, PromptError
-from vpt.sites import Config, Observe, Site
+from vpt.sites import Config, Observe, Settings, Site
 
 LOGGER = logging.getLogger("vpt")
 

@@ -19,7 +19,6 @@ from vpt.backbones.finding.pooling import Output, class_token_named, pooled
 from vpt.backbones.finding.reach import Reach
 from vpt.backbones.finding.structure import (
     Block,
-    Settings,
     Structure,
     logits_of,
     refuse_checkpointing,
@@ -31,6 +30,7 @@ from vpt.backbones.inputs.images import Images, Raw
 from vpt.backbones.inputs.waveform import InputSpec
 from vpt.backbones.owners import claim, disown, flags_of, give_back, owns, set_again
 from vpt.errors import BackboneError, VptError
+from vpt.sites import Settings
 
 # the batch of the forward that is watched; 3 heads or windows are rare, so that a dimension of 3 is
 # the batch

@@ -16,7 +16,6 @@ from vpt.backbones.base import Backbone
 from vpt.backbones.check import check
 from vpt.backbones.finding.fingerprints import fingerprint_of
 from vpt.backbones.finding.strangers import foreign_hooks
-from vpt.backbones.finding.structure import Settings
 from vpt.backbones.finding.towers import open_tower
 from vpt.backbones.inputs.ast import is_ast, resized_positions
 from vpt.backbones.inputs.describing import class_names, describe_inputs, suited_length
@@ -28,7 +27,7 @@ from vpt.backbones.opening import open_named
 from vpt.backbones.precision import half_of, say_if_slow, suited_dtype, wanted_dtype
 from vpt.backbones.user_function import made_by, names_function
 from vpt.errors import BackboneError
-from vpt.sites import Config
+from vpt.sites import Config, Settings
 
 
 def load_backbone(

@@ -9,13 +9,14 @@ from accelerate.utils import send_to_device
 from torch import Tensor, nn
 
 from vpt.backbones.acting.attachment import Attachment
-from vpt.backbones.finding.structure import Settings, refuse_recomputing
+from vpt.backbones.finding.structure import refuse_recomputing
 from vpt.backbones.frozen import Frozen, Output
 from vpt.backbones.inputs.images import Raw
 from vpt.backbones.inputs.waveform import InputSpec
 from vpt.backbones.keeping.activations import FeatureCache
 from vpt.backbones.keeping.memo import Memo, input_keys
 from vpt.errors import BackboneError
+from vpt.sites import Settings
 
 QUERIES = 64 << 20  # bytes: 20,000 samples of 768 features
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from vpt.errors import PromptError
+from vpt.errors.needs import whole
 from vpt.sites import BackboneLike, Config, Raw, Site
 
 Init = Literal["uniform", "zeros", "data", "means"]
@@ -75,25 +76,6 @@ class Prompt(nn.Module):
         """
 
 
-def positive(**values: int) -> None:
-    """Raise `PromptError` unless every value is a whole number of at least 1."""
-    for name, value in values.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise PromptError(f"Found {name}={value!r}; needed is a whole number of at least 1.")
-        if name in ("count", "pool", "components", "tasks") and value > MOST:
-            raise PromptError(
-                f"Found {name}={value}; needed are at most {MOST}, which is far more than a prompt"
-                " can use."
-            )
-
-
-def share(**values: float) -> None:
-    """Raise `PromptError` unless every value lies in [0, 1)."""
-    for name, value in values.items():
-        if not isinstance(value, (int, float)) or not 0 <= value < 1:
-            raise PromptError(f"Found {name}={value!r}; needed is a number in [0, 1).")
-
-
 def vpt_bound(patch_dim: int, width: int) -> float:
     """v of VPT's initialisation U(−v, v), v = √(6 / (C·ph·pw + D)) (Jia et al. 2022, as in their
     code).
@@ -118,7 +100,7 @@ def head_sizes(
     heads: int | Sequence[int], head_dim: int | Sequence[int], blocks: Sequence[int]
 ) -> list[tuple[int, int]]:
     """(heads, head_dim) of each block, from one of each for all or a list. Raises `PromptError`."""
-    positive(blocks=len(blocks))
+    whole(PromptError, blocks=len(blocks))
     sizes = [
         [size] * len(blocks) if isinstance(size, int) else list(size) for size in (heads, head_dim)
     ]
@@ -128,7 +110,7 @@ def head_sizes(
             " each per block."
         )
     for number, size in zip(*sizes, strict=True):
-        positive(heads=number, head_dim=size)
+        whole(PromptError, heads=number, head_dim=size)
     return list(zip(*sizes, strict=True))
 
 

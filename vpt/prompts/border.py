@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as tvf
 
 from vpt.errors import PromptError
-from vpt.prompts.base import positive
+from vpt.errors.needs import whole
 from vpt.prompts.pixels import PixelPrompt, space_of, start
 from vpt.prompts.registry import register
 from vpt.sites import BackboneLike, Config
@@ -42,7 +42,7 @@ class Border(PixelPrompt):
         unit: float = 1.0,
     ) -> None:
         super().__init__(shape, bound, base, unit)
-        positive(width=width)
+        whole(PromptError, width=width)
         if fit not in ("shrink", "cover"):
             raise PromptError(
                 f"Found fit={fit!r}; needed is 'shrink' (resize inside) or 'cover' (add over the"

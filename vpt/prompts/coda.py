@@ -10,7 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vpt.prompts.base import positive
+from vpt.errors import PromptError
+from vpt.errors.needs import whole
+from vpt.prompts.base import MOST
 from vpt.prompts.queried import Blocks, Queried, draw, freeze
 from vpt.prompts.registry import register
 from vpt.sites import BackboneLike, Config
@@ -41,7 +43,7 @@ class CODAPrompt(Queried):
         tasks: int = 1,
     ) -> None:
         super().__init__(length, heads, head_dim, blocks, width, one_pass)
-        positive(components=components, tasks=tasks)
+        whole(PromptError, most=MOST, components=components, tasks=tasks)
         self.components = components
         self.penalty_weight = penalty_weight
         self.tasks = 0

@@ -9,7 +9,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from vpt.prompts.base import choose_blocks, positive, vpt_bound
+from vpt.errors import PromptError
+from vpt.errors.needs import whole
+from vpt.prompts.base import MOST, choose_blocks, vpt_bound
 from vpt.prompts.prefix import Prefix
 from vpt.prompts.queried import Blocks, Queried, cosine, draw, freeze, half_of
 from vpt.prompts.registry import register
@@ -42,7 +44,7 @@ class DualPrompt(Queried):
         tasks: int = 1,
     ) -> None:
         super().__init__(length, heads, head_dim, blocks, width, one_pass)
-        positive(tasks=tasks)
+        whole(PromptError, most=MOST, tasks=tasks)
         self.general = Prefix(**general) if general is not None else None
         self.pull = pull
         self.tasks = 0
@@ -85,7 +87,7 @@ class DualPrompt(Queried):
         rest = [i for i in range(backbone.depth) if i not in first][:3]
         config = None
         if first:
-            shared = Prefix.like(backbone, half_of(general=general), blocks=first, seed=seed)
+            shared = Prefix.like(backbone, half_of(general, "general"), blocks=first, seed=seed)
             config = shared.config()
         prompt = cls(
             length, general=config, pull=pull, **cls.places(backbone, blocks, rest, one_pass)

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from vpt.errors import PromptError
-from vpt.prompts.base import positive, vpt_bound
+from vpt.errors.needs import whole
+from vpt.prompts.base import MOST, vpt_bound
 from vpt.prompts.queried import Blocks, Queried, cosine, draw
 from vpt.prompts.registry import register
 from vpt.sites import BackboneLike, Config
@@ -40,7 +41,7 @@ class L2P(Queried):
         one_pass: bool = False,
     ) -> None:
         super().__init__(length, heads, head_dim, blocks, width, one_pass)
-        positive(pool=pool, top=top)
+        whole(PromptError, most=MOST, pool=pool, top=top)
         if top > pool:
             raise PromptError(
                 f"Found top={top} of pool={pool} prompts; needed is at most all of them."

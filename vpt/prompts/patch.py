@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from vpt.errors import PromptError
-from vpt.prompts.base import positive
+from vpt.errors.needs import whole
 from vpt.prompts.pixels import PixelPrompt, space_of, start
 from vpt.prompts.registry import register
 from vpt.sites import BackboneLike, Config
@@ -37,7 +37,7 @@ class Patch(PixelPrompt):
         unit: float = 1.0,
     ) -> None:
         super().__init__(shape, bound, base, unit)
-        positive(size=size)
+        whole(PromptError, size=size)
         if corner not in CORNERS:
             raise PromptError(f"Found corner={corner!r}; needed is one of {', '.join(CORNERS)}.")
         if size >= min(self.shape[-2:]):

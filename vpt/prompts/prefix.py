@@ -11,16 +11,17 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from vpt.errors import PromptError
+from vpt.errors.needs import share, whole
 from vpt.prompts.base import (
+    MOST,
     Init,
     Prompt,
     choose_blocks,
     draw_rows,
     head_sizes,
     heads_of,
-    positive,
     recorded_for,
-    share,
     vpt_bound,
 )
 from vpt.prompts.registry import register
@@ -48,9 +49,9 @@ class Prefix(Prompt):
     ) -> None:
         super().__init__()
         blocks = list(blocks)
-        positive(count=count)
+        whole(PromptError, most=MOST, count=count)
         self.sizes = head_sizes(heads, head_dim, blocks)
-        share(dropout=dropout)
+        share(PromptError, dropout=dropout)
         self.count = count
         self.heads = heads
         self.head_dim = head_dim

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vpt.errors import PromptError
-from vpt.prompts.base import Prompt, choose_blocks, head_sizes, heads_of, positive
+from vpt.errors.needs import whole
+from vpt.prompts.base import MOST, Prompt, choose_blocks, head_sizes, heads_of
 from vpt.sites import BackboneLike, Config, KeyValues, Observe, Query, Site
 
 Blocks = Sequence[int] | Literal["all"] | None
@@ -48,10 +49,11 @@ class Queried(Prompt):
     ) -> None:
         super().__init__()
         blocks = list(blocks)
-        self.each = half_of(length=length)
+        self.each = half_of(length)
         self.sizes = head_sizes(heads, head_dim, blocks)
         self.widths = [width] * len(blocks) if isinstance(width, int) else list(width)
-        positive(**{f"width_{i}": size for i, size in enumerate(self.widths)})
+        sizes: Config = {f"width_{i}": size for i, size in enumerate(self.widths)}
+        whole(PromptError, **sizes)
         if len(self.widths) != len(blocks):
             raise PromptError(
                 f"Found {len(self.widths)} query widths for {len(blocks)} blocks; needed is one, or"
@@ -170,17 +172,17 @@ class Queried(Prompt):
         return self.sizes[index][0] * self.sizes[index][1]
 
 
-def half_of(**length: int) -> int:
+def half_of(length: int, name: str = "length") -> int:
     """Half of a prompt's length: as many keys as values. Raises `PromptError` for an odd one."""
-    positive(**length)
-    for name, value in length.items():
-        if value % 2:
-            raise PromptError(
-                f"Found {name}={value}; needed is an even number: its first half are keys, its"
-                " second half values."
-            )
-        positive(count=value // 2)
-    return next(iter(length.values())) // 2
+    said: Config = {name: length}
+    whole(PromptError, **said)
+    if length % 2:
+        raise PromptError(
+            f"Found {name}={length}; needed is an even number: its first half are keys, its second"
+            " half values."
+        )
+    whole(PromptError, most=MOST, count=length // 2)
+    return length // 2
 
 
 def cosine(query: Tensor, keys: Tensor) -> Tensor:

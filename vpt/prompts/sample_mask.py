@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vpt.errors import PromptError
-from vpt.prompts.base import positive
+from vpt.errors.needs import whole
 from vpt.prompts.full import within
 from vpt.prompts.pixels import PixelPrompt, space_of, start
 from vpt.prompts.registry import register
@@ -40,7 +40,7 @@ class SampleMask(PixelPrompt):
         unit: float = 1.0,
     ) -> None:
         super().__init__(shape, bound, base, unit)
-        positive(pools=pools)
+        whole(PromptError, pools=pools)
         if pools > len(WIDTHS) or min(self.shape[-2:]) < 2 ** (pools + 1):
             raise PromptError(
                 f"Found pools={pools} for an input of {list(self.shape[-2:])}; needed are at most"

@@ -12,14 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from vpt.errors import PromptError
+from vpt.errors.needs import share, whole
 from vpt.prompts.base import (
+    MOST,
     Init,
     Prompt,
     choose_blocks,
     draw_rows,
-    positive,
     recorded_for,
-    share,
     vpt_bound,
 )
 from vpt.prompts.registry import register
@@ -37,8 +37,9 @@ class ShallowTokens(Prompt):
 
     def __init__(self, count: int, width: int, depth: int, dropout: float = 0.0) -> None:
         super().__init__()
-        positive(count=count, width=width, depth=depth)
-        share(dropout=dropout)
+        whole(PromptError, most=MOST, count=count)
+        whole(PromptError, width=width, depth=depth)
+        share(PromptError, dropout=dropout)
         self.count = count
         self.width = width
         self.depth = depth
@@ -114,8 +115,10 @@ class DeepTokens(Prompt):
     ) -> None:
         super().__init__()
         widths, blocks = list(widths), list(blocks)
-        positive(count=count, blocks=len(blocks), **{f"width_{i}": w for i, w in enumerate(widths)})
-        share(dropout=dropout)
+        whole(PromptError, most=MOST, count=count)
+        sizes: Config = {f"width_{i}": width for i, width in enumerate(widths)}
+        whole(PromptError, blocks=len(blocks), **sizes)
+        share(PromptError, dropout=dropout)
         if len(widths) != len(set(blocks)):
             raise PromptError(
                 f"Found {len(widths)} widths for blocks {blocks}; needed is one width for each of"

@@ -9,6 +9,7 @@ from vpt.sites.asked import (
     InputsLike,
     Raw,
     ReachLike,
+    Settings,
     SoundLike,
     takes_images,
 )
@@ -29,6 +30,7 @@ __all__ = [
     "ReachLike",
     "Registry",
     "Rows",
+    "Settings",
     "Site",
     "SoundLike",
     "Tokens",

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 Raw = Tensor | tuple[Tensor, Tensor]  # images `[B,C,H,W]`, or (waveforms `[B,T]`, lengths `[B]`)
 Config = dict[str, Any]  # plain values that JSON can hold: what rebuilds a part from a file
+Settings = dict[tuple[str, str], object]  # (path of a module, its attribute) → value
 
 
 class _AnyInputs(Protocol):

@@ -15,7 +15,6 @@ from vpt.errors import BackboneError, PromptError
 
 Kwargs = dict[str, Any]  # of a module of someone else's, as it is called
 Call = tuple[tuple, Kwargs]
-Settings = dict[tuple[str, str], object]  # (path of a module, name of its attribute) → value
 
 
 @dataclass(eq=False)

@@ -9,10 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vpt.backbones.finding.structure import Settings
 from vpt.backbones.inputs.sound import Sound, up_to_hundredth
 from vpt.errors import BackboneError
-from vpt.sites import Config
+from vpt.sites import Config, Settings
 
 STRIDE = 2  # of Whisper's convolutions together: frames per position
 SHORTEST = 0.1  # seconds, where the length follows the data
