@@ -111,9 +111,9 @@ def test_a_killed_run_goes_on_to_the_same_bytes(
 
     whole = go(tmp_path / "whole", False)
     for name, place, call in (
-        ("early", "_step", 2),
-        ("late", "_step", 7),
-        ("between", "_finish_epoch", 6),
+        ("early", "step", 2),
+        ("late", "step", 7),
+        ("between", "finish_epoch", 6),
     ):
         with monkeypatch.context() as patch:
             stop_at(patch, place, call)

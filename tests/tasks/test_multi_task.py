@@ -136,7 +136,7 @@ def test_without_teachers() -> None:
     shared.model.close()
 
 
-CUTS = [("_step", 4), pytest.param("_finish_epoch", 14, marks=pytest.mark.long), ("_step", 40)]
+CUTS = [("step", 4), pytest.param("finish_epoch", 14, marks=pytest.mark.long), ("step", 40)]
 
 
 @pytest.mark.parametrize(("method", "call"), CUTS)

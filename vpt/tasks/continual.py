@@ -30,7 +30,7 @@ from vpt.prompts import Prompt, Queried, parse
 from vpt.readouts import NearestMean, RandomRidge, Readout, TaskHeads
 from vpt.report.progress import notice
 from vpt.runs.opening import opened
-from vpt.training.checkpoints import NAME, digest
+from vpt.training.checkpoints import CHECKPOINT, digest
 from vpt.training.evaluation import accelerator_in, evaluate, matched, scores
 from vpt.training.folders import PROMPT, run_folder
 from vpt.training.loop import fit
@@ -524,7 +524,7 @@ class _Sequence:
             return
         save(self.out / PROMPT, model, trained_on={"tasks": done})
         _write(self.out, identity, rows)
-        (self.out / f"task-{done}" / NAME).unlink(missing_ok=True)
+        (self.out / f"task-{done}" / CHECKPOINT).unlink(missing_ok=True)
 
 
 def _write(out: Path, identity: str, rows: list[list[float]]) -> None:
