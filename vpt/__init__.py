@@ -68,8 +68,8 @@ if TYPE_CHECKING:
     from vpt.readouts import TaskHeads as TaskHeads
     from vpt.runs.adapting import Result as Result
     from vpt.runs.adapting import adapt as adapt
-    from vpt.tasks import continual as continual
-    from vpt.tasks import multi_task as multi_task
+    from vpt.tasks import sequence as continual
+    from vpt.tasks import shared as multi_task
     from vpt.tasks.library import PromptLibrary as PromptLibrary
     from vpt.tasks.library import open_library as open_library
     from vpt.training.evaluation import evaluate as evaluate
@@ -94,7 +94,9 @@ def _homes() -> dict[str, tuple[str, str]]:
 
 _HOMES = _homes()
 
-__all__ = sorted([*_HOMES, "errors"])
+# two have another name at home
+__all__ = ["continual", "multi_task"]
+__all__ += sorted({*_HOMES, "errors"} - {*__all__})
 
 
 def __getattr__(name: str) -> Any:

@@ -14,7 +14,7 @@ from helpers import colours, stop_at, three_tasks, turned
 import vpt
 from vpt.data import Data, joined
 from vpt.errors import DataError, PromptError, TrainingError
-from vpt.tasks.multi_task import export, share, take_to
+from vpt.tasks.shared import export, share, take_to
 
 QUICK = {"epochs": 3, "batch_size": 8, "lr": 0.02, "progress": False}
 
