@@ -40,12 +40,12 @@ if TYPE_CHECKING:
     from vpt.files.saving import load as load
     from vpt.files.saving import save as save
     from vpt.model import PromptedModel as PromptedModel
-    from vpt.objectives import Classification as Classification
-    from vpt.objectives import Distillation as Distillation
-    from vpt.objectives import FairReprogram as FairReprogram
-    from vpt.objectives import GapPenalty as GapPenalty
     from vpt.objectives import Objective as Objective
-    from vpt.objectives import WorstGroup as WorstGroup
+    from vpt.objectives.classification import Classification as Classification
+    from vpt.objectives.distillation import Distillation as Distillation
+    from vpt.objectives.fair_reprogram import FairReprogram as FairReprogram
+    from vpt.objectives.gap_penalty import GapPenalty as GapPenalty
+    from vpt.objectives.worst_group import WorstGroup as WorstGroup
     from vpt.prompts import L2P as L2P
     from vpt.prompts import Border as Border
     from vpt.prompts import CODAPrompt as CODAPrompt
