@@ -25,8 +25,10 @@ from rich.table import Table
 
 import vpt
 from vpt.demo.shows import BIASED, Biased, tuning
-from vpt.fairness.tradeoff import GAP, METHODS, Point, choose
+from vpt.fairness.choosing import GAP, Point, choose
+from vpt.metrics.audit import Audit, Interval
 from vpt.metrics.classification import mean_std
+from vpt.objectives import METHODS
 
 TUNED, TESTED = 2000, 4000  # the models learned from 20,000
 SETTINGS: dict[str, Any] = {"batch_size": 64, "precision": "bf16"}
@@ -72,11 +74,19 @@ def frontier(
         "thresholds": [found.thresholds] if found.thresholds else [],
     }
     return {
-        key: [
-            {n: getattr(p, n) for n in ("name", "strength", "val", "test", "note")} for p in value
-        ]
+        key: [{n: v for n, v in p.as_dict().items() if n != "rows"} for p in value]
         for key, value in points.items()
     }
+
+
+def opened(point: dict[str, Any]) -> Point:
+    """A point as it was kept in plain values, with no more of its audits than their metrics."""
+
+    def audit(part: dict[str, Any]) -> Audit:
+        metrics = {name: Interval(**value) for name, value in part["metrics"].items()}
+        return Audit(**(part | {"metrics": metrics}))
+
+    return Point(**(point | {part: audit(point[part]) for part in ("val", "test")}))
 
 
 def shown(name: str, points: list[Point], before: list[Point]) -> list[str]:
@@ -92,8 +102,8 @@ def shown(name: str, points: list[Point], before: list[Point]) -> list[str]:
         )
     for metric in GAPS:
         values, bare = ([p.value(metric, "test") for p in some] for some in (points, before))
-        found = [(p.test or {})["metrics"][metric] for p in points]
-        width = sum(f["high"] - f["low"] for f in found) / len(found) / 2
+        found = [p.on("test").metrics[metric] for p in points]
+        width = sum(f.high - f.low for f in found) / len(found) / 2
         gone = 1 - sum(values) / sum(bare) if sum(bare) else 0.0
         cells.append(
             "{:.3f} ± {:.3f}".format(*mean_std(values))
@@ -151,7 +161,7 @@ def main(argv: list[str] | None = None) -> None:
                 with options.out.open("a") as file:
                     file.write(json.dumps({"key": key, "found": row}) + "\n")
             seeds.append(
-                {part: [Point(**point) for point in points] for part, points in row.items()}
+                {part: [opened(point) for point in points] for part, points in row.items()}
             )
         before = [found["base"][0] for found in seeds]
         rows = {

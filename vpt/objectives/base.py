@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,15 @@ from vpt.sites import Config
 
 # loss name → part that learns ("prompt", "readout", "objective") → its gradient as one flat vector
 Gradients = dict[str, dict[str, Tensor]]
+
+OBJECTIVES: dict[str, type[Objective]] = {}  # by the name of the class
+Kind = TypeVar("Kind", bound="type[Objective]")
+
+
+def register(objective: Kind) -> Kind:
+    """Make an objective known by the name of its class, as `vpt.objectives.NAME`."""
+    OBJECTIVES[objective.__name__] = objective
+    return objective
 
 
 class Objective(nn.Module):

@@ -21,7 +21,7 @@ from vpt.model import PromptedModel
 from vpt.prompts import Border, PixelPrompt, Prompt, Stack
 from vpt.readouts import LabelMap
 from vpt.report import pictures
-from vpt.training.checkpoints import NAME
+from vpt.training.checkpoints import CHECKPOINT as NAME
 from vpt.training.evaluation import evaluate, scores
 from vpt.training.folders import METRICS, PROMPT
 

@@ -7,18 +7,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from families import open_tiny
-from helpers import six_classes, six_in_three, stop_at
+from helpers import six_classes, six_in_three
 
 import vpt
 from vpt.data import Data
 from vpt.errors import DataError, PromptError, TrainingError
-from vpt.readouts.ridge import STRENGTHS
-from vpt.tasks.continual import BASELINES, Outcome, run, split
-from vpt.training.evaluation import scores
+from vpt.tasks.sequence import BASELINES, run, split
 
 QUICK = {"epochs": 2, "batch_size": 6, "lr": 0.02, "progress": False}
 METHODS = ["sequential", "l2p", "dual", "coda", "coda:3@1-2", "prefix:2", *BASELINES]
@@ -98,97 +95,6 @@ def test_precision_is_the_recipes_whatever_ran_before(tmp_path: Path) -> None:
     assert not torch.equal(rows[0], rows[1])
 
 
-@pytest.mark.parametrize("method", ["coda", "dual", "sequential"])
-def test_a_killed_run_goes_on_to_the_same_bytes(
-    method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def go(out: Path, resume: bool) -> Outcome:
-        outcome = run(
-            method, six_in_three(), open_tiny("timm ViT"), out=out, resume=resume, seed=3, **QUICK
-        )
-        outcome.model.close()
-        return outcome
-
-    whole = go(tmp_path / "whole", False)
-    for name, place, call in (
-        ("early", "_step", 2),
-        ("late", "_step", 7),
-        ("between", "_finish_epoch", 6),
-    ):
-        with monkeypatch.context() as patch:
-            stop_at(patch, place, call)
-            with pytest.raises(KeyboardInterrupt):
-                go(tmp_path / name, False)
-        found = go(tmp_path / name, True)
-        assert found.accuracy == whole.accuracy
-        assert (tmp_path / name / "prompt.vpt").read_bytes() == (
-            tmp_path / "whole" / "prompt.vpt"
-        ).read_bytes()
-    assert go(tmp_path / "whole", True).accuracy == whole.accuracy  # nothing is left to do
-
-
-def test_killed_between_file_and_numbers(tmp_path: Path) -> None:
-    whole = run("coda", six_in_three(), open_tiny("timm ViT"), out=tmp_path, **QUICK)
-    whole.model.close()
-    text = json.loads((tmp_path / "results.json").read_text())
-    (tmp_path / "results.json").write_text(
-        json.dumps({"identity": text["identity"], "accuracy": whole.accuracy[:2]})
-    )
-    again = run("coda", six_in_three(), open_tiny("timm ViT"), out=tmp_path, resume=True, **QUICK)
-    assert again.accuracy == whole.accuracy
-    again.model.close()
-
-
-def test_the_ridge_without_validation_data_chooses_on_a_fifth_and_then_learns_from_all() -> None:
-    """On the data that it was fitted to, the least λ always looked best."""
-    backbone, tasks = open_tiny("timm ViT"), six_in_three()
-    for task in tasks:  # no class can be told from another: the strongest λ is the best guess
-        labels, turn = list(task.train.labels), torch.randperm(len(task.train)).tolist()
-        for i, j in zip(task.train.indices, turn, strict=True):
-            labels[i] = task.train.targets[j]
-        task.train = task.train.renamed(task.classes, labels)
-        task.val = None
-    readout = run("ridge", tasks, backbone, progress=False).model.readout
-    assert readout.strength > min(STRENGTHS)
-    assert int(readout.counts.sum()) == sum(len(task.train) for task in tasks)
-
-
-def test_statistics_do_not_care_for_order() -> None:
-    """Learned task by task, class means and ridge are what all data at once give."""
-    backbone, tasks = open_tiny("timm ViT"), six_in_three()
-    found = run("nearest-mean", tasks, backbone, progress=False).model
-    names = found.classes
-    with torch.no_grad():
-        means = found.readout.sums / found.readout.counts[:, None]
-        found.close()
-        bare = vpt.PromptedModel(backbone, None, vpt.NearestMean(backbone.out_features, names))
-        for task in tasks:
-            x, y = scores(bare, task.train, outputs=True)
-            for c, name in enumerate(task.classes):
-                assert torch.allclose(means[names.index(name)], x[y == c].mean(0), atol=1e-5)
-        bare.close()
-
-
-def test_no_training_example_of_an_earlier_task_is_read_again() -> None:
-    tasks, read = six_in_three(3), []
-    for t, task in enumerate(tasks):
-        real = task.train.get
-        task.train.get = lambda i, t=t, real=real: (read.append(t), real(i))[1]
-    run("coda", tasks, open_tiny("timm ViT"), **QUICK).model.close()
-    assert read == sorted(read)
-    assert set(read) == {0, 1, 2}
-
-
-def test_zero_start_and_validation_part() -> None:
-    backbone, tasks = open_tiny("timm ViT"), six_in_three(3)
-    one = run("sequential", tasks, backbone, start="zeros", part="val", **QUICK)
-    one.model.close()
-    two = run("sequential", tasks, backbone, **QUICK)
-    two.model.close()
-    assert one.accuracy != two.accuracy
-    assert not one.model.readout.spread
-
-
 def test_split() -> None:
     data = Data(*(six_classes(12, s) for s in range(3)), six_classes(6).classes, [])
     tasks = split(data, 3, seed=None)
@@ -202,17 +108,6 @@ def test_split() -> None:
     for size in (0, 4):
         with pytest.raises(DataError, match="divides"):
             split(data, size)
-
-
-def test_outcome_by_hand() -> None:
-    rows = [[1.0], [0.5, 1.0]]
-    outcome = Outcome("x", [["a"], ["b"]], [10, 30], rows, [[[1.0, 0.0], [1.0, 0.0]]], model=None)  # type: ignore[arg-type]
-    assert outcome.after_each_task == [1.0, pytest.approx((0.5 * 10 + 30) / 40)]
-    assert outcome.parts_used == pytest.approx(0.5)  # one of two
-    assert outcome.forgetting_l2p == 0.5
-    even = Outcome("x", [["a"]], [1], [[1.0]], [[[0.5, 0.5]]], model=None)  # type: ignore[arg-type]
-    assert even.parts_used == pytest.approx(1.0)
-    assert np.isclose(even.final_average, 1.0)
 
 
 def test_wrong_input(tmp_path: Path) -> None:

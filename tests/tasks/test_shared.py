@@ -14,7 +14,7 @@ from helpers import colours, stop_at, three_tasks, turned
 import vpt
 from vpt.data import Data, joined
 from vpt.errors import DataError, PromptError, TrainingError
-from vpt.tasks.multi_task import export, share, take_to
+from vpt.tasks.shared import export, share, take_to
 
 QUICK = {"epochs": 3, "batch_size": 8, "lr": 0.02, "progress": False}
 
@@ -136,7 +136,7 @@ def test_without_teachers() -> None:
     shared.model.close()
 
 
-CUTS = [("_step", 4), pytest.param("_finish_epoch", 14, marks=pytest.mark.long), ("_step", 40)]
+CUTS = [("step", 4), pytest.param("finish_epoch", 14, marks=pytest.mark.long), ("step", 40)]
 
 
 @pytest.mark.parametrize(("method", "call"), CUTS)
