@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vpt.cli.options import (
+    METHODS,
     PROMPT_FORMS,
     READOUT_FORMS,
     AsJson,
@@ -71,7 +72,7 @@ def reprogram(
     ] = None,
     method: Annotated[
         str,
-        typer.Option(help="penalty (on the gap), adversary (FairReprogram) or worst (group DRO)"),
+        typer.Option(help=METHODS),
     ] = "penalty",
     criterion: Annotated[
         str, typer.Option(help="eo (equalized odds) or dp (demographic parity)")

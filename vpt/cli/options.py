@@ -21,8 +21,14 @@ def registered(room: str) -> dict[str, str]:
     return found
 
 
+def explained(room: str) -> str:
+    """The same as one line of help: "linear (a new classifier on the features), …"."""
+    return ", ".join(f"{usage} ({does})" for usage, does in registered(room).items())
+
+
 PROMPT_FORMS = f"{', '.join(registered('prompts'))}; joined with +; deep:N@9-11 in these blocks"
-READOUT_FORMS = ", ".join(f"{usage} ({does})" for usage, does in registered("readouts").items())
+READOUT_FORMS = explained("readouts")
+METHODS = explained("objectives")
 
 Run = Annotated[Path, typer.Argument(help="a run's folder, or a prompt file")]
 BackboneOption = Annotated[

@@ -7,7 +7,7 @@ from numbers import Real
 
 from vpt.errors import TrainingError
 from vpt.fairness.choosing import GAP
-from vpt.objectives import METHODS, Objective
+from vpt.objectives import METHODS, OBJECTIVES, Objective
 
 
 def objectives(
@@ -21,7 +21,7 @@ def objectives(
     none.
     """
     if method not in METHODS or criterion not in GAP:
-        known = ", ".join(f"{name} ({kind.about})" for name, kind in METHODS.items())
+        known = ", ".join(f"{name} ({OBJECTIVES.forms[name].does})" for name in METHODS)
         raise TrainingError(
             f"Found method={method!r}, criterion={criterion!r}; needed is one of {known}, and 'eo'"
             " or 'dp'."

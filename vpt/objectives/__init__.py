@@ -1,19 +1,16 @@
-"""What training minimises. A new objective is a file here, which registers it."""
-
-from importlib import import_module
-from pkgutil import iter_modules
+"""What training minimises. A new objective is one file here, which registers itself; `import_all`
+finds it.
+"""
 
 from vpt.objectives.base import OBJECTIVES, Gradients, Objective, register
 from vpt.objectives.by_group import ByGroup
+from vpt.sites import import_all
 
-for _file in iter_modules(__path__):
-    import_module(f"{__name__}.{_file.name}")
+import_all(__name__, __path__)
 
 # the ways to make a model fairer, by their short name
 METHODS: dict[str, type[ByGroup]] = {
-    objective.method: objective
-    for objective in OBJECTIVES.values()
-    if issubclass(objective, ByGroup)
+    name: form.cls for name, form in OBJECTIVES.forms.items() if issubclass(form.cls, ByGroup)
 }
 
 __all__ = ["METHODS", "OBJECTIVES", "ByGroup", "Gradients", "Objective", "register"]
@@ -21,10 +18,10 @@ __all__ = ["METHODS", "OBJECTIVES", "ByGroup", "Gradients", "Objective", "regist
 
 def __getattr__(name: str) -> type[Objective]:
     """An objective by the name of its class."""
-    if name not in OBJECTIVES:
+    if name not in OBJECTIVES.classes:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return OBJECTIVES[name]
+    return OBJECTIVES.classes[name]
 
 
 def __dir__() -> list[str]:
-    return sorted([*__all__, *OBJECTIVES])
+    return sorted([*__all__, *OBJECTIVES.classes])

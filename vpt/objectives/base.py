@@ -3,24 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from vpt.sites import Config
+from vpt.sites import Config, Registry
 
 # loss name → part that learns ("prompt", "readout", "objective") → its gradient as one flat vector
 Gradients = dict[str, dict[str, Tensor]]
-
-OBJECTIVES: dict[str, type[Objective]] = {}  # by the name of the class
-Kind = TypeVar("Kind", bound="type[Objective]")
-
-
-def register(objective: Kind) -> Kind:
-    """Make an objective known by the name of its class, as `vpt.objectives.NAME`."""
-    OBJECTIVES[objective.__name__] = objective
-    return objective
 
 
 class Objective(nn.Module):
@@ -76,3 +66,7 @@ class Objective(nn.Module):
             for part, gradient in parts.items():
                 total[part] = total[part] + gradient if part in total else gradient
         return total
+
+
+OBJECTIVES: Registry[Objective] = Registry()  # the text is that of a way to make a model fairer
+register = OBJECTIVES.register

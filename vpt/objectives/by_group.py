@@ -27,12 +27,9 @@ class ByGroup(Objective):
     over all (dp).
 
     A group that does not occur with a label is left out of that label's comparison, as long as two
-    others are there. method: the short name of this way to make a model fairer. about: what it is,
-    in a word or two. strengths: those that are tried by default, rising.
+    others are there. strengths: those that are tried by default, rising.
     """
 
-    method: ClassVar[str]
-    about: ClassVar[str]
     strengths: ClassVar[tuple[float, ...]]
     keeps_best = False  # the epoch of least cross-entropy would be the least fair one
     needs_cells = True  # whether every label needs examples of two groups

@@ -10,7 +10,7 @@ from vpt.objectives.base import Objective, register
 from vpt.sites import Config
 
 
-@register
+@register()
 class Classification(Objective):
     """Cross-entropy with label smoothing in [0,1) (Szegedy et al. 2016). Raises `TrainingError` for
     another smoothing.

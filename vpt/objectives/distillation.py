@@ -14,7 +14,7 @@ from vpt.objectives.base import Objective, register
 from vpt.sites import Config
 
 
-@register
+@register()
 class Distillation(Objective):
     """CE + weight · τ² · KL(softmax(teacher/τ) ‖ softmax(scores/τ)) (Hinton et al. 2015; weight 0.9
     in MPT, Wang et al. 2023).

@@ -13,7 +13,7 @@ from vpt.objectives.by_group import ByGroup, given, rate
 from vpt.sites import Config
 
 
-@register
+@register("adversary", "FairReprogram")
 class FairReprogram(ByGroup):
     """Cross-entropy against an adversary that reads the group off the scores (Zhang et al. 2022,
     equations 2 to 4).
@@ -32,8 +32,6 @@ class FairReprogram(ByGroup):
         images (with lr=0.05).
     """
 
-    method = "adversary"
-    about = "FairReprogram"
     strengths = (0.02, 0.05, 0.1, 0.2, 0.5)
     temperature: nn.Parameter
     adversary: nn.Module

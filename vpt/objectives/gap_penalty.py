@@ -14,7 +14,7 @@ from vpt.objectives.by_group import ByGroup, given
 from vpt.sites import Config
 
 
-@register
+@register("penalty", "on the gap")
 class GapPenalty(ByGroup):
     """Cross-entropy plus `strength` times the squared gap between the groups' mean soft
     predictions.
@@ -26,8 +26,6 @@ class GapPenalty(ByGroup):
     examples, and the same however an update is cut into micro-batches and processes.
     """
 
-    method = "penalty"
-    about = "on the gap"
     strengths = (0.3, 1.0, 3.0, 10.0, 30.0)
     seen: Tensor
     counted: Tensor

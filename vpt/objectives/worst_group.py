@@ -13,7 +13,7 @@ from vpt.objectives.by_group import ByGroup, given, rate
 from vpt.sites import Config
 
 
-@register
+@register("worst", "group DRO")
 class WorstGroup(ByGroup):
     """The worst label × group cell first: group DRO (Sagawa et al. 2020, algorithm 1).
 
@@ -24,8 +24,6 @@ class WorstGroup(ByGroup):
     being absent from most.
     """
 
-    method = "worst"
-    about = "group DRO"
     strengths = (0.0, 0.01, 0.03, 0.1, 0.3)
     needs_cells = False
     weights: Tensor
