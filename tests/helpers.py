@@ -24,7 +24,7 @@ from vpt.files import learned
 from vpt.runs.probe import fit_probe
 from vpt.training import update
 from vpt.training.epochs import Epochs
-from vpt.training.evaluation import accelerator_in, scores
+from vpt.training.evaluation import scores
 
 OBJECTIVES = {
     "plain": vpt.Classification,
@@ -130,9 +130,9 @@ def state(model: vpt.PromptedModel) -> torch.Tensor:
 
 
 def ready() -> vpt.PromptedModel:
-    """A model whose readout begins at a probe, in fp32 whatever ran before."""
+    """A model whose readout begins at a probe."""
     model = tiny_model()
-    found = scores(model, colours(96), outputs=True, accelerator=accelerator_in("no"))
+    found = scores(model, colours(96), outputs=True)
     probe = fit_probe(*found, ["red", "green", "blue"])[0]
     model.readout.load_state_dict(probe.state_dict())
     return model

@@ -11,7 +11,7 @@ import pytest
 import soundfile
 import torch
 from families import make, open_tiny
-from helpers import colours
+from helpers import colours, tiny_model
 
 import vpt
 from vpt.data import load_data
@@ -137,3 +137,11 @@ def test_answers_that_are_no_numbers_are_refused() -> None:
         pytest.raises(BackboneError, match="NaN for 6 of 6"),
     ):
         vpt.evaluate(model, colours(6))
+
+
+def test_scores_are_in_fp32_whatever_ran_before() -> None:
+    """A run in bf16 left its precision to everything that came after it in the process."""
+    model = tiny_model()
+    before = scores(model, colours(12))[0]
+    vpt.fit(tiny_model(), colours(12), epochs=1, precision="bf16", progress=False)
+    assert torch.equal(scores(model, colours(12))[0], before)

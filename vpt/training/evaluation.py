@@ -78,7 +78,7 @@ def scores(
     what: what it is called then.
     """
     whole(DataError, batch_size=batch_size)
-    accelerator = accelerator or Accelerator()
+    accelerator = accelerator or accelerator_in("no")
     model.to(accelerator.device)
     heard, clips = examples.windows()
     order = list(range(accelerator.process_index, len(heard), accelerator.num_processes))
