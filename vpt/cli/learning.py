@@ -60,7 +60,7 @@ def demo(
         if audio or seeds > 1:
             raise typer.BadParameter(
                 "--fairness goes alone: without --audio, and once (--seeds 1;"
-                " examples/pretrain/fairness.py repeats it)"
+                " examples/biased_model/fairness.py repeats it)"
             )
         for name, case in BIASED.items():
             console.print(case.story)
