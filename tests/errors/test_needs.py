@@ -11,7 +11,9 @@ from vpt.errors.needs import one_of, share, whole
 
 @pytest.mark.parametrize("value", [0, -1, True, 1.0, "3", None, float("nan"), np.int64(3)])
 def test_what_is_no_whole_number(value: object) -> None:
-    with pytest.raises(PromptError, match=r"Found count=.*; needed is a whole number of at least 1"):
+    with pytest.raises(
+        PromptError, match=r"Found count=.*; needed is a whole number of at least 1"
+    ):
         whole(PromptError, count=value)
 
 

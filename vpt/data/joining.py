@@ -5,11 +5,12 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
-from typing import Any
 
 import numpy as np
 
 from vpt.data.examples import Examples
+from vpt.data.files import InWindows
+from vpt.data.readers import RawInput
 from vpt.errors import DataError
 
 
@@ -72,14 +73,15 @@ class _Joined:
         self.members = list(members)
         self.starts = [0, *accumulate(len(part) for part in members)]
 
-    def __call__(self, index: int, window: int | None = None) -> Any:
-        part, own = self._find(index)
-        return part.get(own) if window is None else part.get(own, window)  # type: ignore[call-arg]
+    def __call__(self, index: int, window: int | None = None, /) -> RawInput:
+        part, place = self._find(index)
+        if isinstance(part.get, InWindows):
+            return part.get(place, window)
+        return part.get(place)
 
-    def windows(self, index: int) -> list[int]:
-        part, own = self._find(index)
-        count = getattr(part.get, "windows", None)
-        return count(own) if count is not None else [0]
+    def windows(self, index: int, /) -> list[int]:
+        part, place = self._find(index)
+        return part.get.windows(place) if isinstance(part.get, InWindows) else [0]
 
     def _find(self, index: int) -> tuple[Examples, int]:
         t = bisect_right(self.starts, index) - 1

@@ -13,10 +13,12 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from torch import Tensor
 from torch.utils.data import default_collate
 
 from vpt.backbones import Backbone, first_block
 from vpt.data import AUGMENTS, Data, Examples, Source, in_views, load_data, look
+from vpt.data.readers import RawInput
 from vpt.errors import DataError, PromptError, TrainingError
 from vpt.errors.places import is_within
 from vpt.model import PromptedModel
@@ -277,10 +279,14 @@ def _choose_augment(backbone: Backbone, data: Data, baselines: Baselines) -> str
     if backbone.inputs.kind != "image":
         return "none"
     val = data.val
-    mirrored = Examples(lambda i: val[i][0].flip(-1), val.targets, val.classes)
+    mirrored = Examples(lambda i: _mirrored(val[i][0]), val.targets, val.classes)
     with PromptedModel(backbone, None, baselines.probe) as model, without_cache(model):
         found = evaluate(model, mirrored)["accuracy"]
     return "flip-crop" if found >= baselines.linear_probe["val"] - FLIP_TOLERANCE else "crop"
+
+
+def _mirrored(image: RawInput) -> RawInput:
+    return image.flip(-1) if isinstance(image, Tensor) else image
 
 
 def start_among(prompt: Prompt, backbone: Backbone, examples: Examples, seed: int) -> None:

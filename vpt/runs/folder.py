@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils.data import default_collate
 
 from vpt.backbones import Backbone
 from vpt.data import look, read_parts
-from vpt.data.examples import Examples, Files
-from vpt.data.loading import WORDS
-from vpt.data.readers import kind_of, reader
+from vpt.data.examples import Examples
+from vpt.data.files import Files
+from vpt.data.readers import WORDS, kind_of, reader
 from vpt.errors import BadFilesError, DataError, PromptFileError
 from vpt.errors.places import is_file, is_folder
 from vpt.files import load, read, rebuild, save, write_atomically
@@ -67,7 +68,7 @@ def draw_pixels(model: PromptedModel, val: Examples, folder: Path) -> None:
         _draw(part, folder / f"{type(part).__name__.lower()}.png")
     if found and model.backbone.inputs.kind == "image":
         chosen = torch.linspace(0, len(val) - 1, min(6, len(val))).long().tolist()
-        before = torch.stack([val[i][0] for i in chosen])
+        before = default_collate([val[i][0] for i in chosen])
         with torch.no_grad():
             after, _ = model.attachment.pixels(before.to(model.backbone.device), None)
         if before.ndim == 5:  # of a video, its first picture
