@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 
 import vpt
-from vpt.report.pictures import pixel_prompt
+from vpt.report.pixels import pixel_prompt
 
 
 def main(argv: list[str] | None = None) -> None:
