@@ -113,7 +113,15 @@ def _item(
     group_columns: tuple[str, ...],
     apart: str | None,
 ) -> Item:
-    """A row as an item. Raises `DataError` naming its line."""
+    """A row as an item. Raises `DataError` naming its line.
+
+    manifest: the table.
+    number: the line.
+    row: its cells, by column.
+    label_column: the column of the label.
+    group_columns: those that make the group.
+    apart: the column of the unit, or None.
+    """
     path, label, split = (_cell(row, name) for name in ("path", label_column, "split"))
     groups = [_cell(row, name) for name in group_columns]
     if not path or not label:
