@@ -132,8 +132,10 @@ class Examples(Dataset[Labelled]):
         windows = self._windows()
         if windows is None:
             return self, list(range(len(self)))
-        owners = [i for i, own in enumerate(windows) for _ in own]
-        places = [(self.indices[i], window) for i, own in enumerate(windows) for window in own]
+        owners = [i for i, numbers in enumerate(windows) for _ in numbers]
+        places = [
+            (self.indices[i], window) for i, numbers in enumerate(windows) for window in numbers
+        ]
         return self._heard(places), owners
 
     def through(self, get: Callable[[int], RawInput]) -> Examples:
@@ -162,8 +164,8 @@ class Examples(Dataset[Labelled]):
         draws = np.random.default_rng((seed, epoch)).random(len(windows)).tolist()
         return self._heard(
             [
-                (i, own[int(draw * len(own))])
-                for i, own, draw in zip(self.indices, windows, draws, strict=True)
+                (i, numbers[int(draw * len(numbers))])
+                for i, numbers, draw in zip(self.indices, windows, draws, strict=True)
             ]
         )
 
@@ -172,7 +174,7 @@ class Examples(Dataset[Labelled]):
         if not isinstance(self.get, InWindows):
             return None
         windows = [self.get.windows(index) for index in self.indices]
-        return windows if any(len(own) > 1 for own in windows) else None
+        return windows if any(len(numbers) > 1 for numbers in windows) else None
 
     def _heard(self, places: Sequence[tuple[int, int]]) -> Examples:
         """These windows (number of the example in the source, of the window) as examples of their

@@ -42,15 +42,15 @@ def joined(
         task: list(classes[task] if classes is not None else part.classes)
         for task, part in parts.items()
     }
-    every = [name for own in names.values() for name in own]
+    every = [name for of_task in names.values() for name in of_task]
     twice = sorted({name for name in every if every.count(name) > 1})
     if twice:
-        holders = [task for task, own in names.items() if twice[0] in own]
+        holders = [task for task, of_task in names.items() if twice[0] in of_task]
         raise DataError(
             f"Class {twice[0]!r} appears in the tasks {', '.join(holders)}; needed are different"
             " classes."
         )
-    shifts = [0, *accumulate(len(own) for own in names.values())]
+    shifts = [0, *accumulate(len(of_task) for of_task in names.values())]
     members = list(parts.values())
 
     labels = [y + shift for part, shift in zip(members, shifts, strict=False) for y in part.targets]
@@ -95,7 +95,7 @@ def balanced(examples: Examples) -> list[int]:
     groups = np.array(examples.grouped or [0] * len(examples))
     most = max(int((groups == g).sum()) for g in np.unique(groups))
     members = [np.flatnonzero(groups == g) for g in np.unique(groups)]
-    return [int(i) for own in members for i in own[np.arange(most) * len(own) // most]]
+    return [int(i) for group in members for i in group[np.arange(most) * len(group) // most]]
 
 
 def with_classes(examples: Examples, classes: Sequence[str]) -> Examples:

@@ -106,18 +106,18 @@ def _part(examples: Examples, made: str) -> str:
     counts = Counter(examples.targets)
     each = [counts[y] for y in range(len(examples.classes))]
     if min(each) == max(each):
-        of = f"{each[0]} of each class"
+        sizes = f"{each[0]} of each class"
     elif len(each) <= MOST:
-        of = ", ".join(
-            f"{name} {count}" for name, count in zip(examples.classes, each, strict=True)
-        )
+        pairs = zip(examples.classes, each, strict=True)
+        sizes = ", ".join(f"{name} {count}" for name, count in pairs)
     else:
         order = sorted(range(len(each)), key=lambda y: each[y])
-        of = (
-            f"{each[order[0]]} ({examples.classes[order[0]]}) to {each[order[-1]]}"
-            f" ({examples.classes[order[-1]]}) of a class"
+        few, many = order[0], order[-1]
+        sizes = (
+            f"{each[few]} ({examples.classes[few]}) to {each[many]} ({examples.classes[many]})"
+            " of a class"
         )
-    return f"{len(examples)} ({of}); {made}"
+    return f"{len(examples)} ({sizes}); {made}"
 
 
 def _clips(data: Data, inputs: SoundLike) -> str:
