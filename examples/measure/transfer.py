@@ -1,9 +1,8 @@
 """How well a backbone transfers: nearest class mean, linear probe and deep prompts on few examples,
 mean ± std over seeds.
 
-python examples/pretrain/transfer.py digits cifar10.zip mnist.zip --shots 5 20 100 python
-examples/pretrain/transfer.py fsdd.zip --apart "_([a-z]+)_" --backbones vpt:ast-tiny
-vpt:ast-tiny@random kwt1@FOLDER
+python examples/measure/transfer.py digits cifar10.zip mnist.zip --shots 5 20 100
+python examples/measure/transfer.py fsdd.zip --apart "_([a-z]+)_" --backbones vpt:ast-tiny
 
 DATA is a folder or zip archive (class/file or split/class/file), or `digits` for scikit-learn's. A
 backbone is any name that vpt opens, with @WEIGHTS (a file, or random) behind it if others are

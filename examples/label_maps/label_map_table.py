@@ -1,7 +1,7 @@
 """Which label map? Reprogram a classifier with each of them, nothing trained but the prompt, and
 print the table.
 
-python examples/label_map_table.py cifar10-few --shots 30 --seeds 3
+python examples/label_maps/label_map_table.py cifar10-few --shots 30 --seeds 3
 """
 
 from __future__ import annotations

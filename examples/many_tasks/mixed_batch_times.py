@@ -1,6 +1,6 @@
 """What a mixed batch costs: 64 samples of 8 tasks, beside the same batch under one task, by turns.
 
-python examples/mixed_batch_times.py --backbone vpt:vit-p8-64
+python examples/many_tasks/mixed_batch_times.py --backbone vpt:vit-p8-64
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""One prompt learned from four related tasks, taken to a fifth: python examples/shared_prompt.py
---seeds 0 1 2 3 4
+"""One prompt learned from four related tasks, taken to a fifth.
+
+python examples/many_tasks/shared_prompt.py --seeds 0 1 2 3 4
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """How good are prompts beside a linear probe? Repeat `vpt.adapt` over shots and seeds and print the
 table.
 
-python examples/few_shot_table.py cifar10-few --shots 30 100 --seeds 3
+python examples/your_folder/few_shot_table.py cifar10-few --shots 30 100 --seeds 3
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Three tasks of one's own on one frozen model, in one library; a batch in which every picture has
 its own task.
 
-python examples/many_tasks.py --epochs 8
+python examples/many_tasks/many_tasks.py --epochs 8
 """
 
 from __future__ import annotations

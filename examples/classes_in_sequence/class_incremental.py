@@ -1,7 +1,7 @@
 """Classes that come a few at a time, and no data kept: prompts for that, and what they must beat.
 
-python examples/class_incremental.py digits --shots 40; python examples/class_incremental.py
-cifar10-few.zip --seeds 3
+python examples/classes_in_sequence/class_incremental.py digits --shots 20
+python examples/classes_in_sequence/class_incremental.py cifar10-few.zip --seeds 3
 """
 
 from __future__ import annotations
