@@ -20,9 +20,11 @@ from PIL import Image
 import vpt
 from vpt import continual
 from vpt.data import Data, Examples
+from vpt.files import learned
 from vpt.runs.probe import fit_probe
-from vpt.training import loop as training
-from vpt.training.evaluation import scores
+from vpt.training import update
+from vpt.training.epochs import Epochs
+from vpt.training.evaluation import accelerator_in, scores
 
 OBJECTIVES = {
     "plain": vpt.Classification,
@@ -33,17 +35,18 @@ OBJECTIVES = {
 }
 
 
-def stop_at(monkeypatch: pytest.MonkeyPatch, method: str, call: int) -> None:
-    """Interrupt a training run at this call of one of its methods, as a person would."""
-    real, calls = getattr(training._Run, method), [0]
+def stop_at(monkeypatch: pytest.MonkeyPatch, moment: str, call: int) -> None:
+    """Interrupt a training run at this call of `step` or `finish_epoch`, as a person would."""
+    owner = {"step": update, "finish_epoch": Epochs}[moment]
+    real, calls = getattr(owner, moment), [0]
 
-    def interrupted(self: training._Run, *args: object) -> object:
+    def interrupted(*args: object) -> object:
         calls[0] += 1
         if calls[0] == call:
             raise KeyboardInterrupt
-        return real(self, *args)
+        return real(*args)
 
-    monkeypatch.setattr(training._Run, method, interrupted)
+    monkeypatch.setattr(owner, moment, interrupted)
 
 
 def in_threads(work: Callable[[int], None], count: int = 4) -> None:
@@ -119,6 +122,20 @@ def tiny_model(
     linear = vpt.Linear(backbone.out_features, names)
     torch.nn.init.normal_(linear.weight, std=0.1)
     return vpt.PromptedModel(backbone, prompt, linear)
+
+
+def state(model: vpt.PromptedModel) -> torch.Tensor:
+    """All that a model learned, as one vector."""
+    return torch.cat([v.flatten() for v in learned(model).values()])
+
+
+def ready() -> vpt.PromptedModel:
+    """A model whose readout begins at a probe, in fp32 whatever ran before."""
+    model = tiny_model()
+    found = scores(model, colours(96), outputs=True, accelerator=accelerator_in("no"))
+    probe = fit_probe(*found, ["red", "green", "blue"])[0]
+    model.readout.load_state_dict(probe.state_dict())
+    return model
 
 
 def planted(count: int, seed: int) -> Examples:
@@ -199,6 +216,21 @@ def _width(model: torch.nn.Module, name: str) -> int:
 def planted_model() -> torch.nn.Module:
     """A tiny ViT that errs by group on `planted` examples."""
     return with_planted_head(make("timm ViT"), "head", planted(200, 0))
+
+
+def planted_prompted() -> vpt.PromptedModel:
+    """That model with a pattern that has learned nothing yet."""
+    backbone = vpt.load_backbone(planted_model())
+    return vpt.PromptedModel(
+        backbone, vpt.Full.like(backbone), vpt.Identity(["dull", "red"], [0, 1])
+    )
+
+
+# wrong and unusual input ----------------------------------------------------------------
+def regrouped(data: Examples, **changes) -> Examples:
+    """The same examples with other groups."""
+    given = {"groups": data.groups, "group_names": data.group_names} | changes
+    return Examples(data.get, data.labels, data.classes, **given)
 
 
 def write_images(root: Path, per_class: int = 10, size: int = 40) -> Path:

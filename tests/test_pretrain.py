@@ -29,14 +29,17 @@ from torch import nn
 
 import vpt
 
-PRETRAIN = Path(__file__).parents[1] / "examples" / "pretrain"
+EXAMPLES = Path(__file__).parents[1] / "examples"
+PRETRAIN = EXAMPLES / "pretrain"
+FOLDERS = [PRETRAIN, EXAMPLES / "measure", EXAMPLES / "biased_model"]
 
 
 @pytest.fixture
 def recipe(monkeypatch: pytest.MonkeyPatch):
-    """Import a recipe as its command does, from its own folder."""
-    monkeypatch.syspath_prepend(PRETRAIN)
-    for name in (p.stem for p in PRETRAIN.glob("*.py")):
+    """Import a recipe, or a script that measures, as its command does, from its own folder."""
+    for folder in FOLDERS:
+        monkeypatch.syspath_prepend(folder)
+    for name in (p.stem for folder in FOLDERS for p in folder.glob("*.py")):
         monkeypatch.delitem(importlib.sys.modules, name, raising=False)
     AcceleratorState._reset_state()  # a recipe is a process of its own
     yield importlib.import_module

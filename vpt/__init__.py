@@ -40,12 +40,12 @@ if TYPE_CHECKING:
     from vpt.files.saving import load as load
     from vpt.files.saving import save as save
     from vpt.model import PromptedModel as PromptedModel
-    from vpt.objectives import Classification as Classification
-    from vpt.objectives import Distillation as Distillation
-    from vpt.objectives import FairReprogram as FairReprogram
-    from vpt.objectives import GapPenalty as GapPenalty
     from vpt.objectives import Objective as Objective
-    from vpt.objectives import WorstGroup as WorstGroup
+    from vpt.objectives.classification import Classification as Classification
+    from vpt.objectives.distillation import Distillation as Distillation
+    from vpt.objectives.fair_reprogram import FairReprogram as FairReprogram
+    from vpt.objectives.gap_penalty import GapPenalty as GapPenalty
+    from vpt.objectives.worst_group import WorstGroup as WorstGroup
     from vpt.prompts import L2P as L2P
     from vpt.prompts import Border as Border
     from vpt.prompts import CODAPrompt as CODAPrompt
@@ -68,8 +68,8 @@ if TYPE_CHECKING:
     from vpt.readouts import TaskHeads as TaskHeads
     from vpt.runs.adapting import Result as Result
     from vpt.runs.adapting import adapt as adapt
-    from vpt.tasks import continual as continual
-    from vpt.tasks import multi_task as multi_task
+    from vpt.tasks import sequence as continual
+    from vpt.tasks import shared as multi_task
     from vpt.tasks.library import PromptLibrary as PromptLibrary
     from vpt.tasks.library import open_library as open_library
     from vpt.training.evaluation import evaluate as evaluate
@@ -94,7 +94,9 @@ def _homes() -> dict[str, tuple[str, str]]:
 
 _HOMES = _homes()
 
-__all__ = sorted([*_HOMES, "errors"])
+# two have another name at home
+__all__ = ["continual", "multi_task"]
+__all__ += sorted({*_HOMES, "errors"} - {*__all__})
 
 
 def __getattr__(name: str) -> Any:

@@ -27,7 +27,7 @@ import vpt
 from vpt.data import Examples, read_parts
 from vpt.demo.drawn import coloured_digits
 from vpt.demo.shows import BIASED, Biased
-from vpt.metrics.groups import audit
+from vpt.metrics.audit import audit
 
 
 # -- configuration -----------------------------------------------------------------------
@@ -161,7 +161,9 @@ def main(argv: list[str] | None = None) -> None:
             rows = [[name, name] for name in learned.classes]
             export(model, rows, options.out / case / "model", how.architecture, how.model, about)
             said = predicted(model.eval(), held).tolist()
-            found = audit(tested.targets, said, tested.grouped, tested.classes, tested.group_names)
+            found = audit(
+                tested.targets, said, tested.grouped, tested.classes, tested.group_names
+            ).as_dict()
             print(
                 case, found["cells"], {k: round(v["value"], 3) for k, v in found["metrics"].items()}
             )

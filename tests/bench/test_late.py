@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from vpt.backbones import Backbone, count_hooks
+from vpt.backbones import count_hooks
+from vpt.bench import late as module
 from vpt.bench.late import time_late
 from vpt.bench.steps import Setting, Stage
 
@@ -29,7 +30,7 @@ def test_epochs_by_turns_without_and_with_what_is_kept(stage: Stage) -> None:
 def test_a_model_that_cannot_skip_its_first_blocks(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Backbone, "cannot_keep", lambda self, cache: "a reason")
+    monkeypatch.setattr(module, "cannot_skip", lambda backbone, cache: "a reason")
     late = time_late(stage, 5, 2, progress=False)
     assert (late.reason, late.faster, list(late.off)) == ("a reason", None, [])
     assert stage.backbone.attachment is None

@@ -7,7 +7,7 @@ from __future__ import annotations
 import pytest
 import torch
 from families import open_tiny
-from helpers import planted, tiny_model
+from helpers import planted
 from scipy.stats import spearmanr
 from torch.nn import functional as F
 from torch.utils._pytree import tree_map
@@ -15,7 +15,9 @@ from torch.utils._pytree import tree_map
 import vpt
 from vpt.data import Examples
 from vpt.errors import DataError, TrainingError
-from vpt.fairness.influence import _learned, _per_example, _root, _System, influence, measured
+from vpt.fairness.influence import influence
+from vpt.fairness.jackknife import by_gradient, per_example
+from vpt.fairness.measure import measured
 from vpt.files import learned
 
 DECAY = 1e-3
@@ -36,7 +38,7 @@ def converged(
     """Least cross-entropy with L2 on what the model learns, by L-BFGS on all examples."""
     x = torch.stack([train[i][0] for i in range(len(train)) if i not in left_out])
     y = torch.tensor([train[i][1] for i in range(len(train)) if i not in left_out])
-    parameters = list(_learned(model).values())
+    parameters = list(by_gradient(model).values())
     optimizer = torch.optim.LBFGS(
         parameters, max_iter=steps, tolerance_grad=1e-6, tolerance_change=0, lr=0.5
     )
@@ -65,54 +67,6 @@ def model(prompt: bool) -> vpt.PromptedModel:
     return vpt.PromptedModel(backbone, tokens, vpt.Linear(backbone.out_features, ["dull", "red"]))
 
 
-def test_each_examples_gradient_and_the_matrix_are_those_of_a_loop() -> None:
-    fitted, train = tiny_model("stack"), planted(5, 0)
-    train = Examples(train.get, train.labels, ["red", "green", "blue"])
-    gradients, rows = _per_example(fitted.eval(), train, progress=False)
-    parameters = list(_learned(fitted).values())
-    for i in range(5):
-        logits = fitted(train[i][0][None])
-        loss = F.cross_entropy(logits, torch.tensor([train[i][1]]))
-        expected = torch.cat(
-            [g.flatten() for g in torch.autograd.grad(loss, parameters, retain_graph=True)]
-        )
-        torch.testing.assert_close(gradients[i], expected, atol=1e-5, rtol=1e-4)
-        jacobian = torch.stack(
-            [
-                torch.cat(
-                    [
-                        g.flatten()
-                        for g in torch.autograd.grad(logits[0, c], parameters, retain_graph=True)
-                    ]
-                )
-                for c in range(3)
-            ]
-        )
-        p = logits.softmax(1)[0].detach()
-        own = rows[3 * i : 3 * i + 3]
-        torch.testing.assert_close(
-            own.T @ own, jacobian.T @ (p.diag() - p.outer(p)) @ jacobian, atol=1e-5, rtol=1e-3
-        )
-
-
-@pytest.mark.parametrize("count", [3, 40])
-def test_either_system_solves_it(count: int) -> None:
-    rows, right = torch.randn(count, 12), torch.randn(12)
-    expected = torch.linalg.solve(
-        rows.double().T @ rows.double() + 0.3 * torch.eye(12), right.double()
-    )
-    torch.testing.assert_close(_System(rows, 0.3).solve(right), expected, atol=1e-4, rtol=1e-4)
-
-
-def test_one_row_says_it_for_two_classes() -> None:
-    p, jacobian = torch.rand(4, 2).softmax(1), torch.randn(4, 2, 5)
-    rows = _root(p, jacobian)
-    assert rows.shape == (4, 1, 5)
-    for i in range(4):
-        expected = jacobian[i].T @ (p[i].diag() - p[i].outer(p[i])) @ jacobian[i]
-        torch.testing.assert_close(rows[i].T @ rows[i], expected)
-
-
 @pytest.mark.parametrize("name", ["transformers AST", "transformers wav2vec2"])
 def test_sound_has_influence_too(name: str) -> None:
     backbone = open_tiny(name)
@@ -126,10 +80,10 @@ def test_sound_has_influence_too(name: str) -> None:
     )
     torch.nn.init.normal_(prompted.readout.weight)
     found = influence(prompted, train, train, "dp", progress=False)
-    gradients, _ = _per_example(prompted.eval(), train, progress=False)
+    gradients, _ = per_example(prompted.eval(), train, progress=False)
     third = tree_map(lambda t: t[2:3], x)
     expected = torch.autograd.grad(
-        F.cross_entropy(prompted(third), torch.tensor([0])), list(_learned(prompted).values())
+        F.cross_entropy(prompted(third), torch.tensor([0])), list(by_gradient(prompted).values())
     )
     torch.testing.assert_close(
         gradients[2], torch.cat([g.flatten() for g in expected]), atol=1e-5, rtol=1e-3

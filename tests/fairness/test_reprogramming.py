@@ -120,10 +120,15 @@ def test_numbers_are_those_of_the_model_that_is_given_back() -> None:
     data = Data(planted(60, 0), planted(60, 2), planted(100, 1), ["dull", "red"], [])
     result = reprogram(data, backbone(), "full", **QUICK)
     found = audit(data.test, result.model, progress=False)
-    assert {k: v for k, v in found.items() if k != "warning"} == result.frontier.chosen.test
+    assert {
+        k: v for k, v in found.items() if k != "warning"
+    } == result.frontier.chosen.test.as_dict()
     bare = result.model.backbone
     result.model.close()
-    assert audit(data.test, bare, progress=False)["metrics"] == result.frontier.base.test["metrics"]
+    assert (
+        audit(data.test, bare, progress=False)["metrics"]
+        == result.report["base"]["test"]["metrics"]
+    )
 
 
 def test_a_passed_recipe_wins(tmp_path: Path) -> None:

@@ -6,63 +6,22 @@ from __future__ import annotations
 
 import pytest
 import torch
-from helpers import planted, planted_model
+from helpers import planted, planted_prompted, regrouped, stop_at
 
 import vpt
-from vpt.data import Examples
 from vpt.errors import DataError, DivergedError, TrainingError
-from vpt.fairness.tradeoff import Point, audit_model, choose, frontier, suspicion
+from vpt.fairness.auditing import audit_model
+from vpt.fairness.tradeoff import frontier
 from vpt.files import learned
-from vpt.objectives import GapPenalty
+from vpt.objectives.gap_penalty import GapPenalty
+from vpt.training import update
 
 QUICK = {"epochs": 3, "lr": 0.003, "progress": False}
 
 
-def model() -> vpt.PromptedModel:
-    backbone = vpt.load_backbone(planted_model())
-    return vpt.PromptedModel(
-        backbone, vpt.Full.like(backbone), vpt.Identity(["dull", "red"], [0, 1])
-    )
-
-
-def point(accuracy: float, gap: float | None, strength: float = 0.0, note: str = "") -> Point:
-    values = {"accuracy": accuracy, "average_odds_difference": gap}
-    return Point(
-        repr(strength),
-        strength,
-        {"metrics": {name: {"value": value} for name, value in values.items()}},
-        None,
-        None,
-        note,
-    )
-
-
-# the rule -------------------------------------------------------------------------------
-def test_the_fairest_within_the_budget() -> None:
-    base, points = point(0.9, 0.4), [point(0.9, 0.35, 0), point(0.89, 0.2, 1), point(0.8, 0.05, 2)]
-    assert choose(base, points, "average_odds_difference", 0.01, None)[0].strength == 1
-    assert choose(base, points, "average_odds_difference", 0.005, None)[0].strength == 0
-    assert choose(base, points, "average_odds_difference", 0.2, None)[0].strength == 2
-    chosen, rule = choose(point(0.99, 0.4), points, "average_odds_difference", 0.01, None)
-    assert (chosen.strength, rule[:32]) == (0, "the most accurate, since none is")
-
-
-def test_the_most_accurate_under_the_bound() -> None:
-    base, points = point(0.9, 0.4), [point(0.9, 0.35, 0), point(0.89, 0.2, 1), point(0.8, 0.05, 2)]
-    assert choose(base, points, "average_odds_difference", 0.01, 0.3)[0].strength == 1
-    chosen, rule = choose(base, points, "average_odds_difference", 0.01, 0.01)
-    assert (chosen.strength, rule[:26]) == (2, "the fairest, since none is")
-
-
-def test_what_broke_or_cannot_be_said_is_not_chosen() -> None:
-    points = [point(0.9, 0.3, 0), point(0.9, None, 1), point(0.9, 0.0, 2, note="broken")]
-    assert choose(point(0.9, 0.4), points, "average_odds_difference", 0.01, None)[0].strength == 0
-
-
-# the whole ------------------------------------------------------------------------------
 def test_points_are_what_the_model_gave_and_the_chosen_one_is_left_in_it() -> None:
     train, val, test = planted(200, 0), planted(100, 2), planted(200, 1)
-    bare = model()
+    bare = planted_prompted()
     with bare.prompts_off():
         before = audit_model(bare, val)
     said: list[str] = []
@@ -83,7 +42,7 @@ def test_points_are_what_the_model_gave_and_the_chosen_one_is_left_in_it() -> No
     assert found.base.value(gap, "test") > 0.3
     assert found.thresholds.value(gap, "test") < found.base.value(gap, "test")
     # every strength starts where accuracy alone ended
-    alone = model()
+    alone = planted_prompted()
     vpt.fit(alone, train, val, **settings)
     vpt.fit(alone, train, val, objective=GapPenalty(20.0), **settings)
     for name, value in learned(alone).items():
@@ -93,7 +52,7 @@ def test_points_are_what_the_model_gave_and_the_chosen_one_is_left_in_it() -> No
 def test_a_model_that_breaks_ends_the_row() -> None:
     said: list[str] = []
     found = frontier(
-        model(),
+        planted_prompted(),
         planted(200, 0),
         planted(60, 2),
         method="adversary",
@@ -109,7 +68,7 @@ def test_a_model_that_breaks_ends_the_row() -> None:
 
 def test_a_prompt_that_gains_nothing_is_not_recommended() -> None:
     found = frontier(
-        model(),
+        planted_prompted(),
         planted(60, 0),
         planted(60, 2),
         strengths=[1.0],
@@ -134,7 +93,7 @@ def test_divergence_ends_the_row_and_keeps_what_is_there(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(module, "fit", diverging)
     found = frontier(
-        model(),
+        planted_prompted(),
         planted(60, 0),
         planted(60, 2),
         strengths=[1.0, 2.0, 3.0],
@@ -145,31 +104,19 @@ def test_divergence_ends_the_row_and_keeps_what_is_there(monkeypatch: pytest.Mon
 
 
 def test_it_goes_on_where_it_was_stopped(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from vpt.training import loop as training
-
     train, val = planted(60, 0), planted(60, 2)
     settings = {"strengths": [1.0], **(QUICK | {"epochs": 2})}
-    whole = frontier(model(), train, val, out=tmp_path / "whole", **settings)
-    real, calls = training._Run._step, [0]
-
-    def step(self, *args):
-        calls[0] += 1
-        if calls[0] == 7:  # in the second run
-            raise KeyboardInterrupt
-        real(self, *args)
-
-    monkeypatch.setattr(training._Run, "_step", step)
-    with pytest.raises(KeyboardInterrupt):
-        frontier(model(), train, val, out=tmp_path / "cut", **settings)
-    again = frontier(model(), train, val, out=tmp_path / "cut", resume=True, **settings)
+    whole = frontier(planted_prompted(), train, val, out=tmp_path / "whole", **settings)
+    with monkeypatch.context() as patch:
+        stop_at(patch, "step", 7)  # in the second run
+        with pytest.raises(KeyboardInterrupt):
+            frontier(planted_prompted(), train, val, out=tmp_path / "cut", **settings)
+    steps = []
+    real = update.step
+    monkeypatch.setattr(update, "step", lambda *args: (steps.append(1), real(*args))[1])
+    again = frontier(planted_prompted(), train, val, out=tmp_path / "cut", resume=True, **settings)
     assert [p.val for p in again.points] == [p.val for p in whole.points]
-    assert calls[0] < 7 + 8
-
-
-# wrong and unusual input ----------------------------------------------------------------
-def without(data: Examples, **changes) -> Examples:
-    given = {"groups": data.groups, "group_names": data.group_names} | changes
-    return Examples(data.get, data.labels, data.classes, **given)
+    assert len(steps) < 8
 
 
 def test_misfits_are_said_before_anything_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,78 +125,47 @@ def test_misfits_are_said_before_anything_is_trained(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(module, "fit", lambda *a, **k: pytest.fail("it began to train"))
     train, val = planted(60, 0), planted(60, 2)
     with pytest.raises(TrainingError, match="method='magic'"):
-        frontier(model(), train, val, method="magic")
+        frontier(planted_prompted(), train, val, method="magic")
     with pytest.raises(DataError, match="The validation examples have no groups"):
-        frontier(model(), train, without(val, groups=None, group_names=None))
+        frontier(planted_prompted(), train, regrouped(val, groups=None, group_names=None))
     with pytest.raises(DataError, match="1 of 60 validation examples have no group"):
-        frontier(model(), train, without(val, groups=[-1, *val.groups[1:]]))
+        frontier(planted_prompted(), train, regrouped(val, groups=[-1, *val.groups[1:]]))
     with pytest.raises(TrainingError, match="of one group"):
-        frontier(model(), without(train, groups=[0] * 60), val)
+        frontier(planted_prompted(), regrouped(train, groups=[0] * 60), val)
     with pytest.raises(TrainingError, match="strength=-1"):
-        frontier(model(), train, val, strengths=[-1.0])
+        frontier(planted_prompted(), train, val, strengths=[-1.0])
     for strengths in ([], [1.0, 1]):
         with pytest.raises(TrainingError, match="needed are one or more, all different"):
-            frontier(model(), train, val, strengths=strengths)
+            frontier(planted_prompted(), train, val, strengths=strengths)
     for settings in ({"budget": 1}, {"budget": float("nan")}, {"bound": -0.1}, {"bound": "0.1"}):
         with pytest.raises(TrainingError, match=r"needed is a number in \[0, 1\)"):
-            frontier(model(), train, val, **settings)
+            frontier(planted_prompted(), train, val, **settings)
     with pytest.raises(
         DataError,
         match=(
             "average odds difference is not defined on the 60 validation examples: dull, plain: 30"
         ),
     ):
-        frontier(model(), train, without(val, groups=[0] * 60))
+        frontier(planted_prompted(), train, regrouped(val, groups=[0] * 60))
     with pytest.raises(DataError, match="positive='green'"):
-        frontier(model(), train, val, positive="green")
-
-
-def test_a_group_that_was_not_learned_from_is_tested_without_thresholds() -> None:
-    train, val, test = planted(60, 0), planted(60, 2), planted(60, 1)
-    names = ["plain", "blue", "third"]
-    other = without(test, groups=[2, *test.groups[1:]], group_names=names)
-    found = frontier(
-        model(),
-        without(train, group_names=names),
-        without(val, group_names=names),
-        other,
-        strengths=[1.0],
-        **(QUICK | {"epochs": 1}),
-    )
-    assert "third" in found.chosen.test["per_group"]
-    assert found.thresholds is None
-
-
-def test_a_model_that_knows_the_group_only_is_warned_of() -> None:
-    def audited(accuracy: float, balanced: float, groups: str = "ab") -> dict:
-        values = {"accuracy": {"value": accuracy}, "balanced_accuracy": {"value": balanced}}
-        return {
-            "metrics": values,
-            "cells": {label: dict.fromkeys(groups) for label in ("dull", "red")},
-        }
-
-    assert "seems to know the group only" in suspicion(audited(0.85, 0.52))
-    assert "all examples are of one group, 'a'" in suspicion(audited(0.85, 0.52, "a"))
-    assert suspicion(audited(0.85, 0.7)) == ""
-    assert suspicion(audited(0.52, 0.51)) == ""
-    assert "no better than chance" in suspicion(audited(0.4, 0.41))
+        frontier(planted_prompted(), train, val, positive="green")
 
 
 def test_groups_are_matched_by_name() -> None:
     train, val = planted(60, 0), planted(60, 2)
-    turned = without(val, groups=[1 - g for g in val.groups], group_names=["blue", "plain"])
+    turned = regrouped(val, groups=[1 - g for g in val.groups], group_names=["blue", "plain"])
     one, two = (
-        frontier(model(), train, v, strengths=[1.0], **(QUICK | {"epochs": 1}))
+        frontier(planted_prompted(), train, v, strengths=[1.0], **(QUICK | {"epochs": 1}))
         for v in (val, turned)
     )
-    assert one.base.val["per_group"] == two.base.val["per_group"]
-    assert one.thresholds.val["metrics"] == two.thresholds.val["metrics"]
+    assert one.base.val.per_group == two.base.val.per_group
+    assert one.thresholds.val.metrics == two.thresholds.val.metrics
     assert turned.group_names == ["blue", "plain"]  # the caller's own are left alone
 
 
 def test_worst_group_begins_with_balance_beside_accuracy_alone(tmp_path) -> None:
     found = frontier(
-        model(),
+        planted_prompted(),
         planted(60, 0),
         planted(60, 2),
         method="worst",

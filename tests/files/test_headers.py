@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 import torch
 from families import open_tiny
-from rich.console import Console
 
 import vpt
 from vpt import cli, files
+from vpt.cli import terminal
 from vpt.errors import PromptFileError
 from vpt.files import headers
 from vpt.runs import folder as runs
@@ -77,7 +77,8 @@ def through_the_doors(path: Path, backbone: vpt.Backbone, monkeypatch: pytest.Mo
 
     def command(*words: object) -> None:
         out = io.StringIO()
-        monkeypatch.setattr(cli, "console", Console(file=out, width=200))
+        monkeypatch.setattr(terminal.console, "file", out)
+        monkeypatch.setattr(terminal.console, "width", 200)
         cli.app([str(word) for word in words], standalone_mode=False)
         assert not set(out.getvalue()) & set("\x1b\u202e")
         out.getvalue().encode()

@@ -12,7 +12,6 @@ from vpt.metrics.classification import (
     classification,
     forgetting_coda,
     forgetting_l2p,
-    is_finite,
     mean_std,
 )
 
@@ -70,22 +69,6 @@ def test_every_value_is_plain():
 def test_mean_std():
     assert mean_std([1.0, 2.0, 6.0]) == pytest.approx((3.0, math.sqrt(7.0)))
     assert mean_std([5.0]) == (5.0, 0.0)
-
-
-@pytest.mark.parametrize(
-    ("value", "finite"),
-    [
-        (1.0, True),
-        (math.nan, False),
-        (math.inf, False),
-        (torch.tensor([1.0, -math.inf]), False),
-        (torch.tensor([0.0, math.nan]), False),
-        (torch.zeros(2, 2), True),
-        (torch.zeros(0), True),
-    ],
-)
-def test_is_finite(value, finite):
-    assert is_finite(value) is finite
 
 
 def test_both_forgettings_by_hand() -> None:

@@ -1,4 +1,4 @@
-"""Plain classification, and how named losses combine by default."""
+"""Plain classification, by hand."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from vpt.errors import TrainingError
-from vpt.objectives import Classification, Objective
+from vpt.objectives import Classification
 
 LOGITS = torch.log(torch.tensor([[0.7, 0.2, 0.1], [0.25, 0.5, 0.25]]))
 Y = torch.tensor([0, 2])
@@ -51,21 +51,3 @@ def test_other_smoothings_are_refused(smoothing):
         TrainingError, match=rf"label_smoothing={smoothing}; needed is a number in \[0, 1\)"
     ):
         Classification(smoothing)
-
-
-def test_gradients_of_several_losses_are_summed_part_by_part():
-    given = {
-        "one": {"prompt": torch.tensor([1.0, 2.0]), "readout": torch.tensor([3.0])},
-        "two": {"prompt": torch.tensor([10.0, -2.0])},
-    }
-    kept = {loss: {part: g.clone() for part, g in parts.items()} for loss, parts in given.items()}
-    total = Objective().combine(given)
-    assert {part: gradient.tolist() for part, gradient in total.items()} == {
-        "prompt": [11.0, 0.0],
-        "readout": [3.0],
-    }
-    assert all(
-        torch.equal(given[loss][part], kept[loss][part]) for loss in kept for part in kept[loss]
-    )
-    assert Objective().losses(LOGITS, Y) == {}
-    assert list(Classification().parameters()) == []

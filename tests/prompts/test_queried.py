@@ -20,7 +20,7 @@ from vpt.backbones import count_hooks
 from vpt.errors import PromptError
 from vpt.prompts import build, parse
 from vpt.prompts.queried import cosine
-from vpt.sites import KeyValues, Query, Site, Tokens
+from vpt.sites import KeyValues, Observe, Query, Site
 
 METHODS: dict[str, Callable[..., vpt.Prompt]] = {
     "l2p": lambda b, **more: vpt.L2P.like(b, 3, length=4, top=3, blocks=[0, b.depth - 1], **more),
@@ -207,7 +207,7 @@ def test_the_query_is_the_bare_models_features(backbone: vpt.Backbone) -> None:
 def test_one_pass_asks_the_tokens_before_the_block(backbone: vpt.Backbone) -> None:
     tokens = backbone.record(examples(backbone))[1]["tokens"]
     prompt = vpt.CODAPrompt.like(backbone, 2, length=2, blocks=[1], one_pass=True)
-    assert isinstance(prompt.sites()[0], Tokens)
+    assert isinstance(prompt.sites()[0], Observe)
     with vpt.PromptedModel(backbone, prompt, vpt.Linear(backbone.out_features, 2)) as model:
         model(examples(backbone))
         assert torch.allclose(prompt.query(0), tokens.mean(1), atol=1e-6)
@@ -229,7 +229,7 @@ def test_wrong_input(backbone: vpt.Backbone) -> None:
         (lambda: vpt.CODAPrompt.like(backbone, blocks=[9]), "0 to 2"),
         (lambda: vpt.DualPrompt.like(backbone, general=3), "general=3"),
         (lambda: vpt.CODAPrompt(2, 4, 2, 16, [0, 1], [32]), "1 query widths for 2 blocks"),
-        (lambda: vpt.CODAPrompt(2, 4, 2, 16, [0], 32, tasks=10**9), "at most 4096"),
+        (lambda: vpt.CODAPrompt(2, 4, 2, 16, [0], 32, tasks=10**9), "from 1 to 4096"),
         (lambda: vpt.CODAPrompt(2, 4, 2, 16, [0], 32).query(0), "no input yet"),
         (
             lambda: vpt.PromptedModel(
@@ -261,7 +261,7 @@ def test_training_from_the_command_lines_words_is_the_same_with_and_without_kept
     found = []
     for cache in ("auto", "off"):
         backbone = open_tiny("timm ViT")
-        prompt = parse(spec, backbone, seed=0, init="uniform", dropout=0.0)
+        prompt = parse(spec, backbone, seed=0)
         with vpt.PromptedModel(
             backbone, prompt, vpt.Linear(backbone.out_features, colours(3).classes)
         ) as model:

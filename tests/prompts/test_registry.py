@@ -39,7 +39,7 @@ def test_parse(backbone: vpt.Backbone) -> None:
     assert parse("prefix:3@2", backbone).blocks == [2]
     both = parse("border:4 + prefix:2", backbone)
     assert [type(p).__name__ for p in both.prompts] == ["Border", "Prefix"]
-    assert set(PROMPTS) == {
+    assert set(PROMPTS.forms) == {
         "shallow",
         "deep",
         "prefix",
@@ -74,7 +74,7 @@ def test_texts_that_mean_nothing(backbone: vpt.Backbone, text: str) -> None:
     if text == "deep:":
         assert parse(text, backbone).count == 10
         return
-    with pytest.raises(vpt.errors.PromptError, match="needed is one of shallow:COUNT"):
+    with pytest.raises(vpt.errors.PromptError, match="needed is one of border:WIDTH"):
         parse(text, backbone)
 
 

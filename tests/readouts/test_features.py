@@ -45,7 +45,7 @@ def test_class_lists_must_have_different_names(make, classes):
 
 
 def test_readouts_are_found_by_name():
-    assert {name: cls.__name__ for name, cls in READOUTS.items()} == {
+    assert {name: cls.__name__ for name, cls in READOUTS.classes.items()} == {
         n: n for n in ("Identity", "Linear", "NearestMean", "LabelMap", "TaskHeads", "RandomRidge")
     }
 

@@ -8,7 +8,7 @@ from sklearn.linear_model import Ridge
 
 import vpt
 from vpt.errors import PromptError
-from vpt.readouts import READOUTS
+from vpt.readouts import build
 from vpt.readouts.ridge import STRENGTHS
 
 
@@ -27,7 +27,7 @@ def test_it_is_scikit_learns_ridge_whatever_the_order() -> None:
     said = torch.tensor(needed.predict(readout.lifted(new).double().numpy())).float()
     assert torch.allclose(readout(new)[:, :3], said[:, :3], atol=1e-4)
     assert torch.isneginf(readout(new)[:, 3]).all()  # never seen
-    again = READOUTS["RandomRidge"](**readout.config())
+    again = build("RandomRidge", readout.config())
     again.load_state_dict(readout.state_dict())
     assert torch.equal(again(new), readout(new))
 

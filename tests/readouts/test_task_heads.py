@@ -10,7 +10,7 @@ from torch import nn
 
 import vpt
 from vpt.errors import DataError, PromptError
-from vpt.readouts import READOUTS
+from vpt.readouts import build
 
 
 def heads(incremental: bool) -> vpt.TaskHeads:
@@ -84,7 +84,7 @@ def test_files_and_export() -> None:
     readout = vpt.TaskHeads(3, {"x": ["x: odd", "x: even"], "y": ["y: odd", "y: even"]})
     for p in readout.parameters():
         nn.init.normal_(p)
-    again = READOUTS["TaskHeads"](**readout.config())
+    again = build("TaskHeads", readout.config())
     again.load_state_dict(readout.state_dict())
     x = torch.rand(2, 3)
     assert torch.equal(again(x), readout(x))

@@ -317,7 +317,7 @@ def test_a_stopped_run_resumes_to_the_same_file(
 ) -> None:
     call = {"data": colours(40), "prompt": "deep:1"} | FAST
     vpt.adapt(backbone=open_tiny("timm ViT"), out=tmp_path / "whole", **call)
-    stop_at(monkeypatch, "_finish_epoch", 3)
+    stop_at(monkeypatch, "finish_epoch", 3)
     with pytest.raises(KeyboardInterrupt):
         vpt.adapt(backbone=open_tiny("timm ViT"), out=tmp_path / "cut", **call)
     vpt.adapt(backbone=open_tiny("timm ViT"), out=tmp_path / "cut", resume=True, **call)

@@ -193,7 +193,7 @@ def test_a_run_that_was_to_replace_another_and_was_stopped(
         )
 
     with monkeypatch.context() as patch:
-        stop_at(patch, "_step", 2)
+        stop_at(patch, "step", 2)
         with pytest.raises(KeyboardInterrupt):
             go(overwrite=True)
     assert (tmp_path / "prompt.vpt").read_bytes() == finished[1]

@@ -157,7 +157,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(
     val = colours(24, seed=1)
     whole = late_model()
     rows = vpt.fit(whole, colours(), val, out=tmp_path / "whole", **STEPS).rows
-    stop_at(monkeypatch, "_step", 8)
+    stop_at(monkeypatch, "step", 8)
     with pytest.raises(KeyboardInterrupt):
         vpt.fit(late_model(), colours(), val, out=tmp_path / "cut", **STEPS)
     again = late_model()

@@ -6,29 +6,25 @@ import logging
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import partial
-from typing import Any
 
 import torch
-from accelerate.utils import send_to_device
 from torch import Tensor, nn
 
 from vpt.backbones.acting.attachment import Attachment
 from vpt.backbones.acting.narrowing import tokens_read
 from vpt.backbones.finding.fingerprints import fingerprint_of
 from vpt.backbones.finding.strangers import foreign_hooks, settings_of
-from vpt.backbones.finding.structure import recomputes, refuse_checkpointing, refuse_recomputing
-from vpt.backbones.frozen import Frozen, Output
+from vpt.backbones.finding.structure import refuse_checkpointing
 from vpt.backbones.inputs.images import Raw
 from vpt.backbones.inputs.waveform import InputSpec
-from vpt.backbones.keeping.activations import TOLERANCE, FeatureCache, input_keys
-from vpt.backbones.keeping.queries import Queries
-from vpt.errors import BackboneError, PromptError, VptError
-from vpt.sites import KeyValues, Site, Tokens
+from vpt.backbones.running import Running
+from vpt.errors import BackboneError, PromptError
+from vpt.sites import Config, Observe, Settings, Site
 
 LOGGER = logging.getLogger("vpt")
 
 
-class Backbone(Frozen):
+class Backbone(Running):
     """A frozen model, raw input in, features and logits out; prompts are attached to it, one at a
     time.
 
@@ -45,22 +41,19 @@ class Backbone(Frozen):
         model: nn.Module,
         inputs: InputSpec,
         *,
-        identity: dict[str, Any] | None = None,
+        identity: Config | None = None,
         class_names: Sequence[str] | None = None,
         blocks: str | None = None,
         pool: str | None = None,
         overrides: dict[str, Tensor] | None = None,
-        settings: dict[tuple[str, str], Any] | None = None,
+        settings: Settings | None = None,
     ) -> None:
         super().__init__(
             model, inputs, blocks=blocks, pool=pool, overrides=overrides, settings=settings
         )
         self.identity = identity or {"kind": "module", "source": type(model).__name__}
-        self.cache: FeatureCache | None = None
-        self.queries = Queries()
         # what is done where others' hooks came or went
         self.look_again: Callable[[Backbone], None] = _trust
-        self.attachment: Attachment | None = None
         # fingerprint of rounded weights → of those they came from
         self._rounded: dict[str, str] = {}
         self.class_names = list(class_names) if class_names is not None else None
@@ -139,87 +132,6 @@ class Backbone(Frozen):
         parts = [out.features[0], *([out.logits[0, :64]] if out.logits is not None else [])]
         return torch.cat(parts).float().cpu()
 
-    # running it -------------------------------------------------------------------------
-    def run(self, x: Raw) -> Output:
-        """Raw input → `Output`; attached prompts act. Raises `InputError`, and `PromptError` for a
-        site that did not act.
-
-        Threads may share a backbone; their forwards follow one another.
-        """
-        if torch.compiler.is_compiling():  # which knows no locks
-            return self._run(x)
-        with self.guard:
-            return self._run(x)
-
-    def _run(self, x: Raw) -> Output:
-        self.hold()
-        attachment = self.attachment or Attachment(self)
-        if self.guard.renewed:
-            self.guard.renewed = False
-            attachment.start_afresh()
-        try:
-            prepared, lengths = self.inputs.prepare(send_to_device(x, self.device))
-            if not len(prepared):  # some front ends and models cannot
-                logits = prepared.new_zeros(0, self.classes) if self.classes else None
-                return Output(prepared.new_zeros(0, self.out_features), logits)
-            if attachment.wants_query:
-                refuse_recomputing(self.model, "A prompt made from a query")
-                attachment.tell_query(self._query(prepared, lengths, attachment))
-            with attachment.watching() as heard:
-                prepared, lengths = attachment.pixels(prepared, lengths)
-                answer = self._answer(prepared, lengths, attachment)
-                return self.read(answer, heard, lengths)
-        finally:
-            if attachment is not self.attachment:
-                attachment.remove()
-
-    def _answer(self, prepared: Tensor, lengths: Tensor | None, attachment: Attachment) -> Any:
-        """What the model gives for preprocessed input, from what is kept of it where that can
-        be.
-        """
-        if (
-            self.cache is None
-            or torch.compiler.is_compiling()
-            or not self.cache.fits(attachment.sites)
-        ):
-            return self.call(prepared, lengths)
-        return self.cache.answer(prepared, lengths, attachment)
-
-    @torch.compiler.disable  # it takes hooks off, and looks things up
-    def _query(self, prepared: Tensor, lengths: Tensor | None, attachment: Attachment) -> Tensor:
-        """The bare model's features `[B,D]` of preprocessed input, without gradient."""
-
-        def compute(missing: list[int]) -> Tensor:
-            some = None if lengths is None else lengths[missing]
-            with torch.no_grad(), attachment.off(), attachment.listening() as heard:
-                answer = self._answer(prepared[missing], some, attachment)
-                return self.read(answer, heard, some).features
-
-        if not self.queries.keep:
-            return compute(list(range(len(prepared))))
-        return self.queries.answer(input_keys(self.dtype, prepared, lengths), compute)
-
-    def forward(self, x: Raw) -> Output:
-        """Same as `run`."""
-        return self.run(x)
-
-    def features(self, x: Raw) -> Tensor:
-        """Raw input → features `[B,D]`: what the model's final classifier reads, or its pooled
-        tokens.
-        """
-        return self.run(x).features
-
-    def logits(self, x: Raw) -> Tensor:
-        """Raw input → logits `[B,K]`. Raises `BackboneError` for a model without a classifier."""
-        logits = self.run(x).logits
-        if logits is None:
-            name = type(self.model).__name__
-            raise BackboneError(
-                f"{name} has no classifier, so it has no logits. Read its features instead:"
-                " vpt.Linear."
-            )
-        return logits
-
     # prompts ----------------------------------------------------------------------------
     def insert(self, sites: Sequence[Site], exact: str = "auto") -> Attachment:
         """Attach sites; they act on every forward until the attachment is removed. Raises
@@ -241,38 +153,6 @@ class Backbone(Frozen):
             self.attachment = Attachment(self, tuple(sites), exact)
             return self.attachment
 
-    def cannot_keep(self, cache: FeatureCache) -> str | None:
-        """Why this model cannot skip its first blocks with a cache, tried on an example; None if it
-        can.
-        """
-        if recomputes(self.model):
-            return "activation checkpointing is on"
-        x, half, before = self.inputs.example(2), cache.half, self.cache
-        cache.half = False
-        try:
-            with torch.no_grad():
-                needed = cache.watch_front(lambda: self.run(x))
-                self.cache = cache
-                found = self.run(x)
-        except (
-            VptError,
-            RuntimeError,
-            ValueError,
-            TypeError,
-            AttributeError,
-            IndexError,
-            KeyError,
-        ) as error:
-            return f"its first blocks cannot be skipped ({type(error).__name__})"
-        finally:
-            self.cache, cache.half = before, half
-            cache.start_over()
-        return (
-            None
-            if _off(found, needed) < TOLERANCE
-            else "its answer also comes from what its first blocks gave"
-        )
-
     def record(self, x: Raw) -> list[dict[str, Tensor]]:
         """What each block sees on raw input, prompts off: `tokens` `[B,N,D]`, and `keys`, `values`
         `[B,heads,N,d]`.
@@ -283,25 +163,19 @@ class Backbone(Frozen):
             )
         seen: list[dict[str, Tensor]] = [{} for _ in self.blocks]
 
-        def tokens(block: dict[str, Tensor], sequence: Tensor) -> Tensor:
+        def tokens(block: dict[str, Tensor], sequence: Tensor) -> None:
             block["tokens"] = sequence.detach()
-            return sequence[:, :0]
 
-        def keys_values(
-            block: dict[str, Tensor], keys: Tensor, values: Tensor
-        ) -> tuple[Tensor, Tensor, None]:
-            block["keys"], block["values"] = keys.detach(), values.detach()
-            return keys[..., :0, :], values[..., :0, :], None
+        def keys_values(block: dict[str, Tensor], keys: Tensor, values: Tensor) -> None:
+            block |= {"keys": keys.detach(), "values": values.detach()}
 
-        sites: list[Site] = [
-            Tokens(i, i, 0, partial(tokens, block)) for i, block in enumerate(seen)
-        ]
-        sites += [
-            KeyValues(i, 0, partial(keys_values, seen[i]))
-            for i, heads in enumerate(self.heads)
-            if heads
-        ]
-        attachment = self.insert(sites, "insert")
+        attachment = self.insert(
+            [
+                Observe(i, partial(tokens, block), partial(keys_values, block) if heads else None)
+                for i, (block, heads) in enumerate(zip(seen, self.heads, strict=True))
+            ],
+            "insert",
+        )
         try:
             with torch.no_grad():
                 self.run(x)
@@ -318,12 +192,6 @@ class Backbone(Frozen):
         if self.attachment is not None:
             self.attachment.remove()
         return super().release()
-
-
-def _off(found: Output, needed: Output) -> float:
-    """Relative difference of two outputs."""
-    pairs = [(a, b) for a, b in zip(found, needed, strict=True) if a is not None and b is not None]
-    return max(float((a - b).norm() / b.norm().clamp(min=1e-12)) for a, b in pairs)
 
 
 def _trust(backbone: Backbone) -> None:

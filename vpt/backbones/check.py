@@ -7,22 +7,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 
 import torch
 from accelerate.utils import send_to_device
-from torch import Tensor, nn
+from torch import nn
 
-from vpt.backbones.base import Backbone, Output
-from vpt.backbones.finding.structure import first_sequence
+from vpt.backbones.base import Backbone
+from vpt.backbones.finding.counting import count_hooks
+from vpt.backbones.finding.pooling import Output
 from vpt.backbones.inputs.images import Raw
-from vpt.errors import BackboneError, VptError
-from vpt.sites import KeyValues, Pixels, Site, Tokens
+from vpt.backbones.trying import COUNT, equal, flat, forms_of, relative, token_counts
+from vpt.errors import BackboneError
+from vpt.sites import Pixels, Site
 
-COUNT = 3
 # relative; rounding is 1e-6 in fp32 and some 1e-2 in half precision
 TOLERANCE, HALF_TOLERANCE = 1e-4, 0.1
-Learned = tuple[list[nn.Parameter], Callable[[bool], list[Site]]]
 
 
 @dataclass
@@ -85,7 +84,7 @@ def check(backbone: Backbone) -> Report:
     # try again what an earlier check found wrong
     refused, backbone.reach.refused = backbone.reach.refused, {}
     try:
-        forms = _forms(backbone)
+        forms = forms_of(backbone)
         for name, (parameters, sites) in forms.items():
             with _reported(report, name):
                 if name == "recorded" and "deep" in forms and "deep" not in report.failed():
@@ -109,81 +108,6 @@ def _reported(report: Report, form: str) -> Iterator[None]:
         report.rows.append(("it runs", form, False, f"{type(error).__name__}: {error}"))
 
 
-def _forms(backbone: Backbone) -> dict[str, Learned]:
-    """Raw sites to try, each with its parameters; `sites(True)` puts the rows in reverse order."""
-    generator = torch.Generator().manual_seed(0)
-
-    def draw(*shape: int) -> nn.Parameter:
-        return nn.Parameter((torch.randn(shape, generator=generator) * 0.5).to(backbone.device))
-
-    pixels = draw(*backbone.inputs.shape)
-    forms: dict[str, Learned] = {
-        "pixels": ([pixels], lambda reverse: [Pixels(lambda x, n: (x + pixels, n))])
-    }
-    every = range(backbone.depth)
-    if _allows(backbone.reach.need_tokens, [(0, backbone.depth - 1)]):
-        shallow = draw(COUNT, backbone.widths[0])
-        forms["shallow"] = (
-            [shallow],
-            lambda reverse: [
-                Tokens(0, backbone.depth - 1, COUNT, partial(_rows, shallow, reverse))
-            ],
-        )
-    deep = [draw(COUNT, width) for width in backbone.widths]
-    spans: Learned = (
-        deep,
-        lambda reverse: [
-            Tokens(i, i, COUNT, partial(_rows, t, reverse)) for i, t in enumerate(deep)
-        ],
-    )
-    if _allows(backbone.reach.need_tokens, [(i, i) for i in every]):
-        forms["deep"] = spans
-    can = [
-        i
-        for i in every
-        if not backbone.blocks[i].windowed and _allows(backbone.reach.need_tokens, [(i, i, True)])
-    ]
-    if can:
-        rows = [deep[i] for i in can]
-        forms["recorded"] = (
-            rows,
-            lambda reverse: [Tokens(i, i, COUNT, partial(_rows, deep[i], reverse)) for i in can],
-        )
-    if _allows(backbone.reach.need_prefix, [([i],) for i in every]):
-        prefix = [
-            draw(2, *((heads or (0, 0))[0], COUNT, (heads or (0, 0))[1]))
-            for heads in backbone.heads
-        ]
-        forms["prefix"] = (
-            prefix,
-            lambda reverse: [
-                KeyValues(i, COUNT, partial(_key_values, t, reverse)) for i, t in enumerate(prefix)
-            ],
-        )
-    return forms
-
-
-def _allows(require: Callable, places: list[tuple]) -> bool:
-    """Whether nothing speaks against any of these places, and there is one."""
-    try:
-        for place in places:
-            require(*place)
-    except VptError:
-        return False
-    return bool(places)
-
-
-def _rows(tokens: Tensor, reverse: bool, x: Tensor) -> Tensor:
-    return (tokens.flip(0) if reverse else tokens).expand(len(x), -1, -1)
-
-
-def _key_values(
-    tensor: Tensor, reverse: bool, keys: Tensor, values: Tensor
-) -> tuple[Tensor, Tensor, None]:
-    tensor = tensor.flip(2) if reverse else tensor
-    return tensor[0][None], tensor[1][None], None
-
-
 def _check_form(
     report: Report,
     name: str,
@@ -199,14 +123,14 @@ def _check_form(
         report.rows.append((what, name, passed, detail))
 
     hooks, fingerprint = count_hooks(backbone.model), backbone.fingerprint()
-    expected = _token_counts(backbone, x)
+    expected = token_counts(backbone, x)
     if name == "shallow":  # inside its span from block 0 to the last
         expected = [count + COUNT for count in expected[:-1]] + expected[-1:]
     exact = "record" if name == "recorded" else "insert"
     attachment = backbone.insert(sites(False), exact)
     try:
-        counts = _token_counts(backbone, x)
-        out = _flat(backbone.run(x))
+        counts = token_counts(backbone, x)
+        out = flat(backbone.run(x))
         (out * torch.linspace(-1, 1, out.numel(), device=out.device).view_as(out)).sum().backward()
     finally:
         attachment.remove()
@@ -219,7 +143,7 @@ def _check_form(
         attachment = backbone.insert(sites(True), exact)
         try:
             with torch.no_grad():
-                error = _relative(_flat(backbone.run(x)), out.detach())
+                error = relative(flat(backbone.run(x)), out.detach())
         finally:
             attachment.remove()
         say(
@@ -241,7 +165,7 @@ def _check_form(
         backbone.fingerprint() == fingerprint,
     )
     with torch.no_grad():
-        same = _equal(backbone.run(x), bare)
+        same = equal(backbone.run(x), bare)
     say(
         "2 after removal: output bit-equal, same hooks",
         same and count_hooks(backbone.model) == hooks,
@@ -266,7 +190,7 @@ def _check_recorded(
         attachment = backbone.insert(sites, exact)
         try:
             with torch.set_grad_enabled(bool(parameters)):
-                out = _flat(backbone.run(x))
+                out = flat(backbone.run(x))
                 weights = torch.linspace(-1, 1, out.numel(), device=out.device).view_as(out)
                 gradients = (
                     torch.autograd.grad((out * weights).sum(), parameters, allow_unused=True)
@@ -283,8 +207,8 @@ def _check_recorded(
             ]
         )
     errors = [
-        _relative(found[1], found[0]),
-        *(_relative(b, a) for a, b in zip(*slopes, strict=True)),
+        relative(found[1], found[0]),
+        *(relative(b, a) for a, b in zip(*slopes, strict=True)),
     ]
     most = TOLERANCE if backbone.dtype == torch.float32 else HALF_TOLERANCE
     report.rows.append(
@@ -295,55 +219,3 @@ def _check_recorded(
             f"relative difference {errors[0]:.1e}, of gradients {max(errors):.1e}",
         )
     )
-
-
-def count_hooks(model: nn.Module) -> dict[str, int]:
-    """Number of forward and backward hooks of each module that has any."""
-    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-    counts = {
-        name: sum(len(getattr(m, kind)) for kind in kinds) for name, m in model.named_modules()
-    }
-    return {name: count for name, count in counts.items() if count}
-
-
-def _token_counts(backbone: Backbone, x: Raw) -> list[int]:
-    """The sequence length that every block hands on, prompts acting."""
-    counts: list[int] = []
-
-    def see(tokens: Tensor | None) -> None:
-        if tokens is not None:
-            counts.append(tokens.numel() // (tokens.shape[-1] * 2))
-
-    def before(module: nn.Module, args: tuple, kwargs: dict) -> None:
-        see(first_sequence(args, kwargs))
-
-    def after(module: nn.Module, args: tuple, output: Tensor | tuple) -> None:
-        see(output[0] if isinstance(output, tuple) else output)
-
-    modules = [block.module for block in backbone.blocks]
-    handles = [
-        m.register_forward_pre_hook(before, with_kwargs=True, prepend=True) for m in modules[1:]
-    ]
-    handles += [m.register_forward_hook(after) for m in modules[-1:]]
-    try:
-        with torch.no_grad():
-            backbone.run(x)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return counts
-
-
-def _flat(out: Output) -> Tensor:
-    return torch.cat([t for t in out if t is not None], dim=1)
-
-
-def _equal(a: Output, b: Output) -> bool:
-    return all(
-        (u is None and v is None) or (u is not None and v is not None and torch.equal(u, v))
-        for u, v in zip(a, b, strict=True)
-    )
-
-
-def _relative(a: Tensor, b: Tensor) -> float:
-    return float((a - b).norm() / b.norm().clamp(min=1e-12))

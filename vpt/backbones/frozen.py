@@ -8,14 +8,14 @@ import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from accelerate.utils import send_to_device
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from vpt.backbones.finding.pooling import class_token_named, pooled
+from vpt.backbones.finding.pooling import Output, class_token_named, pooled
 from vpt.backbones.finding.reach import Reach
 from vpt.backbones.finding.structure import (
     Block,
@@ -30,19 +30,11 @@ from vpt.backbones.inputs.images import Images, Raw
 from vpt.backbones.inputs.waveform import InputSpec
 from vpt.backbones.owners import claim, disown, flags_of, give_back, owns, set_again
 from vpt.errors import BackboneError, VptError
+from vpt.sites import Settings
 
 # the batch of the forward that is watched; 3 heads or windows are rare, so that a dimension of 3 is
 # the batch
 WATCHED = 3
-
-
-class Output(NamedTuple):
-    """One forward's two outputs: features `[B,D]`, and logits `[B,K]` where the model has a
-    classifier.
-    """
-
-    features: Tensor
-    logits: Tensor | None
 
 
 class Frozen(nn.Module):
@@ -70,7 +62,7 @@ class Frozen(nn.Module):
         blocks: str | None = None,
         pool: str | None = None,
         overrides: dict[str, Tensor] | None = None,
-        settings: dict[tuple[str, str], Any] | None = None,
+        settings: Settings | None = None,
     ) -> None:
         super().__init__()
         refuse_compiled(model)
@@ -126,16 +118,12 @@ class Frozen(nn.Module):
 
     @property
     def heads(self) -> list[tuple[int, int] | None]:
-        """(heads, head_dim) of each block's attention; None where `scaled_dot_product_attention`
-        was never called.
-        """
+        """(heads, head_dim) of each block's attention; None where SDPA was never called."""
         return self.reach.heads
 
     @property
     def patch_dim(self) -> int:
-        """Fan-in of the patch embedding, C · height · width of a patch: half of VPT's
-        initialisation bound.
-        """
+        """Fan-in of the patch embedding, C · height · width of a patch."""
         return self._structure.patch_dim
 
     @property
@@ -209,9 +197,7 @@ class Frozen(nn.Module):
         return pooled(answer, self.pool, self._own_pooling, valid)
 
     def straight(self, x: Raw) -> Tensor:
-        """What the model itself answers, with no hook of ours at work: the reference that `check`
-        compares with.
-        """
+        """What the model itself answers, with no hook of ours at work: `check` compares with it."""
         prepared, lengths = self.inputs.prepare(send_to_device(x, self.device))
         answer = self.call(prepared, lengths)
         return (logits_of(answer) if self.classifiers else self._pooled(answer, lengths)).float()  # type: ignore[union-attr]
@@ -258,6 +244,6 @@ class Frozen(nn.Module):
         disown(self, self.model)
         return self.model
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         """A copy owns nothing yet."""
         return self.__dict__ | {"_finalizer": None}

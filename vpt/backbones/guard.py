@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from typing import Any
 
 
 class Guard:
@@ -26,7 +25,7 @@ class Guard:
     def __exit__(self, *error: object) -> None:
         self._lock.release()
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Guard:
+    def __deepcopy__(self, memo: dict[int, object]) -> Guard:
         return Guard()
 
     def __reduce__(self) -> tuple[type[Guard], tuple]:

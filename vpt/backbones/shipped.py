@@ -6,9 +6,11 @@ A new one is recorded by `cd assets && sha256sum */*.json */*.safetensors *.zip 
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 
 from vpt.errors import BundledFileError
+from vpt.sites import Config
 
 SUMS = "SHA256SUMS"
 # of an installed wheel; in a checkout they lie beside the package
@@ -69,3 +71,30 @@ def _repair() -> str:
         "Reinstall vpt from where you had it: python -m pip install --force-reinstall --no-deps"
         " WHEEL-OR-FOLDER"
     )
+
+
+def bundled() -> dict[str, Config]:
+    """The backbones that ship with the package: name → summary, licence, classes (their number),
+    bytes, card (its path).
+
+    Raises `BundledFileError`.
+    """
+    found = {}
+    for name in bundled_names():
+        folder = bundled_folder(name[4:])
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        classes = len(config.get("label_names") or config.get("id2label"))
+        size = (folder / "model.safetensors").stat().st_size
+        found[name] = config["vpt"] | {
+            "classes": classes,
+            "bytes": size,
+            "card": folder / "README.md",
+        }
+    return found
+
+
+def bundled_names() -> list[str]:
+    """Names of the bundled backbones, as "vpt:vit-p8-64"."""
+    return [
+        f"vpt:{file.split('/')[0]}" for file in recorded() if file.endswith("/model.safetensors")
+    ]

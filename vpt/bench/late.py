@@ -7,7 +7,7 @@ import time
 import torch
 from torch.nn import functional as F
 
-from vpt.backbones import FeatureCache
+from vpt.backbones import FeatureCache, cannot_skip
 from vpt.bench.report import Late, interval
 from vpt.bench.steps import CLASSES, Stage
 from vpt.model import PromptedModel
@@ -35,7 +35,7 @@ def time_late(stage: Stage, images: int, repeats: int, progress: bool) -> Late:
     parameters = [p for values in model.trained_parameters().values() for p in values]
     optimizer = torch.optim.AdamW(parameters, lr=1e-5)
     cache = FeatureCache(backbone, first)
-    reason = backbone.cannot_keep(cache)
+    reason = cannot_skip(backbone, cache)
     if reason is not None:
         model.attachment.remove()
         return Late(blocks, prompt.count, images, reason=reason)

@@ -11,7 +11,8 @@ from vpt.errors import InputError, PromptError, PromptFileError
 from vpt.files.headers import Header
 from vpt.files.matching import FLOATS, WITNESS
 from vpt.prompts import Prompt, build
-from vpt.readouts import READOUTS, Readout
+from vpt.readouts import Readout
+from vpt.readouts import build as build_readout
 
 # what parts raise that are made of values which do not go together
 UNFIT = (
@@ -69,7 +70,7 @@ def _parts(header: Header) -> tuple[Prompt, Readout]:
     empty = prompt["name"] == "Prompt"
     return (
         Prompt() if empty else build(prompt["name"], prompt["config"]),
-        READOUTS[readout["name"]](**readout["config"]),
+        build_readout(readout["name"], readout["config"]),
     )
 
 

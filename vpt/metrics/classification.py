@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypedDict
 
 import numpy as np
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 
-def classification(logits: Tensor, y: Tensor, classes: Sequence[str] | None = None) -> dict:
+class Scored(TypedDict):
+    """Accuracy, mean cross-entropy (nats), how many examples, and the accuracy of each class that
+    occurs.
+    """
+
+    accuracy: float
+    loss: float
+    n: int
+    per_class: dict[str, float]
+
+
+def classification(logits: Tensor, y: Tensor, classes: Sequence[str] | None = None) -> Scored:
     """Scores `[n,C]`, labels `[n]` → accuracy, mean cross-entropy, n, and the accuracy of each
     class that occurs.
     """
@@ -54,8 +65,3 @@ def forgetting_coda(matrix: Sequence[Sequence[float]]) -> float:
 def mean_std(values: Sequence[float]) -> tuple[float, float]:
     """Mean and sample standard deviation (ddof 1; 0 for a single value)."""
     return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
-
-
-def is_finite(value: Tensor | float) -> bool:
-    """Whether every entry is a number."""
-    return bool(torch.isfinite(torch.as_tensor(value)).all())

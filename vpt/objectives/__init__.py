@@ -1,16 +1,27 @@
-"""What training minimises. A new objective is a file here."""
+"""What training minimises. A new objective is one file here, which registers itself; `import_all`
+finds it.
+"""
 
-from vpt.objectives.base import Gradients, Objective
-from vpt.objectives.classification import Classification
-from vpt.objectives.distillation import Distillation
-from vpt.objectives.fairness import FairReprogram, GapPenalty, WorstGroup
+from vpt.objectives.base import OBJECTIVES, Gradients, Objective, register
+from vpt.objectives.by_group import ByGroup
+from vpt.sites import import_all
 
-__all__ = [
-    "Classification",
-    "Distillation",
-    "FairReprogram",
-    "GapPenalty",
-    "Gradients",
-    "Objective",
-    "WorstGroup",
-]
+import_all(__name__, __path__)
+
+# the ways to make a model fairer, by their short name
+METHODS: dict[str, type[ByGroup]] = {
+    name: form.cls for name, form in OBJECTIVES.forms.items() if issubclass(form.cls, ByGroup)
+}
+
+__all__ = ["METHODS", "OBJECTIVES", "ByGroup", "Gradients", "Objective", "register"]
+
+
+def __getattr__(name: str) -> type[Objective]:
+    """An objective by the name of its class."""
+    if name not in OBJECTIVES.classes:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return OBJECTIVES.classes[name]
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, *OBJECTIVES.classes])

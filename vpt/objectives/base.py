@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from vpt.sites import Config
+from vpt.sites import Config, Registry
 
 # loss name → part that learns ("prompt", "readout", "objective") → its gradient as one flat vector
 Gradients = dict[str, dict[str, Tensor]]
@@ -66,3 +66,7 @@ class Objective(nn.Module):
             for part, gradient in parts.items():
                 total[part] = total[part] + gradient if part in total else gradient
         return total
+
+
+OBJECTIVES: Registry[Objective] = Registry()  # the text is that of a way to make a model fairer
+register = OBJECTIVES.register

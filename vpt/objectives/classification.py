@@ -6,10 +6,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vpt.errors import TrainingError
-from vpt.objectives.base import Objective
+from vpt.objectives.base import Objective, register
 from vpt.sites import Config
 
 
+@register()
 class Classification(Objective):
     """Cross-entropy with label smoothing in [0,1) (Szegedy et al. 2016). Raises `TrainingError` for
     another smoothing.

@@ -10,10 +10,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vpt.errors import TrainingError
-from vpt.objectives.base import Objective
+from vpt.objectives.base import Objective, register
 from vpt.sites import Config
 
 
+@register()
 class Distillation(Objective):
     """CE + weight · τ² · KL(softmax(teacher/τ) ‖ softmax(scores/τ)) (Hinton et al. 2015; weight 0.9
     in MPT, Wang et al. 2023).
@@ -29,7 +30,8 @@ class Distillation(Objective):
                 f"Found weight={weight}, temperature={temperature}; needed are at least 0, and more"
                 " than 0."
             )
-        self.weight, self.temperature = weight, temperature
+        self.weight = weight
+        self.temperature = temperature
         self.register_buffer("targets", targets, persistent=False)
         self.targets: Tensor
 
@@ -51,22 +53,20 @@ class Distillation(Objective):
 
     def config(self) -> Config:
         """Weight, temperature, and a hash of the targets."""
-        found = hashlib.sha256(self.targets.cpu().numpy().tobytes()).hexdigest()[:16]
-        return {"weight": self.weight, "temperature": self.temperature, "targets": found}
+        hashed = hashlib.sha256(self.targets.cpu().numpy().tobytes()).hexdigest()[:16]
+        return {"weight": self.weight, "temperature": self.temperature, "targets": hashed}
 
     def losses(self, logits: Tensor, y: Tensor, group: Tensor | None = None) -> dict[str, Tensor]:
         """Scores `[B,C]`, labels `[B]` → {"cross_entropy", "distillation"}; the batch's positions
         say which targets are its own.
         """
-        targets = (
-            self.targets[self.batch.to(self.targets.device)]
-            if self.batch is not None
-            else torch.zeros_like(logits)
-        )
+        targets = torch.zeros_like(logits)
+        if self.batch is not None:
+            targets = self.targets[self.batch.to(self.targets.device)]
         taught = F.softmax(targets / self.temperature, dim=1)
         unknown = taught == 0
-        said = F.log_softmax(logits / self.temperature, dim=1).masked_fill(unknown, 0.0)
-        divergence = (taught * (taught.clamp(min=1e-30).log() - said)).sum(1).mean()
+        answered = F.log_softmax(logits / self.temperature, dim=1).masked_fill(unknown, 0.0)
+        divergence = (taught * (taught.clamp(min=1e-30).log() - answered)).sum(1).mean()
         return {
             "cross_entropy": F.cross_entropy(logits, y),
             "distillation": self.weight * self.temperature**2 * divergence,

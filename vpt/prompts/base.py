@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from vpt.errors import PromptError
+from vpt.errors.needs import whole
 from vpt.sites import BackboneLike, Config, Raw, Site
 
 Init = Literal["uniform", "zeros", "data", "means"]
@@ -44,6 +45,18 @@ class Prompt(nn.Module):
         """
         return {}
 
+    @classmethod
+    def rebuild(cls, config: Config) -> Prompt:
+        """An untrained prompt of the same shape, from what `config` gave."""
+        return cls(**config)
+
+    @classmethod
+    def like(cls, backbone: BackboneLike) -> Prompt:
+        """A prompt that suits a backbone. Each form says here which words it takes, `seed` and
+        `blocks` among them where it has any.
+        """
+        raise PromptError(f"{cls.__name__} cannot be made for a backbone from text.")
+
     def describe(self) -> str:
         """One line for people: what it is and where it acts."""
         return type(self).__name__
@@ -61,25 +74,6 @@ class Prompt(nn.Module):
         """Get ready for the next task of a sequence: prompts with parts per task get new ones, and
         the older learn no more.
         """
-
-
-def positive(**values: int) -> None:
-    """Raise `PromptError` unless every value is a whole number of at least 1."""
-    for name, value in values.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise PromptError(f"Found {name}={value!r}; needed is a whole number of at least 1.")
-        if name in ("count", "pool", "components", "tasks") and value > MOST:
-            raise PromptError(
-                f"Found {name}={value}; needed are at most {MOST}, which is far more than a prompt"
-                " can use."
-            )
-
-
-def share(**values: float) -> None:
-    """Raise `PromptError` unless every value lies in [0, 1)."""
-    for name, value in values.items():
-        if not isinstance(value, (int, float)) or not 0 <= value < 1:
-            raise PromptError(f"Found {name}={value!r}; needed is a number in [0, 1).")
 
 
 def vpt_bound(patch_dim: int, width: int) -> float:
@@ -106,7 +100,7 @@ def head_sizes(
     heads: int | Sequence[int], head_dim: int | Sequence[int], blocks: Sequence[int]
 ) -> list[tuple[int, int]]:
     """(heads, head_dim) of each block, from one of each for all or a list. Raises `PromptError`."""
-    positive(blocks=len(blocks))
+    whole(PromptError, blocks=len(blocks))
     sizes = [
         [size] * len(blocks) if isinstance(size, int) else list(size) for size in (heads, head_dim)
     ]
@@ -116,7 +110,7 @@ def head_sizes(
             " each per block."
         )
     for number, size in zip(*sizes, strict=True):
-        positive(heads=number, head_dim=size)
+        whole(PromptError, heads=number, head_dim=size)
     return list(zip(*sizes, strict=True))
 
 
@@ -167,53 +161,3 @@ def draw_rows(rows: Tensor, count: int, seed: int, init: str = "data") -> Tensor
     else:
         picked = torch.randint(len(rows), (count,), generator=generator)
     return rows[picked.to(rows.device)].float()
-
-
-class Stack(Prompt):
-    """Several prompts at once, each acting at its own place; pixel prompts act in the order given.
-
-    prompts: e.g. `[Border.like(…), DeepTokens.like(…)]`. Raises `PromptError` for anything else, or
-        for none.
-    """
-
-    def __init__(self, prompts: Sequence[Prompt]) -> None:
-        super().__init__()
-        prompts = list(prompts)
-        if not prompts or not all(isinstance(p, Prompt) for p in prompts):
-            raise PromptError(
-                f"Found Stack({[type(p).__name__ for p in prompts]}); needed is a list of one or"
-                " more prompts."
-            )
-        if any(p.asks for p in prompts):
-            raise PromptError(
-                "A prompt of several tasks cannot be in a Stack. Take one task out of it:"
-                " prompt.export(task)."
-            )
-        self.prompts = nn.ModuleList(prompts)
-
-    def sites(self) -> tuple[Site, ...]:
-        """The sites of every member, in order."""
-        return tuple(site for prompt in self.prompts for site in prompt.sites())  # type: ignore[operator]
-
-    def config(self) -> Config:
-        """The members' names and configs."""
-        return {"prompts": [{"name": type(p).__name__, "config": p.config()} for p in self.prompts]}  # type: ignore[operator]
-
-    def describe(self) -> str:
-        """The members' descriptions."""
-        return " + ".join(p.describe() for p in self.prompts)  # type: ignore[operator]
-
-    def penalty(self) -> Tensor | None:
-        """The sum of the members' penalties."""
-        found = [penalty for p in self.prompts if (penalty := p.penalty()) is not None]  # type: ignore[operator]
-        return torch.stack(found).sum() if found else None
-
-    def start_from(self, backbone: BackboneLike, examples: Raw, seed: int = 0) -> None:
-        """Every member begins so that can."""
-        for prompt in self.prompts:
-            prompt.start_from(backbone, examples, seed)  # type: ignore[operator]
-
-    def grow(self, seed: int = 0) -> None:
-        """Every member grows."""
-        for prompt in self.prompts:
-            prompt.grow(seed)  # type: ignore[operator]

@@ -10,13 +10,15 @@ from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as tvf
 
 from vpt.errors import PromptError
-from vpt.prompts.base import positive
+from vpt.errors.needs import whole
 from vpt.prompts.pixels import PixelPrompt, space_of, start
+from vpt.prompts.registry import register
 from vpt.sites import BackboneLike, Config
 
 Fit = Literal["shrink", "cover"]
 
 
+@register("border:WIDTH", "a frame around the input (FairReprogram)")
 class Border(PixelPrompt):
     """A learned frame of `width` pixels (or, for sound, `width` time frames before and after the
     clip).
@@ -40,7 +42,7 @@ class Border(PixelPrompt):
         unit: float = 1.0,
     ) -> None:
         super().__init__(shape, bound, base, unit)
-        positive(width=width)
+        whole(PromptError, width=width)
         if fit not in ("shrink", "cover"):
             raise PromptError(
                 f"Found fit={fit!r}; needed is 'shrink' (resize inside) or 'cover' (add over the"
@@ -53,7 +55,8 @@ class Border(PixelPrompt):
                 f"A border {width} {what} wide leaves nothing of an input of {min(sides)}; use less"
                 f" than {min(sides) / 2:g}."
             )
-        self.width, self.fit = width, fit
+        self.width = width
+        self.fit = fit
         if self.is_image:
             channels, height, long = self.shape
             self.inner = (height - 2 * width, long - 2 * width)
@@ -73,8 +76,14 @@ class Border(PixelPrompt):
         init: str = "zeros",
         seed: int = 0,
     ) -> Border:
-        """A border for a backbone's input. bound: 1 on images and 3 σ on sound by default; None for
-        no bound.
+        """A border for a backbone's input.
+
+        backbone: whose input it is for.
+        width: pixels, or time frames of sound.
+        fit: "shrink" the input inside, or "cover" its edge.
+        bound: of values, 1 on images and 3 σ on sound by default; None for none.
+        init: "zeros", or "uniform" U(−1, 1).
+        seed: of that draw.
         """
         prompt = cls(width, fit=fit, **space_of(backbone, bound))
         start(prompt.pixels, init, seed)

@@ -10,11 +10,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vpt.prompts.base import positive
+from vpt.errors import PromptError
+from vpt.errors.needs import whole
+from vpt.prompts.base import MOST
 from vpt.prompts.queried import Blocks, Queried, draw, freeze
+from vpt.prompts.registry import register
 from vpt.sites import BackboneLike, Config
 
 
+@register("coda:COMPONENTS", "prefixes mixed from components by the query (CODA-Prompt)")
 class CODAPrompt(Queried):
     """p = Σ_m α_m P_m with α_m = cos(q ⊙ A_m, K_m), learned end to end (equations 4 to 6).
 
@@ -39,13 +43,13 @@ class CODAPrompt(Queried):
         tasks: int = 1,
     ) -> None:
         super().__init__(length, heads, head_dim, blocks, width, one_pass)
-        positive(components=components, tasks=tasks)
-        self.components, self.penalty_weight, self.tasks = components, penalty_weight, 0
-        self.prompts, self.keys, self.attention = (
-            nn.ParameterList(),
-            nn.ParameterList(),
-            nn.ParameterList(),
-        )
+        whole(PromptError, most=MOST, components=components, tasks=tasks)
+        self.components = components
+        self.penalty_weight = penalty_weight
+        self.tasks = 0
+        self.prompts = nn.ParameterList()
+        self.keys = nn.ParameterList()
+        self.attention = nn.ParameterList()
         for _ in range(tasks):
             self.grow()
 
@@ -61,7 +65,16 @@ class CODAPrompt(Queried):
         one_pass: bool = False,
         seed: int = 0,
     ) -> CODAPrompt:
-        """Of a backbone's sizes, in its first five blocks by default. components: of each task."""
+        """Of a backbone's sizes.
+
+        backbone: whose keys and values they join.
+        components: of each task.
+        length: of each, half keys and half values.
+        blocks: their numbers; the first five by default.
+        penalty_weight: of the components' orthogonality, added to the loss.
+        one_pass: take the query from the prompted block's own tokens, instead of a forward more.
+        seed: of what is drawn.
+        """
         default = range(min(5, max(1, backbone.depth)))
         prompt = cls(
             components,

@@ -9,12 +9,16 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from vpt.prompts.base import choose_blocks, positive, vpt_bound
+from vpt.errors import PromptError
+from vpt.errors.needs import whole
+from vpt.prompts.base import MOST, choose_blocks, vpt_bound
 from vpt.prompts.prefix import Prefix
 from vpt.prompts.queried import Blocks, Queried, cosine, draw, freeze, half_of
+from vpt.prompts.registry import register
 from vpt.sites import BackboneLike, Config, Site
 
 
+@register("dual:LENGTH", "prefixes for all tasks, and one chosen by the query (DualPrompt)")
 class DualPrompt(Queried):
     """A general prefix in some blocks, and in others the expert of one task: in training that of
     the newest, else of the key k_t nearest to the sample's query. The loss draws the newest key to
@@ -40,10 +44,12 @@ class DualPrompt(Queried):
         tasks: int = 1,
     ) -> None:
         super().__init__(length, heads, head_dim, blocks, width, one_pass)
-        positive(tasks=tasks)
+        whole(PromptError, most=MOST, tasks=tasks)
         self.general = Prefix(**general) if general is not None else None
-        self.pull, self.tasks = pull, 0
-        self.experts, self.keys = nn.ParameterList(), nn.ParameterList()
+        self.pull = pull
+        self.tasks = 0
+        self.experts = nn.ParameterList()
+        self.keys = nn.ParameterList()
         for _ in range(tasks):
             self.grow()
 
@@ -60,10 +66,16 @@ class DualPrompt(Queried):
         one_pass: bool = False,
         seed: int = 0,
     ) -> DualPrompt:
-        """Of a backbone's sizes; by default general keys and values in blocks 0 and 1, experts in
-        the next three.
+        """Of a backbone's sizes.
 
+        backbone: whose keys and values they join.
+        length: of each expert, half keys and half values.
+        blocks: of the experts; by default the three behind the general ones.
         general: length of the general prompt, half keys and half values; 0 for none.
+        general_blocks: its blocks; 0 and 1 by default.
+        pull: weight of the term that draws keys to their queries.
+        one_pass: take the query from the prompted block's own tokens, instead of a forward more.
+        seed: of what is drawn.
         """
         backbone.reach.need_blocks()
         early = [0, 1] if backbone.depth > 2 else [0] if backbone.depth > 1 and general else []
@@ -75,7 +87,7 @@ class DualPrompt(Queried):
         rest = [i for i in range(backbone.depth) if i not in first][:3]
         config = None
         if first:
-            shared = Prefix.like(backbone, half_of(general=general), blocks=first, seed=seed)
+            shared = Prefix.like(backbone, half_of(general, "general"), blocks=first, seed=seed)
             config = shared.config()
         prompt = cls(
             length, general=config, pull=pull, **cls.places(backbone, blocks, rest, one_pass)

@@ -8,9 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from vpt.prompts.pixels import PixelPrompt, space_of, start
+from vpt.prompts.registry import register
 from vpt.sites import BackboneLike, Config
 
 
+@register("full", "a value added to every pixel")
 class Full(PixelPrompt):
     """A learned pattern added to the whole input, x' = x + δ (the "watermark" of Bahng et al.
     2022), δ = bound · tanh(pixels).

@@ -10,11 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from vpt.errors import PromptError
-from vpt.prompts.base import positive, vpt_bound
+from vpt.errors.needs import whole
+from vpt.prompts.base import MOST, vpt_bound
 from vpt.prompts.queried import Blocks, Queried, cosine, draw
+from vpt.prompts.registry import register
 from vpt.sites import BackboneLike, Config
 
 
+@register("l2p:POOL", "a pool of prompts, of which the input's query chooses (L2P)")
 class L2P(Queried):
     """Each sample takes the `top` of `pool` prompts whose keys are nearest to its query; the loss
     draws these keys nearer: CE − pull · (1/B) Σ_b Σ_{m taken} cos(q_b, k_m).
@@ -38,12 +41,14 @@ class L2P(Queried):
         one_pass: bool = False,
     ) -> None:
         super().__init__(length, heads, head_dim, blocks, width, one_pass)
-        positive(pool=pool, top=top)
+        whole(PromptError, most=MOST, pool=pool, top=top)
         if top > pool:
             raise PromptError(
                 f"Found top={top} of pool={pool} prompts; needed is at most all of them."
             )
-        self.pool, self.top, self.pull = pool, top, pull
+        self.pool = pool
+        self.top = top
+        self.pull = pull
         self._draw(0)
 
     @property
@@ -64,9 +69,16 @@ class L2P(Queried):
         one_pass: bool = False,
         seed: int = 0,
     ) -> L2P:
-        """Of a backbone's sizes, at block 0 by default: 5 of a pool of 30 prompts of length 20,
-        L2P++'s published sizes (L2P
-        itself: 4 of 10, length 5). top: 5 by default, or all of a smaller pool.
+        """Of a backbone's sizes; by default L2P++'s published ones (L2P itself: 4 of 10, length 5).
+
+        backbone: whose keys and values they join.
+        pool: how many prompts there are to choose from.
+        length: of each, half keys and half values.
+        top: how many are chosen; 5 by default, or all of a smaller pool.
+        blocks: their numbers; block 0 by default.
+        pull: weight of the term that draws keys to their queries.
+        one_pass: take the query from the prompted block's own tokens, instead of a forward more.
+        seed: of what is drawn.
         """
         prompt = cls(
             pool,

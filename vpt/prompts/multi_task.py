@@ -15,12 +15,14 @@ from torch import Tensor, nn
 from vpt.errors import PromptError
 from vpt.prompts.base import Prompt
 from vpt.prompts.prefix import Prefix
+from vpt.prompts.registry import register
 from vpt.prompts.tokens import DeepTokens, ShallowTokens
-from vpt.sites import Config, KeyValues, Site, Tokens
+from vpt.sites import Config, KeyValues, Rows, Site, Tokens
 
 SHAREABLE = {form.__name__: form for form in (ShallowTokens, DeepTokens, Prefix)}
 
 
+@register()
 class MultiTask(Prompt):
     """P_k = P ∘ (u_k v_kᵀ): a shared prompt times a matrix of rank one per task (Wang et al. 2023,
     section 3.1).
@@ -63,14 +65,14 @@ class MultiTask(Prompt):
             raise PromptError(
                 f"Found tasks={tasks!r:.80}; needed is a list of different names, one per task."
             )
-        self.shared, self.tasks = shared, names
+        self.shared = shared
+        self.tasks = names
         pieces = [piece for place in self._pieces() for piece in place]
         self.columns = nn.ParameterList([torch.zeros(len(names), *p.shape[:-1], 1) for p in pieces])
         self.rows = nn.ParameterList(
             [torch.zeros(len(names), *p.shape[:-2], 1, p.shape[-1]) for p in pieces]
         )
         self._asked: Tensor | None = None
-        self._index = torch.zeros(0, dtype=torch.long)
 
     def _pieces(self) -> list[list[Tensor]]:
         """The shared prompt's tensors `[…,count,width]` at each of its sites."""
@@ -131,27 +133,20 @@ class MultiTask(Prompt):
         found: list[Site] = []
         for place, site in enumerate(self.shared.sites()):
             if isinstance(site, Tokens):
-                told = (
-                    (partial(self._tokens, place), self._whose)
-                    if self.asks
-                    else (partial(self._alone, place), None)
-                )
-                found.append(Tokens(site.first, site.last, site.count, *told))
+                make = partial(self._tokens if self.asks else self._alone, place)
+                found.append(Tokens(site.first, site.last, site.count, make, bool(self.asks)))
             elif isinstance(site, KeyValues):
                 found.append(KeyValues(site.block, site.count, partial(self._key_values, place)))
         return tuple(found)
 
-    def _tokens(self, place: int, x: Tensor) -> Tensor:
-        """Tokens `[T,count,D]` of the batch's different tasks."""
-        different, self._index = self._now(len(x), x.device)
-        return torch.stack([self.of_task(place, task)[0] for task in different])
+    def _tokens(self, place: int, x: Tensor) -> Rows:
+        """Tokens `[T,count,D]` of the batch's different tasks, and which each sample has."""
+        different, index = self._now(len(x), x.device)
+        return Rows(torch.stack([self.of_task(place, task)[0] for task in different]), index)
 
     def _alone(self, place: int, x: Tensor) -> Tensor:
         """The one task's tokens for every sample `[B,count,D]`."""
         return self.of_task(place, 0)[0].expand(len(x), -1, -1)
-
-    def _whose(self) -> tuple[Tensor, None]:
-        return self._index, None
 
     def _key_values(self, place: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor, None]:
         if self._asked is None or len(self._asked) == 1:  # with windows, more than samples

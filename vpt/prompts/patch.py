@@ -8,13 +8,15 @@ import torch
 from torch import Tensor, nn
 
 from vpt.errors import PromptError
-from vpt.prompts.base import positive
+from vpt.errors.needs import whole
 from vpt.prompts.pixels import PixelPrompt, space_of, start
+from vpt.prompts.registry import register
 from vpt.sites import BackboneLike, Config
 
 CORNERS = ("top_left", "top_right", "bottom_left", "bottom_right")
 
 
+@register("patch:SIZE", "a square in a corner of the input")
 class Patch(PixelPrompt):
     """A learned square in a corner, replacing what is there: x' = x ⊙ (1 − M) + M ⊙ δ
     (FairReprogram's patch).
@@ -35,7 +37,7 @@ class Patch(PixelPrompt):
         unit: float = 1.0,
     ) -> None:
         super().__init__(shape, bound, base, unit)
-        positive(size=size)
+        whole(PromptError, size=size)
         if corner not in CORNERS:
             raise PromptError(f"Found corner={corner!r}; needed is one of {', '.join(CORNERS)}.")
         if size >= min(self.shape[-2:]):
@@ -43,7 +45,8 @@ class Patch(PixelPrompt):
                 f"A patch of {size} hides the whole of an input of {list(self.shape[-2:])}; use a"
                 " smaller size."
             )
-        self.size, self.corner = size, corner
+        self.size = size
+        self.corner = corner
         self.pixels = nn.Parameter(torch.zeros(*self.shape[:-2], size, size))
 
     @classmethod
@@ -57,8 +60,14 @@ class Patch(PixelPrompt):
         init: str = "zeros",
         seed: int = 0,
     ) -> Patch:
-        """A patch for a backbone's input. bound: 1 on images and 3 σ on sound by default; None for
-        no bound.
+        """A patch for a backbone's input.
+
+        backbone: whose input it is for.
+        size: of a side, in pixels, or in time frames and bins of sound.
+        corner: where it lies.
+        bound: of values, 1 on images and 3 σ on sound by default; None for none.
+        init: "zeros", or "uniform" U(−1, 1).
+        seed: of that draw.
         """
         prompt = cls(size, corner=corner, **space_of(backbone, bound))
         start(prompt.pixels, init, seed)

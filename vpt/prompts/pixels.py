@@ -37,7 +37,9 @@ class PixelPrompt(Prompt):
             raise PromptError(
                 f"Found bound={bound!r}; needed is a positive number, or None for no bound."
             )
-        self.bound, self.base, self.unit = bound, base, unit
+        self.bound = bound
+        self.base = base
+        self.unit = unit
 
     @property
     def is_image(self) -> bool:

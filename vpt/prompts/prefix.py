@@ -11,21 +11,24 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from vpt.errors import PromptError
+from vpt.errors.needs import share, whole
 from vpt.prompts.base import (
+    MOST,
     Init,
     Prompt,
     choose_blocks,
     draw_rows,
     head_sizes,
     heads_of,
-    positive,
     recorded_for,
-    share,
     vpt_bound,
 )
+from vpt.prompts.registry import register
 from vpt.sites import BackboneLike, Config, KeyValues, Raw
 
 
+@register("prefix:COUNT", "keys and values beside each block's own (prefix tuning)")
 class Prefix(Prompt):
     """attn(x) = softmax(Q [P_K; K]ᵀ/√d) [P_V; V], with P_K and P_V learned, put in after the
     block's own projections.
@@ -46,13 +49,16 @@ class Prefix(Prompt):
     ) -> None:
         super().__init__()
         blocks = list(blocks)
-        positive(count=count)
+        whole(PromptError, most=MOST, count=count)
         self.sizes = head_sizes(heads, head_dim, blocks)
-        share(dropout=dropout)
-        self.count, self.heads, self.head_dim = count, heads, head_dim
+        share(PromptError, dropout=dropout)
+        self.count = count
+        self.heads = heads
+        self.head_dim = head_dim
         self.blocks = choose_blocks(blocks, max(blocks) + 1)
         self.dropout = nn.Dropout(dropout)
-        self.keys, self.values = self._rows(), self._rows()
+        self.keys = self._rows()
+        self.values = self._rows()
 
     def _rows(self) -> nn.Parameter | nn.ParameterList:
         rows = [torch.empty(heads, self.count, size) for heads, size in self.sizes]
@@ -75,8 +81,16 @@ class Prefix(Prompt):
         examples: Raw | None = None,
         seed: int = 0,
     ) -> Prefix:
-        """A prefix of a backbone's head sizes. init="data" draws rows from each block's own keys
-        and values on `examples`.
+        """A prefix of a backbone's head sizes.
+
+        backbone: whose keys and values they join.
+        count: how many.
+        blocks: their numbers, or "all".
+        dropout: on both, per sample, in [0, 1).
+        init: "uniform" as VPT has it, "zeros", "data" (rows drawn from each block's own keys and
+            values on `examples`) or "means" (of 64 such rows each).
+        examples: raw input, for "data" and "means".
+        seed: of what is drawn.
         """
         backbone.reach.need_blocks()
         chosen = choose_blocks(blocks, backbone.depth)

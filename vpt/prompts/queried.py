@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vpt.errors import PromptError
-from vpt.prompts.base import Prompt, choose_blocks, head_sizes, heads_of, positive
-from vpt.sites import BackboneLike, Config, KeyValues, Query, Site, Tokens
+from vpt.errors.needs import whole
+from vpt.prompts.base import MOST, Prompt, choose_blocks, head_sizes, heads_of
+from vpt.sites import BackboneLike, Config, KeyValues, Observe, Query, Site
 
 Blocks = Sequence[int] | Literal["all"] | None
 
@@ -48,10 +49,11 @@ class Queried(Prompt):
     ) -> None:
         super().__init__()
         blocks = list(blocks)
-        self.each = half_of(length=length)
+        self.each = half_of(length)
         self.sizes = head_sizes(heads, head_dim, blocks)
         self.widths = [width] * len(blocks) if isinstance(width, int) else list(width)
-        positive(**{f"width_{i}": size for i, size in enumerate(self.widths)})
+        sizes: Config = {f"width_{i}": size for i, size in enumerate(self.widths)}
+        whole(PromptError, **sizes)
         if len(self.widths) != len(blocks):
             raise PromptError(
                 f"Found {len(self.widths)} query widths for {len(blocks)} blocks; needed is one, or"
@@ -89,7 +91,7 @@ class Queried(Prompt):
         found: list[Site] = [] if self.one_pass else [Query(self._receive)]
         for i, block in enumerate(self.blocks):
             if self.one_pass:
-                found.append(Tokens(block, block, 0, partial(self._look, i)))
+                found.append(Observe(block, tokens=partial(self._look, i)))
             found.append(KeyValues(block, count, partial(self.make, i)))
         return tuple(found)
 
@@ -99,13 +101,12 @@ class Queried(Prompt):
         self._check_width(query, 0)
         self._queries = [query] * len(self.blocks)
 
-    def _look(self, index: int, x: Tensor) -> Tensor:
-        """Tokens `[B,N,D]` before a block: their mean is its query; none are added."""
+    def _look(self, index: int, x: Tensor) -> None:
+        """Tokens `[B,N,D]` before a block: their mean is its query."""
         if index == 0 or len(self._queries) != len(self.blocks):
             self._queries = [x.new_zeros(0)] * len(self.blocks)
         self._check_width(x, index)
         self._queries[index] = x.detach().float().mean(1)
-        return x[:, :0]
 
     def _check_width(self, query: Tensor, index: int) -> None:
         if query.shape[-1] != self.widths[index]:
@@ -171,17 +172,17 @@ class Queried(Prompt):
         return self.sizes[index][0] * self.sizes[index][1]
 
 
-def half_of(**length: int) -> int:
+def half_of(length: int, name: str = "length") -> int:
     """Half of a prompt's length: as many keys as values. Raises `PromptError` for an odd one."""
-    positive(**length)
-    for name, value in length.items():
-        if value % 2:
-            raise PromptError(
-                f"Found {name}={value}; needed is an even number: its first half are keys, its"
-                " second half values."
-            )
-        positive(count=value // 2)
-    return next(iter(length.values())) // 2
+    said: Config = {name: length}
+    whole(PromptError, **said)
+    if length % 2:
+        raise PromptError(
+            f"Found {name}={length}; needed is an even number: its first half are keys, its second"
+            " half values."
+        )
+    whole(PromptError, most=MOST, count=length // 2)
+    return length // 2
 
 
 def cosine(query: Tensor, keys: Tensor) -> Tensor:

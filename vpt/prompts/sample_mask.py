@@ -9,14 +9,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vpt.errors import PromptError
-from vpt.prompts.base import positive
+from vpt.errors.needs import whole
 from vpt.prompts.full import within
 from vpt.prompts.pixels import PixelPrompt, space_of, start
+from vpt.prompts.registry import register
 from vpt.sites import BackboneLike, Config
 
 WIDTHS = (8, 16, 32, 64)  # of the convolutions (SMM, appendix A: five layers for inputs of 224)
 
 
+@register("smm:POOLS", "a value for every pixel, masked by what a small network sees (SMM)")
 class SampleMask(PixelPrompt):
     """x' = x + δ ⊙ up(f(x)), f a small CNN with one mask value per channel and patch (Cai et al.
     ICML 2024, equation 4).
@@ -38,7 +40,7 @@ class SampleMask(PixelPrompt):
         unit: float = 1.0,
     ) -> None:
         super().__init__(shape, bound, base, unit)
-        positive(pools=pools)
+        whole(PromptError, pools=pools)
         if pools > len(WIDTHS) or min(self.shape[-2:]) < 2 ** (pools + 1):
             raise PromptError(
                 f"Found pools={pools} for an input of {list(self.shape[-2:])}; needed are at most"

@@ -12,19 +12,21 @@ import torch
 from torch import Tensor, nn
 
 from vpt.errors import PromptError
+from vpt.errors.needs import share, whole
 from vpt.prompts.base import (
+    MOST,
     Init,
     Prompt,
     choose_blocks,
     draw_rows,
-    positive,
     recorded_for,
-    share,
     vpt_bound,
 )
+from vpt.prompts.registry import register
 from vpt.sites import BackboneLike, Config, Raw, Tokens
 
 
+@register("shallow:COUNT", "tokens in front of block 0, carried through all blocks (VPT-shallow)")
 class ShallowTokens(Prompt):
     """VPT-shallow: `count` tokens enter before the first block and leave after the last (equations
     4 and 5).
@@ -35,9 +37,12 @@ class ShallowTokens(Prompt):
 
     def __init__(self, count: int, width: int, depth: int, dropout: float = 0.0) -> None:
         super().__init__()
-        positive(count=count, width=width, depth=depth)
-        share(dropout=dropout)
-        self.count, self.width, self.depth = count, width, depth
+        whole(PromptError, most=MOST, count=count)
+        whole(PromptError, width=width, depth=depth)
+        share(PromptError, dropout=dropout)
+        self.count = count
+        self.width = width
+        self.depth = depth
         self.dropout = nn.Dropout(dropout)
         self.tokens = nn.Parameter(
             torch.empty(count, width).uniform_(-vpt_bound(width, width), vpt_bound(width, width))
@@ -54,8 +59,15 @@ class ShallowTokens(Prompt):
         examples: Raw | None = None,
         seed: int = 0,
     ) -> ShallowTokens:
-        """Tokens of a backbone's width. init="data" draws rows from block 0's own tokens on
-        `examples` (raw input).
+        """Tokens of a backbone's width.
+
+        backbone: whose tokens they join.
+        count: how many.
+        dropout: on the tokens, per sample, in [0, 1).
+        init: "uniform" as VPT has it, "zeros", "data" (rows drawn from block 0's own tokens on
+            `examples`) or "means" (of 64 such rows each).
+        examples: raw input, for "data" and "means".
+        seed: of what is drawn.
         """
         backbone.reach.need_blocks()
         prompt = cls(count, backbone.widths[0], backbone.depth, dropout)
@@ -88,6 +100,7 @@ class ShallowTokens(Prompt):
         return f"{self.count} tokens in front of block 0, carried through {self.depth} blocks"
 
 
+@register("deep:COUNT", "fresh tokens in front of each block (VPT-deep)")
 class DeepTokens(Prompt):
     """VPT-deep: `count` fresh tokens before each block, dropped after it (equation 6).
 
@@ -102,14 +115,18 @@ class DeepTokens(Prompt):
     ) -> None:
         super().__init__()
         widths, blocks = list(widths), list(blocks)
-        positive(count=count, blocks=len(blocks), **{f"width_{i}": w for i, w in enumerate(widths)})
-        share(dropout=dropout)
+        whole(PromptError, most=MOST, count=count)
+        sizes: Config = {f"width_{i}": width for i, width in enumerate(widths)}
+        whole(PromptError, blocks=len(blocks), **sizes)
+        share(PromptError, dropout=dropout)
         if len(widths) != len(set(blocks)):
             raise PromptError(
                 f"Found {len(widths)} widths for blocks {blocks}; needed is one width for each of"
                 " different blocks."
             )
-        self.count, self.widths, self.blocks = count, widths, choose_blocks(blocks, max(blocks) + 1)
+        self.count = count
+        self.widths = widths
+        self.blocks = choose_blocks(blocks, max(blocks) + 1)
         self.dropout = nn.Dropout(dropout)
         rows = [torch.empty(count, w).uniform_(-vpt_bound(w, w), vpt_bound(w, w)) for w in widths]
         self.tokens: nn.Parameter | nn.ParameterList
@@ -129,8 +146,16 @@ class DeepTokens(Prompt):
         examples: Raw | None = None,
         seed: int = 0,
     ) -> DeepTokens:
-        """Tokens of a backbone's widths. init="data" draws rows from each block's own tokens on
-        `examples` (raw input).
+        """Tokens of a backbone's widths.
+
+        backbone: whose tokens they join.
+        count: how many.
+        blocks: their numbers, or "all".
+        dropout: on the tokens, per sample, in [0, 1).
+        init: "uniform" as VPT has it, "zeros", "data" (rows drawn from each block's own tokens on
+            `examples`) or "means" (of 64 such rows each).
+        examples: raw input, for "data" and "means".
+        seed: of what is drawn.
         """
         backbone.reach.need_blocks()
         chosen = choose_blocks(blocks, backbone.depth)

@@ -1,17 +1,17 @@
-"""From a backbone's two outputs to the classes that are wanted. A new readout is a file here and a
-line in `READOUTS`.
+"""From a backbone's two outputs to the classes that are wanted. A new readout is one file here,
+which registers itself; `import_all` finds it.
 """
 
 from vpt.readouts.base import Readout
 from vpt.readouts.features import Linear, NearestMean
 from vpt.readouts.identity import Identity
 from vpt.readouts.label_map import LabelMap
+from vpt.readouts.registry import READOUTS, build, parse
 from vpt.readouts.ridge import RandomRidge
 from vpt.readouts.task_heads import TaskHeads
+from vpt.sites import import_all
 
-READOUTS: dict[str, type[Readout]] = {
-    cls.__name__: cls for cls in (Identity, Linear, NearestMean, LabelMap, TaskHeads, RandomRidge)
-}
+import_all(__name__, __path__)
 
 __all__ = [
     "READOUTS",
@@ -22,4 +22,6 @@ __all__ = [
     "RandomRidge",
     "Readout",
     "TaskHeads",
+    "build",
+    "parse",
 ]

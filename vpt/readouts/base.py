@@ -43,6 +43,15 @@ class Readout(nn.Module):
         super().__init__()
         self.count, self.classes = _count_and_names(classes)
 
+    @classmethod
+    def like(
+        cls, backbone: BackboneLike, classes: Sequence[str], how: str = "", seed: int = 0
+    ) -> Readout:
+        """A readout for a backbone and the classes of the data. how: what follows the colon in a
+        text.
+        """
+        raise PromptError(f"{cls.__name__} cannot be made for a backbone from text.")
+
     def bind(self, backbone: BackboneLike) -> None:
         """Check against, and take what is needed from, the backbone it is joined to. Raises
         `PromptError`.

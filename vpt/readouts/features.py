@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from vpt.errors import DataError, PromptError
 from vpt.readouts.base import Readout, Refresh
+from vpt.readouts.registry import register
 from vpt.sites import BackboneLike, Config
 
 
@@ -25,6 +26,13 @@ class _OnFeatures(Readout):
         self.features = features
         self.size = (self.count, features)
 
+    @classmethod
+    def like(
+        cls, backbone: BackboneLike, classes: Sequence[str], how: str = "", seed: int = 0
+    ) -> Readout:
+        """For the width of a backbone's features."""
+        return cls(backbone.out_features, classes)
+
     def bind(self, backbone: BackboneLike) -> None:
         """Raise `PromptError` if the backbone's features have another width."""
         if backbone.out_features != self.features:
@@ -39,6 +47,7 @@ class _OnFeatures(Readout):
         return {"features": self.features, **super().config()}
 
 
+@register("linear", "a new classifier on the features")
 class Linear(_OnFeatures):
     """A new linear classifier on the features.
 
@@ -56,6 +65,7 @@ class Linear(_OnFeatures):
         return nn.functional.linear(out, self.weight, self.bias)
 
 
+@register()
 class NearestMean(_OnFeatures):
     """Scores a class by minus the squared distance to the mean of its features: −‖x − μ_c‖²
     (nearest class mean).

@@ -8,9 +8,11 @@ from torch import Tensor
 
 from vpt.errors import PromptError
 from vpt.readouts.base import Readout
+from vpt.readouts.registry import register
 from vpt.sites import BackboneLike, Config
 
 
+@register("identity", "the model's own classes, by name")
 class Identity(Readout):
     """The model's own classes. Wanted classes are matched by name, or by an explicit index; never
     by their order.
@@ -42,6 +44,16 @@ class Identity(Readout):
             )
         self._given = (self.classes, [int(i) for i in index] if index is not None else None)
         self.index = self._given[1]
+
+    @classmethod
+    def like(
+        cls, backbone: BackboneLike, classes: Sequence[str], how: str = "", seed: int = 0
+    ) -> Identity:
+        """The classes of the data among the model's own: by name, or, where the model has none, by
+        the number that they are called.
+        """
+        numbered = backbone.class_names is None and all(name.isdecimal() for name in classes)
+        return cls(classes, [int(name) for name in classes] if numbered else None)
 
     def bind(self, backbone: BackboneLike) -> None:
         """Find each class among the model's own by name. Raises `PromptError` naming those that are

@@ -15,11 +15,14 @@ from torch import Tensor
 
 from vpt.errors import DataError, PromptError
 from vpt.readouts.base import Readout, Refresh
+from vpt.readouts.mappings import bayesian, one_to_one
+from vpt.readouts.registry import register
 from vpt.sites import BackboneLike, Config
 
 HOW = ("random", "frequency", "iterative", "bayes", "bayes+")
 
 
+@register("map:HOW", "the model's own classes mapped: random, frequency, iterative, bayes, bayes+")
 class LabelMap(Readout):
     """Logits of C classes from the model's own K: out = logits · W, W `[K,C]` counted, not trained.
 
@@ -73,13 +76,11 @@ class LabelMap(Readout):
                 f" {' or '.join(counted)}."
             )
         self.refresh: Refresh = refresh or counted[0]  # type: ignore[assignment]
-        self.how, self.seed, self.sources, self.smoothing, self.top = (
-            how,
-            seed,
-            sources,
-            smoothing,
-            top,
-        )
+        self.how = how
+        self.seed = seed
+        self.sources = sources
+        self.smoothing = smoothing
+        self.top = top
         self.source_classes: int | list[str] | None = None
         if source_classes is not None:
             self._allocate(
@@ -109,6 +110,13 @@ class LabelMap(Readout):
             self.weights[drawn, torch.arange(wanted).repeat_interleave(self.sources)] = (
                 1 / self.sources
             )
+
+    @classmethod
+    def like(
+        cls, backbone: BackboneLike, classes: Sequence[str], how: str = "bayes", seed: int = 0
+    ) -> LabelMap:
+        """The model's own classes, mapped to those of the data as `how` says."""
+        return cls(classes, how, seed=seed)
 
     def bind(self, backbone: BackboneLike) -> None:
         """Take the model's own classes. Raises `PromptError` for a model without a classifier, or
@@ -217,33 +225,3 @@ class LabelMap(Readout):
         """How it counts, and the classes on both sides."""
         names = ("how", "seed", "sources", "smoothing", "top", "refresh", "source_classes")
         return {**super().config(), **{name: getattr(self, name) for name in names}}
-
-
-def one_to_one(counts: Tensor, sources: int = 1) -> Tensor:
-    """Counts `[K,C]` → weights `[K,C]`: the largest count names a pair, its source is then taken,
-    until all have `sources`.
-
-    Among equal counts the first source class, then the first class, goes first (ILM-VP, frequency
-    label mapping).
-    """
-    left, weights = counts.clone(), torch.zeros_like(counts)
-    taken = torch.zeros(counts.shape[1], dtype=torch.long)
-    for _ in range(counts.shape[1] * sources):
-        source, target = divmod(int(left.argmax()), counts.shape[1])
-        weights[source, target] = 1 / sources
-        left[source] = -1
-        taken[target] += 1
-        if taken[target] == sources:
-            left[:, target] = -1
-    return weights
-
-
-def bayesian(counts: Tensor, smoothing: float = 1.0) -> Tensor:
-    """Counts `[K,C]` → weights `[K,C]`, W[s,t] ∝ n[s,t] / (Σ_t' n[s,t'] + smoothing), each column
-    summing to 1 (BLM).
-
-    A class that was never counted gets the mean of all source classes.
-    """
-    shares = counts / (counts.sum(1, keepdim=True) + smoothing).clamp(min=1e-12)
-    totals = shares.sum(0, keepdim=True)
-    return torch.where(totals > 0, shares / totals.clamp(min=1e-12), 1 / len(counts))

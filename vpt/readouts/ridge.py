@@ -13,11 +13,13 @@ from torch.nn import functional as F
 from vpt.errors import PromptError
 from vpt.readouts.base import Refresh
 from vpt.readouts.features import _OnFeatures
+from vpt.readouts.registry import register
 from vpt.sites import Config
 
 STRENGTHS = tuple(10.0**e for e in range(-2, 7))  # λ to choose among
 
 
+@register()
 class RandomRidge(_OnFeatures):
     """Scores h(x)ᵀ (G + λI)⁻¹ C with h(x) = relu(xW), W random and fixed, G = Σ h hᵀ and C = Σ h yᵀ
     (RanPAC, McDonnell et al., NeurIPS 2023, equations 6 and 7).
@@ -47,7 +49,9 @@ class RandomRidge(_OnFeatures):
                 f"Found projections={projections}, strength={strength}; needed are at least 1, and"
                 " more than 0."
             )
-        self.projections, self.strength, self.seed = projections, strength, seed
+        self.projections = projections
+        self.strength = strength
+        self.seed = seed
         count = self.size[0]
         self.register_buffer("gram", torch.zeros(projections, projections))
         self.register_buffer("sums", torch.zeros(projections, count))

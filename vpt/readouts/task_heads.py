@@ -11,9 +11,11 @@ from torch import Tensor, nn
 from vpt.errors import DataError, PromptError
 from vpt.readouts.base import Readout
 from vpt.readouts.features import Linear
+from vpt.readouts.registry import register
 from vpt.sites import BackboneLike, Config
 
 
+@register()
 class TaskHeads(Readout):
     """A linear classifier per task on the same features; scores `[B,C]` of all classes, task after
     task.
@@ -34,7 +36,8 @@ class TaskHeads(Readout):
         incremental: bool = False,
     ) -> None:
         super().__init__(None)
-        self.features, self.incremental = features, incremental
+        self.features = features
+        self.incremental = incremental
         self.heads: dict[str, list[str]] = {}
         self.linears = nn.ModuleList()
         self.register_buffer("spread", torch.zeros(()))

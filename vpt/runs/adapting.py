@@ -21,7 +21,8 @@ from vpt.errors.needs import one_of
 from vpt.errors.places import is_within
 from vpt.model import PromptedModel
 from vpt.prompts import Prompt, parse
-from vpt.readouts import Identity, LabelMap, Linear, Readout
+from vpt.readouts import Readout
+from vpt.readouts import parse as parse_readout
 from vpt.report.progress import notice
 from vpt.runs.baselines import Baselines, measure_baselines
 from vpt.runs.briefing import say_before
@@ -194,19 +195,10 @@ def make_readout(readout: str | Readout, backbone: Backbone, data: Data, seed: i
     `PromptError`.
     """
     if isinstance(readout, str):
-        kind, _, how = readout.partition(":")
-        if kind == "map":
-            readout = LabelMap(data.classes, how or "bayes", seed=seed)
-        elif readout == "identity":
-            indices = None
-            if backbone.class_names is None and all(name.isdecimal() for name in data.classes):
-                indices = [int(name) for name in data.classes]
-            readout = Identity(data.classes, indices)
-        elif readout == "linear":
-            readout = Linear(backbone.out_features, data.classes)
+        readout = parse_readout(readout, backbone, data.classes, seed)
     if not isinstance(readout, Readout):
         raise TrainingError(
-            f"Found readout={readout!r}; needed is 'linear', 'identity', 'map:HOW' or a readout."
+            f"Found readout={readout!r}; needed is text such as 'linear', or a readout."
         )
     readout.bind(backbone)  # so that a misfit is said before the features are computed
     return readout

@@ -19,7 +19,7 @@ from vpt.runs.baselines import Baselines
 from vpt.runs.briefing import data_facts
 from vpt.runs.folder import count, draw_pixels
 from vpt.sites import Config
-from vpt.training.checkpoints import NAME
+from vpt.training.checkpoints import CHECKPOINT
 from vpt.training.evaluation import evaluate
 from vpt.training.folders import METRICS, PROMPT
 from vpt.training.loop import History
@@ -183,5 +183,5 @@ def write_run(
             "verdict": report.verdict,
         },
     )
-    (folder / NAME).unlink(missing_ok=True)
+    (folder / CHECKPOINT).unlink(missing_ok=True)
     return file

@@ -9,7 +9,6 @@ import json
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -18,10 +17,13 @@ from torch import Tensor
 from vpt.errors import PromptFileError, TrainingError
 from vpt.errors.places import is_there
 from vpt.files import file_bytes, pack, unpack, write_atomically
+from vpt.sites import Config
 
-NAME = "checkpoint.safetensors"
+CHECKPOINT = "checkpoint.safetensors"
 VERSION = 3
 EVERY_SECONDS = 60.0
+
+Row = dict[str, float]  # of an epoch: its number, and losses and accuracies by name
 
 
 @dataclass
@@ -38,7 +40,7 @@ class Position:
     epoch: int = 1
     update: int = 0
     sums: list[float] = field(default_factory=list)
-    rows: list[dict[str, Any]] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
     best: int = 0
     finished: bool = False
     losses: list[float] = field(default_factory=list)
@@ -50,11 +52,10 @@ class Checkpoint:
     run to go on.
     """
 
-    def __init__(
-        self, folder: Path | None, identity: dict[str, Any], accelerator: Accelerator
-    ) -> None:
-        self.path = folder / NAME if folder is not None else None
-        self.identity, self.accelerator = identity, accelerator
+    def __init__(self, folder: Path | None, identity: Config, accelerator: Accelerator) -> None:
+        self.path = folder / CHECKPOINT if folder is not None else None
+        self.identity = identity
+        self.accelerator = accelerator
         self._last = time.monotonic()
 
     def due(self) -> bool:
@@ -90,31 +91,24 @@ class Checkpoint:
                 " (--overwrite)."
             ) from error
         if not resume:
-            stands = (
-                "was trained to its end"
-                if position.finished
-                else f"was stopped in epoch {position.epoch}"
-            )
+            stands = "was trained to its end"
+            if not position.finished:
+                stands = f"was stopped in epoch {position.epoch}"
             raise TrainingError(
                 f"{self.path.parent} holds a run that {stands}. Go on with resume=True (--resume),"
                 " choose another folder (out=…), or begin again with overwrite=True (--overwrite)."
             )
-        changed = sorted(
-            k
-            for k in self.identity.keys() | header["run"].keys()
-            if self.identity.get(k) != header["run"].get(k)
-        )
+        was, now = header["run"], self.identity
+        changed = sorted(k for k in now.keys() | was.keys() if now.get(k) != was.get(k))
         if changed:
-            pairs = ", ".join(
-                f"{k}: was {header['run'].get(k)}, is {self.identity.get(k)}" for k in changed[:3]
-            )
+            pairs = ", ".join(f"{k}: was {was.get(k)}, is {now.get(k)}" for k in changed[:3])
             raise TrainingError(
                 f"{self.path.parent} holds a run with other settings ({pairs}). Resume with the"
                 " same, or choose another folder."
             )
         return position, tensors
 
-    def _check_version(self, header: dict[str, Any]) -> None:
+    def _check_version(self, header: Config) -> None:
         """Raise `TrainingError` for the state of a run of another vpt: it is neither gone on from
         nor overwritten.
         """
@@ -126,31 +120,24 @@ class Checkpoint:
             )
 
 
-def _position(header: dict[str, Any], path: str) -> Position:
+def _position(header: Config, path: str) -> Position:
     """Where a checkpoint stands, if its header is one that `save` writes. Raises
     `PromptFileError`.
     """
-    found, run = header.get("position"), header.get("run")
-    if (
-        header.get("format") == "vpt-checkpoint"
-        and isinstance(found, dict)
-        and isinstance(run, dict)
-    ):
+    written = header.get("position")
+    known = header.get("format") == "vpt-checkpoint" and isinstance(header.get("run"), dict)
+    if known and isinstance(written, dict):
         kinds = {name: type(value) for name, value in asdict(Position()).items()}
-        if {name: type(value) for name, value in found.items()} == kinds:
-            position = Position(**found)
+        if {name: type(value) for name, value in written.items()} == kinds:
+            position = Position(**written)
             rows = all(isinstance(row, dict) for row in position.rows)
-            if (
-                rows
-                and position.epoch >= 1
-                and position.update >= 0
-                and 0 <= position.best < max(1, len(position.rows))
-            ):
+            best = 0 <= position.best < max(1, len(position.rows))
+            if rows and best and position.epoch >= 1 and position.update >= 0:
                 return position
     raise PromptFileError(f"{path} does not say where its run stands.")
 
 
-def digest(value: Any) -> str:
+def digest(value: object) -> str:
     """A short hash of plain values, to compare them."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -173,12 +160,12 @@ def restore_optimizer(
     """
     if optimizer is None:
         return
-    whole = optimizer.state_dict()
+    groups = optimizer.state_dict()["param_groups"]
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
         if name.startswith(f"{called}."):
             _, number, key = name.split(".", 2)
             state.setdefault(int(number), {})[key] = value
-    if begun and len(state) < sum(len(group["params"]) for group in whole["param_groups"]):
+    if begun and len(state) < sum(len(group["params"]) for group in groups):
         raise KeyError(called)
-    optimizer.load_state_dict({"state": state, "param_groups": whole["param_groups"]})
+    optimizer.load_state_dict({"state": state, "param_groups": groups})

@@ -17,9 +17,14 @@ from vpt.backbones.precision import DTYPES, say_if_slow
 from vpt.data.examples import Examples
 from vpt.data.wrapping import wrap
 from vpt.errors import BackboneError, DataError
-from vpt.metrics import classification as metrics
+from vpt.errors.needs import whole
+from vpt.metrics.classification import Scored, classification
 from vpt.model import PromptedModel
 from vpt.report.progress import progress_bar
+from vpt.sites import Raw
+
+# what a loader gives: inputs, labels `[B]`, and groups `[B]` where there are any
+Batch = tuple[Raw, Tensor, *tuple[Tensor, ...]]
 
 
 def accelerator_in(precision: str) -> Accelerator:
@@ -36,12 +41,12 @@ def accelerator_in(precision: str) -> Accelerator:
 
 def evaluate(
     model: PromptedModel,
-    data: Dataset,
+    data: Dataset[object],
     *,
     batch_size: int = 64,
     accelerator: Accelerator | None = None,
     progress: bool = False,
-) -> dict[str, Any]:
+) -> Scored:
     """Accuracy, loss, n and per-class accuracy of a model on labelled data, over all processes.
     Raises `DataError`.
     """
@@ -49,12 +54,12 @@ def evaluate(
     logits, y = scores(
         model, examples, batch_size=batch_size, accelerator=accelerator, progress=progress
     )
-    return metrics.classification(logits, y, model.classes)
+    return classification(logits, y, model.classes)
 
 
 def scores(
     model: PromptedModel,
-    examples: Dataset,
+    examples: Examples,
     *,
     outputs: bool = False,
     batch_size: int = 64,
@@ -62,50 +67,61 @@ def scores(
     progress: bool = False,
     what: str = "evaluating",
 ) -> tuple[Tensor, Tensor]:
-    """(class scores `[n,C]`, labels `[n]`) in order, on the CPU. outputs: what the readout reads,
-    instead of its scores.
+    """(class scores `[n,C]`, labels `[n]`) in order, on the CPU. Of a clip that is longer than what
+    the model hears: the mean over its windows. Raises `DataError`, `BackboneError`.
 
-    Of a clip that is longer than what the model hears: the mean over its windows.
+    model: whose scores they are.
+    examples: matched to it.
+    outputs: what the readout reads, instead of its scores.
+    batch_size: examples at a time.
+    accelerator: on which it is computed.
+    progress: whether to show how far it is.
+    what: what it is called then.
     """
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-        raise DataError(f"Found batch_size={batch_size!r}; needed is a whole number of at least 1.")
+    whole(DataError, batch_size=batch_size)
     accelerator = accelerator or Accelerator()
     model.to(accelerator.device)
-    heard, clips = examples.windows() if isinstance(examples, Examples) else (examples, None)
-    order = list(range(accelerator.process_index, len(heard), accelerator.num_processes))  # type: ignore[arg-type]
+    heard, clips = examples.windows()
+    order = list(range(accelerator.process_index, len(heard), accelerator.num_processes))
     loader = DataLoader(Subset(heard, order), batch_size=batch_size)
+
+    def scored(batch: Batch) -> Tensor:
+        with model.asked(tasks_of(model, batch)):
+            out = model.outputs(batch[0]) if outputs else model(batch[0])
+        return out.float().cpu()
+
     was = model.training
     model.eval()
-    found: list[Tensor] = []
+    values: list[Tensor] = []
     labels: list[Tensor] = []
+    shown = progress and accelerator.is_main_process
     try:
-        with (
-            torch.no_grad(),
-            accelerator.autocast(),
-            progress_bar(progress and accelerator.is_main_process) as bar,
-        ):
+        with torch.no_grad(), accelerator.autocast(), progress_bar(shown) as bar:
             task = bar.add_task(what, total=len(loader))
             for batch in loader:
-                with model.asked(tasks_of(model, batch)):
-                    found.append(
-                        (model.outputs(batch[0]) if outputs else model(batch[0])).float().cpu()
-                    )
+                values.append(scored(batch))
                 labels.append(torch.as_tensor(batch[1]))
                 bar.advance(task)
     finally:
         model.train(was)
-    parts = [(order, found, labels)]
+    answers, y = _in_order(order, values, labels, accelerator)
+    _refuse_nan(model, answers)
+    if len(clips) == len(examples):
+        return answers, y
+    return _of_clips(answers, y, torch.tensor(clips))
+
+
+def _in_order(
+    order: list[int], values: list[Tensor], labels: list[Tensor], accelerator: Accelerator
+) -> tuple[Tensor, Tensor]:
+    """(values, labels) of all processes, in the order of the examples. order: this process's."""
+    parts = [(order, values, labels)]
     if accelerator.num_processes > 1:
         parts = gather_object(parts)
-    back = torch.argsort(torch.tensor([i for part in parts for i in part[0]]))
-    values, y = (
-        torch.cat([t for part in parts for t in part[1]])[back],
-        torch.cat([t for part in parts for t in part[2]])[back],
-    )
-    _refuse_nan(model, values)
-    if clips is None or len(clips) == len(examples):  # type: ignore[arg-type]
-        return values, y
-    return _of_clips(values, y, torch.tensor(clips))
+    back = torch.argsort(torch.tensor([i for order, _, _ in parts for i in order]))
+    together = torch.cat([value for _, values, _ in parts for value in values])
+    y = torch.cat([label for _, _, labels in parts for label in labels])
+    return together[back], y[back]
 
 
 def _refuse_nan(model: PromptedModel, values: Tensor) -> None:
@@ -126,13 +142,11 @@ def _of_clips(values: Tensor, y: Tensor, clips: Tensor) -> tuple[Tensor, Tensor]
     order.
     """
     count = torch.bincount(clips)
-    mean = (
-        values.new_zeros(len(count), values.shape[1]).index_add_(0, clips, values) / count[:, None]
-    )
-    return mean, y[torch.cumsum(count, 0) - count]
+    sums = values.new_zeros(len(count), values.shape[1]).index_add_(0, clips, values)
+    return sums / count[:, None], y[torch.cumsum(count, 0) - count]
 
 
-def tasks_of(model: PromptedModel, batch: Any) -> Tensor | None:
+def tasks_of(model: PromptedModel, batch: Batch) -> Tensor | None:
     """The task of each example of a batch, for models that ask: its group."""
     return torch.as_tensor(batch[2]) if model.tasks and len(batch) > 2 else None
 
@@ -167,8 +181,8 @@ def _labels_matched(model: PromptedModel, data: Any) -> Examples:
             f"Found sound at {rate} Hz; this backbone needs {needed} Hz. Load it with load_data(…,"
             " backbone.inputs)."
         )
-    own, count = model.classes, model.readout.count
-    if own is None or not examples.named or examples.classes == own:
+    classes, count = model.classes, model.readout.count
+    if classes is None or not examples.named or examples.classes == classes:
         if count is not None and max(examples.targets) >= count:
             raise DataError(
                 f"Found label {max(examples.targets)}; the model has {count} classes, so labels are"
@@ -176,18 +190,20 @@ def _labels_matched(model: PromptedModel, data: Any) -> Examples:
             )
         # only numbered, and the last ones do not occur
         if count is not None and len(examples.classes) < count:
-            names = own if own is not None else [str(c) for c in range(count)]
+            names = classes if classes is not None else [str(c) for c in range(count)]
             return examples.renamed(names, examples.labels)
         return examples
     used = [examples.classes[y] for y in sorted(set(examples.targets))]
-    missing = [name for name in used if name not in own]
+    missing = [name for name in used if name not in classes]
     if missing:
         raise DataError(
             f"Classes of the data that the model does not have: {', '.join(missing[:10])}. It has"
-            f" {', '.join(own[:10])}."
+            f" {', '.join(classes[:10])}."
         )
-    position = {y: own.index(name) for y, name in enumerate(examples.classes) if name in own}
-    return examples.renamed(own, [position.get(y, -1) for y in examples.labels])
+    position = {
+        y: classes.index(name) for y, name in enumerate(examples.classes) if name in classes
+    }
+    return examples.renamed(classes, [position.get(y, -1) for y in examples.labels])
 
 
 def grouped(model: PromptedModel, data: Any, what: str) -> Examples:

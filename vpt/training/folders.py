@@ -15,14 +15,16 @@ from accelerate import PartialState
 from vpt.errors import PromptFileError, TrainingError
 from vpt.errors.places import is_folder, is_there
 from vpt.files import write_atomically
-from vpt.training.checkpoints import NAME
+from vpt.training.checkpoints import CHECKPOINT
 
 try:
     import fcntl
 except ImportError:  # Windows has none: there a folder is not locked
     fcntl = None  # type: ignore[assignment]
 
-PROMPT, METRICS, LOCK = "prompt.vpt", "metrics.json", ".lock"
+PROMPT = "prompt.vpt"
+METRICS = "metrics.json"
+LOCK = ".lock"
 # as write_atomically names them
 LEFT_OVER = re.compile(r"\.(.+\.(vpt|json|jsonl|safetensors|png)|\.writable)\.[a-z0-9_]{8}")
 OLD = 600.0  # seconds after which nobody is writing them any more
@@ -60,20 +62,19 @@ def run_folder(
             _refuse_finished(folder, resume, finished)
         if PartialState().is_main_process:
             if overwrite and not resume:
-                (folder / NAME).unlink(missing_ok=True)
+                (folder / CHECKPOINT).unlink(missing_ok=True)
             _sweep(folder)
         yield folder
 
 
 def _refuse_finished(folder: Path, resume: bool, finished: tuple[str, ...]) -> None:
-    here = [
-        name
-        for name in (*finished, *((METRICS,) if finished and not resume else ()))
-        if is_there(folder / name)
-    ]
+    wanted = [*finished]
+    if finished and not resume:
+        wanted.append(METRICS)
+    here = [name for name in wanted if is_there(folder / name)]
     if not here:
         return
-    if resume and is_there(folder / NAME):
+    if resume and is_there(folder / CHECKPOINT):
         raise TrainingError(
             f"{folder} holds a finished run, and one that was to take its place and was stopped. Go"
             " on with that one with resume=True and overwrite=True (--resume --overwrite), or"

@@ -23,25 +23,19 @@ def add_gradients(total: Gradients, losses: dict[str, Tensor], parts: Parts, wei
     parameters = [p for values in parts.values() for p in values]
     sizes = [sum(p.numel() for p in values) for values in parts.values()]
     for number, (name, loss) in enumerate(losses.items(), 1):
-        flat, own = (
-            flat_gradient(loss * weight, parameters, number < len(losses)),
-            total.setdefault(name, {}),
-        )
+        flat = flat_gradient(loss * weight, parameters, number < len(losses))
+        sums = total.setdefault(name, {})
         for part, vector in zip(parts, flat.split(sizes), strict=True):
-            own[part] = own[part] + vector if part in own else vector
+            sums[part] = sums[part] + vector if part in sums else vector
 
 
 def flat_gradient(value: Tensor, parameters: Sequence[Tensor], keep_graph: bool = False) -> Tensor:
     """The gradient of a scalar as one vector `[P]`, with zeros for parameters that it does not
     depend on.
     """
-    found = torch.autograd.grad(value, parameters, retain_graph=keep_graph, allow_unused=True)
-    return torch.cat(
-        [
-            (torch.zeros_like(p) if g is None else g).flatten()
-            for p, g in zip(parameters, found, strict=True)
-        ]
-    )
+    gradients = torch.autograd.grad(value, parameters, retain_graph=keep_graph, allow_unused=True)
+    pairs = zip(parameters, gradients, strict=True)
+    return torch.cat([(torch.zeros_like(p) if g is None else g).flatten() for p, g in pairs])
 
 
 def no_gradients(losses: list[str], parts: Parts) -> Gradients:
@@ -58,8 +52,8 @@ def no_gradients(losses: list[str], parts: Parts) -> Gradients:
 def reduce_gradients(gradients: Gradients, accelerator: Accelerator) -> Gradients:
     """Sum over processes."""
     return {
-        name: {part: accelerator.reduce(g, "sum") for part, g in sorted(own.items())}
-        for name, own in sorted(gradients.items())
+        name: {part: accelerator.reduce(g, "sum") for part, g in sorted(parts.items())}
+        for name, parts in sorted(gradients.items())
     }
 
 
@@ -75,27 +69,27 @@ def check_reach(model: PromptedModel, x: Raw) -> None:
         if getattr(part, "selects", False)
         for p in part.parameters()
     }
-    named = {
+    learned = {
         name: p
         for name, p in model.prompt.named_parameters()
         if p.requires_grad and id(p) not in selected
     }
-    if not named:
+    if not learned:
         return
-    start = [p.detach().clone() for p in named.values()]
+    start = [p.detach().clone() for p in learned.values()]
     generator = torch.Generator().manual_seed(0)
     try:  # a little off its start, where products of parameters may be zero
         with torch.no_grad():
-            for p in named.values():
+            for p in learned.values():
                 p.add_(0.1 * torch.randn(p.shape, generator=generator).to(p))
         out = model.eval().outputs(x)
         slope = torch.linspace(-1, 1, out.shape[1], device=out.device)
-        found = torch.autograd.grad((out * slope).sum(), list(named.values()), allow_unused=True)
+        gradients = torch.autograd.grad((out * slope).sum(), [*learned.values()], allow_unused=True)
     finally:
         with torch.no_grad():
-            for p, value in zip(named.values(), start, strict=True):
+            for p, value in zip(learned.values(), start, strict=True):
                 p.copy_(value)
-    for name, gradient in zip(named, found, strict=True):
+    for name, gradient in zip(learned, gradients, strict=True):
         if gradient is None or not gradient.count_nonzero():
             raise PromptError(
                 f"Prompt parameter {name!r} has no influence on the model's output: it reaches"

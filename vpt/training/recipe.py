@@ -3,28 +3,36 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
-from numbers import Integral, Real
-from typing import Any
+from dataclasses import asdict, dataclass
+from numbers import Real
 
 from vpt.data import AUGMENTS
 from vpt.errors import TrainingError
+from vpt.errors.needs import one_of, whole
+from vpt.sites import Config
 
 MOST = 1e6  # of a rate; beyond it fp32 overflows within a step
+MOST_WHOLE = (1 << 32) - 1
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train. lr: of the prompt, at its peak, in units of the size (RMS) of its numbers at
-    the start where that is above 1; it is cut where training leaves its start by far. The readout
-    learns at readout_lr · lr.
+    """How to train. Raises `TrainingError` for settings that are none.
 
-    batch_size: examples per update over all processes and accumulation steps. warmup: share of the
-        updates in which the rate rises; then it falls as a cosine, per update. augment: "none",
-        "crop" or "flip-crop" (images). precision: "no" (fp32), "bf16" or "fp16". accumulate:
-        micro-batches per update. cache: of what enters the first prompted block, where that is not
-        block 0: "auto" (kept as it is), "bf16" (half the memory, rounded) or "off". compile: the
-        backend of torch.compile ("inductor"), or "" for none.
+    epochs: passes over the training examples.
+    batch_size: examples per update over all processes and accumulation steps.
+    lr: of the prompt, at its peak, in units of the size (RMS) of its numbers at the start where
+        that is above 1; it is cut where training leaves its start by far.
+    readout_lr: the readout learns at readout_lr · lr.
+    weight_decay: AdamW's.
+    warmup: share of the updates in which the rate rises; then it falls as a cosine, per update.
+    augment: "none", "crop" or "flip-crop" (images).
+    seed: of the order of the examples and of all that is drawn in training.
+    precision: "no" (fp32), "bf16" or "fp16".
+    accumulate: micro-batches per update.
+    cache: of what enters the first prompted block, where that is not block 0: "auto" (kept as it
+        is), "bf16" (half the memory, rounded) or "off".
+    compile: the backend of torch.compile ("inductor"), or "" for none.
     """
 
     epochs: int = 15
@@ -46,16 +54,10 @@ class Recipe:
         return "off" if self.compile else self.cache
 
     def __post_init__(self) -> None:
-        for name, low in (("epochs", 1), ("batch_size", 1), ("accumulate", 1), ("seed", 0)):
-            value = getattr(self, name)
-            if (
-                isinstance(value, bool)
-                or not isinstance(value, Integral)
-                or not low <= int(value) < 1 << 32
-            ):
-                raise TrainingError(
-                    f"Found {name}={value!r}; needed is a whole number of at least {low}."
-                )
+        counts = {"epochs": self.epochs, "batch_size": self.batch_size}
+        counts["accumulate"] = self.accumulate
+        whole(TrainingError, least=1, most=MOST_WHOLE, numpy=True, **counts)
+        whole(TrainingError, least=0, most=MOST_WHOLE, numpy=True, seed=self.seed)
         rates = (self.lr, self.readout_lr, self.weight_decay, self.warmup)
         numbers = all(isinstance(value, Real) and math.isfinite(value) for value in rates)
         if (
@@ -71,10 +73,7 @@ class Recipe:
                 f" {MOST:g}, 0 ≤ readout_lr ≤ {MOST:g}, a weight_decay of at least 0 and a warmup"
                 " in [0, 1)."
             )
-        if self.augment not in AUGMENTS:
-            raise TrainingError(
-                f"Found augment={self.augment!r}; needed is one of {', '.join(AUGMENTS)}."
-            )
+        one_of(TrainingError, AUGMENTS, augment=self.augment)
         if self.precision not in ("no", "bf16", "fp16"):
             raise TrainingError(
                 f"Found precision={self.precision!r}; needed is 'no' (fp32), 'bf16' or 'fp16'."
@@ -94,7 +93,7 @@ def backends() -> list[str]:
     return ["aot_eager", "eager", *torch.compiler.list_backends()]
 
 
-def chosen(recipe: Recipe | None, usual: Recipe, **settings: Any) -> Recipe:
+def chosen(recipe: Recipe | None, usual: Recipe, **settings: object) -> Recipe:
     """The caller's recipe, else the usual one, with the settings that were given (None: not given)
     put over it.
 
@@ -104,19 +103,16 @@ def chosen(recipe: Recipe | None, usual: Recipe, **settings: Any) -> Recipe:
         raise TrainingError(
             f"Found {type(recipe).__name__} as recipe; needed is vpt.Recipe(lr=…, epochs=…)."
         )
-    return updated(
-        recipe or usual, **{name: value for name, value in settings.items() if value is not None}
-    )
+    given = {name: value for name, value in settings.items() if value is not None}
+    return updated(recipe or usual, **given)
 
 
-def updated(recipe: Recipe, **settings: Any) -> Recipe:
+def updated(recipe: Recipe, **settings: object) -> Recipe:
     """A recipe with some fields changed. Raises `TrainingError` for an unknown field or a bad
     value.
     """
-    unknown = sorted(set(settings) - set(Recipe.__dataclass_fields__))
+    fields: Config = asdict(recipe)
+    unknown = sorted(settings.keys() - fields.keys())
     if unknown:
-        raise TrainingError(
-            f"Found settings {', '.join(unknown)}; known are"
-            f" {', '.join(Recipe.__dataclass_fields__)}."
-        )
-    return replace(recipe, **settings)
+        raise TrainingError(f"Found settings {', '.join(unknown)}; known are {', '.join(fields)}.")
+    return Recipe(**(fields | settings))

@@ -10,15 +10,20 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from vpt.backbones.acting.actor import reached_nothing
 from vpt.backbones.acting.rotary import unrotated
-from vpt.backbones.finding.structure import Block, first_sequence, replace_sequence
+from vpt.backbones.finding.reach import Reach
+from vpt.backbones.finding.structure import Block, Call, Kwargs, first_sequence, replace_sequence
 from vpt.errors import PromptError
-from vpt.sites import Tokens
+from vpt.sites import Rows, Tokens
 
 
 class Insertion:
     """One `Tokens` site at work on a list of blocks; `acted` counts the forwards in which it was
     cut off again.
+
+    count, bias: how many tokens the forward that is running has in front, and what hides those
+        that are only padding.
     """
 
     def __init__(self, site: Tokens, blocks: list[Block]) -> None:
@@ -26,12 +31,26 @@ class Insertion:
         self.span = blocks[site.first : site.last + 1]
         self.seq_first = self.span[0].seq_first
         self.acted = 0
-        self.count = site.count  # of the forward that is running
+        self.count = 0
+        self.bias: Tensor | None = None
+
+    def begin(self, narrow: bool) -> None:
+        """A forward begins."""
+        self.acted = 0
 
     @property
     def silent(self) -> bool:
         """Whether the tokens never came out again."""
         return self.acted == 0
+
+    def silence(self, reach: Reach) -> str:
+        """What is said then."""
+        span = f"blocks {self.site.first} to {self.site.last}"
+        return reached_nothing(f"Prompt tokens at {span}", reach)
+
+    def end(self) -> None:
+        """Let go of the padding."""
+        self.bias = None
 
     def install(self) -> list[RemovableHandle]:
         """Hook the span's first block, and all that rotate; the tokens leave by an `Exit`."""
@@ -44,9 +63,7 @@ class Insertion:
             ),
         ]
 
-    def enter(
-        self, module: nn.Module, args: tuple, kwargs: dict[str, Any]
-    ) -> tuple[tuple, dict[str, Any]]:
+    def enter(self, module: nn.Module, args: tuple, kwargs: Kwargs) -> Call:
         """Before block `first`: `[B,N,D]` → `[B,count+N,D]`."""
         x = first_sequence(args, kwargs)
         if x is None:
@@ -55,15 +72,14 @@ class Insertion:
             )
         batch_first = x.transpose(0, 1) if self.seq_first else x
         rows = self.site.make(batch_first)
-        if self.site.whose is not None:
-            rows = rows[self.site.whose()[0]]
+        if isinstance(rows, Rows):
+            self.bias = rows.bias
+            rows = rows.rows[rows.index]
         self.count = rows.shape[1]
         joined = torch.cat([rows.to(x.dtype), batch_first], dim=1)
         return replace_sequence(args, kwargs, joined.transpose(0, 1) if self.seq_first else joined)
 
-    def keep_angles(
-        self, module: nn.Module, args: tuple, kwargs: dict[str, Any]
-    ) -> tuple[tuple, dict[str, Any]]:
+    def keep_angles(self, module: nn.Module, args: tuple, kwargs: Kwargs) -> Call:
         """Before a block with rotary angles: none for the tokens in front."""
         return args, unrotated(kwargs, self.count)
 

@@ -15,10 +15,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vpt.errors import PromptError
+from vpt.sites import Config
 
 
 def multi_head_attention(
-    attend: Callable[[dict[str, Any]], Tensor],
+    attend: Callable[[Config], Tensor],
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -40,7 +41,7 @@ def multi_head_attention(
     q_proj_weight: Tensor | None = None,
     k_proj_weight: Tensor | None = None,
     v_proj_weight: Tensor | None = None,
-    **others: Any,
+    **others: object,
 ) -> tuple[Tensor, None]:
     """Same as `F.multi_head_attention_forward` on `[N,B,D]`, its attention done by `attend(SDPA's
     arguments)`.

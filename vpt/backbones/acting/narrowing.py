@@ -18,7 +18,8 @@ from torch.utils.hooks import RemovableHandle
 
 from vpt.backbones.acting.interception import Interception
 from vpt.backbones.acting.recording import send
-from vpt.backbones.finding.structure import Block, first_sequence, replace_sequence
+from vpt.backbones.finding.reach import Reach
+from vpt.backbones.finding.structure import Block, Call, Kwargs, first_sequence, replace_sequence
 
 
 def tokens_read(blocks: list[Block], run: Callable[[], Tensor]) -> tuple[Tensor, int]:
@@ -99,8 +100,24 @@ class Narrowing:
     """
 
     def __init__(self, read: int, interception: Interception) -> None:
-        self.read, self.interception = read, interception
+        self.read = read
+        self.interception = interception
         self.acted = 0
+        self.active = False
+
+    def begin(self, narrow: bool) -> None:
+        """A forward begins."""
+        self.acted = 0
+        self.active = narrow
+
+    silent = False  # it may always leave the block whole
+
+    def silence(self, reach: Reach) -> str:
+        """Nothing is ever missed."""
+        return ""
+
+    def end(self) -> None:
+        """A user who runs the model itself gets all tokens."""
         self.active = False
 
     def install(self) -> list[RemovableHandle]:
@@ -111,9 +128,7 @@ class Narrowing:
             block.register_forward_hook(self.leave, prepend=True, always_call=True),
         ]
 
-    def enter(
-        self, module: nn.Module, args: tuple, kwargs: dict[str, Any]
-    ) -> tuple[tuple, dict[str, Any]] | None:
+    def enter(self, module: nn.Module, args: tuple, kwargs: Kwargs) -> Call | None:
         """Before the block: `[B,N,D]` → `[B,read,D]`. All go through if the block is given any
         other tensor (a mask).
         """
@@ -145,6 +160,6 @@ class Narrowing:
         return (x, *output[1:]) if isinstance(output, tuple) else x
 
 
-def _plain(value: Any) -> bool:
+def _plain(value: object) -> bool:
     """A setting of the block: a number, a name, a flag."""
     return isinstance(value, (bool, int, float, str))

@@ -7,16 +7,16 @@ projections run on the prompt rows; nothing else does.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from vpt.backbones.acting.actor import reached_nothing
 from vpt.backbones.acting.interception import Interception
-from vpt.backbones.finding.structure import Block, replace_sequence, tokens_among
+from vpt.backbones.finding.reach import Reach
+from vpt.backbones.finding.structure import Block, Kwargs, replace_sequence, tokens_among
 from vpt.errors import PromptError
-from vpt.sites import Tokens
+from vpt.sites import Rows, Tokens
 
 
 class Recording:
@@ -28,7 +28,8 @@ class Recording:
     """
 
     def __init__(self, site: Tokens, interception: Interception) -> None:
-        self.site, self.interception = site, interception
+        self.site = site
+        self.interception = interception
         self.acted = 0
         self.baking = False
         self.held: tuple[Tensor, Tensor] | None = None
@@ -38,6 +39,18 @@ class Recording:
         """Whether the rows reached no attention."""
         return self.acted == 0 or self.interception.acted == 0
 
+    def silence(self, reach: Reach) -> str:
+        """What is said then."""
+        what = f"Prompt tokens at blocks {self.site.first} to {self.site.last}"
+        return reached_nothing(what, reach)
+
+    def begin(self, narrow: bool) -> None:
+        """A forward begins."""
+        self.acted = 0
+
+    def end(self) -> None:
+        """Nothing: `forget` let go of the rows behind the block."""
+
     def install(self) -> list[RemovableHandle]:
         """Hook the block; the attention is hooked by the interception."""
         block = self.interception.block.module
@@ -46,14 +59,15 @@ class Recording:
             block.register_forward_hook(self.forget, always_call=True),
         ]
 
-    def enter(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
+    def enter(self, module: nn.Module, args: tuple, kwargs: Kwargs) -> None:
         """Before the block: make the rows `[B,count,D]`, or `[1,count,D]` where all samples share
         them, and record them.
         """
         x, block = tokens_among(args, kwargs), self.interception.block
         if x is None:
             raise PromptError(f"{type(module).__name__} was called without tokens [B,N,D].")
-        rows = self.site.make(x.transpose(0, 1) if block.seq_first else x.flatten(1, -2))
+        made = self.site.make(x.transpose(0, 1) if block.seq_first else x.flatten(1, -2))
+        rows, mixed = (made.rows, made) if isinstance(made, Rows) else (made, None)
         self.acted += 1
         if self.held is not None:
             if torch.is_grad_enabled() and rows.requires_grad:
@@ -63,16 +77,15 @@ class Recording:
                 )
             self.interception.recorded.append((*self.held, None))
             return
-        if not rows.shape[1]:  # a site that only looks on
+        if not rows.shape[1]:  # a batch in which nobody has tokens here
             return
         if rows.stride(0) == 0:  # expanded: the same for every sample
             rows = rows[:1]
         rows = rows.to(x.dtype)
         keys, values = self.interception.capture(lambda: send(block, rows, args, kwargs))
-        # each prompt went through once, however many samples have it
-        if self.site.whose is not None:
-            index, bias = self.site.whose()
-            self.interception.recorded.append((keys[index], values[index], bias))
+        if mixed is not None:  # each prompt went through once, however many samples have it
+            index = mixed.index
+            self.interception.recorded.append((keys[index], values[index], mixed.bias))
             return
         self.interception.recorded.append((keys, values, None))
         if self.baking:
@@ -84,16 +97,16 @@ class Recording:
                 )
             self.held = keys.detach(), values.detach()
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         """A copy holds nothing: it may get another prompt."""
         return self.__dict__ | {"baking": False, "held": None}
 
-    def forget(self, module: nn.Module, args: tuple, output: Any) -> None:
+    def forget(self, module: nn.Module, args: tuple, output: object) -> None:
         """After the block, also when it raised: let go of the rows."""
         self.interception.recorded = []
 
 
-def send(block: Block, rows: Tensor, args: tuple, kwargs: dict[str, Any]) -> None:
+def send(block: Block, rows: Tensor, args: tuple, kwargs: Kwargs) -> None:
     """Rows `[B|1,P,D]` through a block called with these arguments, or, where it cuts windows,
     through its norm and attention.
     """
@@ -109,7 +122,7 @@ def send(block: Block, rows: Tensor, args: tuple, kwargs: dict[str, Any]) -> Non
     block.module.forward(*args, **kwargs)
 
 
-def _without_tokens(value: Any) -> Any:
+def _without_tokens(value: object) -> object:
     """An argument for a block that sees prompt rows only: masks and biases go, positions become
     empty, scalars stay.
     """

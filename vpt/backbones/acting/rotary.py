@@ -8,14 +8,14 @@ other token keeps its own.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
+from vpt.backbones.finding.structure import Kwargs
 from vpt.backbones.finding.watching import ROTARY
+from vpt.sites import Config
 
 
-def unrotated(kwargs: dict[str, Any], count: int) -> dict[str, Any]:
+def unrotated(kwargs: Kwargs, count: int) -> Config:
     """The same arguments with `count` rows of angle zero in front of `rope` `[…,N,2·d]`, whose
     halves are sine and cosine.
     """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -47,3 +47,12 @@ def pooled(answer: Any, pool: str, own: bool, valid: Callable[[int], Tensor] | N
     count = tokens.shape[1]
     mask = torch.arange(count, device=tokens.device) < valid(count).view(-1, 1)
     return (tokens * mask.unsqueeze(2)).sum(1) / mask.sum(1, keepdim=True)
+
+
+class Output(NamedTuple):
+    """One forward's two outputs: features `[B,D]`, and logits `[B,K]` where the model has a
+    classifier.
+    """
+
+    features: Tensor
+    logits: Tensor | None

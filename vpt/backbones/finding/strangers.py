@@ -5,7 +5,6 @@ without them may be wrong with them.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 from torch import nn
 from torch.nn.modules import module as torch_module
@@ -34,7 +33,7 @@ def global_hooks() -> list[tuple[int, int]]:
     return [(0, id(hook)) for hooks in every for hook in hooks.values()]
 
 
-def _known(hook: Any) -> bool:
+def _known(hook: object) -> bool:
     hook = getattr(hook, "func", hook)  # of a partial
     of = getattr(hook, "__self__", hook)  # of a method
     return f"{of.__module__}.".startswith(PARTS_OF_MODELS)

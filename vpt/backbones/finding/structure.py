@@ -13,6 +13,9 @@ from torch._dynamo.eval_frame import OptimizedModule
 
 from vpt.errors import BackboneError, PromptError
 
+Kwargs = dict[str, Any]  # of a module of someone else's, as it is called
+Call = tuple[tuple, Kwargs]
+
 
 @dataclass(eq=False)
 class Block:
@@ -55,7 +58,7 @@ class Structure:
     patch_dim: int = 1
 
 
-def first_sequence(args: tuple, kwargs: dict[str, Any]) -> Tensor | None:
+def first_sequence(args: tuple, kwargs: Kwargs) -> Tensor | None:
     """The token sequence `[B,N,D]` among a block's arguments: its first tensor of three
     dimensions.
     """
@@ -65,7 +68,7 @@ def first_sequence(args: tuple, kwargs: dict[str, Any]) -> Tensor | None:
     return None
 
 
-def tokens_among(args: tuple, kwargs: dict[str, Any]) -> Tensor | None:
+def tokens_among(args: tuple, kwargs: Kwargs) -> Tensor | None:
     """A block's tokens: its sequence `[B,N,D]`, or else its first tensor of four dimensions, a map
     `[B,H,W,D]`.
     """
@@ -82,9 +85,7 @@ def tokens_among(args: tuple, kwargs: dict[str, Any]) -> Tensor | None:
     )
 
 
-def replace_sequence(
-    args: tuple, kwargs: dict[str, Any], new: Tensor
-) -> tuple[tuple, dict[str, Any]]:
+def replace_sequence(args: tuple, kwargs: Kwargs, new: Tensor) -> Call:
     """The same arguments with the token sequence replaced."""
     old = first_sequence(args, kwargs)
     if any(value is old for value in args):

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +15,7 @@ from torch.utils.hooks import RemovableHandle
 
 from vpt.backbones.finding.structure import (
     Block,
+    Kwargs,
     Structure,
     candidates,
     first_sequence,
@@ -60,7 +60,7 @@ class _Watcher(TorchFunctionMode):
             if isinstance(module, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)):
                 self.handles.append(module.register_forward_hook(self._layer))
 
-    def _block(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
+    def _block(self, module: nn.Module, args: tuple, kwargs: Kwargs) -> None:
         x, block = tokens_among(args, kwargs), self.blocks[id(module)]
         if x is None:
             return
@@ -78,15 +78,15 @@ class _Watcher(TorchFunctionMode):
             elif count in value.shape:
                 block.unknown = name
 
-    def _after(self, module: nn.Module, args: tuple, output: Any) -> None:
+    def _after(self, module: nn.Module, args: tuple, output: object) -> None:
         self.inside = None
 
-    def _child(self, module: nn.Module, args: tuple, output: Any) -> None:
+    def _child(self, module: nn.Module, args: tuple, output: object) -> None:
         """The last child that ran before the attention: the norm, in a block with windows."""
         if self.inside is not None and not self.seen:
             self.before = module
 
-    def _attention(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
+    def _attention(self, module: nn.Module, args: tuple, kwargs: Kwargs) -> None:
         self.attending = True
         block, x = self.inside, first_sequence(args, kwargs)
         if block is None or module is not block.attention or self.seen:
@@ -96,7 +96,7 @@ class _Watcher(TorchFunctionMode):
             x is not None and not block.seq_first and (block.grid or x.shape[0] != self.batch)
         )
 
-    def _attended(self, module: nn.Module, args: tuple, output: Any) -> None:
+    def _attended(self, module: nn.Module, args: tuple, output: object) -> None:
         self.attending = False
 
     def _layer(self, module: nn.Module, args: tuple, output: Tensor) -> None:
@@ -106,8 +106,12 @@ class _Watcher(TorchFunctionMode):
             self.linears.append((module, args[0], output))
 
     def __torch_function__(
-        self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
-    ) -> Any:
+        self,
+        func: Callable[..., object],
+        types: object,
+        args: tuple = (),
+        kwargs: Kwargs | None = None,
+    ) -> object:
         block, kwargs = self.inside, kwargs or {}
         if block is not None and func in (
             F.scaled_dot_product_attention,
@@ -135,7 +139,7 @@ class _Watcher(TorchFunctionMode):
             handle.remove()
 
 
-def watch(model: nn.Module, batch: int, path: str | None, run: Callable[[], Any]) -> Structure:
+def watch(model: nn.Module, batch: int, path: str | None, run: Callable[[], object]) -> Structure:
     """Run one forward and say what it showed. Raises `BackboneError` if the blocks named by `path`
     were not used.
 

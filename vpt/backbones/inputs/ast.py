@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from vpt.backbones.inputs.sound import Sound, up_to_hundredth
 from vpt.errors import BackboneError
+from vpt.sites import Config
 
 # of AudioSet, as in the model's own feature extractor; used where a checkpoint says nothing else
 AUDIOSET = {"mean": -4.2677393, "std": 4.5689974, "sampling_rate": 16000}
@@ -28,7 +29,9 @@ class KaldiFbank(nn.Module):
 
     def __init__(self, sample_rate: int, frames: int, bins: int) -> None:
         super().__init__()
-        self.sample_rate, self.frames, self.bins = sample_rate, frames, bins
+        self.sample_rate = sample_rate
+        self.frames = frames
+        self.bins = bins
 
     @torch.no_grad()
     def forward(self, waveform: Tensor, lengths: Tensor) -> Tensor:
@@ -58,7 +61,7 @@ def is_ast(model: object) -> bool:
     )
 
 
-def ast_sound(config: Any, facts: dict[str, Any], seconds: float | None) -> Sound:
+def ast_sound(config: Any, facts: Config, seconds: float | None) -> Sound:
     """The input of an AST: its trained length, or clips of `seconds`. Raises `BackboneError` for
     one too short.
     """
@@ -91,7 +94,7 @@ def ast_sound(config: Any, facts: dict[str, Any], seconds: float | None) -> Soun
     )
 
 
-def ast_length(config: Any, facts: dict[str, Any], clips: float) -> float | None:
+def ast_length(config: Any, facts: Config, clips: float) -> float | None:
     """The length, in seconds, for `clips` of another: its own, but for clips of less than half of
     it, which so cost far less.
     """

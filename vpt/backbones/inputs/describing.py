@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from torch import nn
 
 from vpt.backbones.inputs.ast import ast_length, ast_sound
+from vpt.backbones.inputs.changes import overridden
 from vpt.backbones.inputs.extractors import clap_length, clap_sound, whisper_length, whisper_sound
-from vpt.backbones.inputs.image_processors import (
-    assumed_images,
-    images_of,
-    overridden,
-    processor_of,
-)
+from vpt.backbones.inputs.families import assumed_images
+from vpt.backbones.inputs.image_processors import images_of, processor_of
 from vpt.backbones.inputs.images import Images
 from vpt.backbones.inputs.waveform import InputSpec, wave_input, wave_length
 from vpt.errors import BackboneError
+from vpt.sites import Config
 
 LOGGER = logging.getLogger("vpt")
 
@@ -29,8 +27,8 @@ class Hearing(NamedTuple):
     for the model's own.
     """
 
-    inputs: Callable[[Any, dict[str, Any], float | None], InputSpec]
-    length: Callable[[Any, dict[str, Any], float], float | None]
+    inputs: Callable[[Any, Config, float | None], InputSpec]
+    length: Callable[[Any, Config, float], float | None]
 
 
 SOUNDS = {  # by transformers' model_type
@@ -44,9 +42,9 @@ SOUNDS = {  # by transformers' model_type
 
 def describe_inputs(
     model: nn.Module,
-    facts: dict[str, Any],
+    facts: Config,
     seconds: float | None = None,
-    changes: Mapping[str, Any] | None = None,
+    changes: Config | None = None,
 ) -> InputSpec:
     """What a model says of its own input: timm's and transformers' configs. changes: fields to
     change in that.
@@ -57,7 +55,7 @@ def describe_inputs(
     return overridden(found, dict(changes)) if changes else found
 
 
-def suited_length(model: nn.Module, facts: dict[str, Any], clips: float) -> float | None:
+def suited_length(model: nn.Module, facts: Config, clips: float) -> float | None:
     """The clip length in seconds that suits clips of this length; None for the model's own, and for
     a model of pictures.
     """
@@ -66,9 +64,7 @@ def suited_length(model: nn.Module, facts: dict[str, Any], clips: float) -> floa
     return sound.length(config, facts, clips) if sound is not None else None
 
 
-def _described(
-    model: nn.Module, facts: dict[str, Any], seconds: float | None, told: bool
-) -> InputSpec:
+def _described(model: nn.Module, facts: Config, seconds: float | None, told: bool) -> InputSpec:
     config = getattr(model, "config", None)
     config = config if hasattr(config, "image_size") else getattr(config, "vision_config", config)
     sound = SOUNDS.get(getattr(config, "model_type", ""))

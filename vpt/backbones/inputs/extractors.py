@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from vpt.backbones.inputs.sound import Sound, up_to_hundredth
 from vpt.errors import BackboneError
+from vpt.sites import Config, Settings
 
 STRIDE = 2  # of Whisper's convolutions together: frames per position
 SHORTEST = 0.1  # seconds, where the length follows the data
@@ -27,12 +28,10 @@ class ExtractorFrontEnd(nn.Module):
 
     def __init__(self, extractor: Any, frames: int, bins_first: bool, **options: Any) -> None:
         super().__init__()
-        self.extractor, self.frames, self.bins_first, self.options = (
-            extractor,
-            frames,
-            bins_first,
-            options,
-        )
+        self.extractor = extractor
+        self.frames = frames
+        self.bins_first = bins_first
+        self.options = options
 
     @torch.no_grad()
     def forward(self, waveform: Tensor, lengths: Tensor) -> Tensor:
@@ -50,7 +49,7 @@ class ExtractorFrontEnd(nn.Module):
         return (features.mT if self.bins_first else features[:, 0])[:, : self.frames]
 
 
-def whisper_sound(config: Any, facts: dict[str, Any], seconds: float | None) -> Sound:
+def whisper_sound(config: Any, facts: Config, seconds: float | None) -> Sound:
     """The input of a Whisper encoder: 30 s, padded with silence, or clips of `seconds`, of which it
     sees nothing but themselves.
 
@@ -87,7 +86,7 @@ def whisper_sound(config: Any, facts: dict[str, Any], seconds: float | None) -> 
     )
 
 
-def whisper_length(config: Any, facts: dict[str, Any], clips: float) -> float | None:
+def whisper_length(config: Any, facts: Config, clips: float) -> float | None:
     """The length, in seconds, for `clips` of another: theirs, up to its own."""
     step = STRIDE * int(facts.get("hop_length") or 160) / int(facts.get("sampling_rate") or 16000)
     return (
@@ -114,9 +113,7 @@ def _whisper_encoder(model: nn.Module) -> str | None:
     )
 
 
-def short_whisper(
-    model: nn.Module, frames: int
-) -> tuple[dict[str, Tensor], dict[tuple[str, str], Any]]:
+def short_whisper(model: nn.Module, frames: int) -> tuple[dict[str, Tensor], Settings]:
     """What a Whisper encoder is given during a forward of clips of `frames`: (tensors, settings),
     by the names of their places.
 
@@ -138,7 +135,7 @@ def short_whisper(
     return {f"{prefix}embed_positions.weight": weight[:positions]}, settings
 
 
-def clap_sound(config: Any, facts: dict[str, Any], seconds: float | None) -> Sound:
+def clap_sound(config: Any, facts: Config, seconds: float | None) -> Sound:
     """The input of a CLAP audio tower: short clips are repeated to fill it, as it was trained.
     Raises `BackboneError`.
 
@@ -161,9 +158,8 @@ def clap_sound(config: Any, facts: dict[str, Any], seconds: float | None) -> Sou
         "top_db",
         "padding",
     )
-    extractor = ClapFeatureExtractor(
-        feature_size=config.num_mel_bins, **({"frequency_min": LOWEST} | known)
-    )
+    settings: Config = {"frequency_min": LOWEST} | known
+    extractor = ClapFeatureExtractor(feature_size=config.num_mel_bins, **settings)
     rate, hop = extractor.sampling_rate, extractor.hop_length
     # the map that the model folds a clip into
     longest = config.spec_size * (config.spec_size // config.num_mel_bins) - 1
@@ -190,10 +186,10 @@ def clap_sound(config: Any, facts: dict[str, Any], seconds: float | None) -> Sou
     )
 
 
-def clap_length(config: Any, facts: dict[str, Any], clips: float) -> None:
+def clap_length(config: Any, facts: Config, clips: float) -> None:
     """Its own length whatever the clips: shorter ones are repeated."""
 
 
-def _known(facts: dict[str, Any], *names: str) -> dict[str, Any]:
+def _known(facts: Config, *names: str) -> Config:
     """Those of a checkpoint's words that an extractor is made with."""
     return {name: facts[name] for name in names if facts.get(name) is not None}

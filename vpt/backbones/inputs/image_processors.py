@@ -5,7 +5,7 @@ models say, where it says nothing.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,51 +16,11 @@ from torch import nn
 
 from vpt.backbones.inputs.fitting import RESAMPLES
 from vpt.backbones.inputs.images import Images
-from vpt.errors import InputError
+from vpt.sites import Config
 
 LOGGER = logging.getLogger("vpt")
 NAMES = {int(resample): name for name, resample in RESAMPLES.items()}
 LEVELS = 3.0  # grey levels of 255: Pillow and torch are up to two apart
-HALF, IMAGENET = ((0.5, 0.5, 0.5),) * 2, ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-CLIP = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
-
-
-class Family(NamedTuple):
-    """How the published models of a model_type have their pictures: (mean, std), and what `Images`
-    calls the rest.
-    """
-
-    statistics: tuple[tuple[float, float, float], tuple[float, float, float]]
-    interpolation: str
-    fit: str
-    crop_pct: float = 1.0
-    # (image_size of the config, what the models are given all the same)
-    sizes: tuple[int, int] | None = None
-
-
-# by the preprocessor_config.json of google/vit-base-patch16-224,
-# facebook/deit-base-distilled-patch16-224, openai/clip-vit-*, google/siglip-base-patch16-224,
-# microsoft/beit-base-patch16-224, microsoft/swin-*, facebook/dinov2-*, facebook/dinov3-vit*,
-# MCG-NJU/videomae-base, facebook/convnext-*-224 and microsoft/resnet-*
-FAMILIES = {
-    "vit": Family(HALF, "bilinear", "squash"),
-    "deit": Family(IMAGENET, "bicubic", "squash", 224 / 256),
-    "clip": Family(CLIP, "bicubic", "cover"),
-    "clip_vision_model": Family(CLIP, "bicubic", "cover"),
-    "siglip": Family(HALF, "bicubic", "squash"),
-    "siglip_vision_model": Family(HALF, "bicubic", "squash"),
-    "beit": Family(HALF, "bilinear", "squash"),
-    "data2vec-vision": Family(HALF, "bilinear", "squash"),
-    "swin": Family(IMAGENET, "bicubic", "squash"),
-    "swinv2": Family(IMAGENET, "bicubic", "squash"),
-    "dinov2": Family(IMAGENET, "bicubic", "cover", 224 / 256, (518, 224)),
-    "dinov2_with_registers": Family(IMAGENET, "bicubic", "cover", 224 / 256, (518, 224)),
-    "dinov3_vit": Family(IMAGENET, "bilinear", "squash"),
-    "videomae": Family(IMAGENET, "bilinear", "cover"),
-    "convnext": Family(IMAGENET, "bicubic", "cover", 224 / 256),
-    "resnet": Family(IMAGENET, "bicubic", "cover", 224 / 256),
-}
-UNKNOWN = Family(HALF, "bicubic", "cover")
 
 
 class Processor(NamedTuple):
@@ -69,7 +29,7 @@ class Processor(NamedTuple):
     """
 
     itself: Any
-    words: dict[str, Any]
+    words: Config
 
 
 def image_processor(source: str, local: bool = False) -> Processor | None:
@@ -127,12 +87,9 @@ def images_of(found: Processor, config: Any) -> Images:
     # the same at the model's own size
     if not said and getattr(config, "image_size", None) is not None:
         own = _pair(config.image_size)
-        ratios = (
-            to / side
-            for to, side in zip(
-                geometry.get("resize_to", geometry["size"]), geometry["size"], strict=True
-            )
-        )
+        size = geometry["size"]
+        resized = geometry.get("resize_to") or size
+        ratios = (to / side for to, side in zip(resized, size, strict=True))
         resize_to = tuple(round(side * ratio) for side, ratio in zip(own, ratios, strict=True))
         geometry |= {"size": own, "resize_to": resize_to}
     inputs = Images(
@@ -167,7 +124,7 @@ def _statistics(processor: Any, channels: int) -> tuple[tuple[float, ...], tuple
     return tuple(m / scale for m in mean[:channels]), tuple(s / scale for s in std[:channels])
 
 
-def _geometry(processor: Any, config: Any) -> dict[str, Any]:
+def _geometry(processor: Any, config: Any) -> Config:
     size, crop = (
         _sides(getattr(processor, "size", None)),
         _sides(getattr(processor, "crop_size", None)),
@@ -245,90 +202,3 @@ def _compare(processor: Any, inputs: Images) -> None:
             what,
             inputs,
         )
-
-
-def assumed_images(model: nn.Module, config: Any, told: bool, facts: dict[str, Any]) -> Images:
-    """The published preparation of a model's family, which is assumed where nothing says how it
-    wants its pictures.
-
-    It is said, unless the user has told something better. facts: what is known of "mean" and "std"
-    all the same.
-    """
-    kind = getattr(config, "model_type", "")
-    family = FAMILIES.get(kind, UNKNOWN)
-    size = config.image_size
-    if family.sizes is not None and size == family.sizes[0]:
-        size = family.sizes[1]
-    channels = int(getattr(config, "num_channels", 3))
-    mean, std = (
-        values[:channels] if channels <= 3 else (sum(values) / 3,) for values in family.statistics
-    )
-    mean, std = facts.get("mean", mean), facts.get("std", std)
-    found = Images(
-        size,
-        mean,
-        std,
-        channels,
-        family.crop_pct,
-        family.interpolation,
-        getattr(config, "num_frames", None),
-        fit=family.fit,
-        like="transformers",
-    )
-    if told:
-        return found
-    whose = f"those of the published {kind} models are" if kind in FAMILIES else "these are"
-    LOGGER.warning(
-        "Nothing says how %s wants its pictures; %s assumed: %s. Say otherwise with"
-        " inputs=vpt.Images(…), or inputs={'mean': …} (--inputs mean=…).",
-        type(model).__name__,
-        whose,
-        found,
-    )
-    return found
-
-
-def overridden(inputs: Any, changes: dict[str, Any]) -> Any:
-    """An input description with some of its fields changed. Raises `InputError` for an unknown
-    field.
-    """
-    from dataclasses import fields, replace
-
-    known = [f.name for f in fields(inputs) if f.init and f.name != "front_end"]
-    if unknown := sorted(set(changes) - set(known)):
-        raise InputError(
-            f"Found inputs {', '.join(unknown)}; what can be said is {', '.join(known)}."
-        )
-    derived: dict[str, Any] = {}
-    if "size" in changes or "crop_pct" in changes:  # what they lead to, unless that is said too
-        derived = {"resize_to": (0, 0)}
-    try:
-        return replace(inputs, **(derived | changes))
-    except (TypeError, ValueError) as error:
-        said = ", ".join(f"{name}={value!r}" for name, value in changes.items())
-        raise InputError(f"Found inputs {said}, which cannot be: {error}") from error
-
-
-def told(words: Sequence[str]) -> dict[str, Any]:
-    """ "mean=0.5,0.5,0.5", "fit=squash" → the fields that they change. Raises `InputError` for what
-    is no NAME=VALUE.
-    """
-    found: dict[str, Any] = {}
-    for word in words:
-        name, equals, value = word.partition("=")
-        if not (name and equals and value):
-            raise InputError(
-                f"Found --inputs {word!r}; needed is NAME=VALUE, as mean=0.5,0.5,0.5 or fit=squash."
-            )
-        parts = [_number(part) for part in value.split(",")]
-        found[name] = parts[0] if len(parts) == 1 else tuple(parts)
-    return found
-
-
-def _number(text: str) -> float | int | str:
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text

@@ -5,78 +5,20 @@ its own files.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from numbers import Real
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from PIL import Image
 from torch import Tensor
-from torch._C._functorch import is_functorch_wrapped_tensor
 
+from vpt.backbones.inputs.checking import channels, check_range, floats, shape_hint
 from vpt.backbones.inputs.fitting import FITS, LIBRARIES, RESAMPLES, fitted
 from vpt.errors import InputError
+from vpt.sites import Config
 
 Raw = Tensor | tuple[Tensor, Tensor]
-
-
-def floats(x: object, what: str, expected: str) -> Tensor:
-    """The tensor itself as floats; half precision and float64 become float32, integers are
-    refused.
-    """
-    if not isinstance(x, Tensor):
-        raise InputError(f"Found {type(x).__name__} where {what} should be; needed is {expected}.")
-    if not x.is_floating_point():
-        scale = {torch.uint8: "255", torch.int16: "32768"}.get(
-            x.dtype, "the largest value it can hold"
-        )
-        raise InputError(
-            f"Found {what} of type {x.dtype}; needed are floats, {expected}. Divide by {scale}"
-            " first."
-        )
-    return x.float()
-
-
-def _shape_hint(x: Tensor, channels: int) -> str:
-    """What to do with images in another common shape."""
-    if x.ndim == 4 and x.shape[-1] == channels and x.shape[1] != channels:
-        return "Put the channels first: x.permute(0, 3, 1, 2)."
-    if x.ndim == 4 and x.shape[1] == 4 and channels == 3:
-        return "Leave the alpha channel out: x[:, :3]."
-    return ""
-
-
-def check_range(x: Tensor, low: float, high: float, what: str, hint: str) -> None:
-    """Refuse values outside `[low, high]`, NaN included (skipped inside torch.compile and vmap,
-    which cannot look at values).
-    """
-    if torch.compiler.is_compiling() or is_functorch_wrapped_tensor(x) or x.numel() == 0:
-        return
-    found = [float(v) for v in torch.aminmax(x.detach())]
-    if not (found[0] >= low - 1e-3 and found[1] <= high + 1e-3):
-        raise InputError(
-            f"Found {what} with values from {found[0]:.4g} to {found[1]:.4g}; needed are finite"
-            f" values in [{low:g}, {high:g}]. {hint}"
-        )
-
-
-def _channels(values: Any, channels: int, what: str) -> tuple[float, ...]:
-    try:
-        given = tuple(float(v) for v in (values if isinstance(values, Iterable) else (values,)))
-    except (TypeError, ValueError):
-        given = ()
-    given = given * channels if len(given) == 1 else given
-    if (
-        len(given) != channels
-        or not all(math.isfinite(v) for v in given)
-        or (what == "std" and min(given) <= 0)
-    ):
-        sign = "positive " if what == "std" else ""
-        raise InputError(
-            f"Found {what}={values!r}; needed is one {sign}number per channel ({channels})."
-        )
-    return given
 
 
 @dataclass(frozen=True)
@@ -149,8 +91,8 @@ class Images:
             )
         object.__setattr__(self, "resize_to", to)
         object.__setattr__(self, "size", size)
-        object.__setattr__(self, "mean", _channels(self.mean, self.channels, "mean"))
-        object.__setattr__(self, "std", _channels(self.std, self.channels, "std"))
+        object.__setattr__(self, "mean", channels(self.mean, self.channels, "mean"))
+        object.__setattr__(self, "std", channels(self.std, self.channels, "std"))
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -166,7 +108,7 @@ class Images:
         )
         x = floats(x, "images", expected)
         if tuple(x.shape[1:]) != self.shape:
-            hint = _shape_hint(x, self.channels) or (
+            hint = shape_hint(x, self.channels) or (
                 "Add a batch dimension: x[None]."
                 if tuple(x.shape) == self.shape or (x.ndim == 3 and not self.frames)
                 else (
@@ -218,7 +160,7 @@ class Images:
         """
         return fitted(image, self)
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> Config:
         """Plain values for a file's header."""
         names = (
             "channels",
@@ -236,7 +178,7 @@ class Images:
         )
 
     @classmethod
-    def described(cls, values: Mapping[str, Any]) -> Images:
+    def described(cls, values: Config) -> Images:
         """What `describe` gave, of this version or an earlier one (which covered and knew no
         more).
         """

@@ -8,7 +8,7 @@ import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from torch._C._functorch import is_functorch_wrapped_tensor
 
 from vpt.backbones.inputs.images import Raw, check_range, floats
 from vpt.errors import InputError
+from vpt.sites import Config
 
 LOGGER = logging.getLogger("vpt")
 
@@ -178,7 +179,7 @@ class Sound:
             f" {self.std:.3g}"
         )
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> Config:
         """Plain values for a file's header."""
         names = (
             "sample_rate",

@@ -11,6 +11,7 @@ from torch import Tensor
 from vpt.backbones.inputs.images import Images, Raw, check_range, floats
 from vpt.backbones.inputs.sound import Sound, check_lengths, fit_time, say_cut, up_to_hundredth
 from vpt.errors import InputError
+from vpt.sites import Config
 
 SECONDS = 2.0  # of a clip, where nobody says
 # where the length follows the data: these models were trained on clips of up to 15 s
@@ -117,7 +118,7 @@ class Waveform:
         each = ", each clip with mean 0 and variance 1" if self.normalized else ""
         return f"{self.samples / self.sample_rate:.4g} s at {self.sample_rate:,} Hz (samples{each})"
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> Config:
         """Plain values for a file's header."""
         names = ("sample_rate", "samples", "normalized", "masked", "std")
         lists = {"kernels": list(self.kernels), "strides": list(self.strides)}
@@ -127,7 +128,7 @@ class Waveform:
 InputSpec = Images | Sound | Waveform
 
 
-def wave_input(config: Any, facts: dict[str, Any], seconds: float | None) -> Waveform:
+def wave_input(config: Any, facts: Config, seconds: float | None) -> Waveform:
     """What a wav2vec2 or HuBERT wants: by its feature extractor's facts, or what its papers' models
     have.
 
@@ -150,7 +151,7 @@ def wave_input(config: Any, facts: dict[str, Any], seconds: float | None) -> Wav
     return Waveform(rate, round(seconds * rate), normalized, masked, kernels, strides)
 
 
-def wave_length(config: Any, facts: dict[str, Any], clips: float) -> float:
+def wave_length(config: Any, facts: Config, clips: float) -> float:
     """The length, in seconds, for `clips`: theirs, up to what such models were trained on."""
     return up_to_hundredth(
         max(

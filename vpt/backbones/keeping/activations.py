@@ -7,7 +7,6 @@ forward: modules that are skipped get another `forward` while it runs.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -17,9 +16,16 @@ import torch
 from torch import Tensor, nn
 
 from vpt.backbones.acting.attachment import Attachment
-from vpt.backbones.finding.structure import first_sequence, recomputes, replace_sequence
+from vpt.backbones.finding.structure import (
+    Call,
+    Kwargs,
+    first_sequence,
+    recomputes,
+    replace_sequence,
+)
 from vpt.backbones.frozen import Frozen, Output
-from vpt.sites import KeyValues, Pixels, Site, Tokens
+from vpt.backbones.keeping.memo import Memo, input_keys
+from vpt.sites import KeyValues, Observe, Pixels, Site, Tokens
 
 TOLERANCE = 1e-4  # relative; a wrong shortcut is wrong by far more
 
@@ -33,38 +39,25 @@ def first_block(sites: tuple[Site, ...]) -> int:
     places = [
         site.first if isinstance(site, Tokens) else site.block
         for site in sites
-        if isinstance(site, (Tokens, KeyValues))
+        if isinstance(site, (Tokens, KeyValues, Observe))
     ]
     return min(places, default=0)
 
 
-class FeatureCache:
-    """Tokens `[N,D]` entering block `first`, by a hash of the preprocessed input; `backbone.cache =
-    …` puts it to work.
+class FeatureCache(Memo):
+    """Tokens `[N,D]` entering block `first`, of each input; `backbone.cache = …` puts it to work.
 
-    Part of each key: dtypes, autocast, and the kind of device. budget: bytes that may be kept; what
-    comes after is computed anew each time. half: keep bf16 instead, half the size, rounded. hits,
-    misses: examples so far. full: something had no place.
+    budget, half: as for `Memo`.
     """
 
     def __init__(
         self, backbone: Frozen, first: int, *, budget: int = 2 << 30, half: bool = False
     ) -> None:
-        self.backbone, self.first, self.budget, self.half = backbone, first, budget, half
-        self.kept: dict[bytes, Tensor] = {}
-        self.bytes = self.hits = self.misses = 0
-        self.full = False
+        super().__init__(budget, half)
+        self.backbone = backbone
+        self.first = first
         # what runs before block 0 → the shape it gives, but for B
         self._front_layers: dict[nn.Module, tuple[int, ...]] = {}
-
-    def clear(self) -> None:
-        """Forget everything."""
-        self.kept, self.bytes, self.full = {}, 0, False
-
-    def start_over(self) -> None:
-        """Forget everything, and how often it was asked."""
-        self.clear()
-        self.hits = self.misses = 0
 
     def fits(self, sites: tuple[Site, ...]) -> bool:
         """Whether nothing learned acts before block `first`, or anywhere, and no block runs again
@@ -80,35 +73,20 @@ class FeatureCache:
 
         attachment: what acts in this forward.
         """
-        keys = input_keys(self.backbone.dtype, x, lengths)
-        missing = [i for i, key in enumerate(keys) if key not in self.kept]
-        self.hits, self.misses = self.hits + len(keys) - len(missing), self.misses + len(missing)
-        found: dict[bytes, Tensor] = {}
-        if missing:
-            tokens = self._enter(
-                x[missing], None if lengths is None else lengths[missing], attachment
-            )
-            for i, rows in zip(missing, tokens, strict=True):
-                found[keys[i]] = self._keep(keys[i], rows)
-        tokens = torch.stack([self.kept[key] if key in self.kept else found[key] for key in keys])
-        return self._go_on(x, lengths, tokens.to(self._dtype) if self.half else tokens)
 
-    def _keep(self, key: bytes, rows: Tensor) -> Tensor:
-        """The rows as they are kept, whether or not they still have a place."""
-        rows = rows.to(torch.bfloat16) if self.half else rows
-        if self.bytes + rows.nbytes > self.budget:
-            self.full = True
-        elif key not in self.kept:
-            self.kept[key] = rows.clone()
-            self.bytes += rows.nbytes
-        return rows
+        def compute(missing: list[int]) -> Tensor:
+            some = None if lengths is None else lengths[missing]
+            return self._enter(x[missing], some, attachment)
+
+        tokens = self.recall(input_keys(self.backbone.dtype, x, lengths), compute)
+        return self._go_on(x, lengths, tokens.to(self._dtype) if self.half else tokens)
 
     # the two halves of a forward --------------------------------------------------------
     def _enter(self, x: Tensor, lengths: Tensor | None, attachment: Attachment) -> Tensor:
         """Tokens `[B,N,D]` entering block `first`."""
         blocks, seen = self.backbone.blocks, []
 
-        def see(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
+        def see(module: nn.Module, args: tuple, kwargs: Kwargs) -> None:
             if (sequence := first_sequence(args, kwargs)) is not None:
                 seen.append(sequence)
 
@@ -136,9 +114,7 @@ class FeatureCache:
         blocks = self.backbone.blocks
         tokens = tokens.transpose(0, 1) if blocks[self.first].seq_first else tokens
 
-        def put(
-            module: nn.Module, args: tuple, kwargs: dict[str, Any]
-        ) -> tuple[tuple, dict[str, Any]]:
+        def put(module: nn.Module, args: tuple, kwargs: Kwargs) -> Call:
             return replace_sequence(args, kwargs, tokens)
 
         skipped: dict[nn.Module, Callable] = {block.module: _same for block in blocks[: self.first]}
@@ -184,21 +160,6 @@ class FeatureCache:
             module: shape for module, shape in before if called.count(module) == 1
         }
         return answer
-
-
-def input_keys(dtype: torch.dtype, x: Tensor, lengths: Tensor | None) -> list[bytes]:
-    """One hash per sample of preprocessed input `[B,…]`, of its bytes and of what else decides what
-    a frozen model makes of it.
-    """
-    device = x.device.type
-    autocast = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
-    facts = repr((dtype, autocast, device, x.dtype, tuple(x.shape[1:])))
-    rows: Any = x.detach().contiguous().cpu().flatten(1).view(torch.uint8).numpy() if len(x) else []
-    ends = ["None"] * len(x) if lengths is None else map(str, lengths.tolist())
-    return [
-        hashlib.sha256(f"{facts},{end},".encode() + row.tobytes()).digest()
-        for row, end in zip(rows, ends, strict=True)
-    ]
 
 
 def _same(*args: Any, **kwargs: Any) -> Tensor | None:

@@ -1,0 +1,112 @@
+"""Which actor carries out which site, and in which order their hooks stand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from vpt.backbones.acting.actor import Actor
+from vpt.backbones.acting.fit import check_fit
+from vpt.backbones.acting.insertion import Exit, Insertion
+from vpt.backbones.acting.interception import Interception
+from vpt.backbones.acting.narrowing import Narrowing, can_narrow
+from vpt.backbones.acting.observing import Observing
+from vpt.backbones.acting.recording import Recording
+from vpt.backbones.frozen import Frozen
+from vpt.errors import PromptError
+from vpt.sites import KeyValues, Observe, Site, Tokens
+
+
+class Arrangement:
+    """The actors that carry out sites on a backbone, by kind.
+
+    exact: how deep tokens act, as for `Attachment`. Raises `PromptError` for a site that does not
+        fit.
+    """
+
+    def __init__(self, backbone: Frozen, sites: Sequence[Site], exact: str) -> None:
+        self.backbone = backbone
+        self.exact = exact
+        check_fit(backbone, sites, self._is_recorded)
+        self.observings: list[Observing] = []
+        self.insertions: list[Insertion] = []
+        self.recordings: list[Recording] = []
+        self.interceptions: dict[int, Interception] = {}
+        spans: list[Actor] = []
+        # of two spans the outer one enters first and leaves last
+        for site in sorted(sites, key=_by_span):
+            if isinstance(site, Tokens):
+                spans.append(self._tokens(site))
+            elif isinstance(site, KeyValues):
+                self._interception(site.block).sites.append(site)
+            elif isinstance(site, Observe):
+                spans += self._observe(site)
+        self.narrowings = self._narrow() if sites else []
+        # hooks of one block stand in this order: attention comes last, when all rows are there
+        self.actors: list[Actor] = [*spans, *self.narrowings, *self.interceptions.values()]
+
+    def exits(self) -> list[Exit]:
+        """One for each block behind which spans end."""
+        ends: dict[int, list[Insertion]] = {}
+        for insertion in self.insertions:
+            ends.setdefault(insertion.site.last, []).append(insertion)
+        return [Exit(spans) for spans in ends.values()]
+
+    def _interception(self, block: int) -> Interception:
+        return self.interceptions.setdefault(block, Interception(self.backbone.blocks[block]))
+
+    def _observe(self, site: Observe) -> list[Observing]:
+        if site.keys_values is not None:
+            self._interception(site.block).observers.append(site.keys_values)
+        if site.tokens is None:
+            return []
+        self.observings.append(Observing(site.tokens, self.backbone.blocks[site.block]))
+        return self.observings[-1:]
+
+    def _tokens(self, site: Tokens) -> Insertion | Recording:
+        """Recorded where windows or the caller want it, inserted elsewhere."""
+        blocks = self.backbone.blocks
+        if blocks[site.first].windowed or self._is_recorded(site):
+            self.recordings.append(Recording(site, self._interception(site.first)))
+            return self.recordings[-1]
+        insertion = Insertion(site, blocks)
+        # transformers makes masks when compiled, or when a clip has padding
+        makes_masks = hasattr(self.backbone.model, "config")
+        for i in range(site.first, site.last + 1):
+            if blocks[i].masked or (makes_masks and blocks[i].heads):
+                self._interception(i).inserted = True
+            if site.mixed:
+                self._interception(i).padded.append(insertion)
+        self.insertions.append(insertion)
+        return insertion
+
+    def _is_recorded(self, site: Tokens) -> bool:
+        """Whether this site acts as keys and values: it spans one block, and the caller or the
+        model would have it so.
+        """
+        if site.first != site.last or self.exact != "auto":
+            return self.exact == "record" and site.first == site.last
+        unknown = 0 <= site.first < self.backbone.depth and self.backbone.blocks[site.first].unknown
+        if unknown or "deep" in self.backbone.reach.refused:
+            return False  # there was nothing to compare with
+        try:
+            self.backbone.reach.need_tokens(site.first, site.last, recorded=True)
+        except PromptError:
+            return False
+        return True
+
+    def _narrow(self) -> list[Narrowing]:
+        """For the last block, unless tokens are inserted there."""
+        backbone, last = self.backbone, self.backbone.depth - 1
+        inserted = any(insertion.site.last == last for insertion in self.insertions)
+        if self.exact == "insert" or inserted or not backbone.first_read:
+            return []
+        if "recorded" in backbone.reach.refused or not can_narrow(backbone.blocks[last]):
+            return []
+        return [Narrowing(backbone.first_read, self._interception(last))]
+
+
+def _by_span(site: Site) -> tuple[int, bool, int]:
+    """Those that only look on come first, then the outer spans."""
+    if isinstance(site, Observe):
+        return site.block, False, 0
+    return (site.first, True, -site.last) if isinstance(site, Tokens) else (0, False, 0)

@@ -1,0 +1,227 @@
+"""Commands for a biased model: how it serves each group, and a border that makes it fairer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vpt.cli.options import (
+    METHODS,
+    PROMPT_FORMS,
+    READOUT_FORMS,
+    AsJson,
+    BatchSize,
+    Dtype,
+    Epochs,
+    Group,
+    Inputs,
+    Label,
+    Out,
+    Overwrite,
+    Positive,
+    Precision,
+    Rate,
+    Resume,
+    Seconds,
+    SkipBad,
+    SplitBy,
+)
+from vpt.cli.terminal import (
+    careful,
+    command,
+    console,
+    dim,
+    folder_for,
+    given,
+    print_json,
+    stoppable,
+)
+from vpt.report.progress import clean
+from vpt.report.tables import audit_tables, tradeoff_tables
+
+if TYPE_CHECKING:
+    from vpt.backbones import Backbone
+    from vpt.model import PromptedModel
+
+ModelOption = Annotated[
+    str,
+    typer.Option(help="the classifier: a timm or Hugging Face name, a folder, or module:function"),
+]
+
+
+def reprogram(
+    data: Annotated[
+        Path, typer.Argument(help="a CSV (path, a label, a group or several[, split])")
+    ],
+    model: ModelOption,
+    out: Out = None,
+    label: Label = None,
+    group: Group = None,
+    split_by: SplitBy = None,
+    border: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="width of a learned border in pixels; short for --prompt border:W"
+        ),
+    ] = None,
+    prompt: Annotated[
+        str | None,
+        typer.Option(help=f"by default a border of 20 in 224 pixels; {PROMPT_FORMS}"),
+    ] = None,
+    method: Annotated[
+        str,
+        typer.Option(help=METHODS),
+    ] = "penalty",
+    criterion: Annotated[
+        str, typer.Option(help="eo (equalized odds) or dp (demographic parity)")
+    ] = "eo",
+    strength: Annotated[
+        list[float] | None, typer.Option(help="how strongly; several are tried, by default five")
+    ] = None,
+    budget: Annotated[
+        float, typer.Option(help="accuracy on validation that may be lost, in [0,1]")
+    ] = 0.01,
+    bound: Annotated[
+        float | None,
+        typer.Option(help="instead of a budget: the gap on validation that is allowed"),
+    ] = None,
+    positive: Positive = None,
+    readout: Annotated[str, typer.Option(help=READOUT_FORMS)] = "identity",
+    seconds: Seconds = None,
+    inputs: Inputs = None,
+    seed: int = 0,
+    epochs: Epochs = None,
+    lr: Rate = None,
+    batch_size: BatchSize = None,
+    precision: Precision = None,
+    dtype: Dtype = None,
+    skip_bad: SkipBad = False,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Make a biased classifier fairer without touching it.
+
+    A border is learned at several strengths, and one is chosen on the trade-off.
+    """
+    from vpt.backbones import told
+    from vpt.data import look
+    from vpt.fairness.reprogramming import reprogram as run_reprogram
+    from vpt.runs.opening import open_for
+
+    if border is not None and prompt is not None:
+        raise typer.BadParameter("--border is short for --prompt border:W: give one of them")
+    out = out or folder_for(data)
+    settings = given(epochs=epochs, lr=lr, batch_size=batch_size, precision=precision)
+    with stoppable():
+        source = look(data, label, group or None, split_by=split_by)
+        classifier = open_for(
+            source, model, seconds=seconds, dtype=dtype, inputs=told(inputs) if inputs else None
+        )
+        result = run_reprogram(
+            source,
+            classifier,
+            f"border:{border}" if border else prompt,
+            method=method,
+            criterion=criterion,
+            strengths=strength or None,
+            budget=budget,
+            bound=bound,
+            positive=positive,
+            readout=readout,
+            out=out,
+            seed=seed,
+            skip_bad=skip_bad,
+            resume=resume,
+            overwrite=overwrite,
+            say=dim,
+            command=command(),
+            **settings,
+        )
+    show_reprogrammed(result.report)
+    console.print(
+        f"Prompt file, numbers and pictures are in [bold]{clean(out)}[/]"
+        f" ({result.report['seconds']:.0f} s)."
+    )
+
+
+def audit(
+    data: Annotated[
+        Path,
+        typer.Argument(
+            help=(
+                "a CSV (path, a label, a group or several[, split]); its test split, else all of it"
+            )
+        ),
+    ],
+    model: Annotated[
+        str | None, typer.Option(help="as for reprogram; not needed where the run's file names it")
+    ] = None,
+    prompt: Annotated[
+        Path | None, typer.Option(help="a run's folder or prompt file, to audit the model with it")
+    ] = None,
+    label: Label = None,
+    group: Group = None,
+    positive: Positive = None,
+    split: Annotated[
+        str, typer.Option(help="train, val or test, where the table has a column split")
+    ] = "test",
+    seconds: Seconds = None,
+    inputs: Inputs = None,
+    dtype: Dtype = None,
+    as_json: AsJson = False,
+) -> None:
+    """How a classifier, with a prompt or without, serves each group.
+
+    Beside each gap are the percentiles of a bootstrap.
+    """
+    from vpt.backbones import told
+    from vpt.backbones.user_function import names_function
+    from vpt.data import look
+    from vpt.errors import BackboneError
+    from vpt.fairness.reprogramming import audit as run_audit
+    from vpt.runs.folder import open_run
+    from vpt.runs.opening import open_for
+
+    if model is None and prompt is None:
+        raise BackboneError("Found neither --model nor --prompt; needed is a classifier to audit.")
+    source = look(data, label, group or None)
+    how = {"inputs": told(inputs) if inputs else None, "seconds": seconds, "dtype": dtype}
+    audited: Backbone | PromptedModel
+    if prompt is None:
+        audited = open_for(source, model, **how)
+    else:
+        made = model is not None and names_function(model)
+        own = open_for(source, model, **how) if made else model
+        audited = open_run(prompt, own, seconds=seconds, dtype=dtype)
+    found = run_audit(source, audited, positive=positive, split=split)
+    if as_json:
+        print_json(found)
+        return
+    for table in audit_tables(found):
+        console.print(table)
+    for label_name, name in found["empty"]:
+        console.print(
+            f"[yellow]No examples[/] of label {clean(label_name)} in group {clean(name)}: its rates"
+            " are left out."
+        )
+    if found["small"]:
+        small = "; ".join(f"{label_name}, {name}" for label_name, name in found["small"])
+        console.print(
+            f"[yellow]Few examples[/] (their rates say little): {clean(small)}.", highlight=False
+        )
+    if found["warning"]:
+        careful(found["warning"])
+
+
+def show_reprogrammed(report: dict[str, Any]) -> None:
+    """The trade-off, accuracy by label and group before and after, and what was chosen by what
+    rule.
+    """
+    for table in tradeoff_tables(report):
+        console.print(table)
+    for note in report["notes"]:
+        careful(note)
+    verdict = clean(report["verdict"][0].upper() + report["verdict"][1:])
+    console.print(f"Chosen: {clean(report['rule'])}.\n{verdict}.\n")

@@ -1,0 +1,159 @@
+"""Commands that use what was learned: a run, a prompt file, or a folder of them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from vpt.cli.options import AsJson, BackboneOption, Dtype, Label, Run, Seconds
+from vpt.cli.terminal import console, print_json
+from vpt.errors.text import printable
+from vpt.report.progress import clean
+from vpt.report.tables import map_text
+
+
+def evaluate(
+    run: Run,
+    data: Annotated[
+        Path,
+        typer.Argument(
+            help="a folder or CSV manifest; its test split if it has one, else all of it"
+        ),
+    ],
+    label: Label = None,
+    backbone: BackboneOption = None,
+    seconds: Seconds = None,
+    dtype: Dtype = None,
+    as_json: AsJson = False,
+) -> None:
+    """Accuracy of a run's prompt on labelled data."""
+    from vpt.runs.folder import evaluate_on, open_run
+
+    found = evaluate_on(open_run(run, backbone, seconds=seconds, dtype=dtype), data, label)
+    if as_json:
+        print_json(found)
+        return
+    console.print(
+        f"{found['n']} examples: accuracy {found['accuracy']:.1%}, loss {found['loss']:.3f}",
+        highlight=False,
+    )
+    console.print(f"Evaluated was {found['of']}.", highlight=False)
+    table = Table("class", "accuracy")
+    for name, value in found["per_class"].items():
+        table.add_row(clean(name), f"{value:.1%}")
+    console.print(table)
+
+
+def predict(
+    run: Annotated[
+        Path, typer.Argument(help="a run's folder, or a prompt file; left out with --library")
+    ],
+    files: Annotated[list[Path] | None, typer.Argument(help="images or sounds")] = None,
+    library: Annotated[
+        Path | None, typer.Option(help="a folder of prompt files or runs, instead of a run")
+    ] = None,
+    task: Annotated[str | None, typer.Option(help="which of the library to use")] = None,
+    backbone: BackboneOption = None,
+    seconds: Seconds = None,
+    dtype: Dtype = None,
+    as_json: AsJson = False,
+) -> None:
+    """Classify files with a run's prompt, or with one of a folder of prompts."""
+    from vpt.runs.folder import open_run
+    from vpt.runs.folder import predict as run_predict
+
+    paths: list[str | Path] = list(files or [])
+    if task is not None and library is None:
+        raise typer.BadParameter("--task is one of a library's: say --library FOLDER too")
+    if library is not None:
+        paths, run = [run, *paths], _one_of(library, task)
+    found = run_predict(open_run(run, backbone, seconds=seconds, dtype=dtype), paths)
+    if as_json:
+        print_json(found)
+        return
+    table = Table("file", "class", "probability", "then")
+    for row in found:
+        then = ", ".join(f"{name} {p:.0%}" for name, p in row["top"][1:])
+        table.add_row(
+            clean(row["file"]), clean(row["class"]), f"{row['probability']:.0%}", clean(then)
+        )
+    console.print(table)
+
+
+def library(
+    folder: Annotated[Path, typer.Argument(help="a folder of prompt files, or of runs")],
+    as_json: AsJson = False,
+) -> None:
+    """List the prompts in a folder, each with its classes and the backbone it is for."""
+    from vpt.runs.folder import inspect as run_inspect
+    from vpt.tasks.library import prompt_files
+
+    found = {name: run_inspect(path, draw=False) for name, path in prompt_files(folder).items()}
+    if as_json:
+        print_json(found)
+        return
+    table = Table("task", "acts", "classes", "backbone", "bytes", title=clean(str(folder)))
+    for name, row in found.items():
+        backbone = row["header"]["backbone"]
+        classes = row["header"]["classes"] or ["not named"]
+        listed = ", ".join(classes[:4]) + (f" … ({len(classes)})" if len(classes) > 4 else "")
+        weights = f"{backbone['identity']['source']} {backbone['fingerprint'][:8]}"
+        table.add_row(
+            *(clean(text) for text in (name, row["acts"], listed, weights, f"{row['bytes']:,}"))
+        )
+    console.print(table)
+
+
+def inspect(run: Run, as_json: AsJson = False) -> None:
+    """Say what a prompt file is, how large, and where it acts; draw pixel prompts to PNG."""
+    from vpt.runs.folder import inspect as run_inspect
+
+    found = run_inspect(run)
+    if as_json:
+        print_json(found)
+        return
+    header = found["header"]
+    tower = f", its {name}" if (name := header["backbone"]["identity"].get("tower")) else ""
+    table = Table(show_header=False, title=clean(found["file"]))
+    rows = {
+        "acts": found["acts"],
+        "size": (
+            f"{found['bytes']:,} bytes; {found['parameters']['prompt']:,} +"
+            f" {found['parameters']['readout']:,} numbers (prompt + readout)"
+        ),
+        "backbone": (
+            f"{header['backbone']['identity']['source']} ({header['backbone']['model']}{tower})"
+        ),
+        "weights": f"SHA-256 {header['backbone']['fingerprint'][:16]}…",
+        "classes": ", ".join(
+            printable(name, lines=False) for name in (header["classes"] or ["not named"])[:12]
+        ),
+        "label map": (
+            map_text(found["label_map"])
+            if found["label_map"]
+            else "none (not made from the model's own classes)"
+        ),
+        "scores": json.dumps(header["scores"], indent=1),
+        "pictures": "\n".join(found["pictures"]) or "none (nothing in pixel space)",
+    }
+    for name, value in rows.items():
+        table.add_row(name, clean(value, lines=True))
+    console.print(table)
+
+
+def _one_of(folder: Path, task: str | None) -> Path:
+    """The prompt file of a task in a folder. Raises `PromptFileError`."""
+    from vpt.errors import PromptFileError
+    from vpt.tasks.library import prompt_files
+
+    found = prompt_files(folder)
+    if task not in found:
+        raise PromptFileError(
+            f"Found --task {task} for {folder}; needed is one of its tasks:"
+            f" {', '.join(list(found)[:10])}."
+        )
+    return found[task]

@@ -1,0 +1,179 @@
+"""The numbers and the files of a reprogrammed model."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from vpt.data import Data, Examples
+from vpt.fairness.choosing import Point
+from vpt.fairness.tradeoff import Frontier
+from vpt.files import restore, save, write_atomically
+from vpt.model import PromptedModel
+from vpt.report import pictures
+from vpt.runs.briefing import data_facts
+from vpt.runs.folder import count, draw_pixels
+from vpt.sites import Config
+from vpt.training.folders import METRICS, PROMPT
+from vpt.training.recipe import Recipe
+
+POINTS = "points"
+BARS = "groups.png"
+TRADEOFF = "frontier.png"
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a run made of a model: the verdict, the bare model, every point, the choice, and with
+    which settings.
+
+    chosen: the name of the point. gap: the metric by which it was chosen. parameters_trained: by
+    part. train_n: training examples. skipped: files that could not be used, with the reason. data:
+    what is known of the data. seconds: that it took. command: by which it was begun, if by one.
+    """
+
+    verdict: str
+    rule: str
+    chosen: str
+    criterion: str
+    gap: str
+    notes: list[str]
+    base: Point
+    points: list[Point]
+    thresholds: Point | None
+    prompt: str
+    parameters_trained: dict[str, int]
+    backbone: Config
+    classes: list[str] | None
+    method: str
+    budget: float
+    bound: float | None
+    seed: int
+    recipe: Recipe
+    train_n: int
+    skipped: list[tuple[str, str]]
+    data: Config
+    seconds: float
+    command: str | None
+
+    def as_dict(self) -> Config:
+        """All of it in plain values, by the names above."""
+        return {part.name: _plain(getattr(self, part.name)) for part in fields(self)}
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Point):
+        return value.as_dict()
+    if isinstance(value, list):
+        return [_plain(one) for one in value]
+    return asdict(value) if isinstance(value, Recipe) else value
+
+
+def report_of(
+    model: PromptedModel,
+    frontier: Frontier,
+    data: Data,
+    recipe: Recipe,
+    *,
+    method: str,
+    budget: float,
+    bound: float | None,
+    seconds: float,
+    command: str | None,
+) -> Report:
+    """All that is said of a run.
+
+    model: with the chosen prompt.
+    frontier: the trade-off.
+    data: on which it was learned.
+    recipe: by which.
+    method, budget, bound: as for `vpt.frontier`.
+    seconds: that it took.
+    command: by which it was begun, if by one.
+    """
+    readout = model.readout
+    return Report(
+        verdict=_verdict(frontier),
+        rule=frontier.rule,
+        chosen=frontier.chosen.name,
+        criterion=frontier.criterion,
+        gap=frontier.gap,
+        notes=frontier.notes,
+        base=frontier.base,
+        points=frontier.points,
+        thresholds=frontier.thresholds,
+        prompt=model.prompt.describe(),
+        parameters_trained={
+            "prompt": count(model.prompt),
+            "readout": count(readout) if readout.trainable else 0,
+        },
+        backbone=model.backbone.identity,
+        classes=model.classes,
+        method=method,
+        budget=budget,
+        bound=bound,
+        seed=recipe.seed,
+        recipe=recipe,
+        train_n=len(data.train),
+        skipped=data.skipped,
+        data=data_facts(data),
+        seconds=seconds,
+        command=command,
+    )
+
+
+def _verdict(frontier: Frontier) -> str:
+    """Gap, worst group and accuracy, without the prompt and with the chosen one."""
+    (part, words), gap = frontier.shown, frontier.gap
+    before, after = frontier.base.on(part), frontier.chosen.on(part)
+
+    def percent(metric: str) -> str:
+        return f"{100 * before.value(metric):.1f} → {100 * after.value(metric):.1f} %"
+
+    return (
+        f"on {words}, {gap.replace('_', ' ')} {before.value(gap):.3f} → {after.value(gap):.3f},"
+        f" worst group {percent('worst_group_accuracy')}, accuracy {percent('accuracy')}"
+    )
+
+
+def write(
+    folder: Path, model: PromptedModel, frontier: Frontier, report: Report, val: Examples
+) -> Path:
+    """Pictures first, then every point's prompt file, the numbers, and last the chosen prompt,
+    whose path is returned. val: of which pictures are drawn.
+    """
+    part, words = frontier.shown
+    base, chosen = frontier.base, frontier.chosen
+    before, after = base.on(part), chosen.on(part)
+    title = f"{report.prompt}; {chosen.called}, on {before.n} {words} examples"
+    bars = pictures.group_bars(before.as_dict(), after.as_dict(), title)
+    write_atomically(folder / BARS, bars)
+    write_atomically(folder / TRADEOFF, frontier.picture(report.prompt))
+    draw_pixels(model, val, folder)
+    (folder / POINTS).mkdir(exist_ok=True)
+    trained_on: Config = {
+        "examples": report.train_n,
+        "seed": report.seed,
+        "recipe": asdict(report.recipe),
+    }
+
+    def saved(place: Path, point: Point) -> Path:
+        restore(model, point.learned or {})
+        return save(place, model, scores=_metrics(point), trained_on=trained_on)
+
+    for point in frontier.points:
+        saved(folder / POINTS / f"{point.name}.vpt", point)
+    write_atomically(folder / METRICS, json.dumps(report.as_dict(), indent=1).encode())
+    file = saved(folder / PROMPT, chosen)
+    for checkpoint in (folder / POINTS).iterdir():
+        if checkpoint.is_dir():
+            shutil.rmtree(checkpoint)
+    return file
+
+
+def _metrics(point: Point) -> Config:
+    """The numbers that travel with a prompt file, by part."""
+    parts = {"val": point.val, "test": point.test}
+    return {name: found.as_dict()["metrics"] for name, found in parts.items() if found is not None}

@@ -1,0 +1,71 @@
+"""Post-processing, for comparison: thresholds by group on the scores of the bare model."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from fairlearn.postprocessing import ThresholdOptimizer
+from sklearn.base import BaseEstimator, ClassifierMixin
+from torch import Tensor
+
+from vpt.data import Examples
+from vpt.fairness.auditing import audit_decisions
+from vpt.fairness.choosing import Point
+from vpt.objectives.by_group import CRITERIA
+
+
+class _Scores(ClassifierMixin, BaseEstimator):
+    """A "classifier" whose input is the frozen model's own probability."""
+
+    def fit(self, x: np.ndarray, y: np.ndarray) -> _Scores:
+        self.classes_ = np.unique(y)
+        return self
+
+    def predict_proba(self, x: np.ndarray) -> np.ndarray:
+        p = np.asarray(x, float)[:, 0]
+        return np.stack([1 - p, p], 1)
+
+
+def group_thresholds(
+    logits: dict[str, Tensor], parts: dict[str, Examples], criterion: str, positive: str | None
+) -> Point | None:
+    """fairlearn's `ThresholdOptimizer` (Hardt et al. 2016) on the scores `[n,2]` of each part:
+    thresholds by group, learned from "train".
+
+    None where there are none: for more than two classes, for a group that was not learned from, or
+    one in which a label does not occur.
+    """
+    train = parts["train"]
+    if len(train.classes) != 2:
+        return None
+    one = train.classes.index(positive) if positive is not None else 1
+    x = {name: part.softmax(1)[:, [one]].double().numpy() for name, part in logits.items()}
+    y = (np.array(train.targets) == one).astype(int)
+    groups = {name: part.grouped or [] for name, part in parts.items()}
+    if any(set(of_part) - set(groups["train"]) for of_part in groups.values()):
+        return None
+    optimizer = ThresholdOptimizer(
+        estimator=_Scores().fit(x["train"], y),
+        prefit=True,
+        predict_method="predict_proba",
+        constraints=CRITERIA[criterion].replace(" ", "_"),
+    )
+    try:
+        optimizer.fit(x["train"], y, sensitive_features=groups["train"])
+    except ValueError:  # a group in which one label does not occur
+        return None
+    audits = {}
+    for name, part in parts.items():
+        if name != "train":
+            says_one = torch.as_tensor(
+                optimizer.predict(x[name], sensitive_features=groups[name], random_state=0)
+            )
+            decided = torch.where(says_one == 1, one, 1 - one)
+            audits[name] = audit_decisions(part, decided, positive)
+    return Point(
+        "group thresholds",
+        None,
+        audits["val"],
+        audits.get("test"),
+        note="needs the group when predicting",
+    )

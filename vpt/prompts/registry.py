@@ -1,0 +1,48 @@
+"""The prompt forms: by class, as files name them, and by text ("deep:10", "border:8+deep:2")."""
+
+from __future__ import annotations
+
+import inspect
+import re
+
+from vpt.errors import PromptError
+from vpt.prompts.base import Prompt
+from vpt.sites import BackboneLike, Config, Registry
+
+PROMPTS: Registry[Prompt] = Registry()
+register = PROMPTS.register
+
+
+def build(name: str, config: Config) -> Prompt:
+    """The prompt class called `name`, built from `config`. Raises `PromptError` for an unknown
+    name or a bad config.
+    """
+    if name not in PROMPTS.classes:
+        known = ", ".join(PROMPTS.classes)
+        raise PromptError(f"Found a prompt called {name!r}; known are {known}.")
+    return PROMPTS.classes[name].rebuild(config)
+
+
+def parse_one(text: str, backbone: BackboneLike, seed: int = 0) -> Prompt:
+    """ "deep:10" → `DeepTokens.like(backbone, count=10)`; "deep:10@9-11" → in these blocks only.
+    Raises `PromptError`.
+    """
+    words, at, where = text.partition("@")
+    name, _, number = words.partition(":")
+    form = PROMPTS.forms.get(name)
+    span = re.fullmatch(r"(\d+)(?:-(\d+))?", where)
+    takes = inspect.signature(form.cls.like).parameters if form is not None else {}
+    fits = not number or (number.isdecimal() and form is not None and form.word)
+    placed = not at or (span and "blocks" in takes)
+    if form is None or not fits or not placed:
+        raise PromptError(
+            f"Found prompt {text!r}; needed is one of {PROMPTS.usages()}, or several joined with"
+            " +. Behind those that act inside blocks (but shallow), the blocks can follow:"
+            " deep:10@9-11."
+        )
+    given: Config = {form.word: int(number)} if number else {}
+    if span:
+        given["blocks"] = list(range(int(span[1]), int(span[2] or span[1]) + 1))
+    if "seed" in takes:
+        given["seed"] = seed
+    return form.cls.like(backbone, **given)

@@ -1,0 +1,99 @@
+"""Places where a prompt acts.
+
+A prompt *says* where it acts by returning sites; a backbone *knows how* to reach such a place on
+the model it holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """Acts on the model's raw input, before mean and standard deviation.
+
+    apply: (x, lengths) → (x, lengths) of the same shapes. Images `[B,C,H,W]` in [0,1] with lengths
+        None; spectrograms `[B,frames,bins]` in the front end's own units with lengths `[B]`, the
+        number of valid frames of each clip.
+    """
+
+    apply: Callable[[Tensor, Tensor | None], tuple[Tensor, Tensor | None]]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Learned rows for one batch, where samples may have different ones.
+
+    rows: `[T,P,D]` of T prompts, as many as the longest has. index: which of them each sample has
+        `[B]`. bias: added to the scores of attention, `[B,1,1,P]`: 0, or −inf for what is only
+        padding; None where all are equally long.
+    """
+
+    rows: Tensor
+    index: Tensor
+    bias: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Tokens put in front of the sequence before block `first` and cut off again after block `last`
+    (both included).
+
+    count: None where it differs from batch to batch.
+    make: the block's input `[B,N,D]` → tokens `[B,count,D]`. VPT-shallow is the span (0, L-1);
+        VPT-deep is one span (i, i) for every block i (Jia et al., ECCV 2022, equations 4 to 6).
+    mixed: whether samples of a batch may have different prompts; `make` then gives `Rows`.
+    """
+
+    first: int
+    last: int
+    count: int | None
+    make: Callable[[Tensor], Tensor | Rows]
+    mixed: bool = False
+
+
+@dataclass(frozen=True)
+class KeyValues:
+    """Keys and values put beside a block's own inside its scaled dot-product attention (prefix
+    tuning).
+
+    make: the block's own (keys `[B,heads,N,d]`, values `[B,heads,N,d]`) → (keys
+        `[B|1,heads,count,d]`, values of that shape, bias `[B|1,1,1,count]` added to the attention
+        scores or None). It may give fewer or more than `count`.
+    count: None where it differs from batch to batch.
+    """
+
+    block: int
+    count: int | None
+    make: Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor | None]]
+
+
+@dataclass(frozen=True)
+class Observe:
+    """Sees what a block is given, and changes nothing.
+
+    tokens: is told the tokens `[B,N,D]` before the block. keys_values: is told the block's own keys
+        and values `[B,heads,N,d]`.
+    """
+
+    block: int
+    tokens: Callable[[Tensor], None] | None = None
+    keys_values: Callable[[Tensor, Tensor], None] | None = None
+
+
+@dataclass(frozen=True)
+class Query:
+    """Acts nowhere: asks what the model makes of the same input without any prompt, before each
+    forward.
+
+    receive: is given these features `[B,D]`, without gradient.
+    """
+
+    receive: Callable[[Tensor], None]
+
+
+Site = Pixels | Tokens | KeyValues | Observe | Query
