@@ -16,7 +16,7 @@ from helpers import write_images, write_sounds
 from PIL import Image
 
 import vpt
-from vpt.demo.drawn import portraits
+from vpt.demo.portraits import portraits
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 # to read and copy: no options, in full in the guide beside it; what it prints at the end

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import vpt
-from vpt.report.pictures import pixel_prompt
+from vpt.report.pixels import pixel_prompt
 
 backbone = vpt.load_backbone("vpt:vit-p8-64")
 data = vpt.load_data("photos/", backbone.inputs)

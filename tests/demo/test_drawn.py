@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from vpt.demo.drawn import coloured_digits, portraits
+from vpt.demo.drawn import coloured_digits
+from vpt.demo.portraits import portraits
 from vpt.errors import DataError
 
 BOTH = [coloured_digits, portraits]
@@ -54,18 +55,12 @@ def test_no_digit_is_in_two_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sum(map(len, seen.values())) == len(set.union(*seen.values()))
 
 
-def test_colour_says_the_group_and_hair_the_label() -> None:
-    digits, faces = coloured_digits(60, agreement=0.5), portraits(60, agreement=0.5)
+def test_colour_says_the_group() -> None:
+    digits = coloured_digits(60, agreement=0.5)
     red_less_blue = [float(digits[i][0][0].mean() - digits[i][0][2].mean()) for i in range(60)]
     assert all(
         (value > 0) == bool(g) for value, g in zip(red_less_blue, digits.grouped, strict=True)
     )
-    hair = [float(faces[i][0][:, 19:24, 26:38].mean()) for i in range(60)]
-    by_label = [
-        np.mean([h for h, y in zip(hair, faces.targets, strict=True) if y == label])
-        for label in (0, 1)
-    ]
-    assert by_label[1] > by_label[0] + 0.1
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 
 import vpt
 from vpt.demo import shows as module
+from vpt.errors import DataError
 
 
 def test_digits_are_split_apart_and_stratified() -> None:
@@ -111,3 +112,8 @@ def test_a_prompt_is_tuned_and_tested_on_other_pictures(case: module.Biased) -> 
     }
     assert len(seen) == 70
     assert vpt.load_backbone(case.model).class_names == parts["train"].classes
+
+
+def test_digits_are_no_sound() -> None:
+    with pytest.raises(DataError, match="Found inputs of sound"):
+        module.all_digits(vpt.load_backbone("vpt:ast-tiny").inputs)

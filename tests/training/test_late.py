@@ -94,7 +94,7 @@ def test_a_late_prompt_learns_from_a_few_views_of_each_image_which_are_kept(
 ) -> None:
     from vpt.runs import adapting
 
-    monkeypatch.setattr(adapting, "_choose_augment", lambda *args: "crop")
+    monkeypatch.setattr(adapting, "choose_augment", lambda *args: "crop")
     data = {part: colours(12, seed) for seed, part in enumerate(("train", "val", "test"))}
     found = [
         vpt.adapt(data, open_tiny("timm ViT"), "deep:2@2", epochs=6, progress=False, cache=how)

@@ -6,14 +6,13 @@ import gc
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 
 STATM = Path("/proc/self/statm")
 
 
-def peak_bytes(work: Callable[[], Any], device: str = "cpu") -> int:
+def peak_bytes(work: Callable[[], object], device: str = "cpu") -> int:
     """Bytes that `work()` takes at its peak beyond what is in use before: of the GPU's memory, or
     resident in this process.
 

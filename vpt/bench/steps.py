@@ -5,34 +5,40 @@ probe, LoRA, full fine-tuning.
 from __future__ import annotations
 
 import copy
-import importlib.metadata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import torch
 from accelerate.utils import send_to_device
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.flop_counter import FlopCounterMode
 
 from vpt.backbones import Backbone, load_backbone
-from vpt.backbones.finding.structure import logits_of
+from vpt.bench.operations import count_operations
+from vpt.bench.tuning import lora_layers, tuned_model
 from vpt.errors import VptError
 from vpt.model import PromptedModel
 from vpt.prompts import DeepTokens
 from vpt.readouts import Linear
+from vpt.sites import Raw
 
-CLASSES, RANK = 5, 8
-CPU_ATTENTION = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-CPU_ATTENTION_BACKWARD = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+CLASSES = 5
+
+Step = Callable[[], None]
+Forward = Callable[[Raw], Tensor]
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What is measured on. source, weights, dtype: as for `load_backbone`. precision: of autocast
-    ("no" or "bf16"). compile: the prompted models and the plain one. tokens: prompt lengths.
+    """What is measured. Raises `VptError` for what cannot be.
+
+    source: as for `load_backbone`, as `weights` and `dtype`.
+    precision: of autocast, "no" or "bf16".
+    compile: whether the prompted models and the plain one are compiled.
+    device: "cpu" or "cuda".
+    batch: examples at a time.
+    tokens: prompt lengths.
     """
 
     source: str = "vpt:vit-p8-64"
@@ -72,26 +78,33 @@ class Case:
     @property
     def key(self) -> str:
         """The name in the report."""
-        return " ".join(
-            [
-                self.kind,
-                *([str(self.tokens)] if self.tokens else []),
-                "train" if self.training else "infer",
-            ]
-        )
+        tokens = f" {self.tokens}" if self.tokens else ""
+        return f"{self.kind}{tokens} {'train' if self.training else 'infer'}"
 
 
 @dataclass
 class Stage:
-    """A backbone, a batch, and what is made once for the cases. counting: the counter of operations
-    does not go with inference mode.
+    """A backbone, a batch, and what is made once for the cases.
+
+    setting: what is measured.
+    backbone: opened as the setting says.
+    x: a batch of raw input.
+    y: its labels `[B]`.
+    models: prompted models that stay compiled, by case.
+    compiled: compiled forwards, by what they are of.
+    tuned: steps that change a copy of the model, by kind.
+    rounded: the backbone with weights in bf16, once it is asked for.
+    counting: whether operations are counted; the counter does not go with inference mode.
     """
 
     setting: Setting
     backbone: Backbone = field(init=False)
-    x: Any = field(init=False)
+    x: Raw = field(init=False)
     y: Tensor = field(init=False)
-    made: dict[str, Any] = field(default_factory=dict)
+    models: dict[str, PromptedModel] = field(default_factory=dict)
+    compiled: dict[str, Forward] = field(default_factory=dict)
+    tuned: dict[str, Step] = field(default_factory=dict)
+    rounded: Backbone | None = None
     counting: bool = False
 
     def __post_init__(self) -> None:
@@ -101,122 +114,94 @@ class Stage:
         self.x = send_to_device(self.backbone.inputs.example(setting.batch), setting.device)
         self.y = torch.arange(setting.batch, device=setting.device) % CLASSES
 
+    def clear(self) -> None:
+        """Let go of what was made for the cases."""
+        self.models.clear()
+        self.compiled.clear()
+        self.tuned.clear()
+        self.rounded = None
+
+    def wait(self) -> None:
+        """Until a GPU has done what it was given."""
+        if self.setting.device.startswith("cuda"):
+            torch.cuda.synchronize()
+
     def cases(self) -> list[Case]:
         """All that can be measured on this model, the plain forward first."""
-        found = [Case("plain"), Case("probe", training=True)]
+        setting = self.setting
+        cases = [Case("plain"), Case("probe", training=True)]
         if self.backbone.depth:
-            for count in self.setting.tokens:
-                found += [
-                    Case(kind, count, training)
-                    for kind in ("insert", "ours")
-                    for training in (False, True)
-                ]
-            if not self.setting.compile:
-                found.append(Case("baked", self.setting.tokens[-1]))
-                found += [
-                    Case(kind, self.middle, training)
-                    for kind in self._lower()
-                    for training in (False, True)
-                ]
-        return [
-            *found,
-            *([Case("lora", training=True)] if self._lora_layers() else []),
-            Case("full", training=True),
-        ]
+            for count in setting.tokens:
+                cases += _both("insert", count) + _both("ours", count)
+            if not setting.compile:
+                cases.append(Case("baked", setting.tokens[-1]))
+                if setting.precision == "no" and setting.dtype is None:
+                    cases += _both("autocast", self.middle) + _both("rounded", self.middle)
+        if lora_layers(self.backbone):
+            cases.append(Case("lora", training=True))
+        return [*cases, Case("full", training=True)]
 
     @property
     def middle(self) -> int:
         """One prompt length where one is enough."""
         return self.setting.tokens[len(self.setting.tokens) // 2]
 
-    def _lower(self) -> list[str]:
-        """Ways to less precision than the setting's."""
-        return (
-            ["autocast", "rounded"]
-            if self.setting.precision == "no" and self.setting.dtype is None
-            else []
-        )
-
-    def _lora_layers(self) -> list[str]:
-        """Names of the linear layers that make queries and values; one that makes all three where
-        they are fused.
-        """
-        try:
-            importlib.metadata.version("peft")
-        except importlib.metadata.PackageNotFoundError:
-            return []
-        layers = [
-            named for block in self.backbone.blocks for named in block.attention.named_modules()
-        ]
-        names = {name.rsplit(".", 1)[-1] for name, layer in layers if isinstance(layer, nn.Linear)}
-        return sorted(names & {"q", "v", "query", "value", "q_proj", "v_proj"}) or sorted(
-            names & {"qkv"}
-        )
-
     @contextmanager
     def autocast(self, kind: str = "") -> Iterator[None]:
         """As the setting says, or the case is about."""
         device = torch.device(self.setting.device).type
-        with torch.autocast(
-            device, torch.bfloat16, enabled="bf16" in self.setting.precision or kind == "autocast"
-        ):
+        enabled = "bf16" in self.setting.precision or kind == "autocast"
+        with torch.autocast(device, torch.bfloat16, enabled=enabled):
             yield
 
     @contextmanager
-    def ready(self, case: Case) -> Iterator[Callable[[], Any]]:
+    def ready(self, case: Case) -> Iterator[Step]:
         """The step to time, with all that it needs attached before and taken off afterwards."""
         if case.kind == "plain":
-            yield self._infer(
-                self._compiled("plain", self.backbone, lambda backbone: backbone.straight)
-            )
+            yield self._infer(self._compiled("plain", self.backbone.straight))
         elif case.kind in ("lora", "full"):
             yield self._tuned(case.kind)
         elif self.setting.compile:  # a compiled model keeps its hooks
             key = f"{case.kind} {case.tokens}"
-            model = self.made.get(key) or self._prompted(case, copy.deepcopy(self.backbone))
-            self.made[key] = model
-            yield self._step(
-                case, model, self._compiled(f"{key} forward", model, lambda model: model)
-            )
+            if key not in self.models:
+                self.models[key] = self._prompted(case, copy.deepcopy(self.backbone))
+            model = self.models[key]
+            yield self._step(case, model, self._compiled(f"{key} forward", model))
         else:
-            model = self._prompted(
-                case, self._rounded() if case.kind == "rounded" else self.backbone
-            )
+            backbone = self._rounded() if case.kind == "rounded" else self.backbone
+            model = self._prompted(case, backbone)
             with model.baked() if case.kind == "baked" else nullcontext():
                 yield self._step(case, model, model)
             model.attachment.remove()
 
     def _rounded(self) -> Backbone:
-        if "rounded" not in self.made:
-            self.made["rounded"] = copy.deepcopy(self.backbone)
-            self.made["rounded"].round_weights(torch.bfloat16)
-        return self.made["rounded"]
+        if self.rounded is None:
+            self.rounded = copy.deepcopy(self.backbone)
+            self.rounded.round_weights(torch.bfloat16)
+        return self.rounded
 
-    def _compiled(self, key: str, owner: Any, forward: Callable[[Any], Callable]) -> Callable:
+    def _compiled(self, key: str, forward: Forward) -> Forward:
         if not self.setting.compile:
-            return forward(owner)
-        if key not in self.made:
+            return forward
+        if key not in self.compiled:
             torch._dynamo.config.recompile_limit = 64  # the same code is compiled for every case
-            self.made[key] = torch.compile(forward(owner))
-        return self.made[key]
+            self.compiled[key] = torch.compile(forward)
+        return self.compiled[key]
 
     def _prompted(self, case: Case, backbone: Backbone) -> PromptedModel:
         prompt = DeepTokens.like(backbone, case.tokens) if case.tokens else None
         readout = Linear(backbone.out_features, CLASSES)
-        return PromptedModel(
-            backbone, prompt, readout, exact="insert" if case.kind == "insert" else "auto"
-        ).eval()
+        exact = "insert" if case.kind == "insert" else "auto"
+        return PromptedModel(backbone, prompt, readout, exact=exact).eval()
 
-    def _infer(self, forward: Callable[[Any], Any], kind: str = "") -> Callable[[], None]:
+    def _infer(self, forward: Forward, kind: str = "") -> Step:
         def run() -> None:
             with torch.no_grad() if self.counting else torch.inference_mode(), self.autocast(kind):
                 forward(self.x)
 
         return run
 
-    def _step(
-        self, case: Case, model: PromptedModel, forward: Callable[[Any], Tensor]
-    ) -> Callable[[], None]:
+    def _step(self, case: Case, model: PromptedModel, forward: Forward) -> Step:
         if not case.training:
             if self.counting:
                 model.prompt.requires_grad_(False)
@@ -227,7 +212,7 @@ class Stage:
 
     def _update(
         self, parameters: list[nn.Parameter], forward: Callable[[], Tensor], kind: str = ""
-    ) -> Callable[[], None]:
+    ) -> Step:
         optimizer = torch.optim.AdamW(parameters, lr=1e-5)
 
         def run() -> None:
@@ -239,53 +224,26 @@ class Stage:
 
         return run
 
-    def _tuned(self, kind: str) -> Callable[[], None]:
+    def _tuned(self, kind: str) -> Step:
         """A step that changes the model itself: a copy of it, the same from round to round."""
-        if kind in self.made:
-            return self.made[kind]
-        backbone = self.backbone
-        model = copy.deepcopy(backbone.model).float().requires_grad_(kind == "full").train()
-        if kind == "lora":
-            from peft import LoraConfig, inject_adapter_in_model
-
-            model = inject_adapter_in_model(
-                LoraConfig(r=RANK, lora_alpha=RANK, target_modules=self._lora_layers()), model
-            )
-            model.to(self.setting.device)
-        prepared, lengths = backbone.inputs.prepare(self.x)
-        x, extra = backbone.inputs.arguments(prepared, lengths)
-
-        def forward() -> Tensor:
-            answer = model(x, **extra)
-            logits = logits_of(answer)
-            return logits if logits is not None else answer.last_hidden_state.mean(1)
-
-        self.made[kind] = self._update([p for p in model.parameters() if p.requires_grad], forward)
-        return self.made[kind]
+        if kind not in self.tuned:
+            model, forward = tuned_model(self.backbone, kind, self.x, self.setting.device)
+            parameters = [p for p in model.parameters() if p.requires_grad]
+            self.tuned[kind] = self._update(parameters, forward)
+        return self.tuned[kind]
 
     def operations(self, case: Case) -> int:
         """Floating-point operations of matrix products, convolutions and attention in one step."""
-        setting, self.setting, self.counting = (
-            self.setting,
-            replace(self.setting, compile=False),
-            True,
-        )
-        formulas = {CPU_ATTENTION: _attention, CPU_ATTENTION_BACKWARD: _attention_backward}
-        counter = FlopCounterMode(display=False, custom_mapping=formulas)
+        setting = self.setting
+        self.setting = replace(setting, compile=False)
+        self.counting = True
         try:
-            with self.ready(case) as run, counter:
-                run()
+            with self.ready(case) as run:
+                return count_operations(run)
         finally:
-            self.setting, self.counting = setting, False
-        return counter.get_total_flops()
+            self.setting = setting
+            self.counting = False
 
 
-def _attention(query: Any, key: Any, value: Any, *others: Any, **named: Any) -> int:
-    batch, heads, rows, width = query
-    return 4 * batch * heads * rows * key[-2] * width
-
-
-def _attention_backward(
-    slope: Any, query: Any, key: Any, value: Any, *others: Any, **named: Any
-) -> int:
-    return _attention(query, key, value) * 5 // 2
+def _both(kind: str, tokens: int) -> list[Case]:
+    return [Case(kind, tokens, training) for training in (False, True)]

@@ -67,7 +67,7 @@ def bench(
     """
     from vpt.bench.bench import bench as run_bench
     from vpt.bench.steps import Setting
-    from vpt.report.tables import bench_tables
+    from vpt.bench.tables import bench_tables
 
     start = time.monotonic()
     setting = Setting(

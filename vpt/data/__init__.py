@@ -5,9 +5,11 @@ examples.
 from vpt.data.augment import AUGMENTS, augment, in_views
 from vpt.data.examples import Examples
 from vpt.data.joining import balanced, joined, with_classes
-from vpt.data.loading import BUNDLED, CALLED, Data, load_data, read_parts
+from vpt.data.loading import load_data, read_parts
 from vpt.data.looking import Source, look
+from vpt.data.parts import CALLED, Data
 from vpt.data.readers import read_sound, reader
+from vpt.data.reading import BUNDLED
 from vpt.data.splits import few_shot, hold_out
 
 __all__ = [

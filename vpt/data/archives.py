@@ -37,14 +37,13 @@ class Archive:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        place = self._place = Path(tempfile.mkdtemp(prefix="vpt-"))
+        place = Path(tempfile.mkdtemp(prefix="vpt-"))
+        self._place = place
         weakref.finalize(self, shutil.rmtree, place, ignore_errors=True)
         try:
             with zipfile.ZipFile(path) as archive:
-                size, free = (
-                    sum(info.file_size for info in archive.infolist()),
-                    shutil.disk_usage(place).free,
-                )
+                size = sum(info.file_size for info in archive.infolist())
+                free = shutil.disk_usage(place).free
                 if size > free:
                     raise DataError(
                         f"{path} unpacks to {size / 1e9:.1f} GB; {place} has {free / 1e9:.1f} GB"
@@ -54,28 +53,17 @@ class Archive:
                     if info.filename.startswith("__MACOSX/"):
                         continue
                     # it keeps absolute and upward names inside the folder
-                    archive.extract(_named(info), place)
-        except (
-            zipfile.BadZipFile,
-            OSError,
-            RuntimeError,
-            EOFError,
-            NotImplementedError,
-            ValueError,
-            lzma.LZMAError,
-            zlib.error,
-        ) as error:  # ValueError: names that are none
+                    archive.extract(_in_utf8(info), place)
+        except UNSOUND as error:
             raise DataError(f"{path} is not a sound zip archive: {error}") from error
         self.root = _inner(place)
         self.manifest = _manifest(self.root)
 
     def shown(self, path: Path) -> str:
         """What a file in it is called: archive.zip/folder/file."""
-        return (
-            f"{self.path}/{path.relative_to(self._place)}"
-            if path.is_relative_to(self._place)
-            else str(path)
-        )
+        if not path.is_relative_to(self._place):
+            return str(path)
+        return f"{self.path}/{path.relative_to(self._place)}"
 
 
 def _inner(folder: Path) -> Path:
@@ -94,11 +82,11 @@ def _inner(folder: Path) -> Path:
 
 def _manifest(folder: Path) -> Path | None:
     """The only CSV in a folder."""
-    found = [p for p in folder.glob("*.csv") if not p.name.startswith(".")]
-    return found[0] if len(found) == 1 else None
+    tables = [p for p in folder.glob("*.csv") if not p.name.startswith(".")]
+    return tables[0] if len(tables) == 1 else None
 
 
-def _named(info: zipfile.ZipInfo) -> zipfile.ZipInfo:
+def _in_utf8(info: zipfile.ZipInfo) -> zipfile.ZipInfo:
     """Names that a zip tool wrote in UTF-8 without saying so."""
     if not info.flag_bits & 0x800:
         with suppress(UnicodeError):

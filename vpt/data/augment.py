@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vpt.data.examples import Examples
+from vpt.data.readers import RawInput
 from vpt.errors import DataError
 
 AUGMENTS = ("none", "crop", "flip-crop")
@@ -30,19 +31,19 @@ def augment(x: Tensor, how: str, generator: torch.Generator) -> Tensor:
         return x
     if how not in AUGMENTS:
         raise DataError(f"Found augment={how!r}; needed is one of {', '.join(AUGMENTS)}.")
-    if isinstance(x, Tensor) and x.ndim == 5:  # every picture of a video alike
+    x = _images(x, how)
+    if x.ndim == 5:  # every picture of a video alike
         return augment(x.flatten(1, 2), how, generator).unflatten(1, x.shape[1:3])
-    if not isinstance(x, Tensor) or x.ndim != 4:
-        raise DataError(f"augment={how!r} is for images; use augment='none' for sound.")
     batch, _, height, width = x.shape
-    by = [max(1, round(SHIFT * side)) for side in (height, width)]
-    padded = F.pad(x, (by[1], by[1], by[0], by[0]), mode="reflect")
-    down, across = (torch.randint(2 * b + 1, (batch,), generator=generator).tolist() for b in by)
-    flips = (
-        (torch.rand(batch, generator=generator) < 0.5).tolist()
-        if how == "flip-crop"
-        else [False] * batch
+    most_down, most_across = (max(1, round(SHIFT * side)) for side in (height, width))
+    padded = F.pad(x, (most_across, most_across, most_down, most_down), mode="reflect")
+    down, across = (
+        torch.randint(2 * most + 1, (batch,), generator=generator).tolist()
+        for most in (most_down, most_across)
     )
+    flips = [False] * batch
+    if how == "flip-crop":
+        flips = (torch.rand(batch, generator=generator) < 0.5).tolist()
     rows = [
         padded[i, :, down[i] : down[i] + height, across[i] : across[i] + width]
         for i in range(batch)
@@ -50,6 +51,13 @@ def augment(x: Tensor, how: str, generator: torch.Generator) -> Tensor:
     return torch.stack(
         [row.flip(-1) if flip else row for row, flip in zip(rows, flips, strict=True)]
     )
+
+
+def _images(x: RawInput, how: str) -> Tensor:
+    """The input, if it is a batch of images or videos. Raises `DataError`."""
+    if not isinstance(x, Tensor) or x.ndim not in (4, 5):
+        raise DataError(f"augment={how!r} is for images; use augment='none' for sound.")
+    return x
 
 
 def in_views(examples: Examples, how: str, count: int, seed: int) -> Examples:
@@ -65,23 +73,35 @@ def in_views(examples: Examples, how: str, count: int, seed: int) -> Examples:
 class Views:
     """index → raw image in one of `views` views; number 0 is the image as it is.
 
+    get: index → raw image.
+    how: as for `augment`.
+    views: how many there are.
+    seed: of the changes.
     places: index → place among the examples that learn. Views are drawn by these, so that they do
         not depend on other files.
     """
 
     def __init__(
-        self, get: Callable[[int], Tensor], how: str, views: int, seed: int, places: dict[int, int]
+        self,
+        get: Callable[[int], RawInput],
+        how: str,
+        views: int,
+        seed: int,
+        places: dict[int, int],
     ) -> None:
-        self.get, self.how, self.views, self.seed, self.places = get, how, views, seed, places
+        self.get = get
+        self.how = how
+        self.views = views
+        self.seed = seed
+        self.places = places
 
-    def __call__(self, index: int, view: int = 0) -> Tensor:
-        """The raw image in this view."""
+    def __call__(self, index: int, view: int = 0) -> RawInput:
+        """The raw input in this view. Raises `DataError` for a change of anything but images."""
         x = self.get(index)
         if view == 0:
             return x
-        (state,) = np.random.SeedSequence([self.seed, view, self.places[index]]).generate_state(
-            1, np.uint64
-        )
-        return augment(
-            x[None], self.how, torch.Generator().manual_seed(int(state >> np.uint64(1)))
-        )[0]
+        batch = _images(x[None] if isinstance(x, Tensor) else x, self.how)
+        seeds = np.random.SeedSequence([self.seed, view, self.places[index]])
+        (state,) = seeds.generate_state(1, np.uint64)
+        generator = torch.Generator().manual_seed(int(state >> np.uint64(1)))
+        return augment(batch, self.how, generator)[0]

@@ -5,27 +5,52 @@ the group.
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, overload
 
-from vpt.data.examples import Examples, Files
+from vpt.data.examples import Examples
+from vpt.data.files import Files
 from vpt.data.readers import Reader
 from vpt.data.sources import JOIN, USUAL, Columns
 from vpt.errors import DataError
 from vpt.sites import InputsLike
 
+if TYPE_CHECKING:
+    from typing_extensions import TypeIs
+
 LABELS = ("label", "labels", "fine_label", "class", "target")
+Value = str | int  # of a column of labels or groups
 
 
-def is_hub_dataset(source: Any) -> bool:
+class HubDataset(Protocol):
+    """What is asked of a `datasets.Dataset`."""
+
+    features: Mapping[str, Any]  # column → what it holds; a class of labels has `names`
+
+    def __len__(self) -> int: ...
+
+    @overload
+    def __getitem__(self, key: int, /) -> Mapping[str, Any]: ...
+
+    @overload
+    def __getitem__(self, key: str, /) -> Sequence[Value]: ...
+
+    def cast_column(self, column: str, feature: object, /) -> HubDataset:
+        """The same rows, with a column of another kind."""
+
+    def with_format(self, type: None, /) -> HubDataset:
+        """The same rows as plain values."""
+
+
+def is_hub_dataset(source: object) -> TypeIs[HubDataset]:
     """Whether this is a `datasets.Dataset` (the library itself need not be there to ask)."""
     return type(source).__module__.startswith("datasets.") and hasattr(source, "features")
 
 
 def from_hub(
-    source: Any, inputs: InputsLike, classes: Sequence[str] | None, columns: Columns = USUAL
+    source: HubDataset, inputs: InputsLike, classes: Sequence[str] | None, columns: Columns = USUAL
 ) -> Examples:
     """A `datasets.Dataset` with a column of pictures or sounds and one of labels as `Examples`,
     with the classes' own names.
@@ -41,16 +66,16 @@ def from_hub(
         source[label], getattr(source.features[label], "names", None) or classes
     )
     groups, group_names = None, None
-    if own := columns.groups(list(kinds), "The data set"):
-        named = [_named(source, name) for name in own]
-        groups, group_names = _numbered([JOIN.join(row) for row in zip(*named, strict=True)], None)
+    if group_columns := columns.groups(list(kinds), "The data set"):
+        cells = [_names_in(source, name) for name in group_columns]
+        groups, group_names = _numbered([JOIN.join(row) for row in zip(*cells, strict=True)], None)
     units = None
     if columns.apart is not None:
         if columns.apart not in kinds:
             raise DataError(
                 f"Found no column {columns.apart!r} to split by among {', '.join(kinds)}."
             )
-        units, _ = _numbered(_named(source, columns.apart), None)
+        units, _ = _numbered(_names_in(source, columns.apart), None)
     files = Files(
         [Path(str(i)) for i in range(len(source))], Reader(inputs, partial(_open, plain, column))
     )
@@ -69,22 +94,22 @@ def from_hub(
 
 def _input(kinds: dict[str, str], kind: str) -> str:
     wanted = {"image": "Image", "sound": "Audio"}[kind]
-    found = [name for name, feature in kinds.items() if feature == wanted]
-    if len(found) != 1:
+    columns = [name for name, feature in kinds.items() if feature == wanted]
+    if len(columns) != 1:
         raise DataError(
-            f"Found {len(found)} columns of type {wanted} among {', '.join(kinds)}; needed is one."
-            f" Use dataset.select_columns(…), or dataset.cast_column(…, datasets.{wanted}())."
+            f"Found {len(columns)} columns of type {wanted} among {', '.join(kinds)}; needed is"
+            f" one. Use dataset.select_columns(…), or dataset.cast_column(…, datasets.{wanted}())."
         )
-    return found[0]
+    return columns[0]
 
 
-def _named(source: Any, column: str) -> list[str]:
+def _names_in(source: HubDataset, column: str) -> list[str]:
     """The values of a column, by name where its feature has names."""
     numbers, names = _numbered(source[column], getattr(source.features[column], "names", None))
     return [names[number] for number in numbers]
 
 
-def _plain(source: Any, label: str | None = None) -> tuple[Any, str]:
+def _plain(source: HubDataset, label: str | None = None) -> tuple[HubDataset, str]:
     """(The data set without a format that hides columns, its column of labels). Raises `DataError`
     where none says so.
     """
@@ -96,35 +121,31 @@ def _plain(source: Any, label: str | None = None) -> tuple[Any, str]:
     features = source.features
     if label is not None and label not in features:
         raise DataError(f"Found no column {label!r} among {', '.join(features)}.")
-    found = (
-        [label]
-        if label
-        else [n for n in LABELS if n in features]
-        or [n for n, f in features.items() if type(f).__name__ == "ClassLabel"]
-    )
-    if not found:
-        raise DataError(
-            f"Found no column of labels among {', '.join(features)}; rename it to 'label'."
-        )
-    return source.with_format(None), found[0]
+    if label is None:
+        usual = [name for name in LABELS if name in features]
+        numbered = [name for name, f in features.items() if type(f).__name__ == "ClassLabel"]
+        if not usual and not numbered:
+            raise DataError(
+                f"Found no column of labels among {', '.join(features)}; rename it to 'label'."
+            )
+        label = (usual or numbered)[0]
+    return source.with_format(None), label
 
 
-def hub_classes(sources: Sequence[Any], label: str | None = None) -> list[str] | None:
+def hub_classes(sources: Sequence[HubDataset], label: str | None = None) -> list[str] | None:
     """The names of all labels of several data sets that do not name them, sorted; None where one
     does, or there are none.
     """
     columns = [_plain(source, label) for source in sources]
     if not columns or any(
-        getattr(source.features[label], "names", None) for source, label in columns
+        getattr(source.features[column], "names", None) for source, column in columns
     ):
         return None
-    return [
-        str(value)
-        for value in _distinct([value for source, label in columns for value in source[label]])
-    ]
+    values = [value for source, column in columns for value in source[column]]
+    return [str(value) for value in _distinct(values)]
 
 
-def _distinct(values: Sequence[Any]) -> list[Any]:
+def _distinct(values: Sequence[Value]) -> list[Value]:
     if any(value is None for value in values):
         raise DataError(
             "Found rows without a label; remove them: dataset.filter(lambda row: row['label'] is"
@@ -138,7 +159,7 @@ def _distinct(values: Sequence[Any]) -> list[Any]:
         ) from error
 
 
-def _numbered(values: Sequence[Any], names: Sequence[str] | None) -> tuple[list[int], list[str]]:
+def _numbered(values: Sequence[Value], names: Sequence[str] | None) -> tuple[list[int], list[str]]:
     """Numbers into names, which are the sorted values where nobody names them."""
     values = list(values)
     known = _distinct(values)
@@ -157,7 +178,7 @@ def _numbered(values: Sequence[Any], names: Sequence[str] | None) -> tuple[list[
     return [by_name[str(v)] if str(v) in by_name else int(v) for v in values], names
 
 
-def _open(rows: Any, column: str, path: Path) -> BinaryIO:
+def _open(rows: HubDataset, column: str, path: Path) -> BinaryIO:
     """The cell {"bytes", "path"} of the row that `path` numbers, as an open file. Raises
     `DataError`.
     """

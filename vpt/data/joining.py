@@ -5,11 +5,12 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
-from typing import Any
 
 import numpy as np
 
 from vpt.data.examples import Examples
+from vpt.data.files import InWindows
+from vpt.data.readers import RawInput
 from vpt.errors import DataError
 
 
@@ -41,15 +42,15 @@ def joined(
         task: list(classes[task] if classes is not None else part.classes)
         for task, part in parts.items()
     }
-    every = [name for own in names.values() for name in own]
+    every = [name for of_task in names.values() for name in of_task]
     twice = sorted({name for name in every if every.count(name) > 1})
     if twice:
-        holders = [task for task, own in names.items() if twice[0] in own]
+        holders = [task for task, of_task in names.items() if twice[0] in of_task]
         raise DataError(
             f"Class {twice[0]!r} appears in the tasks {', '.join(holders)}; needed are different"
             " classes."
         )
-    shifts = [0, *accumulate(len(own) for own in names.values())]
+    shifts = [0, *accumulate(len(of_task) for of_task in names.values())]
     members = list(parts.values())
 
     labels = [y + shift for part, shift in zip(members, shifts, strict=False) for y in part.targets]
@@ -72,14 +73,15 @@ class _Joined:
         self.members = list(members)
         self.starts = [0, *accumulate(len(part) for part in members)]
 
-    def __call__(self, index: int, window: int | None = None) -> Any:
-        part, own = self._find(index)
-        return part.get(own) if window is None else part.get(own, window)  # type: ignore[call-arg]
+    def __call__(self, index: int, window: int | None = None, /) -> RawInput:
+        part, place = self._find(index)
+        if isinstance(part.get, InWindows):
+            return part.get(place, window)
+        return part.get(place)
 
-    def windows(self, index: int) -> list[int]:
-        part, own = self._find(index)
-        count = getattr(part.get, "windows", None)
-        return count(own) if count is not None else [0]
+    def windows(self, index: int, /) -> list[int]:
+        part, place = self._find(index)
+        return part.get.windows(place) if isinstance(part.get, InWindows) else [0]
 
     def _find(self, index: int) -> tuple[Examples, int]:
         t = bisect_right(self.starts, index) - 1
@@ -93,7 +95,7 @@ def balanced(examples: Examples) -> list[int]:
     groups = np.array(examples.grouped or [0] * len(examples))
     most = max(int((groups == g).sum()) for g in np.unique(groups))
     members = [np.flatnonzero(groups == g) for g in np.unique(groups)]
-    return [int(i) for own in members for i in own[np.arange(most) * len(own) // most]]
+    return [int(i) for group in members for i in group[np.arange(most) * len(group) // most]]
 
 
 def with_classes(examples: Examples, classes: Sequence[str]) -> Examples:

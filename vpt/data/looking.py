@@ -14,9 +14,11 @@ from pathlib import Path
 import numpy as np
 
 from vpt.data.archives import Archive
+from vpt.data.folders import list_folder
+from vpt.data.manifests import list_manifest
 from vpt.data.readers import kind_of
 from vpt.data.sounds import seconds_of
-from vpt.data.sources import Columns, Listing, list_folder, list_manifest
+from vpt.data.sources import Columns, Listing
 from vpt.errors import DataError
 from vpt.errors.places import is_file, is_there
 
@@ -50,23 +52,23 @@ class Source:
         """How long the sounds say they are, in seconds; those that cannot be opened are left
         out.
         """
-        found = []
+        seconds = []
         for item in self.listing.items:
             if kind_of(item.path) == "sound" and is_file(item.path):
                 try:
-                    found.append(seconds_of(item.path))
+                    seconds.append(seconds_of(item.path))
                 except DataError:
                     continue  # it is named when it is read
-        return found
+        return seconds
 
     @property
     def clip(self) -> float | None:
         """The length that nine of ten sounds do not exceed, in seconds; None where there is no
         sound.
         """
-        return (
-            float(np.quantile(self.lengths, MOST_CLIPS, method="higher")) if self.lengths else None
-        )
+        if not self.lengths:
+            return None
+        return float(np.quantile(self.lengths, MOST_CLIPS, method="higher"))
 
 
 def look(
@@ -92,7 +94,7 @@ def look(
             " manifest (.csv)."
         )
     if not path.is_file():
-        _no_columns(columns, path)
+        _refuse_columns(columns, path)
         return Source(path, path, list_folder(path), columns)
     if path.suffix.lower() == ".csv":
         return Source(path, path, list_manifest(path, columns), columns)
@@ -101,14 +103,14 @@ def look(
         if archive.manifest is not None:
             listing = list_manifest(archive.manifest, columns, archive.root)
         else:
-            _no_columns(columns, path)
+            _refuse_columns(columns, path)
             listing = list_folder(archive.root)
     except DataError as error:
         raise DataError(str(error).replace(str(archive.root), str(path))) from error
     return Source(path, archive.root, listing, columns, archive)
 
 
-def _no_columns(columns: Columns, path: Path) -> None:
+def _refuse_columns(columns: Columns, path: Path) -> None:
     wanted = [
         name for name in (columns.label, *(columns.group or ()), columns.apart) if name is not None
     ]
@@ -127,12 +129,15 @@ def copies(paths: Sequence[Path]) -> dict[int, int]:
     for i, path in enumerate(paths):
         if is_file(path):
             by_size[path.stat().st_size].append(i)
-    found: dict[int, int] = {}
-    for same in by_size.values():
+    first: dict[int, int] = {}
+    for same_size in by_size.values():
+        if len(same_size) == 1:
+            continue
         by_bytes: dict[bytes, list[int]] = defaultdict(list)
-        for i in same if len(same) > 1 else ():
+        for i in same_size:
             with paths[i].open("rb") as file:
                 by_bytes[hashlib.file_digest(file, "sha256").digest()].append(i)
         for twins in by_bytes.values():
-            found |= dict.fromkeys(twins, twins[0]) if len(twins) > 1 else {}
-    return found
+            if len(twins) > 1:
+                first |= dict.fromkeys(twins, twins[0])
+    return first

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -21,6 +21,9 @@ AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 # whatever a file is called: others run programs (EPS), or decoders that nobody asked for
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 MOST_PIXELS = 1 << 27  # of a picture that is decoded: 134 million, 0.4 GB
+WORDS = {"image": "pictures", "sound": "sound"}  # kinds of files, for people
+
+RawInput = Tensor | tuple[Tensor, int]  # of one example: image `[C,H,W]`, or (waveform, length)
 
 
 def suffixes(kind: str) -> tuple[str, ...]:
@@ -31,7 +34,9 @@ def suffixes(kind: str) -> tuple[str, ...]:
 def kind_of(path: Path) -> str | None:
     """What a file is by its ending: "image", "sound" or None."""
     ending = path.suffix.lower()
-    return "image" if ending in IMAGE_SUFFIXES else "sound" if ending in AUDIO_SUFFIXES else None
+    if ending in IMAGE_SUFFIXES:
+        return "image"
+    return "sound" if ending in AUDIO_SUFFIXES else None
 
 
 class Reader:
@@ -45,9 +50,10 @@ class Reader:
     def __init__(
         self, inputs: InputsLike, opened: Callable[[Path], Path | BinaryIO] | None = None
     ) -> None:
-        self.inputs, self.opened = inputs, opened
+        self.inputs = inputs
+        self.opened = opened
 
-    def __call__(self, path: Path, window: int = 0) -> Any:
+    def __call__(self, path: Path, window: int = 0) -> RawInput:
         """The raw input. window: which one, of a clip that is longer than what the model hears."""
         inputs, file = self.inputs, self._open(path)
         if takes_images(inputs):
@@ -128,11 +134,9 @@ def fit_image(image: Image.Image, inputs: ImagesLike) -> Tensor:
 
 
 def _size(file: Path | BinaryIO) -> int:
-    return (
-        (file.stat().st_size if is_file(file) else -1)
-        if isinstance(file, Path)
-        else file.seek(0, 2)
-    )
+    if not isinstance(file, Path):
+        return file.seek(0, 2)
+    return file.stat().st_size if is_file(file) else -1
 
 
 def read_sound(path: Path, sample_rate: int, samples: int) -> tuple[Tensor, int]:
@@ -141,8 +145,8 @@ def read_sound(path: Path, sample_rate: int, samples: int) -> tuple[Tensor, int]
     return decode_sound(path, sample_rate, samples)
 
 
-def as_floats(value: Any) -> Any:
+def as_floats(value: RawInput) -> RawInput:
     """What a reader gave, as raw input: an image in [0,1], sound as it is."""
-    return (
-        value.float() / 255 if isinstance(value, Tensor) and value.dtype == torch.uint8 else value
-    )
+    if isinstance(value, Tensor) and value.dtype == torch.uint8:
+        return value.float() / 255
+    return value

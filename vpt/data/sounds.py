@@ -6,13 +6,16 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from vpt.errors import DataError
+
+if TYPE_CHECKING:
+    from soundfile import SoundFile
 
 SILENT = 1e-4  # the peak, −80 dB of full scale: what 16 bits leave of two channels that cancel
 MOST_WINDOWS = 8  # of one clip; a longer one is heard in so many places
@@ -28,8 +31,8 @@ def seconds_of(file: Path | BinaryIO) -> float:
     import soundfile
 
     try:
-        found = soundfile.info(str(file) if isinstance(file, Path) else file)
-        return found.frames / found.samplerate
+        info = soundfile.info(str(file) if isinstance(file, Path) else file)
+        return info.frames / info.samplerate
     except Exception as error:  # of libsndfile, of a codec, of the disk
         raise DataError(_reason(file, error)) from error
     finally:
@@ -65,7 +68,7 @@ def decode_sound(
             waveform, skip = _decoded(sound, sample_rate, samples, start)
     except DataError:
         raise
-    except Exception as error:
+    except Exception as error:  # of libsndfile, of a codec, of the disk
         raise DataError(_reason(file, error)) from error
     if waveform.numel() == 0:
         raise DataError("no samples")
@@ -77,28 +80,29 @@ def decode_sound(
     return torch.nn.functional.pad(waveform, (0, samples - len(waveform))), len(waveform)
 
 
-def _decoded(sound: object, sample_rate: int, samples: int, start: float) -> tuple[Tensor, int]:
+def _decoded(sound: SoundFile, sample_rate: int, samples: int, start: float) -> tuple[Tensor, int]:
     """What is needed of an open sound, mono at its own rate, with a margin for resampling; and how
     much of the result to skip.
     """
-    rate = sound.samplerate  # type: ignore[attr-defined]
-    step, own = rate // math.gcd(rate, sample_rate), sample_rate // math.gcd(rate, sample_rate)
+    rate = sound.samplerate
+    common = math.gcd(rate, sample_rate)
+    period, new_period = rate // common, sample_rate // common  # the same time at both rates
     reach = math.ceil(2 * WIDTH * max(1.0, rate / sample_rate))  # of the filter, and more
     first, before = round(start * rate), 0
     if first:
         # whole periods, so that no sample moves
-        before = min(math.ceil(reach / step), first // step)
-        sound.seek(first - before * step)  # type: ignore[attr-defined]
-    left = math.ceil(samples * rate / sample_rate) + reach + before * step
+        before = min(math.ceil(reach / period), first // period)
+        sound.seek(first - before * period)
+    left = math.ceil(samples * rate / sample_rate) + reach + before * period
     parts = []
     while left > 0:
-        block = sound.read(min(left, BLOCK), dtype="float32", always_2d=True)  # type: ignore[attr-defined]
+        block = sound.read(min(left, BLOCK), dtype="float32", always_2d=True)
         if not len(block):
             break
         parts.append(block.mean(axis=1))
         left -= len(block)
-    found = np.concatenate(parts) if parts else np.zeros(0, np.float32)
-    return torch.from_numpy(np.ascontiguousarray(found)), before * own
+    decoded = np.concatenate(parts) if parts else np.zeros(0, np.float32)
+    return torch.from_numpy(np.ascontiguousarray(decoded)), before * new_period
 
 
 def resampled(waveform: Tensor, rate: int, wanted: int) -> Tensor:
@@ -135,6 +139,6 @@ def _directly(waveform: Tensor, orig: int, new: int) -> Tensor:
 
 def _reason(file: Path | BinaryIO, error: Exception) -> str:
     size = file.stat().st_size if isinstance(file, Path) else file.seek(0, 2)
-    return (
-        "empty file" if size == 0 else f"not readable sound ({str(error) or type(error).__name__})"
-    )
+    if size == 0:
+        return "empty file"
+    return f"not readable sound ({str(error) or type(error).__name__})"

@@ -2,26 +2,11 @@
 
 from __future__ import annotations
 
-from numbers import Integral
-
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
 
 from vpt.data.examples import Examples
 from vpt.errors import DataError
-
-
-def whole_number(**values: int) -> None:
-    """Raise `DataError` unless every value is a whole number from 0 to 2^32 − 1."""
-    for name, value in values.items():
-        if (
-            isinstance(value, bool)
-            or not isinstance(value, Integral)
-            or not 0 <= int(value) < 1 << 32
-        ):
-            raise DataError(
-                f"Found {name}={value!r}; needed is a whole number from 0 to {(1 << 32) - 1}."
-            )
 
 
 def few_shot(examples: Examples, shots: int, seed: int = 0) -> Examples:
@@ -33,12 +18,12 @@ def few_shot(examples: Examples, shots: int, seed: int = 0) -> Examples:
     targets, generator = np.array(examples.targets), np.random.default_rng(seed)
     chosen: list[int] = []
     for label, name in enumerate(examples.classes):
-        own = np.flatnonzero(targets == label)
-        if len(own) < shots:
+        members = np.flatnonzero(targets == label)
+        if len(members) < shots:
             raise DataError(
-                f"Class {name!r} has {len(own)} training examples; needed are {shots} (shots)."
+                f"Class {name!r} has {len(members)} training examples; needed are {shots} (shots)."
             )
-        chosen += generator.permutation(own)[:shots].tolist()
+        chosen += generator.permutation(members)[:shots].tolist()
     return examples.subset(sorted(chosen))
 
 
@@ -71,38 +56,30 @@ def hold_out(
     else:
         held = _cells_held(examples, targets, units, share, seed)
     chosen = set(held)
-    return examples.subset([i for i in range(len(targets)) if i not in chosen]), examples.subset(
-        sorted(held)
-    )
+    rest = [i for i in range(len(targets)) if i not in chosen]
+    return examples.subset(rest), examples.subset(sorted(held))
 
 
 def _cells_held(
     examples: Examples, targets: np.ndarray, units: np.ndarray, share: float, seed: int
 ) -> list[int]:
     """A share of each label, of each group in proportion; copies follow the first of them."""
-    generator, held = np.random.default_rng(seed), []
+    generator = np.random.default_rng(seed)
+    held: list[int] = []
     groups = np.array(examples.grouped or [0] * len(targets))
-    first = {
-        unit: i
-        for i, unit in reversed(list(enumerate(zip(targets.tolist(), units.tolist(), strict=True))))
-    }
-    lead = np.array(
-        [
-            first[unit] == i
-            for i, unit in enumerate(zip(targets.tolist(), units.tolist(), strict=True))
-        ]
-    )
+    pairs = list(zip(targets.tolist(), units.tolist(), strict=True))
+    first = {pair: i for i, pair in reversed(list(enumerate(pairs)))}
+    is_first = np.array([first[pair] == i for i, pair in enumerate(pairs)])
     order = np.argsort(targets, kind="stable")
-    for own in np.split(
-        order, np.cumsum(np.bincount(targets, minlength=len(examples.classes)))[:-1]
-    ):
-        leads = own[lead[own]]
+    ends = np.cumsum(np.bincount(targets, minlength=len(examples.classes)))[:-1]
+    for members in np.split(order, ends):
+        leads = members[is_first[members]]
         cells = [generator.permutation(leads[groups[leads] == g]) for g in np.unique(groups[leads])]
         wanted = min(max(round(share * len(leads)), 1), len(leads) - 1)
         for cell, number in zip(cells, _shared(wanted, [len(cell) for cell in cells]), strict=True):
             held += cell[:number].tolist()
-    with_copies = {(int(targets[i]), int(units[i])) for i in held}
-    return [i for i in range(len(targets)) if (int(targets[i]), int(units[i])) in with_copies]
+    with_copies = {pairs[i] for i in held}
+    return [i for i, pair in enumerate(pairs) if pair in with_copies]
 
 
 def _units_held(
@@ -118,25 +95,25 @@ def _units_held(
             " data by it."
         )
     folds = min(max(2, round(1 / share)), count)
-    found = []
+    candidates: list[tuple[int, float, list[int]]] = []
     for rest, held in StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(
         targets, targets, units
     ):
         if len(held) and not set(targets.tolist()) - set(targets[rest].tolist()):
             missing = len(set(targets.tolist()) - set(targets[held].tolist()))
-            found.append((missing, abs(len(held) / len(targets) - share), held.tolist()))
-    if not found:
+            candidates.append((missing, abs(len(held) / len(targets) - share), held.tolist()))
+    if not candidates:
         raise DataError(
             f"No {what} data can be held out by {examples.apart}: whoever is held out, a class has"
             " no other training example. Give the splits yourself, or split otherwise."
         )
-    return min(found, key=lambda fold: fold[:2])[2]
+    return min(candidates, key=lambda fold: fold[:2])[2]
 
 
 def _shared(wanted: int, sizes: list[int]) -> list[int]:
     """`wanted` divided in proportion to `sizes`, by largest remainders."""
     exact = [wanted * size / sum(sizes) for size in sizes]
-    found = [int(part) for part in exact]
-    for i in sorted(range(len(sizes)), key=lambda i: found[i] - exact[i])[: wanted - sum(found)]:
-        found[i] += 1
-    return found
+    parts = [int(part) for part in exact]
+    for i in sorted(range(len(sizes)), key=lambda i: parts[i] - exact[i])[: wanted - sum(parts)]:
+        parts[i] += 1
+    return parts

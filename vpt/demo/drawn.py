@@ -1,4 +1,4 @@
-"""Pictures with a planted bias, drawn to any number: coloured digits, and portraits.
+"""Pictures with a planted bias, drawn to any number; and coloured digits, the first kind of them.
 
 In each, the label and a group that is no reason for it agree in a share of the examples, so that a
 model trained on them takes the group for a sign of the label; the label can also be seen by itself,
@@ -12,15 +12,15 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw
+from PIL import Image
 from sklearn.datasets import load_digits
 
 from vpt.data import Examples
 from vpt.errors import DataError
+from vpt.errors.needs import one_of, whole
 
 SIZE = 64
 AGREEMENT = 0.85
-FINE = 4  # portraits are drawn this much larger, then reduced
 # which of the digits; a prompt is tuned on a tenth as many as a model learns
 PARTS = {"train": (0.0, 0.7), "tune": (0.7, 0.735), "validate": (0.735, 0.77), "test": (0.77, 1.0)}
 
@@ -47,39 +47,25 @@ def coloured_digits(
         written = raw.images / 16, raw.target
     images, values = written
     order = np.random.default_rng(0).permutation(len(values))
-    if part not in PARTS:
-        raise DataError(f"Found part={part!r}; needed is one of {', '.join(PARTS)}.")
+    one_of(DataError, PARTS, part=part)
     low, high = (round(share * len(order)) for share in PARTS[part])
-    own = order[low:high]
-    of = {label: own[(values[own] >= 5) == label] for label in (False, True)}
-
-    if not all(map(len, of.values())):
+    of_part = order[low:high]
+    below, others = of_part[values[of_part] < 5], of_part[values[of_part] >= 5]
+    if not len(below) or not len(others):
         raise DataError(
-            f"The part {part!r} of {len(values)} digits has {len(of[False])} below five and"
-            f" {len(of[True])} others; needed are both: give more digits."
+            f"The part {part!r} of {len(values)} digits has {len(below)} below five and"
+            f" {len(others)} others; needed are both: give more digits."
         )
 
     def draw(label: int, group: int, random: Random) -> Image.Image:
-        return _digit(images[random.choice(of[bool(label)])], group, random)
+        return _digit(images[random.choice(others if label else below)], group, random)
 
-    return _drawn(
+    return draw_examples(
         count, seed, agreement, draw, ["less than five", "five or more"], ["blue", "orange"]
     )
 
 
-def portraits(count: int, seed: int = 0, agreement: float = AGREEMENT) -> Examples:
-    """Drawn faces, 64 × 64: is the hair "blond" or "dark"? Group: "beard" or "lipstick" stands for
-    how a person presents.
-
-    After the published story of a model that took only women's hair for blond (CelebA, Zhang et al.
-    2022). Hair length goes a little with the group; skin, glasses, smile, clothes and light vary
-    freely, and light makes hair colour hard to tell. `agreement`: the share in which lipstick goes
-    with blond and a beard with dark. Raises `DataError`.
-    """
-    return _drawn(count, seed, agreement, _portrait, ["dark", "blond"], ["beard", "lipstick"])
-
-
-def _drawn(
+def draw_examples(
     count: int,
     seed: int,
     agreement: float,
@@ -89,9 +75,15 @@ def _drawn(
 ) -> Examples:
     """`count` pictures, half of each class; each is drawn from its own seed, so a longer set begins
     with the shorter one.
+
+    count: of pictures.
+    seed: of all of them.
+    agreement: the share in which label and group have the same number.
+    draw: (label, group, generator) → a picture.
+    classes: names of the labels.
+    groups: names of the groups.
     """
-    if isinstance(count, bool) or not isinstance(count, int) or count < 2:
-        raise DataError(f"Found count={count!r}; needed is a whole number of at least 2.")
+    whole(DataError, least=2, count=count)
     if not 0 <= agreement <= 1:
         raise DataError(f"Found agreement={agreement}; needed is a share in [0, 1].")
     pictures, labels, members = [], [], []
@@ -108,7 +100,6 @@ def _drawn(
     )
 
 
-# digits ---------------------------------------------------------------------------------
 def _digit(digit: np.ndarray, group: int, random: Random) -> Image.Image:
     ink = Image.fromarray((digit * 255).astype(np.uint8)).resize(
         (SIZE, SIZE), Image.Resampling.BICUBIC
@@ -122,111 +113,10 @@ def _digit(digit: np.ndarray, group: int, random: Random) -> Image.Image:
     ground = np.broadcast_to(hue, (SIZE, SIZE, 3))
     strength = random.uniform(0.15, 0.9)
     array = ground + (245 - ground) * strength * (np.asarray(ink, float) / 255)[:, :, None]
-    return _photographed(array, random, noise=18)
+    return photographed(array, random, noise=18)
 
 
-def _photographed(array: np.ndarray, random: Random, noise: float) -> Image.Image:
+def photographed(array: np.ndarray, random: Random, noise: float) -> Image.Image:
     """Seen through a small camera: light, and noise."""
     array = array * random.uniform(0.8, 1.15) + random.normal(0, noise, array.shape)
     return Image.fromarray(array.clip(0, 255).astype(np.uint8))
-
-
-# portraits ------------------------------------------------------------------------------
-SKIN = [
-    (255, 224, 189),
-    (241, 194, 150),
-    (224, 172, 105),
-    (198, 134, 66),
-    (141, 85, 36),
-    (92, 58, 33),
-]
-CLOTHES = [
-    (52, 73, 94),
-    (149, 165, 166),
-    (39, 174, 96),
-    (192, 57, 43),
-    (142, 68, 173),
-    (41, 128, 185),
-    (243, 156, 18),
-]
-
-
-def _portrait(label: int, group: int, random: Random) -> Image.Image:
-    side = SIZE * FINE
-    ground = tuple(int(v) for v in random.integers(70, 230, 3))
-    image = Image.new("RGB", (side, side), ground)
-    pen = ImageDraw.Draw(image)
-    unit = side / 64
-    skin = np.array(SKIN[random.integers(len(SKIN))], float)
-    # they overlap: hair alone leaves some doubt
-    blond = random.uniform(0.38, 1.0) if label else random.uniform(0.0, 0.48)
-    hair = _colour(
-        np.array([58, 40, 28]) * (1 - blond)
-        + np.array([232, 198, 120]) * blond
-        + random.normal(0, 10, 3)
-    )
-    x, y = 32 + random.uniform(-3, 3), 33 + random.uniform(-2, 3)
-    w, h = random.uniform(11.5, 13.5), random.uniform(14.5, 16.5)
-
-    def box(cx: float, cy: float, rx: float, ry: float) -> list[float]:
-        return [unit * (cx - rx), unit * (cy - ry), unit * (cx + rx), unit * (cy + ry)]
-
-    long = random.random() < (0.6 if group else 0.4)
-    if long:
-        pen.rounded_rectangle(
-            [
-                unit * (x - w - 3),
-                unit * (y - 10),
-                unit * (x + w + 3),
-                unit * (y + random.uniform(18, 26)),
-            ],
-            6 * unit,
-            hair,
-        )
-    pen.rounded_rectangle(
-        [unit * (x - 22), unit * (y + 19), unit * (x + 22), side + 40],
-        9 * unit,
-        CLOTHES[random.integers(len(CLOTHES))],
-    )
-    pen.rectangle(
-        [unit * (x - 5), unit * (y + 12), unit * (x + 5), unit * (y + 22)], _colour(skin * 0.88)
-    )
-    pen.ellipse(box(x, y - 5, w + 2.5, h), hair)
-    pen.ellipse(box(x, y + 1, w, h), _colour(skin))
-    pen.chord(
-        box(x, y - 5, w + 1, h - 3), 180 + random.uniform(-8, 8), 360 + random.uniform(-8, 8), hair
-    )
-    if not group:
-        pen.chord(box(x, y + 5, w - 0.5, h - 3.5), 15, 165, _colour(skin * 0.45))
-    for side_of in (-1, 1):
-        pen.ellipse(box(x + side_of * 5, y, 2.2, 1.6), (250, 250, 250))
-        pen.ellipse(box(x + side_of * 5, y, 1.1, 1.3), (40, 30, 30))
-    if random.random() < 0.3:
-        for side_of in (-1, 1):
-            pen.ellipse(
-                box(x + side_of * 5, y, 3.8, 3.4), outline=(20, 20, 20), width=int(unit * 0.8)
-            )
-        pen.line(
-            [unit * (x - 1.2), unit * y, unit * (x + 1.2), unit * y], (20, 20, 20), int(unit * 0.8)
-        )
-    pen.line(
-        [unit * x, unit * (y + 2), unit * (x - 1), unit * (y + 5)],
-        _colour(skin * 0.75),
-        int(unit * 0.7),
-    )
-    lips, thick = ((200, 30, 60), 1.8) if group else (_colour(skin * 0.6), 0.9)
-    if random.random() < 0.5:
-        pen.arc(box(x, y + 7, 5, 3.5), 20, 160, lips, int(unit * thick))
-    else:
-        pen.line(
-            [unit * (x - 3.5), unit * (y + 9.5), unit * (x + 3.5), unit * (y + 9.5)],
-            lips,
-            int(unit * thick),
-        )
-    return _photographed(
-        np.asarray(image.resize((SIZE, SIZE), Image.Resampling.LANCZOS), float), random, noise=8
-    )
-
-
-def _colour(values: np.ndarray) -> tuple[int, ...]:
-    return tuple(int(v) for v in values.clip(0, 255))

@@ -17,26 +17,35 @@ from vpt.backbones import Backbone, load_backbone
 from vpt.backbones.shipped import bundled_file
 from vpt.data import Data, Examples, few_shot, hold_out, load_data
 from vpt.data.readers import fit_image
-from vpt.demo.drawn import coloured_digits, portraits
+from vpt.demo.drawn import coloured_digits
+from vpt.demo.portraits import portraits
+from vpt.errors import DataError
 from vpt.fairness.reprogramming import reprogram
 from vpt.metrics.classification import mean_std
 from vpt.runs.adapting import Result, adapt
 from vpt.runs.baselines import measure_baselines
+from vpt.sites import Config, InputsLike, takes_images
 
-LABELLED, TESTED = 300, 500
+LABELLED = 300
+TESTED = 500
 
 
 @dataclass(frozen=True)
 class Show:
-    """What is shown of one backbone. forms: name → prompt, and what differs from the default
-    recipe.
+    """What is shown of one backbone.
+
+    backbone: its name.
+    intro: what is shown, a sentence.
+    title: what is tested.
+    data: (backbone, seed) → what is learned and tested.
+    forms: name → prompt, and what differs from the default recipe.
     """
 
     backbone: str
     intro: str
     title: str
     data: Callable[[Backbone, int], Data]
-    forms: dict[str, tuple[str, dict[str, Any]]]
+    forms: dict[str, tuple[str, Config]]
 
 
 @dataclass
@@ -53,8 +62,12 @@ class Row:
         return f"{mean:.1%} ± {std:.1%}" if len(self.accuracies) > 1 else f"{mean:.1%}"
 
 
-def all_digits(inputs: Any) -> Examples:
-    """scikit-learn's 1,797 handwritten digits (8 × 8, UCI) at the size that `inputs` says."""
+def all_digits(inputs: InputsLike) -> Examples:
+    """scikit-learn's 1,797 handwritten digits (8 × 8, UCI) at the size that `inputs` says. Raises
+    `DataError` for inputs of sound.
+    """
+    if not takes_images(inputs):
+        raise DataError("Found inputs of sound; needed are those of a model of pictures.")
     raw = load_digits()
     pictures = [
         fit_image(Image.fromarray((image * 255 / 16).astype("uint8")), inputs).float() / 255
@@ -64,7 +77,7 @@ def all_digits(inputs: Any) -> Examples:
 
 
 def digits(backbone: Backbone, seed: int = 0) -> Data:
-    """handwritten digits: 240 to train, 60 to validate, 500 to test, drawn with `seed`."""
+    """Handwritten digits: 240 to train, 60 to validate, 500 to test, drawn with `seed`."""
     everything = all_digits(backbone.inputs)
     labelled = few_shot(everything, LABELLED // 10, seed)
     chosen = set(labelled.indices)
@@ -80,9 +93,8 @@ def commands(backbone: Backbone, seed: int = 0) -> Data:
     """Ten commands for a home, spoken by espeak-ng: 120 clips to train, 80 to validate, 200 to
     test, by other voices each.
     """
-    return load_data(
-        bundled_file("spoken-commands.zip"), backbone.inputs, seed=seed, progress=False
-    )
+    source = bundled_file("spoken-commands.zip")
+    return load_data(source, backbone.inputs, seed=seed, progress=False)
 
 
 # digits are far from what the image backbone knows, so the head moves too
@@ -125,13 +137,17 @@ def demo(
         for name, (prompt, settings) in show.forms.items():
             say(f"{name}, seed {seed}")
             folder = out / f"{name.replace(' ', '-')}-seed{seed}"
-            common: dict[str, Any] = {
-                "out": folder,
-                "seed": seed,
-                "overwrite": True,
-                "baselines": baselines,
-            }
-            result = adapt(data, backbone, prompt, progress=progress, **(common | settings))
+            result = adapt(
+                data,
+                backbone,
+                prompt,
+                out=folder,
+                seed=seed,
+                overwrite=True,
+                baselines=baselines,
+                progress=progress,
+                **settings,
+            )
             result.model.close()
             _add(rows, result, f"{name} ({prompt})")
     return list(rows.values())
@@ -141,16 +157,17 @@ def _add(rows: dict[str, Row], result: Result, name: str) -> None:
     """The prompt's accuracy as a row, and with the first prompt of a seed those of the
     baselines.
     """
-    report = result.metrics
+    report = result.report
+    classes = len(report.classes or [])
     seed = len(rows[name].accuracies) if name in rows else 0
-    for baseline, values in report["baselines"].items():
-        classes = len(report["classes"])
+    for baseline, values in report.baselines.items():
         numbers = classes * (result.model.backbone.out_features + (baseline == "linear_probe"))
         row = rows.setdefault(baseline, Row(baseline.replace("_", " "), [], numbers))
         if len(row.accuracies) == seed:
             row.accuracies.append(values["test"])
-    row = rows.setdefault(name, Row(name, [], sum(report["parameters_trained"].values())))
-    row.accuracies.append(report["test_accuracy"])
+    row = rows.setdefault(name, Row(name, [], sum(report.parameters_trained.values())))
+    if report.test_accuracy is not None:
+        row.accuracies.append(report.test_accuracy)
 
 
 @dataclass(frozen=True)
@@ -179,7 +196,7 @@ BIASED = {
     ),
 }
 TUNED = 600  # pictures; the models learned from 20,000
-FAIRER: dict[str, Any] = {
+FAIRER: Config = {
     "strengths": (0.3, 1.0),
     "budget": 0.03,
     "epochs": 8,
@@ -212,9 +229,10 @@ def make_fairer(
     progress: bool = True,
     say: Callable[[str], None] = lambda text: None,
     **settings: Any,
-) -> dict[str, Any]:
-    """A border learned for a biased model, in `out`: the report of `vpt.reprogram`. settings:
-    instead of `FAIRER`'s.
+) -> Config:
+    """A border learned for a biased model, in `out`: the report of `vpt.reprogram`.
+
+    seed: of the pictures and the run. say: is told what is done. settings: instead of `FAIRER`'s.
     """
     made = reprogram(
         tuning(case, seed=seed),

@@ -6,12 +6,14 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Any
+from typing import NotRequired, TypedDict, TypeGuard
 
 from vpt.data.examples import MOST_CLASSES
+from vpt.sites import Config
 
 # 2 adds what the backbone makes of a fixed input, and all of an image's preparation
 VERSIONS = (1, 2)
+VERSION = 2  # that is written
 MOST_BLOCKS = 1024  # of a prompt; the deepest published transformers have a tenth of it
 MOST_SIDE = 2048  # pixels of an image that a model is given
 MOST_TEXT = 4096  # characters of a name
@@ -27,15 +29,46 @@ NUMBER = (int, float)
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 
 
-def check_header(header: Any) -> None:
+class Part(TypedDict):
+    """A prompt or a readout: its class, and what makes it again."""
+
+    name: str
+    config: Config
+
+
+class MadeFor(TypedDict):
+    """The backbone that a file was made for."""
+
+    identity: Config
+    model: str
+    fingerprint: str
+    dtype: NotRequired[str]  # from version 2 on
+
+
+class Header(TypedDict):
+    """The header of a prompt file, as it stands there."""
+
+    format: str
+    version: int
+    prompt: Part
+    readout: Part
+    exact: NotRequired[str]
+    classes: list[str] | None
+    inputs: Config
+    backbone: MadeFor
+    trained_on: Config
+    scores: Config
+
+
+def check_header(header: object) -> None:
     """Raise `ValueError`, saying what was found and what is needed, for a header that `vpt.save`
     would not have written.
     """
-    _mapping(header, "the header")
+    header = _mapping(header, "the header")
     if header.get("format") != "vpt-prompt":
         raise ValueError(f"it holds {header.get('format')!r:.80}; needed is a prompt file")
     version = header.get("version")
-    if isinstance(version, bool) or version not in VERSIONS:
+    if not isinstance(version, int) or isinstance(version, bool) or version not in VERSIONS:
         raise ValueError(
             f"it has format version {version!r:.40}; this vpt reads"
             f" {' and '.join(map(str, VERSIONS))}. Update vpt"
@@ -54,9 +87,9 @@ def check_header(header: Any) -> None:
         _plain(_mapping(header.get(name), name), name)
 
 
-def check_inputs(inputs: Any) -> None:
+def check_inputs(inputs: object) -> None:
     """Raise `ValueError` for a description of an input that no `describe()` gives."""
-    _mapping(inputs, "inputs")
+    inputs = _mapping(inputs, "inputs")
     _plain(inputs, "inputs")
     if _one_of(inputs.get("kind"), ("image", "sound"), "inputs.kind") == "sound":
         for name in ("sample_rate", "samples"):
@@ -80,7 +113,7 @@ def check_inputs(inputs: Any) -> None:
             )
 
 
-def _check_backbone(backbone: dict[str, Any], version: int) -> None:
+def _check_backbone(backbone: dict[str, object], version: int) -> None:
     if version > 1:
         _one_of(backbone.get("dtype"), DTYPES, "backbone.dtype")
     identity = _mapping(backbone.get("identity"), "backbone.identity")
@@ -110,7 +143,7 @@ def _check_backbone(backbone: dict[str, Any], version: int) -> None:
 
 
 # one function per kind of value ---------------------------------------------------------
-def _mapping(value: Any, what: str) -> dict[str, Any]:
+def _mapping(value: object, what: str) -> dict[str, object]:
     if not isinstance(value, dict) or not all(
         isinstance(name, str) and len(name) <= MOST_TEXT for name in value
     ):
@@ -118,7 +151,7 @@ def _mapping(value: Any, what: str) -> dict[str, Any]:
     return value
 
 
-def _text(value: Any, what: str, least: int = 1) -> str:
+def _text(value: object, what: str, least: int = 1) -> str:
     if not isinstance(value, str) or not least <= len(value) <= MOST_TEXT:
         raise ValueError(
             f"{what} is {value!r:.80}; needed is a text of {least} to {MOST_TEXT} characters"
@@ -126,13 +159,13 @@ def _text(value: Any, what: str, least: int = 1) -> str:
     return value
 
 
-def _one_of(value: Any, known: tuple[str, ...], what: str) -> str:
+def _one_of(value: object, known: tuple[str, ...], what: str) -> str:
     if not isinstance(value, str) or value not in known:
         raise ValueError(f"{what} is {value!r:.80}; needed is one of {', '.join(known)}")
     return value
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: object) -> TypeGuard[float]:
     return (
         isinstance(value, NUMBER)
         and not isinstance(value, bool)
@@ -141,21 +174,21 @@ def _is_number(value: Any) -> bool:
     )
 
 
-def _whole(value: Any, what: str, low: int, high: int) -> int:
+def _whole(value: object, what: str, low: int, high: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         raise ValueError(f"{what} is {value!r:.80}; needed is a whole number from {low} to {high}")
     return value
 
 
-def _names(values: Any, what: str) -> None:
+def _names(values: object, what: str) -> None:
     if not isinstance(values, list) or len(values) > MOST_CLASSES:
-        count = f"{len(values)} of them" if isinstance(values, list) else f"{values!r:.80}"
-        raise ValueError(f"{what}: found {count}; needed is a list of at most {MOST_CLASSES}")
+        given = f"{len(values)} of them" if isinstance(values, list) else f"{values!r:.80}"
+        raise ValueError(f"{what}: found {given}; needed is a list of at most {MOST_CLASSES}")
     for value in values:
         _text(value, what, 0)
 
 
-def _plain(value: Any, what: str, depth: int = 0, names: bool = False) -> None:
+def _plain(value: object, what: str, depth: int = 0, names: bool = False) -> None:
     """Numbers, texts, lists and mappings, not too deep. names: of a config, whose lists of blocks
     and classes are bounded.
     """

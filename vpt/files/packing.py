@@ -10,7 +10,6 @@ import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
@@ -19,6 +18,7 @@ from torch import Tensor
 
 from vpt.errors import PromptFileError
 from vpt.errors.places import is_file, is_folder, is_there
+from vpt.sites import Config
 
 MOST_BYTES = 2 << 30  # of a prompt file; a new classifier of 100,000 classes has a quarter of it
 MARK = b'\\"sha256\\": \\"'  # as it stands in a JSON string inside a JSON string
@@ -49,17 +49,17 @@ def write_atomically(path: Path, data: bytes) -> None:
         ) from error
 
 
-def pack(tensors: Mapping[str, Tensor], header: dict[str, Any]) -> bytes:
+def pack(tensors: Mapping[str, Tensor], header: Mapping[str, object]) -> bytes:
     """Tensors and a JSON header as safetensors bytes; the same input always gives the same
     bytes.
     """
-    text = json.dumps(header | {"sha256": EMPTY.decode()}, sort_keys=True)
+    text = json.dumps({**header, "sha256": EMPTY.decode()}, sort_keys=True)
     plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     data = save_tensors(plain, metadata={"vpt": text})
     return data.replace(MARK + EMPTY, MARK + hashlib.sha256(data).hexdigest().encode(), 1)
 
 
-def unpack(data: bytes, name: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def unpack(data: bytes, name: str) -> tuple[Config, dict[str, Tensor]]:
     """Bytes → (header, tensors). Raises `PromptFileError` for anything but the bytes that `pack`
     gave.
     """
@@ -81,11 +81,9 @@ def unpack(data: bytes, name: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
         RecursionError,
         SafetensorError,
     ) as error:
-        reason = (
-            str(error)
-            if isinstance(error, ValueError) and not isinstance(error, UnicodeError)
-            else f"no vpt header ({error!r})"
-        )
+        reason = f"no vpt header ({error!r})"
+        if isinstance(error, ValueError) and not isinstance(error, UnicodeError):
+            reason = str(error)
         raise PromptFileError(
             f"{name} is not a sound vpt file: {reason[:200]}. Copy it again from where it was made."
         ) from error
@@ -97,14 +95,12 @@ def file_bytes(path: Path) -> bytes:
     """
     try:
         if not is_file(path):
-            missing = (
-                "there is nothing"
-                if not is_there(path)
-                else "it is a folder"
-                if is_folder(path)
-                else "it is no plain file"
-            )
-            raise PromptFileError(f"{path} cannot be read: {missing}.")
+            reason = "it is no plain file"
+            if not is_there(path):
+                reason = "there is nothing"
+            elif is_folder(path):
+                reason = "it is a folder"
+            raise PromptFileError(f"{path} cannot be read: {reason}.")
         if path.stat().st_size > MOST_BYTES:
             raise PromptFileError(
                 f"{path} cannot be read: it has {path.stat().st_size / 1e9:.1f} GB, more than any"

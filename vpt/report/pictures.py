@@ -1,32 +1,38 @@
-"""Pictures: what a pixel prompt looks like, how a run went. Drawn off screen, written as PNG."""
+"""Pictures of numbers: how a run went, whom it serves, what it costs. Drawn off screen, as PNG."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from io import BytesIO
 from itertools import cycle
 from textwrap import fill
-from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
-from torch import Tensor
 
 from vpt.errors.text import printable
+from vpt.sites import Config
 
-INK, SOFT, GOOD = "#1b2a41", "#8d99ae", "#c1440e"
+INK = "#1b2a41"
+SOFT = "#8d99ae"
+GOOD = "#c1440e"
+
+Ratio = tuple[float, float, float]  # a value, and its interval
 
 
-def _figure(width: float, height: float) -> Figure:
+def figure_of(width: float, height: float) -> Figure:
+    """An empty figure, in inches."""
     figure = Figure(figsize=(width, height), dpi=140, layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
 
-def _png(figure: Figure) -> bytes:
+def png_of(figure: Figure) -> bytes:
+    """A figure as PNG; its texts are plain text, whatever stands in them."""
     buffer = BytesIO()
     # names of classes and files: no formulas, nothing that cannot be drawn
     for text in figure.findobj(Text):
@@ -39,84 +45,18 @@ def _png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def shown(x: Tensor) -> np.ndarray:
-    """An image `[C,H,W]` as `[H,W,3]` for drawing, clipped to [0,1]."""
-    image = x.detach().float().cpu().clamp(0, 1)
-    return (image.expand(3, -1, -1) if image.shape[0] == 1 else image[:3]).permute(1, 2, 0).numpy()
-
-
-def pixel_prompt(canvas: Tensor, title: str, unit: str, halves: bool = False) -> bytes:
-    """A pixel prompt alone: colours for images `[C,H,W]` (the range is stretched to [0,1] and
-    printed), a map for sound.
-
-    halves: whether the map's first half stands before the clip and its second half behind it (a
-        border).
-    """
-    figure = _figure(5, 4.6)
-    axes = figure.add_subplot()
-    low, high = float(canvas.min()), float(canvas.max())
-    if canvas.ndim == 3:
-        axes.imshow(shown((canvas - low) / max(high - low, 1e-9)), interpolation="nearest")
-        axes.set_xlabel(
-            f"pixels; values from {low:.2f} to {high:.2f}, stretched to black and white"
-        )
-    else:
-        drawn = axes.imshow(
-            canvas.detach().cpu().numpy().T, origin="lower", aspect="auto", cmap="magma"
-        )
-        figure.colorbar(drawn, ax=axes, label=unit)
-        along = "samples" if canvas.shape[1] == 1 else "time frames"
-        axes.set_xlabel(
-            f"{along} (first half before the clip, second half behind it)" if halves else along
-        )
-        axes.set_ylabel("mel bands" if canvas.shape[1] > 1 else "")
-    axes.set_title(title, color=INK, fontsize=9, wrap=True)
-    return _png(figure)
-
-
-def reprogrammed(before: Sequence[Tensor], after: Sequence[Tensor], titles: Sequence[str]) -> bytes:
-    """Images as they came (top) and as the frozen model sees them with the prompt (bottom)."""
-    figure = _figure(1.5 * len(before), 3.6)
-    axes = figure.subplots(2, len(before), squeeze=False)
-    for column, (one, two, title) in enumerate(zip(before, after, titles, strict=True)):
-        for row, image in enumerate((one, two)):
-            axes[row][column].imshow(shown(image), interpolation="nearest")
-            axes[row][column].set_axis_off()
-        axes[0][column].set_title(title, color=INK, fontsize=9)
-    return _png(figure)
-
-
 def curves(
-    rows: Sequence[dict[str, Any]], best: int, baselines: dict[str, float], title: str
+    rows: Sequence[Mapping[str, float]], best: int, baselines: Mapping[str, float], title: str
 ) -> bytes:
     """Accuracy and loss by epoch, the epoch that was kept, and baselines on validation as lines."""
-    figure = _figure(8, 3.4)
+    figure = figure_of(8, 3.4)
     left, right = figure.subplots(1, 2)
-    epochs = [row["epoch"] for row in rows]
-    for name, colour in (("train_accuracy", SOFT), ("val_accuracy", GOOD)):
-        points = [(row["epoch"], row[name]) for row in rows if name in row]
-        if points:
-            left.plot(
-                *zip(*points, strict=True),
-                color=colour,
-                marker="o",
-                ms=3,
-                label=name.replace("_", " "),
-            )
+    _lines(left, rows, {"train_accuracy": SOFT, "val_accuracy": GOOD})
     for (name, value), style in zip(baselines.items(), cycle(("--", ":", "-.")), strict=False):
         left.axhline(value, color=INK, lw=1, ls=style, label=f"{name} (validation)")
-    if best in epochs:
+    if best in [row["epoch"] for row in rows]:
         left.axvline(best, color=GOOD, lw=6, alpha=0.15)
-    for name, colour in (("loss", SOFT), ("val_loss", GOOD)):
-        points = [(row["epoch"], row[name]) for row in rows if name in row]
-        if points:
-            right.plot(
-                *zip(*points, strict=True),
-                color=colour,
-                marker="o",
-                ms=3,
-                label=name.replace("_", " "),
-            )
+    _lines(right, rows, {"loss": SOFT, "val_loss": GOOD})
     for axes, label, place in (
         (left, "accuracy", "lower right"),
         (right, "cross-entropy", "upper right"),
@@ -126,10 +66,19 @@ def curves(
             axes.legend(fontsize=7, frameon=False, loc=place)  # "best" is slow on a busy machine
         axes.spines[["top", "right"]].set_visible(False)
     figure.suptitle(title, color=INK, fontsize=10)
-    return _png(figure)
+    return png_of(figure)
 
 
-def group_bars(before: dict[str, Any], after: dict[str, Any], title: str) -> bytes:
+def _lines(axes: Axes, rows: Sequence[Mapping[str, float]], colours: Mapping[str, str]) -> None:
+    """What was measured, by epoch. colours: of each name."""
+    for name, colour in colours.items():
+        points = [(row["epoch"], row[name]) for row in rows if name in row]
+        if points:
+            x, y = zip(*points, strict=True)
+            axes.plot(x, y, color=colour, marker="o", ms=3, label=name.replace("_", " "))
+
+
+def group_bars(before: Config, after: Config, title: str) -> bytes:
     """Accuracy of every label × group cell without (grey) and with the prompt, from two audits;
     what is empty is left out.
     """
@@ -138,17 +87,16 @@ def group_bars(before: dict[str, Any], after: dict[str, Any], title: str) -> byt
         for label, row in before["cells"].items()
         for group in row
     ]
-    figure = _figure(max(5.0, 1.1 * len(cells) + 1.5), 3.4)
+    figure = figure_of(max(5.0, 1.1 * len(cells) + 1.5), 3.4)
     axes = figure.add_subplot()
     for shift, audit, colour, name in ((-0.2, before, SOFT, "before"), (0.2, after, GOOD, "after")):
-        found = [
-            (i, audit["cells"].get(label, {}).get(group, {}).get("accuracy"))
+        accuracies = [
+            (i + shift, audit["cells"].get(label, {}).get(group, {}).get("accuracy"))
             for i, (_, label, group) in enumerate(cells)
         ]
-        known = [(i + shift, value) for i, value in found if value is not None]
-        bars = axes.bar(
-            [i for i, _ in known], [value for _, value in known], 0.38, color=colour, label=name
-        )
+        known = [(place, value) for place, value in accuracies if value is not None]
+        places, values = [place for place, _ in known], [value for _, value in known]
+        bars = axes.bar(places, values, 0.38, color=colour, label=name)
         axes.bar_label(bars, fmt=lambda v: f"{v:.0%}", fontsize=7, color=INK)
     axes.set_xticks(range(len(cells)), [name for name, _, _ in cells], fontsize=8)
     axes.set(
@@ -160,7 +108,7 @@ def group_bars(before: dict[str, Any], after: dict[str, Any], title: str) -> byt
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(fontsize=8, frameon=False, ncols=2, loc="upper right")
     axes.set_title(fill(title, 80), color=INK, fontsize=9)
-    return _png(figure)
+    return png_of(figure)
 
 
 def tradeoff(
@@ -173,7 +121,7 @@ def tradeoff(
     """Accuracy against a gap. points: (name, gap, accuracy) along the strengths; marks: others
     beside them, by name.
     """
-    figure = _figure(6, 4)
+    figure = figure_of(6, 4)
     axes = figure.add_subplot()
     axes.plot(
         [p[1] for p in points],
@@ -197,17 +145,14 @@ def tradeoff(
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(fontsize=7, frameon=False, loc="lower right")
     axes.set_title(title, color=INK, fontsize=9)
-    return _png(figure)
-
-
-Ratio = tuple[float, float, float]
+    return png_of(figure)
 
 
 def costs(rows: Sequence[tuple[str, Ratio | None, Ratio | None]], title: str) -> bytes:
     """Times ÷ the plain forward's as bars with 95 % intervals, (name, of inference, of a training
     step) from top to bottom.
     """
-    figure = _figure(7.5, 0.9 + 0.36 * len(rows))
+    figure = figure_of(7.5, 0.9 + 0.36 * len(rows))
     axes = figure.add_subplot()
     bars = [
         ("inference", SOFT, -0.2, [row[1] for row in rows]),
@@ -236,14 +181,14 @@ def costs(rows: Sequence[tuple[str, Ratio | None, Ratio | None]], title: str) ->
     )
     axes.legend(fontsize=7, loc="upper right")
     axes.set_title(title, color=INK, fontsize=9, wrap=True)
-    return _png(figure)
+    return png_of(figure)
 
 
 def sequence(lines: dict[str, Sequence[Sequence[float]]], title: str) -> bytes:
     """Accuracy after each task of a sequence, mean over the runs of each method; one number (joint
     training) is a line across.
     """
-    figure = _figure(6.5, 3.8)
+    figure = figure_of(6.5, 3.8)
     axes = figure.add_subplot()
     longest = max(len(run) for runs in lines.values() for run in runs)
     for (name, runs), style in zip(lines.items(), cycle(("-", "--", "-.", ":")), strict=False):
@@ -256,4 +201,4 @@ def sequence(lines: dict[str, Sequence[Sequence[float]]], title: str) -> bytes:
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(fontsize=7, frameon=False, loc="lower left")
     axes.set_title(title, color=INK, fontsize=9)
-    return _png(figure)
+    return png_of(figure)

@@ -36,26 +36,21 @@ def measure_baselines(
     """Nearest class mean and a cross-validated linear probe on the bare backbone's features, on the
     same split.
     """
-    parts = {
-        name: part
-        for name, part in (("train", data.train), ("val", data.val), ("test", data.test))
-        if part is not None
-    }
     means = NearestMean(backbone.out_features, data.classes)
     with PromptedModel(backbone, None, means) as model:
-        found = {
-            k: scores(model, part, outputs=True, progress=progress, what=f"features ({k})")
-            for k, part in parts.items()
+        features = {
+            name: scores(model, part, outputs=True, progress=progress, what=f"features ({name})")
+            for name, part in data.parts.items()
         }
-    means.cpu().update(*found["train"])
-    probe, strength = fit_probe(*found["train"], classes=data.classes, seed=seed)
-    held = {name: value for name, value in found.items() if name != "train"}
-    return Baselines(_accuracies(means, held), _accuracies(probe, held), probe, strength)
+    x, y = features.pop("train")
+    means.cpu().update(x, y)
+    probe, strength = fit_probe(x, y, data.classes, seed)
+    return Baselines(_accuracies(means, features), _accuracies(probe, features), probe, strength)
 
 
 @torch.no_grad()
-def _accuracies(readout: Readout, found: dict[str, tuple[Tensor, Tensor]]) -> dict[str, float]:
+def _accuracies(readout: Readout, parts: dict[str, tuple[Tensor, Tensor]]) -> dict[str, float]:
     return {
         name: metrics.classification(readout(features), y)["accuracy"]
-        for name, (features, y) in found.items()
+        for name, (features, y) in parts.items()
     }

@@ -6,9 +6,9 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from rich.console import Console
@@ -21,6 +21,7 @@ from vpt.data import CALLED, Data, Examples
 from vpt.data.sounds import starts_of
 from vpt.model import PromptedModel
 from vpt.report.progress import clean, span
+from vpt.sites import Config, SoundLike, takes_images
 from vpt.training.evaluation import accelerator_in
 from vpt.training.late import late_features, without_cache
 from vpt.training.recipe import Recipe
@@ -29,7 +30,7 @@ MOST = 12  # classes that are named
 TRIED = 8  # examples that are timed
 
 
-def data_facts(data: Data) -> dict[str, Any]:
+def data_facts(data: Data) -> Config:
     """What is known of the data, as plain values: classes with counts, how each part came about,
     what was left out or is odd.
     """
@@ -60,31 +61,7 @@ def say_before(data: Data, backbone: Backbone, prompt: str, seconds: float | Non
         show_header=False,
         pad_edge=False,
     )
-    rows = [("classes", f"{len(data.classes)}: {_listed(data.classes)}")]
-    rows += [
-        (CALLED[part], _part(examples, data.made.get(part, "given")))
-        for part, examples in data.parts.items()
-    ]
-    rows += [("clips", _clips(data, backbone))] if data.lengths else []
-    rows += [("noted", note) for note in data.notes]
-    rows += [
-        (
-            "left out",
-            (
-                f"{len(data.skipped)} files:"
-                f" {_listed([Path(name).name for name, _ in data.skipped], 3)}"
-            ),
-        )
-    ] * bool(data.skipped)
-    source = str(backbone.identity["source"])
-    dtype = NAMES.get(backbone.dtype, str(backbone.dtype))
-    rows += [
-        ("model", f"{Path(source).name or source} ({type(backbone.model).__name__}, {dtype})"),
-        ("input", str(backbone.inputs)),
-        ("prompt", prompt),
-    ]
-    rows += [("time", f"about {span(seconds)} here, in all")] if seconds is not None else []
-    for name, text in rows:
+    for name, text in _facts(data, backbone, prompt, seconds):
         table.add_row(name, clean(text))
     console = Console(stderr=True)
     console.print(table, highlight=False)
@@ -92,10 +69,36 @@ def say_before(data: Data, backbone: Backbone, prompt: str, seconds: float | Non
         console.print(f"[yellow]Careful:[/] {clean(text)}.", highlight=False)
 
 
+def _facts(
+    data: Data, backbone: Backbone, prompt: str, seconds: float | None
+) -> list[tuple[str, str]]:
+    """(what it is about, what is said of it), line by line."""
+    rows = [("classes", f"{len(data.classes)}: {_listed(data.classes)}")]
+    rows += [
+        (CALLED[part], _part(examples, data.made.get(part, "given")))
+        for part, examples in data.parts.items()
+    ]
+    if data.lengths and not takes_images(backbone.inputs):
+        rows.append(("clips", _clips(data, backbone.inputs)))
+    rows += [("noted", note) for note in data.notes]
+    if data.skipped:
+        names = [Path(name).name for name, _ in data.skipped]
+        rows.append(("left out", f"{len(names)} files: {_listed(names, 3)}"))
+    source = str(backbone.identity["source"])
+    dtype = NAMES.get(backbone.dtype, str(backbone.dtype))
+    rows += [
+        ("model", f"{Path(source).name or source} ({type(backbone.model).__name__}, {dtype})"),
+        ("input", str(backbone.inputs)),
+        ("prompt", prompt),
+    ]
+    if seconds is not None:
+        rows.append(("time", f"about {span(seconds)} here, in all"))
+    return rows
+
+
 def _listed(names: list[str], most: int = MOST) -> str:
-    return ", ".join(names[:most]) + (
-        f", … ({len(names) - most} more)" if len(names) > most else ""
-    )
+    more = f", … ({len(names) - most} more)" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def _part(examples: Examples, made: str) -> str:
@@ -103,23 +106,22 @@ def _part(examples: Examples, made: str) -> str:
     counts = Counter(examples.targets)
     each = [counts[y] for y in range(len(examples.classes))]
     if min(each) == max(each):
-        of = f"{each[0]} of each class"
+        sizes = f"{each[0]} of each class"
     elif len(each) <= MOST:
-        of = ", ".join(
-            f"{name} {count}" for name, count in zip(examples.classes, each, strict=True)
-        )
+        pairs = zip(examples.classes, each, strict=True)
+        sizes = ", ".join(f"{name} {count}" for name, count in pairs)
     else:
         order = sorted(range(len(each)), key=lambda y: each[y])
-        of = (
-            f"{each[order[0]]} ({examples.classes[order[0]]}) to {each[order[-1]]}"
-            f" ({examples.classes[order[-1]]}) of a class"
+        few, many = order[0], order[-1]
+        sizes = (
+            f"{each[few]} ({examples.classes[few]}) to {each[many]} ({examples.classes[many]})"
+            " of a class"
         )
-    return f"{len(examples)} ({of}); {made}"
+    return f"{len(examples)} ({sizes}); {made}"
 
 
-def _clips(data: Data, backbone: Backbone) -> str:
+def _clips(data: Data, inputs: SoundLike) -> str:
     """How long the clips are, against what the model hears."""
-    inputs: Any = backbone.inputs
     heard, low, high = inputs.samples / inputs.sample_rate, min(data.lengths), max(data.lengths)
     said = f"{low:.3g} s" if f"{low:.3g}" == f"{high:.3g}" else f"{low:.3g} to {high:.3g} s"
     longer = sum(_in_windows(part) for part in data.parts.values())
@@ -136,9 +138,13 @@ def _in_windows(examples: Examples) -> int:
 
 @dataclass(frozen=True)
 class Costs:
-    """Seconds for each example, as timed here. bare: a forward of the frozen model. prompted: one
-    under the prompt. again: one of an input that was seen before. step: of training. kept: whether
-    what enters the first prompted block is kept.
+    """Seconds for each example, as timed here.
+
+    bare: a forward of the frozen model.
+    prompted: one under the prompt.
+    again: one of an input that was seen before.
+    step: of training.
+    kept: whether what enters the first prompted block is kept.
     """
 
     bare: float
@@ -221,7 +227,7 @@ def _timed(
     )
 
 
-def _clock(work: Any) -> float:
+def _clock(work: Callable[[], None]) -> float:
     started = time.perf_counter()
     work()
     if torch.cuda.is_available():

@@ -2,89 +2,76 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import torch
+from torch.utils.data import default_collate
 
 from vpt.backbones import Backbone
 from vpt.data import look, read_parts
-from vpt.data.examples import Examples, Files
-from vpt.data.loading import WORDS
-from vpt.data.readers import kind_of, reader
+from vpt.data.examples import Examples
+from vpt.data.files import Files
+from vpt.data.readers import WORDS, kind_of, reader
 from vpt.errors import BadFilesError, DataError, PromptFileError
 from vpt.errors.places import is_file, is_folder
-from vpt.files import load, read, rebuild, save, write_atomically
+from vpt.files import load, read, rebuild, write_atomically
+from vpt.files.headers import Header
 from vpt.model import PromptedModel
 from vpt.prompts import Border, PixelPrompt, Prompt, Stack
 from vpt.readouts import LabelMap
-from vpt.report import pictures
-from vpt.training.checkpoints import CHECKPOINT as NAME
+from vpt.report import pixels
+from vpt.sites import Config
 from vpt.training.evaluation import evaluate, scores
-from vpt.training.folders import METRICS, PROMPT
+from vpt.training.folders import PROMPT
 
-CURVES = "curves.png"
+# of one file; top: its likeliest classes with their probabilities
+Prediction = TypedDict(
+    "Prediction",
+    {"file": str, "class": str, "probability": float, "top": list[tuple[str, float]]},
+)
 
 
-def write_run(
-    folder: Path,
-    model: PromptedModel,
-    report: dict[str, Any],
-    rows: list[dict[str, Any]],
-    val: Examples,
-) -> Path:
-    """A run's folder: pictures first, then metrics, then the prompt file, whose path is returned;
-    the checkpoint goes last.
-
-    rows: of the run's history. val: examples to show under a pixel prompt.
+class Inspection(TypedDict):
+    """What a prompt file is: where it acts, how many numbers it has, its header, and the pictures
+    that were drawn of it.
     """
-    baselines = {
-        name.replace("_", " "): values["val"] for name, values in report["baselines"].items()
-    }
-    write_atomically(
-        folder / CURVES, pictures.curves(rows, report["best_epoch"], baselines, report["prompt"])
-    )
-    draw_pixels(model, val, folder)
-    write_atomically(folder / METRICS, json.dumps(report, indent=2).encode())
-    kept = {
-        name: report[name]
-        for name in ("test_accuracy", "test_n", "val_accuracy", "val_n", "baselines", "verdict")
-    }
-    trained_on = {"examples": report["train_n"], "seed": report["seed"], "recipe": report["recipe"]}
-    file = save(folder / PROMPT, model, trained_on=trained_on, scores=kept)
-    (folder / NAME).unlink(missing_ok=True)
-    return file
+
+    file: str
+    bytes: int
+    acts: str
+    parameters: dict[str, int]
+    label_map: dict[str, list[tuple[str, float]]] | None
+    header: Header
+    pictures: list[str]
 
 
 def draw_pixels(model: PromptedModel, val: Examples, folder: Path) -> None:
     """Each border or patch alone, and, for images, six validation images with all of them."""
-    found = pixel_prompts(model.prompt)
+    parts = pixel_prompts(model.prompt)
     for name in (*(form.__name__.lower() for form in PixelPrompt.__subclasses__()), "reprogrammed"):
         (folder / f"{name}.png").unlink(missing_ok=True)  # of a run whose place this one takes
-    for part in found:
+    for part in parts:
         _draw(part, folder / f"{type(part).__name__.lower()}.png")
-    if found and model.backbone.inputs.kind == "image":
+    if parts and model.backbone.inputs.kind == "image":
         chosen = torch.linspace(0, len(val) - 1, min(6, len(val))).long().tolist()
-        before = torch.stack([val[i][0] for i in chosen])
+        before = default_collate([val[i][0] for i in chosen])
         with torch.no_grad():
             after, _ = model.attachment.pixels(before.to(model.backbone.device), None)
         if before.ndim == 5:  # of a video, its first picture
             before, after = before[:, 0], after[:, 0]
         titles = [val.classes[val.targets[i]] for i in chosen]
-        write_atomically(
-            folder / "reprogrammed.png", pictures.reprogrammed(list(before), list(after), titles)
-        )
+        png = pixels.reprogrammed(list(before), list(after), titles)
+        write_atomically(folder / "reprogrammed.png", png)
 
 
 def _draw(part: PixelPrompt, path: Path) -> None:
     """A pixel prompt alone, as PNG."""
     unit = "in [0,1]" if part.is_image else "in the front end's units"
-    write_atomically(
-        path,
-        pictures.pixel_prompt(part.canvas().cpu(), part.describe(), unit, isinstance(part, Border)),
-    )
+    canvas = part.canvas().cpu()
+    png = pixels.pixel_prompt(canvas, part.describe(), unit, isinstance(part, Border))
+    write_atomically(path, png)
 
 
 def prompt_file(place: str | Path) -> Path:
@@ -118,7 +105,7 @@ def open_run(
 
 def predict(
     model: PromptedModel, paths: str | Path | Sequence[str | Path], top: int = 3
-) -> list[dict[str, Any]]:
+) -> list[Prediction]:
     """Class names and probabilities of files: [{"file", "class", "probability", "top": [(class,
     probability), …]}].
 
@@ -131,56 +118,52 @@ def predict(
     bad = [
         (str(p), reason)
         for i, p in enumerate(paths)
-        if (reason := _missing(Path(p), model) or files.reason(i))
+        if (reason := _misfit(Path(p), model) or files.reason(i))
     ]
     if bad:
         raise BadFilesError(bad, len(paths))
     if not paths:
         raise DataError("Found no files to predict; needed is at least one.")
     examples = Examples(files, [0] * len(paths), ["unknown"], named=False)
-    found = torch.softmax(scores(model, examples)[0], dim=1)
-    names = model.classes or [str(c) for c in range(found.shape[1])]
-    values, order = found.topk(min(top, found.shape[1]), dim=1)
-    tops = [
-        [(names[c], p) for c, p in zip(cs, ps, strict=True)]
-        for cs, ps in zip(order.tolist(), values.tolist(), strict=True)
-    ]
-    return [
-        {"file": str(p), "class": best[0][0], "probability": best[0][1], "top": best}
-        for p, best in zip(paths, tops, strict=True)
-    ]
+    shares = torch.softmax(scores(model, examples)[0], dim=1)
+    count = shares.shape[1]
+    names = model.classes or [str(c) for c in range(count)]
+    values, order = shares.topk(min(top, count), dim=1)
+    rows: list[Prediction] = []
+    for path, classes, likely in zip(paths, order.tolist(), values.tolist(), strict=True):
+        best = [(names[c], value) for c, value in zip(classes, likely, strict=True)]
+        name, probability = best[0]
+        rows.append({"file": str(path), "class": name, "probability": probability, "top": best})
+    return rows
 
 
-def _missing(path: Path, model: PromptedModel) -> str | None:
+def _misfit(path: Path, model: PromptedModel) -> str | None:
+    """Why a path is no file for this model, by its name; or None."""
     if is_folder(path):
         return "a folder; name the files in it"
     if not is_file(path):
         return "no such file"
     kind, needed = kind_of(path), model.backbone.inputs.kind
-    return (
-        f"this run takes {WORDS[needed]}, and that is {WORDS[kind]}"
-        if kind not in (None, needed)
-        else None
-    )
+    if kind in (None, needed):
+        return None
+    return f"this run takes {WORDS[needed]}, and that is {WORDS[kind]}"
 
 
-def evaluate_on(
-    model: PromptedModel, source: str | Path, label: str | None = None
-) -> dict[str, Any]:
+def evaluate_on(model: PromptedModel, source: str | Path, label: str | None = None) -> Config:
     """`evaluate` on the test split of a folder or manifest; on all of it where it has no test
     split, which "of" says.
 
     label: the column of the label. Raises `DataError`.
     """
     listed = look(source, label)
-    found = evaluate(model, read_parts(listed, model.backbone.inputs, part="test"), progress=True)
+    examples = read_parts(listed, model.backbone.inputs, part="test")
     tested = any(item.split == "test" for item in listed.listing.items)
-    return found | {"of": "the test split" if tested else "all of it, as it has no test split"}
+    of = "the test split" if tested else "all of it, as it has no test split"
+    return {**evaluate(model, examples, progress=True), "of": of}
 
 
-def inspect(place: str | Path, draw_to: Path | None = None, draw: bool = True) -> dict[str, Any]:
-    """What a prompt file is, without its backbone: {"file", "bytes", "acts", "parameters",
-    "label_map", "header", "pictures"}.
+def inspect(place: str | Path, draw_to: Path | None = None, draw: bool = True) -> Inspection:
+    """What a prompt file is, without its backbone.
 
     draw: pixel prompts are drawn as PNG into `draw_to` (by default beside the file). Raises
         `PromptFileError`.
@@ -190,9 +173,9 @@ def inspect(place: str | Path, draw_to: Path | None = None, draw: bool = True) -
     prompt, readout = rebuild(header, tensors)
     drawn = []
     for number, part in enumerate(pixel_prompts(prompt) if draw else []):
-        picture = (
-            draw_to or path.parent
-        ) / f"{path.stem}-{type(part).__name__.lower()}{f'-{number}' if number else ''}.png"
+        suffix = f"-{number}" if number else ""
+        name = f"{path.stem}-{type(part).__name__.lower()}{suffix}.png"
+        picture = (draw_to or path.parent) / name
         _draw(part, picture)
         drawn.append(str(picture))
     return {

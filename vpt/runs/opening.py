@@ -17,7 +17,7 @@ from vpt.data.examples import Examples
 
 
 def open_for(
-    data: Any, backbone: str | Path | Backbone | nn.Module | None = None, **options: Any
+    data: object, backbone: str | Path | Backbone | nn.Module | None = None, **options: Any
 ) -> Backbone:
     """A backbone for data: an open one as it is, one by name or a module opened, None the bundled
     one for this kind of data.
@@ -29,28 +29,27 @@ def open_for(
     if isinstance(backbone, Backbone):
         return backbone
     clips = data.clip if isinstance(data, Source) and data.kind == "sound" else None
-    return load_backbone(
-        backbone if backbone is not None else BUNDLED[_kind(data)], **{"clips": clips} | options
-    )
+    source = backbone if backbone is not None else BUNDLED[_kind(data)]
+    return load_backbone(source, **{"clips": clips} | options)
 
 
 @contextmanager
 def opened(
-    backbone: str | Path | Backbone | nn.Module | None, data: Any = None
+    backbone: str | Path | Backbone | nn.Module | None, data: object = None
 ) -> Iterator[Backbone]:
     """`open_for` a run. One that is opened here is released if the run fails, whatever the reason:
     a module that someone holds is theirs again.
     """
-    found = open_for(data, backbone)
+    opened_for_run = open_for(data, backbone)
     try:
-        yield found
+        yield opened_for_run
     except BaseException:
-        if found is not backbone:
-            found.release()
+        if opened_for_run is not backbone:
+            opened_for_run.release()
         raise
 
 
-def _kind(data: Any) -> str:
+def _kind(data: object) -> str:
     if isinstance(data, Source):
         return data.kind or "image"
     part = data.train if isinstance(data, Data) else data

@@ -66,6 +66,7 @@ def _choose(x: np.ndarray, labels: np.ndarray, seed: int) -> float:
             chances = (
                 regression.set_params(C=strength).fit(known, labels[kept]).predict_proba(fresh)
             )
-            own = chances[np.arange(len(held)), np.searchsorted(regression.classes_, labels[held])]
-            losses[i] -= np.log(own.clip(np.finfo(float).eps)).mean()
+            columns = np.searchsorted(regression.classes_, labels[held])
+            right = chances[np.arange(len(held)), columns]  # of each example's own class
+            losses[i] -= np.log(right.clip(np.finfo(float).eps)).mean()
     return STRENGTHS[int(losses.argmin())]

@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from vpt.backbones.precision import DTYPES, say_if_slow
-from vpt.data.examples import Examples, wrap
+from vpt.data.examples import Examples
+from vpt.data.wrapping import wrap
 from vpt.errors import BackboneError, DataError
 from vpt.errors.needs import whole
 from vpt.metrics.classification import Scored, classification
