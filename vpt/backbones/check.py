@@ -115,7 +115,7 @@ def _check_form(
     x: Raw,
     bare: Output,
     parameters: list[nn.Parameter],
-    sites: Callable,
+    sites: Callable[[bool], list[Site]],
 ) -> None:
     """Properties 2 to 6 for one form."""
 

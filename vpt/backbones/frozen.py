@@ -79,8 +79,8 @@ class Frozen(nn.Module):
         self._own_pooling = pool is None
         self._overrides = overrides or {}
         self._settings = settings or {}
-        self._as_found: tuple[list, list] | None = None
-        self._finalizer: weakref.finalize | None = None
+        self._as_found: tuple[list[Any], list[Any]] | None = None
+        self._finalizer: weakref.finalize[..., Frozen] | None = None
         self.hold()
         self._structure = self._observe(blocks)
         self.reach = Reach(type(model).__name__, self._structure.blocks)

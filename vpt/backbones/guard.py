@@ -28,7 +28,7 @@ class Guard:
     def __deepcopy__(self, memo: dict[int, object]) -> Guard:
         return Guard()
 
-    def __reduce__(self) -> tuple[type[Guard], tuple]:
+    def __reduce__(self) -> tuple[type[Guard], tuple[()]]:
         return Guard, ()
 
 

@@ -7,13 +7,14 @@ from __future__ import annotations
 import gc
 import weakref
 from collections.abc import Iterable
+from typing import Any
 
 from torch import nn
 
 from vpt.backbones.guard import Guard
 from vpt.errors import BackboneError
 
-Flags = tuple[list[tuple[weakref.ref, bool]], list[tuple[weakref.ref, bool]]]
+Flags = tuple[list[tuple[weakref.ref[Any], bool]], list[tuple[weakref.ref[Any], bool]]]
 
 _OWNERS: weakref.WeakKeyDictionary[nn.Module, weakref.ref[nn.Module]] = weakref.WeakKeyDictionary()
 _LOCK = Guard()

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from vpt.backbones.base import Backbone
 from vpt.backbones.finding.pooling import Output
-from vpt.backbones.finding.structure import first_sequence
+from vpt.backbones.finding.structure import Args, Kwargs, first_sequence
 from vpt.backbones.inputs.images import Raw
 from vpt.errors import VptError
 from vpt.sites import KeyValues, Pixels, Site, Tokens
@@ -73,7 +73,7 @@ def forms_of(backbone: Backbone) -> dict[str, Learned]:
     return forms
 
 
-def _allows(require: Callable, places: list[tuple]) -> bool:
+def _allows(require: Callable[..., None], places: list[Args]) -> bool:
     """Whether nothing speaks against any of these places, and there is one."""
     try:
         for place in places:
@@ -102,10 +102,10 @@ def token_counts(backbone: Backbone, x: Raw) -> list[int]:
         if tokens is not None:
             counts.append(tokens.numel() // (tokens.shape[-1] * 2))
 
-    def before(module: nn.Module, args: tuple, kwargs: dict) -> None:
+    def before(module: nn.Module, args: Args, kwargs: Kwargs) -> None:
         see(first_sequence(args, kwargs))
 
-    def after(module: nn.Module, args: tuple, output: Tensor | tuple) -> None:
+    def after(module: nn.Module, args: Args, output: Tensor | Args) -> None:
         see(output[0] if isinstance(output, tuple) else output)
 
     modules = [block.module for block in backbone.blocks]
@@ -123,10 +123,12 @@ def token_counts(backbone: Backbone, x: Raw) -> list[int]:
 
 
 def flat(out: Output) -> Tensor:
+    """Both outputs in one vector."""
     return torch.cat([t for t in out if t is not None], dim=1)
 
 
 def equal(a: Output, b: Output) -> bool:
+    """Whether two outputs are the same to the bit."""
     return all(
         (u is None and v is None) or (u is not None and v is not None and torch.equal(u, v))
         for u, v in zip(a, b, strict=True)
@@ -134,4 +136,5 @@ def equal(a: Output, b: Output) -> bool:
 
 
 def relative(a: Tensor, b: Tensor) -> float:
+    """The norm of the difference, relative to that of the second."""
     return float((a - b).norm() / b.norm().clamp(min=1e-12))

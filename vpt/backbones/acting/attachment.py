@@ -13,7 +13,7 @@ from torch.utils.hooks import RemovableHandle
 
 from vpt.backbones.acting.arranging import Arrangement
 from vpt.backbones.finding.strangers import foreign_hooks, global_hooks
-from vpt.backbones.finding.structure import recomputes
+from vpt.backbones.finding.structure import Args, recomputes
 from vpt.backbones.frozen import Frozen
 from vpt.errors import PromptError
 from vpt.sites import Pixels, Query, Site
@@ -72,7 +72,7 @@ class Attachment:
         while self._handles:
             self._handles.pop().remove()
 
-    def _read_classifier(self, module: nn.Module, args: tuple) -> None:
+    def _read_classifier(self, module: nn.Module, args: Args) -> None:
         self._heard.append(args[0])
 
     @contextmanager

@@ -13,7 +13,14 @@ from torch.utils.hooks import RemovableHandle
 from vpt.backbones.acting.actor import reached_nothing
 from vpt.backbones.acting.rotary import unrotated
 from vpt.backbones.finding.reach import Reach
-from vpt.backbones.finding.structure import Block, Call, Kwargs, first_sequence, replace_sequence
+from vpt.backbones.finding.structure import (
+    Args,
+    Block,
+    Call,
+    Kwargs,
+    first_sequence,
+    replace_sequence,
+)
 from vpt.errors import PromptError
 from vpt.sites import Rows, Tokens
 
@@ -63,7 +70,7 @@ class Insertion:
             ),
         ]
 
-    def enter(self, module: nn.Module, args: tuple, kwargs: Kwargs) -> Call:
+    def enter(self, module: nn.Module, args: Args, kwargs: Kwargs) -> Call:
         """Before block `first`: `[B,N,D]` → `[B,count+N,D]`."""
         x = first_sequence(args, kwargs)
         if x is None:
@@ -79,7 +86,7 @@ class Insertion:
         joined = torch.cat([rows.to(x.dtype), batch_first], dim=1)
         return replace_sequence(args, kwargs, joined.transpose(0, 1) if self.seq_first else joined)
 
-    def keep_angles(self, module: nn.Module, args: tuple, kwargs: Kwargs) -> Call:
+    def keep_angles(self, module: nn.Module, args: Args, kwargs: Kwargs) -> Call:
         """Before a block with rotary angles: none for the tokens in front."""
         return args, unrotated(kwargs, self.count)
 
@@ -96,7 +103,7 @@ class Exit:
         """Hook the block before any other hook on it, so that nobody else sees the tokens."""
         return [self.spans[0].span[-1].module.register_forward_hook(self.cut, prepend=True)]
 
-    def cut(self, module: nn.Module, args: tuple, output: Any) -> Any:
+    def cut(self, module: nn.Module, args: Args, output: Any) -> Any:
         """After the block: `[B,count+N,D]` → `[B,N,D]`; further outputs of the block pass
         unchanged.
         """

@@ -19,7 +19,7 @@ from vpt.backbones.acting.insertion import Insertion
 from vpt.backbones.acting.masks import attention, in_front, pad_mask, without_padding
 from vpt.backbones.acting.multihead import grown, multi_head_attention
 from vpt.backbones.finding.reach import Reach
-from vpt.backbones.finding.structure import Block, Kwargs, fused
+from vpt.backbones.finding.structure import Args, Block, Kwargs, fused
 from vpt.backbones.finding.watching import SDPA_NAMES
 from vpt.errors import PromptError
 from vpt.sites import Config, KeyValues
@@ -46,7 +46,7 @@ class AttentionMode(TorchFunctionMode):
         self,
         func: Callable[..., object],
         types: object,
-        args: tuple = (),
+        args: Args = (),
         kwargs: Kwargs | None = None,
     ) -> object:
         kwargs = kwargs or {}
@@ -112,14 +112,14 @@ class Interception:
             attention.register_forward_hook(self.leave, always_call=True),
         ]
 
-    def enter(self, module: nn.Module, args: tuple) -> None:
+    def enter(self, module: nn.Module, args: Args) -> None:
         """Before the attention module."""
         stack = ExitStack()
         stack.enter_context(fused(module))
         stack.enter_context(AttentionMode(self))
         self._active.append(stack)
 
-    def leave(self, module: nn.Module, args: tuple, output: object) -> None:
+    def leave(self, module: nn.Module, args: Args, output: object) -> None:
         """After the attention module, also when it raised."""
         if self._active:
             self._active.pop().close()

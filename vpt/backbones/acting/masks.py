@@ -54,6 +54,7 @@ def without_padding(bias: Tensor | None, call: Config) -> Tensor | None:
 
 
 def in_front(rows: Tensor, own: Tensor) -> Tensor:
+    """Learned keys or values `[B|1,heads,P,d]` before the block's own `[B,heads,N,d]`."""
     return torch.cat(
         [_per_window(rows, len(own)).to(own.dtype).expand(len(own), *rows.shape[1:]), own], dim=-2
     )

@@ -19,7 +19,14 @@ from torch.utils.hooks import RemovableHandle
 from vpt.backbones.acting.interception import Interception
 from vpt.backbones.acting.recording import send
 from vpt.backbones.finding.reach import Reach
-from vpt.backbones.finding.structure import Block, Call, Kwargs, first_sequence, replace_sequence
+from vpt.backbones.finding.structure import (
+    Args,
+    Block,
+    Call,
+    Kwargs,
+    first_sequence,
+    replace_sequence,
+)
 
 
 def tokens_read(blocks: list[Block], run: Callable[[], Tensor]) -> tuple[Tensor, int]:
@@ -67,7 +74,7 @@ def tokens_read(blocks: list[Block], run: Callable[[], Tensor]) -> tuple[Tensor,
 def _changed(block: Block, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
     """Inside, the tokens that a block gives are changed, before any other hook sees them."""
 
-    def hook(module: nn.Module, args: tuple, output: Any) -> Any:
+    def hook(module: nn.Module, args: Args, output: Any) -> Any:
         return (change(output[0]), *output[1:]) if isinstance(output, tuple) else change(output)
 
     handle = block.module.register_forward_hook(hook, prepend=True)
@@ -128,7 +135,7 @@ class Narrowing:
             block.register_forward_hook(self.leave, prepend=True, always_call=True),
         ]
 
-    def enter(self, module: nn.Module, args: tuple, kwargs: Kwargs) -> Call | None:
+    def enter(self, module: nn.Module, args: Args, kwargs: Kwargs) -> Call | None:
         """Before the block: `[B,N,D]` → `[B,read,D]`. All go through if the block is given any
         other tensor (a mask).
         """
@@ -149,7 +156,7 @@ class Narrowing:
         self.acted += 1
         return replace_sequence(args, kwargs, x[:, : self.read])
 
-    def leave(self, module: nn.Module, args: tuple, output: Any) -> Any:
+    def leave(self, module: nn.Module, args: Args, output: Any) -> Any:
         """After the block, also when it raised: `[B,read,D]` → `[B,N,D]`."""
         hidden, self.interception.hidden = self.interception.hidden, None
         if hidden is None or output is None:

@@ -9,7 +9,7 @@ from torch.utils.hooks import RemovableHandle
 
 from vpt.backbones.acting.actor import reached_nothing
 from vpt.backbones.finding.reach import Reach
-from vpt.backbones.finding.structure import Block, Kwargs, tokens_among
+from vpt.backbones.finding.structure import Args, Block, Kwargs, tokens_among
 from vpt.errors import PromptError
 
 
@@ -43,7 +43,7 @@ class Observing:
     def end(self) -> None:
         """Nothing was kept."""
 
-    def enter(self, module: nn.Module, args: tuple, kwargs: Kwargs) -> None:
+    def enter(self, module: nn.Module, args: Args, kwargs: Kwargs) -> None:
         """Before the block."""
         x = tokens_among(args, kwargs)
         if x is None:

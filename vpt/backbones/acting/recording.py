@@ -14,7 +14,7 @@ from torch.utils.hooks import RemovableHandle
 from vpt.backbones.acting.actor import reached_nothing
 from vpt.backbones.acting.interception import Interception
 from vpt.backbones.finding.reach import Reach
-from vpt.backbones.finding.structure import Block, Kwargs, replace_sequence, tokens_among
+from vpt.backbones.finding.structure import Args, Block, Kwargs, replace_sequence, tokens_among
 from vpt.errors import PromptError
 from vpt.sites import Rows, Tokens
 
@@ -59,7 +59,7 @@ class Recording:
             block.register_forward_hook(self.forget, always_call=True),
         ]
 
-    def enter(self, module: nn.Module, args: tuple, kwargs: Kwargs) -> None:
+    def enter(self, module: nn.Module, args: Args, kwargs: Kwargs) -> None:
         """Before the block: make the rows `[B,count,D]`, or `[1,count,D]` where all samples share
         them, and record them.
         """
@@ -101,12 +101,12 @@ class Recording:
         """A copy holds nothing: it may get another prompt."""
         return self.__dict__ | {"baking": False, "held": None}
 
-    def forget(self, module: nn.Module, args: tuple, output: object) -> None:
+    def forget(self, module: nn.Module, args: Args, output: object) -> None:
         """After the block, also when it raised: let go of the rows."""
         self.interception.recorded = []
 
 
-def send(block: Block, rows: Tensor, args: tuple, kwargs: Kwargs) -> None:
+def send(block: Block, rows: Tensor, args: Args, kwargs: Kwargs) -> None:
     """Rows `[B|1,P,D]` through a block called with these arguments, or, where it cuts windows,
     through its norm and attention.
     """

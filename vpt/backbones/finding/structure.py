@@ -14,7 +14,8 @@ from torch._dynamo.eval_frame import OptimizedModule
 from vpt.errors import BackboneError, PromptError
 
 Kwargs = dict[str, Any]  # of a module of someone else's, as it is called
-Call = tuple[tuple, Kwargs]
+Args = tuple[Any, ...]
+Call = tuple[Args, Kwargs]
 
 
 @dataclass(eq=False)
@@ -58,7 +59,7 @@ class Structure:
     patch_dim: int = 1
 
 
-def first_sequence(args: tuple, kwargs: Kwargs) -> Tensor | None:
+def first_sequence(args: Args, kwargs: Kwargs) -> Tensor | None:
     """The token sequence `[B,N,D]` among a block's arguments: its first tensor of three
     dimensions.
     """
@@ -68,7 +69,7 @@ def first_sequence(args: tuple, kwargs: Kwargs) -> Tensor | None:
     return None
 
 
-def tokens_among(args: tuple, kwargs: Kwargs) -> Tensor | None:
+def tokens_among(args: Args, kwargs: Kwargs) -> Tensor | None:
     """A block's tokens: its sequence `[B,N,D]`, or else its first tensor of four dimensions, a map
     `[B,H,W,D]`.
     """
@@ -85,7 +86,7 @@ def tokens_among(args: tuple, kwargs: Kwargs) -> Tensor | None:
     )
 
 
-def replace_sequence(args: tuple, kwargs: Kwargs, new: Tensor) -> Call:
+def replace_sequence(args: Args, kwargs: Kwargs, new: Tensor) -> Call:
     """The same arguments with the token sequence replaced."""
     old = first_sequence(args, kwargs)
     if any(value is old for value in args):

@@ -14,6 +14,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
 from vpt.backbones.finding.structure import (
+    Args,
     Block,
     Kwargs,
     Structure,
@@ -60,7 +61,7 @@ class _Watcher(TorchFunctionMode):
             if isinstance(module, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)):
                 self.handles.append(module.register_forward_hook(self._layer))
 
-    def _block(self, module: nn.Module, args: tuple, kwargs: Kwargs) -> None:
+    def _block(self, module: nn.Module, args: Args, kwargs: Kwargs) -> None:
         x, block = tokens_among(args, kwargs), self.blocks[id(module)]
         if x is None:
             return
@@ -78,15 +79,15 @@ class _Watcher(TorchFunctionMode):
             elif count in value.shape:
                 block.unknown = name
 
-    def _after(self, module: nn.Module, args: tuple, output: object) -> None:
+    def _after(self, module: nn.Module, args: Args, output: object) -> None:
         self.inside = None
 
-    def _child(self, module: nn.Module, args: tuple, output: object) -> None:
+    def _child(self, module: nn.Module, args: Args, output: object) -> None:
         """The last child that ran before the attention: the norm, in a block with windows."""
         if self.inside is not None and not self.seen:
             self.before = module
 
-    def _attention(self, module: nn.Module, args: tuple, kwargs: Kwargs) -> None:
+    def _attention(self, module: nn.Module, args: Args, kwargs: Kwargs) -> None:
         self.attending = True
         block, x = self.inside, first_sequence(args, kwargs)
         if block is None or module is not block.attention or self.seen:
@@ -96,10 +97,10 @@ class _Watcher(TorchFunctionMode):
             x is not None and not block.seq_first and (block.grid or x.shape[0] != self.batch)
         )
 
-    def _attended(self, module: nn.Module, args: tuple, output: object) -> None:
+    def _attended(self, module: nn.Module, args: Args, output: object) -> None:
         self.attending = False
 
-    def _layer(self, module: nn.Module, args: tuple, output: Tensor) -> None:
+    def _layer(self, module: nn.Module, args: Args, output: Tensor) -> None:
         if not self.embedding:
             self.embedding = module.weight[0].numel()  # type: ignore[index]
         if isinstance(module, nn.Linear) and output.ndim == 2:
@@ -109,7 +110,7 @@ class _Watcher(TorchFunctionMode):
         self,
         func: Callable[..., object],
         types: object,
-        args: tuple = (),
+        args: Args = (),
         kwargs: Kwargs | None = None,
     ) -> object:
         block, kwargs = self.inside, kwargs or {}

@@ -54,6 +54,7 @@ def check_range(x: Tensor, low: float, high: float, what: str, hint: str) -> Non
 
 
 def channels(values: Any, channels: int, what: str) -> tuple[float, ...]:
+    """One number per channel, from one for all or a list. Raises `InputError`."""
     try:
         given = tuple(float(v) for v in (values if isinstance(values, Iterable) else (values,)))
     except (TypeError, ValueError):

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from vpt.backbones.acting.attachment import Attachment
 from vpt.backbones.finding.structure import (
+    Args,
     Call,
     Kwargs,
     first_sequence,
@@ -27,6 +28,7 @@ from vpt.backbones.frozen import Frozen, Output
 from vpt.backbones.keeping.memo import Memo, input_keys
 from vpt.sites import KeyValues, Observe, Pixels, Site, Tokens
 
+Forwards = dict[nn.Module, Callable[..., object]]
 TOLERANCE = 1e-4  # relative; a wrong shortcut is wrong by far more
 
 
@@ -86,11 +88,13 @@ class FeatureCache(Memo):
         """Tokens `[B,N,D]` entering block `first`."""
         blocks, seen = self.backbone.blocks, []
 
-        def see(module: nn.Module, args: tuple, kwargs: Kwargs) -> None:
+        def see(module: nn.Module, args: Args, kwargs: Kwargs) -> None:
             if (sequence := first_sequence(args, kwargs)) is not None:
                 seen.append(sequence)
 
-        skipped: dict[nn.Module, Callable] = {block.module: _same for block in blocks[self.first :]}
+        skipped: dict[nn.Module, Callable[..., object]] = {
+            block.module: _same for block in blocks[self.first :]
+        }
         handle = blocks[self.first].module.register_forward_pre_hook(
             see, with_kwargs=True, prepend=True
         )
@@ -114,10 +118,12 @@ class FeatureCache(Memo):
         blocks = self.backbone.blocks
         tokens = tokens.transpose(0, 1) if blocks[self.first].seq_first else tokens
 
-        def put(module: nn.Module, args: tuple, kwargs: Kwargs) -> Call:
+        def put(module: nn.Module, args: Args, kwargs: Kwargs) -> Call:
             return replace_sequence(args, kwargs, tokens)
 
-        skipped: dict[nn.Module, Callable] = {block.module: _same for block in blocks[: self.first]}
+        skipped: dict[nn.Module, Callable[..., object]] = {
+            block.module: _same for block in blocks[: self.first]
+        }
         skipped |= {layer: partial(_zeros, shape) for layer, shape in self._front_layers.items()}
         handle = blocks[self.first].module.register_forward_pre_hook(
             put, with_kwargs=True, prepend=True
@@ -135,11 +141,11 @@ class FeatureCache(Memo):
         before: list[tuple[nn.Module, tuple[int, ...]]] = []
         inside = False
 
-        def see(module: nn.Module, args: tuple, output: Tensor) -> None:
+        def see(module: nn.Module, args: Args, output: Tensor) -> None:
             if not inside and isinstance(output, Tensor) and len(output) == len(args[0]):
                 before.append((module, tuple(output.shape[1:])))
 
-        def enter(module: nn.Module, args: tuple) -> None:
+        def enter(module: nn.Module, args: Args) -> None:
             nonlocal inside
             inside = True
 
@@ -173,7 +179,7 @@ def _zeros(shape: tuple[int, ...], x: Tensor) -> Tensor:
 
 
 @contextmanager
-def _instead(forwards: dict[nn.Module, Callable]) -> Iterator[None]:
+def _instead(forwards: Forwards) -> Iterator[None]:
     """Inside, these modules run another `forward`."""
     before = {module: module.__dict__.get("forward") for module in forwards}
     try:
