@@ -1,6 +1,6 @@
 """What the pages for people say is true: code runs, commands parse, links and paths exist, and the
-table of families is what the tests' registry says. `python tests/test_readme.py` writes that table
-and the scripts shown in guides anew.
+tables are what the registries say. `python tests/test_readme.py` writes these tables and the
+scripts shown in guides anew.
 """
 
 from __future__ import annotations
@@ -14,9 +14,12 @@ from pathlib import Path
 import pytest
 import typer
 from families import EXTRA, MODELS, REASONS, refusal
-from test_examples import offline, run, write_world
+from worlds import offline, run, write_world
 
 from vpt.cli import app
+from vpt.prompts import PROMPTS
+from vpt.readouts import READOUTS
+from vpt.sites import Registry
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(
@@ -26,14 +29,26 @@ PAGES = sorted(
         *(ROOT / "examples").rglob("README.md"),
     ]
 )
-START, END = "<!-- families: written by tests/test_readme.py -->", "<!-- end of families -->"
+MARKED = re.compile(
+    r"(<!-- (\w+): written by tests/test_readme.py -->\n)(.*?)(<!-- end of \2 -->)", re.S
+)
 FORMS = ("shallow", "deep", "prefix", "border, shrink", "patch", "full", "smm")
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
 SCRIPT = re.compile(r"(<!-- script: (\S+) -->\n```python\n)(.*?)(^```$)", re.M | re.S)
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda p: p.relative_to(ROOT).as_posix())
 
 
-def table() -> str:
+def registered(registry: Registry) -> str:
+    """One row for each class, with the text that makes it, where there is one."""
+    texts = {form.cls: form for form in registry.forms.values()}
+    rows = ["| text | class | what it is |", "|---|---|---|"]
+    for name, cls in sorted(registry.classes.items(), key=lambda item: item[1] not in texts):
+        text = f"`{texts[cls].usage}`" if cls in texts else ""
+        rows.append(f"| {text} | `{name}` | {registry.about[name]} |")
+    return "\n".join(rows)
+
+
+def families() -> str:
     """One row for each model, one column for each form of prompt."""
 
     def cell(name: str, form: str) -> str:
@@ -48,12 +63,17 @@ def table() -> str:
     return "\n".join([*head, "|---" * (len(FORMS) + 1) + "|", *rows])
 
 
+TABLES = {
+    "families": families,
+    "prompts": lambda: registered(PROMPTS),
+    "readouts": lambda: registered(READOUTS),
+}
+
+
 def written(page: Path) -> str:
-    """A page with its table of families and its scripts as they should stand there."""
+    """A page with its tables and its scripts as they should stand there."""
     text = page.read_text(encoding="utf-8")
-    if START in text:
-        before, rest = text.split(START)
-        text = f"{before}{START}\n{table()}\n{END}{rest.split(END)[1]}"
+    text = MARKED.sub(lambda m: f"{m[1]}{TABLES[m[2]]()}\n{m[4]}", text)
     return SCRIPT.sub(lambda m: m[1] + (page.parent / m[2]).read_text("utf-8") + m[4], text)
 
 

@@ -265,7 +265,7 @@ def test_bad_files_are_listed_before_training_or_left_out(tmp_path: Path) -> Non
     ("change", "error", "message"),
     [
         ({"prompt": "lora:4"}, vpt.errors.PromptError, "needed is one of"),
-        ({"readout": "svm"}, TrainingError, "'linear', 'identity'"),
+        ({"readout": "svm"}, TrainingError, "linear, identity, map:HOW"),
         ({"lr": -1.0}, TrainingError, "lr=-1"),
         ({"momentum": 0.9}, TrainingError, "known are epochs"),
         ({"shots": 99}, DataError, "99"),

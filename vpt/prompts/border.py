@@ -18,7 +18,7 @@ from vpt.sites import BackboneLike, Config
 Fit = Literal["shrink", "cover"]
 
 
-@register("border:WIDTH", "a frame around the input (FairReprogram)")
+@register("border:WIDTH", "a frame; the picture shrinks inside it (FairReprogram)")
 class Border(PixelPrompt):
     """A learned frame of `width` pixels (or, for sound, `width` time frames before and after the
     clip).

@@ -18,7 +18,7 @@ from vpt.prompts.registry import register
 from vpt.sites import BackboneLike, Config
 
 
-@register("coda:COMPONENTS", "prefixes mixed from components by the query (CODA-Prompt)")
+@register("coda:COMPONENTS", "components weighted by attention to the query (CODA-Prompt)")
 class CODAPrompt(Queried):
     """p = Σ_m α_m P_m with α_m = cos(q ⊙ A_m, K_m), learned end to end (equations 4 to 6).
 

@@ -18,7 +18,7 @@ from vpt.prompts.registry import register
 from vpt.sites import BackboneLike, Config, Site
 
 
-@register("dual:LENGTH", "prefixes for all tasks, and one chosen by the query (DualPrompt)")
+@register("dual:LENGTH", "a prefix for all, and an expert chosen by the query (DualPrompt)")
 class DualPrompt(Queried):
     """A general prefix in some blocks, and in others the expert of one task: in training that of
     the newest, else of the key k_t nearest to the sample's query. The loss draws the newest key to

@@ -12,7 +12,7 @@ from vpt.prompts.registry import register
 from vpt.sites import BackboneLike, Config
 
 
-@register("full", "a value added to every pixel")
+@register("full", "a pattern added to the whole input, in image units")
 class Full(PixelPrompt):
     """A learned pattern added to the whole input, x' = x + δ (the "watermark" of Bahng et al.
     2022), δ = bound · tanh(pixels).

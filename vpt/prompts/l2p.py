@@ -17,7 +17,7 @@ from vpt.prompts.registry import register
 from vpt.sites import BackboneLike, Config
 
 
-@register("l2p:POOL", "a pool of prompts, of which the input's query chooses (L2P)")
+@register("l2p:POOL", "a pool; each sample takes the nearest to its query (L2P)")
 class L2P(Queried):
     """Each sample takes the `top` of `pool` prompts whose keys are nearest to its query; the loss
     draws these keys nearer: CE − pull · (1/B) Σ_b Σ_{m taken} cos(q_b, k_m).

@@ -22,7 +22,7 @@ from vpt.sites import Config, KeyValues, Rows, Site, Tokens
 SHAREABLE = {form.__name__: form for form in (ShallowTokens, DeepTokens, Prefix)}
 
 
-@register()
+@register("", "a shared prompt times two vectors for each task (MPT)")
 class MultiTask(Prompt):
     """P_k = P ∘ (u_k v_kᵀ): a shared prompt times a matrix of rank one per task (Wang et al. 2023,
     section 3.1).

@@ -16,7 +16,7 @@ from vpt.sites import BackboneLike, Config
 CORNERS = ("top_left", "top_right", "bottom_left", "bottom_right")
 
 
-@register("patch:SIZE", "a square in a corner of the input")
+@register("patch:SIZE", "a square that replaces a corner of the input")
 class Patch(PixelPrompt):
     """A learned square in a corner, replacing what is there: x' = x ⊙ (1 − M) + M ⊙ δ
     (FairReprogram's patch).

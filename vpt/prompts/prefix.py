@@ -28,7 +28,7 @@ from vpt.prompts.registry import register
 from vpt.sites import BackboneLike, Config, KeyValues, Raw
 
 
-@register("prefix:COUNT", "keys and values beside each block's own (prefix tuning)")
+@register("prefix:COUNT", "keys and values beside a block's own (prefix tuning)")
 class Prefix(Prompt):
     """attn(x) = softmax(Q [P_K; K]ᵀ/√d) [P_V; V], with P_K and P_V learned, put in after the
     block's own projections.

@@ -18,7 +18,7 @@ from vpt.sites import BackboneLike, Config
 WIDTHS = (8, 16, 32, 64)  # of the convolutions (SMM, appendix A: five layers for inputs of 224)
 
 
-@register("smm:POOLS", "a value for every pixel, masked by what a small network sees (SMM)")
+@register("smm:POOLS", "a pattern under a mask that a small CNN makes for each sample (SMM)")
 class SampleMask(PixelPrompt):
     """x' = x + δ ⊙ up(f(x)), f a small CNN with one mask value per channel and patch (Cai et al.
     ICML 2024, equation 4).

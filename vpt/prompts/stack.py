@@ -13,7 +13,7 @@ from vpt.prompts.registry import build, parse_one, register
 from vpt.sites import BackboneLike, Config, Raw, Site
 
 
-@register()
+@register("", "several prompts at once")
 class Stack(Prompt):
     """Several prompts at once, each acting at its own place; pixel prompts act in the order given.
 

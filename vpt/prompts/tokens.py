@@ -26,7 +26,7 @@ from vpt.prompts.registry import register
 from vpt.sites import BackboneLike, Config, Raw, Tokens
 
 
-@register("shallow:COUNT", "tokens in front of block 0, carried through all blocks (VPT-shallow)")
+@register("shallow:COUNT", "tokens before the first block, cut off after the last (VPT)")
 class ShallowTokens(Prompt):
     """VPT-shallow: `count` tokens enter before the first block and leave after the last (equations
     4 and 5).
@@ -100,7 +100,7 @@ class ShallowTokens(Prompt):
         return f"{self.count} tokens in front of block 0, carried through {self.depth} blocks"
 
 
-@register("deep:COUNT", "fresh tokens in front of each block (VPT-deep)")
+@register("deep:COUNT", "fresh tokens before every block, dropped after it (VPT)")
 class DeepTokens(Prompt):
     """VPT-deep: `count` fresh tokens before each block, dropped after it (equation 6).
 

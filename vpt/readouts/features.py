@@ -65,7 +65,7 @@ class Linear(_OnFeatures):
         return nn.functional.linear(out, self.weight, self.bias)
 
 
-@register()
+@register("", "the nearest class mean of the features")
 class NearestMean(_OnFeatures):
     """Scores a class by minus the squared distance to the mean of its features: −‖x − μ_c‖²
     (nearest class mean).

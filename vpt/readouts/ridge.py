@@ -19,7 +19,7 @@ from vpt.sites import Config
 STRENGTHS = tuple(10.0**e for e in range(-2, 7))  # λ to choose among
 
 
-@register()
+@register("", "ridge regression on random features of them (RanPAC)")
 class RandomRidge(_OnFeatures):
     """Scores h(x)ᵀ (G + λI)⁻¹ C with h(x) = relu(xW), W random and fixed, G = Σ h hᵀ and C = Σ h yᵀ
     (RanPAC, McDonnell et al., NeurIPS 2023, equations 6 and 7).

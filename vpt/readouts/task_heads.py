@@ -15,7 +15,7 @@ from vpt.readouts.registry import register
 from vpt.sites import BackboneLike, Config
 
 
-@register()
+@register("", "a linear classifier per task, side by side; grows with the tasks")
 class TaskHeads(Readout):
     """A linear classifier per task on the same features; scores `[B,C]` of all classes, task after
     task.

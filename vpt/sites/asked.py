@@ -6,14 +6,14 @@ They never import a backbone: they take anything that answers these Protocols.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-from torch import Tensor
-
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # or the command line would wait for torch
+    from torch import Tensor
     from typing_extensions import TypeIs
 
-Raw = Tensor | tuple[Tensor, Tensor]  # images `[B,C,H,W]`, or (waveforms `[B,T]`, lengths `[B]`)
+# images `[B,C,H,W]`, or (waveforms `[B,T]`, lengths `[B]`)
+Raw: TypeAlias = "Tensor | tuple[Tensor, Tensor]"
 Config = dict[str, Any]  # plain values that JSON can hold: what rebuilds a part from a file
 Settings = dict[tuple[str, str], object]  # (path of a module, its attribute) → value
 

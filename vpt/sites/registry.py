@@ -28,12 +28,14 @@ class Registry(Generic[T]):
     """The classes of one room. Each registers itself where it is written, so that a new one is one
     file.
 
-    classes: by their own name, as a file names them. forms: by the short name of a text.
+    classes: by their own name, as a file names them. forms: by the short name of a text. about:
+        what each class is, in one phrase.
     """
 
     def __init__(self) -> None:
         self.classes: dict[str, type[T]] = {}
         self.forms: dict[str, Form[T]] = {}
+        self.about: dict[str, str] = {}
 
     def register(self, usage: str = "", does: str = "") -> Callable[[type[C]], type[C]]:
         """Decorates a class that files may name, and that `usage`, where there is one, makes."""
@@ -45,6 +47,7 @@ class Registry(Generic[T]):
                 if known is not None and f"{known}" != f"{cls}":
                     raise TypeError(f"{cls} and {known} have one name.")
             self.classes[cls.__name__] = cls  # type: ignore[assignment]
+            self.about[cls.__name__] = does
             if name:
                 self.forms[name] = Form(cls, usage, word.lower(), does)  # type: ignore[arg-type]
             return cls
