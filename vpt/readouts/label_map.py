@@ -22,7 +22,7 @@ from vpt.sites import BackboneLike, Config
 HOW = ("random", "frequency", "iterative", "bayes", "bayes+")
 
 
-@register("map:HOW", "the model's classes, mapped: bayes, bayes+, iterative, frequency, random")
+@register("map:HOW", "the model's classes mapped: bayes, bayes+, iterative, frequency, random")
 class LabelMap(Readout):
     """Logits of C classes from the model's own K: out = logits · W, W `[K,C]` counted, not trained.
 
