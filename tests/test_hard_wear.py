@@ -38,12 +38,12 @@ WAYS = ["insert", "record"]
 COMPILED = ["timm ViT", "timm Swin", "transformers ViT", "torchvision ViT"]
 
 
-def prompted(name: str, exact: str = "insert") -> vpt.PromptedModel:
+def prompted(name: str, via: str = "insert") -> vpt.PromptedModel:
     backbone = open_tiny(name)
     parts = [vpt.DeepTokens.like(backbone, 3), vpt.Prefix.like(backbone, 2)]
     parts += [] if refusal(name, "shallow") else [vpt.ShallowTokens.like(backbone, 2)]
     model = vpt.PromptedModel(
-        backbone, vpt.Stack(parts), vpt.Linear(backbone.out_features, 3), exact=exact
+        backbone, vpt.Stack(parts), vpt.Linear(backbone.out_features, 3), via=via
     ).eval()
     torch.manual_seed(1)
     torch.nn.init.normal_(model.readout.weight)
@@ -56,9 +56,9 @@ def gradients(model: vpt.PromptedModel, out: Tensor) -> list[Tensor]:
     return [p.grad.clone() for p in model.prompt.parameters()]
 
 
-def outcome(name: str, exact: str) -> tuple[vpt.PromptedModel, Any, Tensor, list[Tensor]]:
+def outcome(name: str, via: str) -> tuple[vpt.PromptedModel, Any, Tensor, list[Tensor]]:
     """A prompted model, an input, its output, and the gradients of the prompt."""
-    model = prompted(name, exact)
+    model = prompted(name, via)
     x = model.backbone.inputs.example(2)
     out = model(x)
     return model, x, out, gradients(model, out)
@@ -68,10 +68,10 @@ def near(a: Tensor, b: Tensor, tolerance: float) -> bool:
     return float((a.float() - b).detach().norm() / b.detach().norm()) < tolerance
 
 
-@pytest.mark.parametrize("exact", WAYS)
+@pytest.mark.parametrize("via", WAYS)
 @pytest.mark.parametrize("name", SOME)
-def test_inference_mode_autocast_and_bf16_weights(name: str, exact: str) -> None:
-    model, x, out, needed = outcome(name, exact)
+def test_inference_mode_autocast_and_bf16_weights(name: str, via: str) -> None:
+    model, x, out, needed = outcome(name, via)
     with torch.inference_mode():
         assert torch.equal(model(x), out)
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -95,12 +95,10 @@ def _compiled() -> list[Any]:
 
 
 @pytest.mark.parametrize(
-    ("name", "exact"), [pytest.param("timm ViT", "insert", marks=pytest.mark.long), *_compiled()]
+    ("name", "via"), [pytest.param("timm ViT", "insert", marks=pytest.mark.long), *_compiled()]
 )
-def test_torch_compile_after_attachment_is_exact_without_graph_breaks(
-    name: str, exact: str
-) -> None:
-    model, x, out, needed = outcome(name, exact)
+def test_torch_compile_after_attachment_is_exact_without_graph_breaks(name: str, via: str) -> None:
+    model, x, out, needed = outcome(name, via)
     torch._dynamo.reset()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of dynamo itself
@@ -115,12 +113,12 @@ def test_torch_compile_after_attachment_is_exact_without_graph_breaks(
     assert not near(compiled(x), out, 1e-3)
 
 
-@pytest.mark.parametrize("exact", WAYS)
+@pytest.mark.parametrize("via", WAYS)
 @pytest.mark.parametrize("name", [name for name in MODELS if refusal(name, "prefix") is None])
 def test_deepcopy_and_pickle_after_a_training_step_carry_no_recorded_tensors(
-    name: str, exact: str
+    name: str, via: str
 ) -> None:
-    model = prompted(name, exact)
+    model = prompted(name, via)
     x = model.backbone.inputs.example(2)
     out = model(x)
     gradients(model, out)
@@ -179,7 +177,7 @@ def test_attach_train_close_many_times_without_growth(times: int) -> None:
                 vpt.Prefix.like(backbone, 1),
             ]
         )
-        model = vpt.PromptedModel(backbone, prompt, vpt.Linear(32, 2), exact=WAYS[i % 2])
+        model = vpt.PromptedModel(backbone, prompt, vpt.Linear(32, 2), via=WAYS[i % 2])
         torch.nn.init.normal_(model.readout.weight)
         model(x).square().sum().backward()
         assert model.close() is bare
@@ -199,10 +197,10 @@ def test_attach_train_close_many_times_without_growth(times: int) -> None:
     assert after[1] - memory < 20_000  # kB
 
 
-@pytest.mark.parametrize("exact", WAYS)
+@pytest.mark.parametrize("via", WAYS)
 @pytest.mark.parametrize("name", ["timm ViT", "timm EVA-02", "timm BEiT", "timm Swin"])
-def test_activation_checkpointing_of_timm_is_exact(name: str, exact: str) -> None:
-    model, x, out, needed = outcome(name, exact)
+def test_activation_checkpointing_of_timm_is_exact(name: str, via: str) -> None:
+    model, x, out, needed = outcome(name, via)
     runs = []
     handle = model.backbone.blocks[1].module.register_forward_pre_hook(lambda *_: runs.append(1))
     model.backbone.model.set_grad_checkpointing(True)

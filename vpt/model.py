@@ -21,7 +21,7 @@ Tasks = str | Sequence[str] | Tensor | None
 class PromptedModel(nn.Module):
     """Raw input → class scores `[B,C]`, with the prompt acting on a frozen backbone.
 
-    backbone: from `vpt.load_backbone`. prompt: None for a bare readout. exact: how deep tokens act,
+    backbone: from `vpt.load_backbone`. prompt: None for a bare readout. via: how deep tokens act,
         "insert" (through the blocks, as in VPT's equation 6) or "record" (as the keys and values
         that they are to a frozen block: the same function for less work); "auto" records wherever
         that can be. Raises `PromptError` when prompt or readout do not fit, or another prompt is
@@ -29,7 +29,7 @@ class PromptedModel(nn.Module):
     """
 
     def __init__(
-        self, backbone: Backbone, prompt: Prompt | None, readout: Readout, *, exact: str = "auto"
+        self, backbone: Backbone, prompt: Prompt | None, readout: Readout, *, via: str = "auto"
     ) -> None:
         super().__init__()
         if not isinstance(backbone, Backbone):
@@ -37,7 +37,7 @@ class PromptedModel(nn.Module):
                 f"Found {type(backbone).__name__} as backbone; needed is vpt.load_backbone(model)."
             )
         self.backbone = backbone
-        self.exact = exact
+        self.via = via
         self._told: Tensor | None = None
         self._held: list[Attachment] = []  # the one that acts, also for when the model is gone
         self.prompt: Prompt
@@ -53,10 +53,10 @@ class PromptedModel(nn.Module):
                 " are e.g. vpt.DeepTokens.like(backbone) and vpt.Linear(backbone.out_features,"
                 " classes)."
             )
-        if prompt.asks and readout.asks and prompt.asks != readout.asks:
+        if prompt.task_names and readout.task_names and prompt.task_names != readout.task_names:
             raise PromptError(
-                f"Found a prompt for the tasks {', '.join(prompt.asks[:8])} and heads for"
-                f" {', '.join(readout.asks[:8])}; needed are the same tasks in the same order."
+                f"Found a prompt for the tasks {', '.join(prompt.task_names[:8])} and heads for"
+                f" {', '.join(readout.task_names[:8])}; needed are the same tasks in the same order."
             )
         readout.bind(self.backbone)
         prompt, readout = prompt.to(self.backbone.device), readout.to(self.backbone.device)
@@ -72,7 +72,7 @@ class PromptedModel(nn.Module):
         training = prompt.training
         prompt.eval()
         try:
-            return self.backbone.insert(prompt.sites(), self.exact)
+            return self.backbone.insert(prompt.sites(), self.via)
         finally:
             prompt.train(training)
 
@@ -119,7 +119,7 @@ class PromptedModel(nn.Module):
     @property
     def tasks(self) -> list[str]:
         """The tasks among which each sample's must be told; empty for a model that asks nothing."""
-        return self.prompt.asks or self.readout.asks
+        return self.prompt.task_names or self.readout.task_names
 
     @contextmanager
     def asked(self, tasks: Tasks) -> Iterator[None]:
@@ -136,7 +136,7 @@ class PromptedModel(nn.Module):
         numbers = _numbers(tasks, names)
         with self.backbone.guard, ExitStack() as stack:
             for part in (self.prompt, self.readout):
-                if part.asks:
+                if part.task_names:
                     stack.enter_context(part.asked(numbers))  # type: ignore[operator]
             before, self._told = self._told, numbers
             try:

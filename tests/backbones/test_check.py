@@ -160,13 +160,13 @@ def test_blocks_with_their_own_attention_or_several(block: str) -> None:
     assert backbone.depth == 3
     x = backbone.inputs.example(2)
     features = []
-    for exact in ("insert", "record"):
+    for via in ("insert", "record"):
         prompt = vpt.DeepTokens.like(backbone, count=3)
-        if block == "ParallelThingsBlock" and exact == "record":
+        if block == "ParallelThingsBlock" and via == "record":
             with pytest.raises(vpt.errors.PromptError, match="attends 2 times"):
-                vpt.PromptedModel(backbone, prompt, vpt.Identity(), exact=exact)
+                vpt.PromptedModel(backbone, prompt, vpt.Identity(), via=via)
             continue
-        with vpt.PromptedModel(backbone, prompt, vpt.Identity(), exact=exact) as prompted:
+        with vpt.PromptedModel(backbone, prompt, vpt.Identity(), via=via) as prompted:
             features.append(prompted(x))
     assert all(torch.allclose(features[0], other, atol=1e-5) for other in features)
 
@@ -186,9 +186,9 @@ def test_an_attention_that_calls_sdpa_twice_takes_inserted_tokens_only() -> None
             return torch.cat(halves, 1).transpose(1, 2).flatten(2)
 
     backbone = vpt.load_backbone(VisionTransformer(**VIT, attn_layer=Twice).eval())
-    for form, exact in ((vpt.Prefix, "insert"), (vpt.DeepTokens, "record")):
+    for form, via in ((vpt.Prefix, "insert"), (vpt.DeepTokens, "record")):
         with pytest.raises(vpt.errors.PromptError, match="attends 2 times"):
-            vpt.PromptedModel(backbone, form.like(backbone, 2), vpt.Identity(), exact=exact)
+            vpt.PromptedModel(backbone, form.like(backbone, 2), vpt.Identity(), via=via)
     with vpt.PromptedModel(backbone, vpt.DeepTokens.like(backbone, 2), vpt.Identity()) as prompted:
         prompted(backbone.inputs.example(2))
 
@@ -204,7 +204,7 @@ def test_a_model_that_stacks_what_its_blocks_gave_refuses_insertion_and_takes_re
     prompt = vpt.DeepTokens.like(backbone, 2)
     with pytest.raises(vpt.errors.PromptError, match="Deep prompts do not act as they should"):
         vpt.PromptedModel(backbone, prompt, vpt.Identity())
-    with vpt.PromptedModel(backbone, prompt, vpt.Identity(), exact="record") as prompted:
+    with vpt.PromptedModel(backbone, prompt, vpt.Identity(), via="record") as prompted:
         assert prompted(backbone.inputs.example(2)).shape == (2, 4)
 
 

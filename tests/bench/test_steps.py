@@ -61,7 +61,7 @@ def test_a_training_step_trains_what_it_says(stage: Stage) -> None:
             if not torch.equal(value, now[name])
         }
         assert moved == ({"prompt", "readout"} if changes else {"readout"})
-        assert seen[0].exact == ("insert" if kind == "insert" else "auto")
+        assert seen[0].via == ("insert" if kind == "insert" else "auto")
 
 
 def test_operations_are_those_of_the_equations(stage: Stage) -> None:

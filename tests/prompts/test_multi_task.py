@@ -103,7 +103,7 @@ def test_gradients_equal_those_of_the_product() -> None:
         ]
         del plain.tokens
         plain.tokens = rows  # type: ignore[assignment]
-        with vpt.PromptedModel(backbone, plain, readout, exact="insert") as alone:
+        with vpt.PromptedModel(backbone, plain, readout, via="insert") as alone:
             total = total + alone(x[chosen])[:, 0].sum()
         del plain.tokens
         plain = vpt.DeepTokens.like(backbone, 2)
@@ -119,11 +119,11 @@ def test_config_new_task_and_sizes() -> None:
     prompt = drawn(vpt.MultiTask(vpt.Prefix.like(backbone, 4), ["a", "b"]))
     again = build("MultiTask", prompt.config())
     again.load_state_dict(prompt.state_dict())
-    assert again.asks == ["a", "b"]
+    assert again.task_names == ["a", "b"]
     new = prompt.new_task("c", learn="factors")
     learned = {name for name, p in new.named_parameters() if p.requires_grad}
     assert not any("shared" in name for name in learned)
-    assert new.asks == []
+    assert new.task_names == []
     assert torch.equal(new.shared.keys, prompt.shared.keys)
     assert new.shared.keys is not prompt.shared.keys
     assert all(p.requires_grad for p in prompt.new_task("c").parameters())

@@ -37,7 +37,7 @@ def test_all_compete_at_test_and_only_the_newest_in_training() -> None:
 def test_a_told_task_masks_the_others() -> None:
     readout = heads(incremental=False)
     x = torch.tensor([[1.0, 2.0], [1.0, 0.0]])
-    assert readout.asks == ["animals", "colours"]
+    assert readout.task_names == ["animals", "colours"]
     assert all(p.requires_grad for p in readout.parameters())
     with readout.asked(torch.tensor([1, 0])):
         assert readout(x).tolist() == [[-inf, -inf, 6.5], [1.5, 1.5, -inf]]

@@ -133,11 +133,11 @@ class Backbone(Running):
         return torch.cat(parts).float().cpu()
 
     # prompts ----------------------------------------------------------------------------
-    def insert(self, sites: Sequence[Site], exact: str = "auto") -> Attachment:
+    def insert(self, sites: Sequence[Site], via: str = "auto") -> Attachment:
         """Attach sites; they act on every forward until the attachment is removed. Raises
         `PromptError`.
 
-        exact: how deep tokens act, "insert" (through the blocks) or "record" (as keys and values:
+        via: how deep tokens act, "insert" (through the blocks) or "record" (as keys and values:
             the same function); "auto" records wherever that can be.
         """
         refuse_checkpointing(self.model)
@@ -150,7 +150,7 @@ class Backbone(Running):
             self.hold()
             self._look()
             self.queries.clear()
-            self.attachment = Attachment(self, tuple(sites), exact)
+            self.attachment = Attachment(self, tuple(sites), via)
             return self.attachment
 
     def record(self, x: Raw) -> list[dict[str, Tensor]]:

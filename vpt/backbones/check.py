@@ -126,8 +126,8 @@ def _check_form(
     expected = token_counts(backbone, x)
     if name == "shallow":  # inside its span from block 0 to the last
         expected = [count + COUNT for count in expected[:-1]] + expected[-1:]
-    exact = "record" if name == "recorded" else "insert"
-    attachment = backbone.insert(sites(False), exact)
+    via = "record" if name == "recorded" else "insert"
+    attachment = backbone.insert(sites(False), via)
     try:
         counts = token_counts(backbone, x)
         out = flat(backbone.run(x))
@@ -140,7 +140,7 @@ def _check_form(
             counts == expected,
             f"found {counts}, needed {expected}",
         )
-        attachment = backbone.insert(sites(True), exact)
+        attachment = backbone.insert(sites(True), via)
         try:
             with torch.no_grad():
                 error = relative(flat(backbone.run(x)), out.detach())
@@ -186,8 +186,8 @@ def _check_recorded(
     count.
     """
     found, slopes = [], []
-    for exact in ("insert", "record"):
-        attachment = backbone.insert(sites, exact)
+    for via in ("insert", "record"):
+        attachment = backbone.insert(sites, via)
         try:
             with torch.set_grad_enabled(bool(parameters)):
                 out = flat(backbone.run(x))

@@ -191,8 +191,8 @@ class Stage:
     def _prompted(self, case: Case, backbone: Backbone) -> PromptedModel:
         prompt = DeepTokens.like(backbone, case.tokens) if case.tokens else None
         readout = Linear(backbone.out_features, CLASSES)
-        exact = "insert" if case.kind == "insert" else "auto"
-        return PromptedModel(backbone, prompt, readout, exact=exact).eval()
+        via = "insert" if case.kind == "insert" else "auto"
+        return PromptedModel(backbone, prompt, readout, via=via).eval()
 
     def _infer(self, forward: Forward, kind: str = "") -> Step:
         def run() -> None:

@@ -42,7 +42,7 @@ def save(
         "version": VERSION,
         "prompt": _described(model.prompt),
         "readout": _described(model.readout),
-        "exact": model.exact,
+        "exact": model.via,
         "classes": model.classes,
         "inputs": backbone.inputs.describe(),
         "backbone": {
@@ -128,6 +128,6 @@ def load(
         if not isinstance(backbone, Backbone):
             backbone = reopen(header, backbone, dtype=dtype, seconds=seconds)
         check_backbone(header, tensors, backbone, str(path))
-        return PromptedModel(backbone, prompt, readout, exact=header.get("exact", "insert")).eval()
+        return PromptedModel(backbone, prompt, readout, via=header.get("exact", "insert")).eval()
     except UNFIT as error:
         raise PromptFileError(f"{path} does not fit together: {error}") from error

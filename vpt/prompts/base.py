@@ -24,14 +24,14 @@ class Prompt(nn.Module):
     learned.
 
     selects: whether the input decides which of its parts act, so that on a given batch some may
-        not. asks: names of the tasks among which each sample's must be told; empty for prompts that
-        ask nothing.
+        not. task_names: names of the tasks among which each sample's must be told; empty for
+        prompts that ask nothing.
     """
 
     selects = False
 
     @property
-    def asks(self) -> list[str]:
+    def task_names(self) -> list[str]:
         """Names of the tasks among which each sample's must be told."""
         return []
 

@@ -83,7 +83,7 @@ class MultiTask(Prompt):
         return [[rows] for rows in self.shared.tokens]  # type: ignore[union-attr]
 
     @property
-    def asks(self) -> list[str]:
+    def task_names(self) -> list[str]:
         """The tasks, where there are several."""
         return self.tasks if len(self.tasks) > 1 else []
 
@@ -133,8 +133,8 @@ class MultiTask(Prompt):
         found: list[Site] = []
         for place, site in enumerate(self.shared.sites()):
             if isinstance(site, Tokens):
-                make = partial(self._tokens if self.asks else self._alone, place)
-                found.append(Tokens(site.first, site.last, site.count, make, bool(self.asks)))
+                make = partial(self._tokens if self.task_names else self._alone, place)
+                found.append(Tokens(site.first, site.last, site.count, make, bool(self.task_names)))
             elif isinstance(site, KeyValues):
                 found.append(KeyValues(site.block, site.count, partial(self._key_values, place)))
         return tuple(found)

@@ -29,7 +29,7 @@ class Stack(Prompt):
                 f"Found Stack({[type(p).__name__ for p in prompts]}); needed is a list of one or"
                 " more prompts."
             )
-        if any(p.asks for p in prompts):
+        if any(p.task_names for p in prompts):
             raise PromptError(
                 "A prompt of several tasks cannot be in a Stack. Take one task out of it:"
                 " prompt.export(task)."

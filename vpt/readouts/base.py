@@ -33,7 +33,7 @@ class Readout(nn.Module):
     refresh: Refresh = "never"
 
     @property
-    def asks(self) -> list[str]:
+    def task_names(self) -> list[str]:
         """Names of the tasks among which each sample's must be told; empty for readouts that ask
         nothing.
         """

@@ -74,7 +74,7 @@ class TaskHeads(Readout):
         self.count = len(self.classes)
 
     @property
-    def asks(self) -> list[str]:
+    def task_names(self) -> list[str]:
         """The tasks, where they are learned together and there are several."""
         return list(self.heads) if not self.incremental and len(self.heads) > 1 else []
 

@@ -178,14 +178,14 @@ def written_out(model: torch.nn.Module, x: Tensor, tokens: Tensor, name: str) ->
     return model.forward_head(model.norm(z))
 
 
-@pytest.mark.parametrize("exact", ["insert", "record"])
+@pytest.mark.parametrize("via", ["insert", "record"])
 @pytest.mark.parametrize("name", ["timm EVA-02", "timm DINOv3", "timm BEiT"])
-def test_rotary_angles_and_position_biases_stay_with_their_tokens(name: str, exact: str) -> None:
+def test_rotary_angles_and_position_biases_stay_with_their_tokens(name: str, via: str) -> None:
     backbone = open_tiny(name)
     x = backbone.inputs.example(2)
     prompt = vpt.DeepTokens.like(backbone, count=3)
     torch.nn.init.normal_(prompt.tokens)
-    model = vpt.PromptedModel(backbone, prompt, vpt.Identity(), exact=exact)
+    model = vpt.PromptedModel(backbone, prompt, vpt.Identity(), via=via)
     ours = model(x)
     ours.square().sum().backward()
     bare = model.close()

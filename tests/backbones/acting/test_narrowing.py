@@ -80,15 +80,13 @@ def test_the_answer_and_its_gradients_are_the_same(name: str, form: str) -> None
         "deep": lambda: vpt.DeepTokens.like(backbone, 2, blocks=[backbone.depth - 1]),
     }[form]()
     x, found = backbone.inputs.example(3), []
-    for exact in ("insert", "auto"):
+    for via in ("insert", "auto"):
         prompt.zero_grad()
-        model = vpt.PromptedModel(
-            backbone, prompt, vpt.Linear(backbone.out_features, 2), exact=exact
-        )
+        model = vpt.PromptedModel(backbone, prompt, vpt.Linear(backbone.out_features, 2), via=via)
         out = backbone.run(x)
         whole = torch.cat([part for part in out if part is not None], dim=1)
         (whole * torch.linspace(-1, 1, whole.numel()).view_as(whole)).sum().backward()
-        assert narrowed(model) == (exact == "auto")
+        assert narrowed(model) == (via == "auto")
         model.close()
         found.append([whole.detach(), *(p.grad.clone() for p in prompt.parameters())])
     for ours, theirs in zip(found[1], found[0], strict=True):
@@ -147,10 +145,8 @@ def test_who_runs_the_model_itself_gets_all_its_tokens() -> None:
     backbone = open_tiny("timm ViT")
     x = backbone.inputs.example(2)
     found = []
-    for exact in ("insert", "auto"):
-        with vpt.PromptedModel(
-            backbone, vpt.DeepTokens.like(backbone, 2), vpt.Identity(), exact=exact
-        ):
+    for via in ("insert", "auto"):
+        with vpt.PromptedModel(backbone, vpt.DeepTokens.like(backbone, 2), vpt.Identity(), via=via):
             found.append(backbone.model.forward_features(backbone.inputs.normalize(x)))
     assert torch.allclose(found[1], found[0], atol=1e-5)
     assert found[1][:, 1:].norm() > 1

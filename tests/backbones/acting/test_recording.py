@@ -36,11 +36,11 @@ def example(backbone: vpt.Backbone, padded: bool = False) -> Any:
 
 
 def outcome(
-    backbone: vpt.Backbone, prompt: vpt.Prompt, exact: str, x: Any = None
+    backbone: vpt.Backbone, prompt: vpt.Prompt, via: str, x: Any = None
 ) -> tuple[Tensor, list[Tensor]]:
     """Features, and the gradient of each of the prompt's parameters."""
     prompt.zero_grad()
-    model = vpt.PromptedModel(backbone, prompt, vpt.Linear(backbone.out_features, 2), exact=exact)
+    model = vpt.PromptedModel(backbone, prompt, vpt.Linear(backbone.out_features, 2), via=via)
     features = backbone.features(example(backbone) if x is None else x)
     weights = torch.randn(features.shape, generator=torch.Generator().manual_seed(1))
     (features * weights).sum().backward()
@@ -70,8 +70,8 @@ def test_recorded_equals_inserted_in_output_and_gradient(name: str) -> None:
     beside = vpt.Stack([tokens, vpt.Prefix.like(backbone, 2)])
     for prompt in (tokens, stack, beside):
         inserted = outcome(backbone, prompt, "insert")
-        for exact in ("record", "auto"):
-            recorded = outcome(backbone, prompt, exact)
+        for via in ("record", "auto"):
+            recorded = outcome(backbone, prompt, via)
             assert equal(recorded[0], inserted[0])
             assert all(equal(a, b) for a, b in zip(recorded[1], inserted[1], strict=True))
 
@@ -87,7 +87,7 @@ def test_recorded_equals_inserted_in_output_and_gradient(name: str) -> None:
 def test_recorded_equals_inserted_where_clips_have_padding(name: str) -> None:
     backbone = open_tiny(name)
     prompt, x = deep(backbone), example(backbone, padded=True)
-    inserted, recorded = (outcome(backbone, prompt, exact, x) for exact in ("insert", "auto"))
+    inserted, recorded = (outcome(backbone, prompt, via, x) for via in ("insert", "auto"))
     assert equal(recorded[0], inserted[0])
     assert all(equal(a, b) for a, b in zip(recorded[1], inserted[1], strict=True))
 
@@ -101,8 +101,8 @@ def test_recorded_is_as_near_as_inserted_in_bf16(name: str, low: str) -> None:
     if low == "bf16 weights":
         backbone.model.to(torch.bfloat16)
     with torch.autocast("cpu", torch.bfloat16, enabled=low == "autocast"):
-        for exact in ("insert", "auto"):
-            features, gradients = outcome(backbone, prompt, exact)
+        for via in ("insert", "auto"):
+            features, gradients = outcome(backbone, prompt, via)
             found.append([off(features, true[0]), *map(off, gradients, true[1])])
     for inserted, recorded in zip(*found, strict=True):
         assert recorded < 1.5 * inserted + 0.004, found  # 2 ** -8, the rounding of bf16
@@ -120,10 +120,10 @@ def test_inference_mode_changes_nothing(name: str) -> None:
 
 def test_twenty_steps_give_the_same_prompt() -> None:
     found = []
-    for exact in ("insert", "auto"):
+    for via in ("insert", "auto"):
         backbone = open_tiny("timm ViT")
         prompt = deep(backbone)
-        model = vpt.PromptedModel(backbone, prompt, vpt.Identity(), exact=exact)
+        model = vpt.PromptedModel(backbone, prompt, vpt.Identity(), via=via)
         optimizer = torch.optim.AdamW(prompt.parameters(), lr=0.01)
         for step in range(20):
             generator = torch.Generator().manual_seed(step)
@@ -259,8 +259,8 @@ def test_dropout_per_sample_is_recorded_per_sample() -> None:
     backbone = open_tiny("timm ViT")
     prompt = vpt.DeepTokens.like(backbone, count=4, dropout=0.5)
     found = []
-    for exact in ("insert", "record"):
-        model = vpt.PromptedModel(backbone, prompt, vpt.Linear(32, 2), exact=exact).train()
+    for via in ("insert", "record"):
+        model = vpt.PromptedModel(backbone, prompt, vpt.Linear(32, 2), via=via).train()
         torch.manual_seed(3)
         found.append(backbone.features(backbone.inputs.example(1).repeat(3, 1, 1, 1)))
         model.close()
@@ -271,10 +271,10 @@ def test_dropout_per_sample_is_recorded_per_sample() -> None:
 def test_an_unknown_way_and_blocks_without_sdpa_are_refused() -> None:
     backbone = open_tiny("timm CaiT")
     prompt = vpt.DeepTokens.like(backbone, count=2)
-    with pytest.raises(vpt.errors.PromptError, match="exact='fast'"):
-        vpt.PromptedModel(backbone, prompt, vpt.Identity(), exact="fast")
+    with pytest.raises(vpt.errors.PromptError, match="via='fast'"):
+        vpt.PromptedModel(backbone, prompt, vpt.Identity(), via="fast")
     with pytest.raises(vpt.errors.PromptError, match="never called"):
-        vpt.PromptedModel(backbone, prompt, vpt.Identity(), exact="record")
+        vpt.PromptedModel(backbone, prompt, vpt.Identity(), via="record")
     assert backbone.attachment is None
 
 

@@ -39,11 +39,11 @@ HOOKS: dict[str, Callable[[nn.Module], object]] = {
 }
 
 
-def outputs(backbone: vpt.Backbone, exact: str) -> tuple[Tensor, Tensor]:
+def outputs(backbone: vpt.Backbone, via: str) -> tuple[Tensor, Tensor]:
     """Answer and gradient with the same prompt."""
     prompt = vpt.DeepTokens.like(backbone, 3)
     nn.init.normal_(prompt.tokens, generator=torch.Generator().manual_seed(0))
-    with vpt.PromptedModel(backbone, prompt, vpt.Identity(), exact=exact) as model:
+    with vpt.PromptedModel(backbone, prompt, vpt.Identity(), via=via) as model:
         out = model(INPUTS.example(3))
         return (
             out.detach(),

@@ -19,13 +19,13 @@ from vpt.sites import KeyValues, Observe, Site, Tokens
 class Arrangement:
     """The actors that carry out sites on a backbone, by kind.
 
-    exact: how deep tokens act, as for `Attachment`. Raises `PromptError` for a site that does not
+    via: how deep tokens act, as for `Attachment`. Raises `PromptError` for a site that does not
         fit.
     """
 
-    def __init__(self, backbone: Frozen, sites: Sequence[Site], exact: str) -> None:
+    def __init__(self, backbone: Frozen, sites: Sequence[Site], via: str) -> None:
         self.backbone = backbone
-        self.exact = exact
+        self.via = via
         check_fit(backbone, sites, self._is_recorded)
         self.observings: list[Observing] = []
         self.insertions: list[Insertion] = []
@@ -83,8 +83,8 @@ class Arrangement:
         """Whether this site acts as keys and values: it spans one block, and the caller or the
         model would have it so.
         """
-        if site.first != site.last or self.exact != "auto":
-            return self.exact == "record" and site.first == site.last
+        if site.first != site.last or self.via != "auto":
+            return self.via == "record" and site.first == site.last
         unknown = 0 <= site.first < self.backbone.depth and self.backbone.blocks[site.first].unknown
         if unknown or "deep" in self.backbone.reach.refused:
             return False  # there was nothing to compare with
@@ -98,7 +98,7 @@ class Arrangement:
         """For the last block, unless tokens are inserted there."""
         backbone, last = self.backbone, self.backbone.depth - 1
         inserted = any(insertion.site.last == last for insertion in self.insertions)
-        if self.exact == "insert" or inserted or not backbone.first_read:
+        if self.via == "insert" or inserted or not backbone.first_read:
             return []
         if "recorded" in backbone.reach.refused or not can_narrow(backbone.blocks[last]):
             return []

@@ -25,25 +25,25 @@ class Attachment:
     """The sites of one prompt at work on one backbone. Bound methods only, so that deepcopy and
     pickle follow it.
 
-    exact: how deep tokens act. "insert": put in and cut off, the slow and obvious way. "record": as
+    via: how deep tokens act. "insert": put in and cut off, the slow and obvious way. "record": as
         keys and values, the same function for less work; and a last block of which only the first
         tokens are read does no more than these need. "auto": recorded where that can be, inserted
         elsewhere. Raises `PromptError` when a site does not fit, and at the end of a forward in
         which a site did not act.
     """
 
-    def __init__(self, backbone: Frozen, sites: Sequence[Site] = (), exact: str = "auto") -> None:
-        if exact not in ("auto", "insert", "record"):
+    def __init__(self, backbone: Frozen, sites: Sequence[Site] = (), via: str = "auto") -> None:
+        if via not in ("auto", "insert", "record"):
             raise PromptError(
-                f"Found exact={exact!r}; needed is 'auto', 'insert' (tokens go through the blocks)"
+                f"Found via={via!r}; needed is 'auto', 'insert' (tokens go through the blocks)"
                 " or 'record'."
             )
         self.backbone = backbone
         self.sites = tuple(sites)
-        self.exact = exact
+        self.via = via
         self.enabled = True
         self._heard: list[Tensor] = []
-        arranged = Arrangement(backbone, self.sites, exact)
+        arranged = Arrangement(backbone, self.sites, via)
         self._actors = arranged.actors
         self._exits = arranged.exits()
         self._recordings = arranged.recordings

@@ -152,7 +152,7 @@ class Interception:
                 f"Block {self.block.name} never called torch's scaled_dot_product_attention on"
                 " prompt rows, so they reach nothing. If its attention was switched after the"
                 " prompt was attached, switch it back (transformers: attn_implementation='sdpa'),"
-                " or make the PromptedModel with exact='insert'."
+                " or make the PromptedModel with via='insert'."
             )
         captured, self._captured = self._captured, None
         return captured

@@ -46,9 +46,9 @@ def admitted(backbone: Backbone, prompt: Prompt, readout: Readout) -> Task:
     """A task on this backbone, tried alone. Raises `PromptError` for a prompt or a readout that
     does not fit, or that cannot be in a library.
     """
-    if isinstance(prompt, MultiTask) and not prompt.asks:
+    if isinstance(prompt, MultiTask) and not prompt.task_names:
         prompt = prompt.export(prompt.tasks[0])
-    if readout.asks:
+    if readout.task_names:
         raise PromptError(
             "Heads of several tasks cannot be in a library; add each task alone:"
             " readout.export(task)."
