@@ -56,7 +56,8 @@ class PromptedModel(nn.Module):
         if prompt.task_names and readout.task_names and prompt.task_names != readout.task_names:
             raise PromptError(
                 f"Found a prompt for the tasks {', '.join(prompt.task_names[:8])} and heads for"
-                f" {', '.join(readout.task_names[:8])}; needed are the same tasks in the same order."
+                f" {', '.join(readout.task_names[:8])}; needed are the same, in the same"
+                " order."
             )
         readout.bind(self.backbone)
         prompt, readout = prompt.to(self.backbone.device), readout.to(self.backbone.device)
