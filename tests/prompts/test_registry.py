@@ -39,7 +39,7 @@ def test_parse(backbone: vpt.Backbone) -> None:
     assert parse("prefix:3@2", backbone).blocks == [2]
     both = parse("border:4 + prefix:2", backbone)
     assert [type(p).__name__ for p in both.prompts] == ["Border", "Prefix"]
-    assert set(PROMPTS.forms) == {
+    assert set(PROMPTS.forms) >= {
         "shallow",
         "deep",
         "prefix",

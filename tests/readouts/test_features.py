@@ -45,9 +45,8 @@ def test_class_lists_must_have_different_names(make, classes):
 
 
 def test_readouts_are_found_by_name():
-    assert {name: cls.__name__ for name, cls in READOUTS.classes.items()} == {
-        n: n for n in ("Identity", "Linear", "NearestMean", "LabelMap", "TaskHeads", "RandomRidge")
-    }
+    assert all(cls.__name__ == name for name, cls in READOUTS.classes.items())
+    assert set(READOUTS.classes) >= {"Identity", "Linear", "NearestMean", "LabelMap", "TaskHeads"}
 
 
 # --- Identity ---------------------------------------------------------------------------

@@ -39,3 +39,10 @@ __all__ = [
     "build",
     "parse",
 ]
+
+
+def __getattr__(name: str) -> type[Prompt]:
+    """A prompt by the name of its class."""
+    if name not in PROMPTS.classes:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return PROMPTS.classes[name]
