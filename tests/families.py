@@ -4,8 +4,9 @@ head re-drawn.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
+import pytest
 import torch
 import transformers
 from timm.models.beit import Beit
@@ -381,3 +382,26 @@ def open_tiny(name: str, seed: int = 0) -> vpt.Backbone:
     """A backbone on `make(name)`."""
     seconds = 0.1 if "wav2vec2" in name or "HuBERT" in name else None
     return vpt.load_backbone(make(name, seed), inputs=INPUTS.get(name), seconds=seconds)
+
+
+# one of each kind: for tests that take a while and whose subject does not differ from family to
+# family; the others go with the long ones
+KINDS = (
+    "timm ViT",
+    "timm DeiT distilled",
+    "timm EVA-02",
+    "timm Swin",
+    "transformers AST",
+    "transformers BEiT",
+    "transformers DINOv3",
+    "transformers wav2vec2",
+    "transformers Whisper encoder",
+    "torchvision ViT",
+    "torch encoder [N,B,D]",
+    "CNN",
+)
+
+
+def of_each_kind(names: Iterable[str]) -> list[object]:
+    """The names, those that are not in `KINDS` marked long."""
+    return [name if name in KINDS else pytest.param(name, marks=pytest.mark.long) for name in names]

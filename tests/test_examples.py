@@ -48,7 +48,13 @@ def loaded(name: str) -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("name", SHORT)
+LENGTHY = ("biased_model/reprogram", "many_tasks/share")  # fairness and tasks have their own tests
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.long] * (name in LENGTHY)) for name in SHORT],
+)
 def test_short_script(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
@@ -58,6 +64,7 @@ def test_short_script(
     assert SHORT[name] in capsys.readouterr().out
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", TINY)
 def test_measuring_script(name: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     places = {"images": tmp_path / "images", "out": tmp_path / "out"}

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from families import MODELS, make, open_tiny, refusal
+from families import MODELS, make, of_each_kind, open_tiny, refusal
 from helpers import in_threads
 from torch import Tensor
 
@@ -114,7 +114,9 @@ def test_torch_compile_after_attachment_is_exact_without_graph_breaks(name: str,
 
 
 @pytest.mark.parametrize("via", WAYS)
-@pytest.mark.parametrize("name", [name for name in MODELS if refusal(name, "prefix") is None])
+@pytest.mark.parametrize(
+    "name", of_each_kind(name for name in MODELS if refusal(name, "prefix") is None)
+)
 def test_deepcopy_and_pickle_after_a_training_step_carry_no_recorded_tensors(
     name: str, via: str
 ) -> None:

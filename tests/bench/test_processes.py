@@ -14,6 +14,7 @@ from vpt.bench.steps import Case, Setting
 SETTING = Setting(batch=2, tokens=(3,))
 
 
+@pytest.mark.long
 def test_memory_is_measured_in_fresh_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     peaks = module.measure_memory(SETTING, [Case("ours", 3), Case("ours", 3, True)], False)
     assert peaks.keys() == {"ours 3 train"}  # of inference, only the plain forward

@@ -34,7 +34,13 @@ def test_commands_are_split_by_voice() -> None:
     )
 
 
-@pytest.mark.parametrize("show", [module.PICTURES, module.SOUNDS], ids=["pictures", "sounds"])
+@pytest.mark.parametrize(
+    "show",
+    [
+        pytest.param(module.PICTURES, id="pictures"),
+        pytest.param(module.SOUNDS, id="sounds", marks=pytest.mark.long),
+    ],
+)
 def test_rows_and_files_without_a_network(
     tmp_path: Path, show: module.Show, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -68,13 +74,8 @@ def test_rows_and_files_without_a_network(
     assert [row.parameters for row in rows[:2]] == [1920, 1930]
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=[pytest.mark.long] * (i > 0))
-        for i, name in enumerate(module.BIASED)
-    ],
-)
+@pytest.mark.long
+@pytest.mark.parametrize("name", module.BIASED)
 def test_biased_models_are_made_fairer_without_a_network(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

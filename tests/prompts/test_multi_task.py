@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from families import EXTRA, MODELS, open_tiny, refusal
+from families import EXTRA, MODELS, of_each_kind, open_tiny, refusal
 from torch import nn
 
 import vpt
@@ -55,7 +55,7 @@ def test_by_hand() -> None:
     assert prompt.export("b").tokens.tolist() == [[2.0, 8.0, 0.0], [12.0, 30.0, 0.0]]
 
 
-@pytest.mark.parametrize("name", [*MODELS, *EXTRA])
+@pytest.mark.parametrize("name", of_each_kind([*MODELS, *EXTRA]))
 def test_a_mixed_batch_equals_each_task_alone(name: str) -> None:
     backbone = open_tiny(name)
     x, names, order = examples(backbone, 4), ["a", "b", "c"], ["c", "a", "c", "b"]

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from families import EXTRA, MODELS, open_tiny, refusal
+from families import EXTRA, MODELS, of_each_kind, open_tiny, refusal
 from helpers import colours
 from torch import Tensor, nn
 
@@ -75,7 +75,7 @@ def lengths(backbone: vpt.Backbone, x: Any) -> list[int]:
     return found
 
 
-@pytest.mark.parametrize("name", [*MODELS, *EXTRA])
+@pytest.mark.parametrize("name", of_each_kind([*MODELS, *EXTRA]))
 def test_six_properties_and_batch_independence(name: str) -> None:
     backbone = open_tiny(name)
     if words := refusal(name, "prefix"):

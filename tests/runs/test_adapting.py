@@ -23,7 +23,12 @@ FAST = {"epochs": 2, "batch_size": 8, "progress": False}
 
 
 @pytest.mark.parametrize(
-    "prompt", ["deep:2", "shallow:2", "prefix:2", "border:3", "patch:5", "border:3+deep:2"]
+    "prompt",
+    [
+        "shallow:2",
+        "border:3+deep:2",
+        *(pytest.param(form, marks=pytest.mark.long) for form in ("prefix:2", "patch:5")),
+    ],
 )
 def test_image_folder_end_to_end(tmp_path: Path, prompt: str) -> None:
     data, out = write_images(tmp_path / "data"), tmp_path / "run"

@@ -26,6 +26,7 @@ def test_compiled_training_gives_the_same() -> None:
     assert "outputs" not in compiled.__dict__
 
 
+@pytest.mark.long
 def test_a_compiler_that_fails_is_said() -> None:
     def broken(graph: object, inputs: object) -> object:
         raise RuntimeError("no C++ compiler here")

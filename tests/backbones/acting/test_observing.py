@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from families import MODELS, open_tiny
+from families import MODELS, of_each_kind, open_tiny
 
 import vpt
 from vpt.sites import Observe, Tokens
 
 
-@pytest.mark.parametrize("name", list(MODELS))
+@pytest.mark.parametrize("name", of_each_kind(MODELS))
 def test_what_is_seen_is_what_the_block_is_given(name: str) -> None:
     backbone = open_tiny(name)
     x = backbone.inputs.example(2)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from families import MODELS, open_tiny, refusal
+from families import MODELS, of_each_kind, open_tiny, refusal
 from torch import Tensor, nn
 
 import vpt
@@ -93,7 +93,7 @@ def test_recorded_equals_inserted_where_clips_have_padding(name: str) -> None:
 
 
 @pytest.mark.parametrize("low", ["autocast", "bf16 weights"])
-@pytest.mark.parametrize("name", FEWER)
+@pytest.mark.parametrize("name", of_each_kind(FEWER))
 def test_recorded_is_as_near_as_inserted_in_bf16(name: str, low: str) -> None:
     backbone = open_tiny(name)
     prompt = deep(backbone)

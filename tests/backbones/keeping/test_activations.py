@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from families import MODELS, open_tiny, refusal
+from families import MODELS, of_each_kind, open_tiny, refusal
 from torch import Tensor, nn
 
 import vpt
@@ -49,7 +49,7 @@ def near(a: Tensor, b: Tensor, tolerance: float = 1e-5) -> bool:
 
 
 @pytest.mark.parametrize("form", ["deep", "prefix"])
-@pytest.mark.parametrize("name", [name for name in MODELS if SWIN not in name])
+@pytest.mark.parametrize("name", of_each_kind(name for name in MODELS if SWIN not in name))
 def test_the_same_answers_and_gradients_in_any_batch(name: str, form: str) -> None:
     if refusal(name, form):
         return

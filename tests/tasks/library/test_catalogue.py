@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from families import EXTRA, MODELS, open_tiny, refusal
+from families import EXTRA, MODELS, of_each_kind, open_tiny, refusal
 from helpers import in_threads
 from torch import Tensor, nn
 
@@ -93,7 +93,7 @@ def alone(backbone: vpt.Backbone, tasks: dict, x: Any) -> dict[str, Tensor]:
     return found
 
 
-@pytest.mark.parametrize("name", [*MODELS, *EXTRA])
+@pytest.mark.parametrize("name", of_each_kind([*MODELS, *EXTRA]))
 def test_a_mixed_batch_equals_each_task_alone(name: str) -> None:
     backbone = open_tiny(name)
     tasks, hooks = tasks_for(name, backbone), count_hooks(backbone.model)

@@ -17,7 +17,9 @@ from vpt.tasks.sequence.journal import RESULTS, Journal
 QUICK = {"epochs": 2, "batch_size": 6, "lr": 0.02, "progress": False}
 
 
-@pytest.mark.parametrize("method", ["coda", "dual", "sequential"])
+@pytest.mark.parametrize(
+    "method", ["coda", *(pytest.param(m, marks=pytest.mark.long) for m in ("dual", "sequential"))]
+)
 def test_a_killed_run_goes_on_to_the_same_bytes(
     method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
