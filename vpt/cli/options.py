@@ -26,7 +26,7 @@ def explained(room: str) -> str:
     return ", ".join(f"{usage} ({does})" for usage, does in registered(room).items())
 
 
-PROMPT_FORMS = f"{', '.join(registered('prompts'))}; joined with +; deep:N@9-11 in these blocks"
+PROMPT_FORMS = f"{', '.join(registered('prompts'))}; joined with +; deep:N@5-7 in these blocks"
 READOUT_FORMS = explained("readouts")
 METHODS = explained("objectives")
 

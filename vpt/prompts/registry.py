@@ -24,7 +24,7 @@ def build(name: str, config: Config) -> Prompt:
 
 
 def parse_one(text: str, backbone: BackboneLike, seed: int = 0) -> Prompt:
-    """ "deep:10" → `DeepTokens.like(backbone, count=10)`; "deep:10@9-11" → in these blocks only.
+    """ "deep:10" → `DeepTokens.like(backbone, count=10)`; "deep:10@5-7" → in these blocks only.
     Raises `PromptError`.
     """
     words, at, where = text.partition("@")
@@ -38,7 +38,7 @@ def parse_one(text: str, backbone: BackboneLike, seed: int = 0) -> Prompt:
         raise PromptError(
             f"Found prompt {text!r}; needed is one of {PROMPTS.usages()}, or several joined with"
             " +. Behind those that act inside blocks (but shallow), the blocks can follow:"
-            " deep:10@9-11."
+            " deep:10@5-7."
         )
     given: Config = {form.word: int(number)} if number else {}
     if span:
