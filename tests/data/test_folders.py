@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
+from helpers import write_images
 from small_folders import touch
 
+import vpt
 from vpt.data.folders import list_folder
 from vpt.errors import DataError
 
@@ -158,3 +161,11 @@ def test_what_is_no_plain_file_belongs_to_no_class(tmp_path):
         "pipe.png": "no plain file",
         "nothing.png": "a link to nothing",
     }
+
+
+@pytest.mark.parametrize("deep", ["photos", "my/photos"])
+def test_classes_that_lie_too_deep_under_one_folder_are_said(tmp_path: Path, deep: str) -> None:
+    """The commonest slip: the folder around the folder of classes."""
+    write_images(tmp_path / "data" / deep, per_class=4)
+    with pytest.raises(DataError, match=r"Found 1 class .*Careful: .*one level too deep"):
+        vpt.load_data(tmp_path / "data", vpt.Images((32, 32)))

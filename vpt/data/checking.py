@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from vpt.data.examples import Examples
 from vpt.data.parts import CALLED, Data
@@ -28,8 +28,10 @@ def check_sizes(train: Examples, needed: int) -> None:
         )
 
 
-def check_classes(parts: Mapping[str, Examples]) -> None:
-    """Every class that is tested must have been trained, under the same name."""
+def check_classes(parts: Mapping[str, Examples], careful: Sequence[str] = ()) -> None:
+    """Every class that is tested must have been trained, under the same name. careful: what looks
+    wrong with the source, said where there is only one class.
+    """
     train = parts["train"]
     seen = set(train.targets)
     for name, part in parts.items():
@@ -46,7 +48,7 @@ def check_classes(parts: Mapping[str, Examples]) -> None:
     if len(seen) < 2:
         raise DataError(
             f"Found {len(seen)} class{'es' * (len(seen) != 1)} ({', '.join(train.classes)}); needed"
-            " are two or more."
+            f" are two or more.{''.join(f' Careful: {doubt}.' for doubt in careful)}"
         )
 
 

@@ -85,7 +85,7 @@ def _doubts(root: Path, inner: dict[str, set[str]]) -> list[str]:
     if empty and len(empty) < len(inner):
         doubts.append(f"{_some('class folder', empty)} of {root.name} without files: left out")
     filled = [folders for folders in inner.values() if folders]
-    if len(filled) > 1 and not any("" in folders for folders in filled):
+    if filled and not any("" in folders for folders in filled):
         doubts += _too_deep(inner, filled)
     like_splits = {
         word: [name for name in inner if word in name.lower()] for word in ("train", "test")
@@ -102,13 +102,14 @@ def _too_deep(inner: dict[str, set[str]], filled: list[set[str]]) -> list[str]:
     """Whether the classes seem to lie one level deeper: no class folder holds a file of its own."""
     classes = ", ".join(list(inner)[:4])
     common = set.intersection(*filled)
-    if len(common) > 1:
+    if len(common) > 1 and len(filled) > 1:
         return [
             f"the class folders ({classes}) hold no files of their own, but"
             f" folders of the same names ({', '.join(sorted(common)[:4])}). If those are the"
             " classes, the data lie one level too deep: move them up"
         ]
-    if any(len(folders) > 1 or folders == {name} for name, folders in inner.items()):
+    alone = len(filled) == 1  # one class is none: whatever lies in it is what was meant
+    if alone or any(len(folders) > 1 or folders == {name} for name, folders in inner.items()):
         return [
             f"the class folders ({classes}) hold no files of their own, but"
             f" folders ({', '.join(sorted(set.union(*filled))[:4])}). If those are the classes,"

@@ -93,7 +93,7 @@ def load_data(
         columns = Columns.named(label, group, split_by)
         parts, skipped = from_datasets(source, inputs, classes, columns, skip_bad, progress)
     parts = same_groups(parts)
-    check_classes(parts)
+    check_classes(parts, careful)
     made = _split(parts, val_share, test_share, seed)
     train = parts["train"]
     if shots is not None:
