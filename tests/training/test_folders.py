@@ -248,3 +248,18 @@ def test_a_sequence_again_is_refused_and_overwrites_when_told(tmp_path: Path) ->
         go()
     go(seed=7, overwrite=True)
     assert (tmp_path / "prompt.vpt").read_bytes() != first
+
+
+def fail_late(folder: Path) -> None:
+    (folder / "curves").mkdir()
+    folder.open()
+
+
+def test_a_run_that_comes_to_nothing_leaves_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "here").mkdir()
+    for name in ("new", "here"):
+        with pytest.raises(OSError, match="nothing"), run_folder(tmp_path / name, False, False):
+            raise OSError("nothing")
+    with pytest.raises(IsADirectoryError), run_folder(tmp_path / "kept", False, False) as kept:
+        fail_late(kept)
+    assert {path.name for path in tmp_path.iterdir()} == {"here", "kept"}

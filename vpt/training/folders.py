@@ -7,7 +7,7 @@ import re
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from accelerate import PartialState
@@ -54,17 +54,24 @@ def run_folder(
         raise PromptFileError(
             f"{folder} is a file; needed is a folder to write the run to (out=…)."
         )
+    made = not is_there(folder)
     trial = folder / ".writable"
     write_atomically(trial, b"")
     trial.unlink(missing_ok=True)  # another process may have been here too
-    with _alone(folder):
-        if not overwrite:
-            _refuse_finished(folder, resume, finished)
-        if PartialState().is_main_process:
-            if overwrite and not resume:
-                (folder / CHECKPOINT).unlink(missing_ok=True)
-            _sweep(folder)
-        yield folder
+    try:
+        with _alone(folder):
+            if not overwrite:
+                _refuse_finished(folder, resume, finished)
+            if PartialState().is_main_process:
+                if overwrite and not resume:
+                    (folder / CHECKPOINT).unlink(missing_ok=True)
+                _sweep(folder)
+            yield folder
+    except BaseException:
+        if made:  # a run that came to nothing leaves no empty folder
+            with suppress(OSError):
+                folder.rmdir()
+        raise
 
 
 def _refuse_finished(folder: Path, resume: bool, finished: tuple[str, ...]) -> None:
