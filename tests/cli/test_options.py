@@ -15,5 +15,7 @@ from vpt.sites import Registry
     ("room", "registry"), [("prompts", PROMPTS), ("readouts", READOUTS), ("objectives", OBJECTIVES)]
 )
 def test_help_names_what_is_registered(room: str, registry: Registry) -> None:
-    assert registered(room) == {form.usage: form.does for form in registry.forms.values()}
+    assert registered(room) == {
+        form.usage: registry.about[form.cls.__name__] for form in registry.forms.values()
+    }
     assert registered(room)

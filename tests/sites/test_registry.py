@@ -8,7 +8,7 @@ from vpt.sites import Registry
 
 
 def test_a_class_is_found_by_its_name_and_by_text() -> None:
-    rooms: Registry[object] = Registry()
+    rooms: Registry[object] = Registry("room", KeyError)
 
     @rooms.register("deep:COUNT", "tokens")
     class Deep: ...
@@ -22,7 +22,7 @@ def test_a_class_is_found_by_its_name_and_by_text() -> None:
 
 
 def test_two_of_one_name_are_refused() -> None:
-    rooms: Registry[object] = Registry()
+    rooms: Registry[object] = Registry("room", KeyError)
     rooms.register("deep:COUNT")(int)
     rooms.register("deep:COUNT")(int)  # the same again, as when a module is loaded anew
     with pytest.raises(TypeError, match="have one name"):

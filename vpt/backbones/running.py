@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import torch
 from accelerate.utils import send_to_device
-from torch import Tensor, nn
+from torch import Tensor
 
 from vpt.backbones.acting.attachment import Attachment
 from vpt.backbones.finding.structure import refuse_recomputing
 from vpt.backbones.frozen import Frozen, Output
 from vpt.backbones.inputs.images import Raw
-from vpt.backbones.inputs.waveform import InputSpec
 from vpt.backbones.keeping.activations import FeatureCache
 from vpt.backbones.keeping.memo import Memo, input_keys
 from vpt.errors import BackboneError
-from vpt.sites import Settings
 
 QUERIES = 64 << 20  # bytes: 20,000 samples of 768 features
 
@@ -25,25 +24,15 @@ class Running(Frozen):
     """A frozen model, what is attached to it, and what is kept of its inputs.
 
     attachment: the prompt at work, or None. cache: of activations, for prompts that begin late.
-        queries: the bare model's features, for prompts that are made from them.
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        inputs: InputSpec,
-        *,
-        blocks: str | None = None,
-        pool: str | None = None,
-        overrides: dict[str, Tensor] | None = None,
-        settings: Settings | None = None,
-    ) -> None:
-        super().__init__(
-            model, inputs, blocks=blocks, pool=pool, overrides=overrides, settings=settings
-        )
-        self.attachment: Attachment | None = None
-        self.cache: FeatureCache | None = None
-        self.queries = Memo(QUERIES)
+    attachment: Attachment | None = None
+    cache: FeatureCache | None = None
+
+    @cached_property
+    def queries(self) -> Memo:
+        """The bare model's features, by input."""
+        return Memo(QUERIES)
 
     def run(self, x: Raw) -> Output:
         """Raw input → `Output`; attached prompts act. Raises `InputError`, and `PromptError` for a

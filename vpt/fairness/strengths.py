@@ -21,7 +21,9 @@ def objectives(
     none.
     """
     if method not in METHODS or criterion not in GAP:
-        known = ", ".join(f"{name} ({OBJECTIVES.forms[name].does})" for name in METHODS)
+        known = ", ".join(
+            f"{name} ({OBJECTIVES.about[kind.__name__]})" for name, kind in METHODS.items()
+        )
         raise TrainingError(
             f"Found method={method!r}, criterion={criterion!r}; needed is one of {known}, and 'eo'"
             " or 'dp'."

@@ -18,9 +18,7 @@ __all__ = ["METHODS", "OBJECTIVES", "ByGroup", "Gradients", "Objective", "regist
 
 def __getattr__(name: str) -> type[Objective]:
     """An objective by the name of its class."""
-    if name not in OBJECTIVES.classes:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return OBJECTIVES.classes[name]
+    return OBJECTIVES.attribute(__name__, name)
 
 
 def __dir__() -> list[str]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from vpt.errors import TrainingError
 from vpt.sites import Config, Registry
 
 # loss name → part that learns ("prompt", "readout", "objective") → its gradient as one flat vector
@@ -68,5 +69,7 @@ class Objective(nn.Module):
         return total
 
 
-OBJECTIVES: Registry[Objective] = Registry()  # the text is that of a way to make a model fairer
+OBJECTIVES: Registry[Objective] = Registry(
+    "objective", TrainingError
+)  # the text is that of a way to make a model fairer
 register = OBJECTIVES.register

@@ -43,6 +43,4 @@ __all__ = [
 
 def __getattr__(name: str) -> type[Prompt]:
     """A prompt by the name of its class."""
-    if name not in PROMPTS.classes:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return PROMPTS.classes[name]
+    return PROMPTS.attribute(__name__, name)

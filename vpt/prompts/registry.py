@@ -9,7 +9,7 @@ from vpt.errors import PromptError
 from vpt.prompts.base import Prompt
 from vpt.sites import BackboneLike, Config, Registry
 
-PROMPTS: Registry[Prompt] = Registry()
+PROMPTS: Registry[Prompt] = Registry("prompt", PromptError)
 register = PROMPTS.register
 
 
@@ -17,10 +17,7 @@ def build(name: str, config: Config) -> Prompt:
     """The prompt class called `name`, built from `config`. Raises `PromptError` for an unknown
     name or a bad config.
     """
-    if name not in PROMPTS.classes:
-        known = ", ".join(PROMPTS.classes)
-        raise PromptError(f"Found a prompt called {name!r}; known are {known}.")
-    return PROMPTS.classes[name].rebuild(config)
+    return PROMPTS.named(name).rebuild(config)
 
 
 def parse_one(text: str, backbone: BackboneLike, seed: int = 0) -> Prompt:

@@ -29,6 +29,4 @@ __all__ = [
 
 def __getattr__(name: str) -> type[Readout]:
     """A readout by the name of its class."""
-    if name not in READOUTS.classes:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return READOUTS.classes[name]
+    return READOUTS.attribute(__name__, name)

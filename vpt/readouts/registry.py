@@ -8,7 +8,7 @@ from vpt.errors import PromptError, TrainingError
 from vpt.readouts.base import Readout
 from vpt.sites import BackboneLike, Config, Registry
 
-READOUTS: Registry[Readout] = Registry()
+READOUTS: Registry[Readout] = Registry("readout", PromptError)
 register = READOUTS.register
 
 
@@ -16,10 +16,7 @@ def build(name: str, config: Config) -> Readout:
     """The readout class called `name`, built from `config`. Raises `PromptError` for an unknown
     name or a bad config.
     """
-    if name not in READOUTS.classes:
-        known = ", ".join(READOUTS.classes)
-        raise PromptError(f"Found a readout called {name!r}; known are {known}.")
-    return READOUTS.classes[name](**config)
+    return READOUTS.named(name)(**config)
 
 
 def parse(text: str, backbone: BackboneLike, classes: Sequence[str], seed: int = 0) -> Readout:

@@ -27,7 +27,6 @@ class Arrangement:
         self.backbone = backbone
         self.via = via
         check_fit(backbone, sites, self._is_recorded)
-        self.observings: list[Observing] = []
         self.insertions: list[Insertion] = []
         self.recordings: list[Recording] = []
         self.interceptions: dict[int, Interception] = {}
@@ -59,8 +58,7 @@ class Arrangement:
             self._interception(site.block).observers.append(site.keys_values)
         if site.tokens is None:
             return []
-        self.observings.append(Observing(site.tokens, self.backbone.blocks[site.block]))
-        return self.observings[-1:]
+        return [Observing(site.tokens, self.backbone.blocks[site.block])]
 
     def _tokens(self, site: Tokens) -> Insertion | Recording:
         """Recorded where windows or the caller want it, inserted elsewhere."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 from accelerate.utils import send_to_device
+from torch import Tensor
 
 from vpt.backbones.frozen import Frozen
 from vpt.errors import PromptError
@@ -76,12 +77,11 @@ def _check_tokens(backbone: Frozen, site: Tokens, recorded: bool) -> None:
 def _check_key_values(backbone: Frozen, site: KeyValues) -> None:
     backbone.reach.need_blocks(site.block)
     backbone.reach.need_prefix([site.block])
-    heads, size = backbone.heads[site.block] or (0, 0)
-    example = torch.zeros(1, heads, 1, size, device=backbone.device)
+    example = _one_key(backbone, site.block)
     keys, values, _ = site.make(example, example)
     if site.count is None:
         return
-    needed = (heads, site.count, size)
+    needed = (example.shape[1], site.count, example.shape[3])
     if not tuple(keys.shape[1:]) == tuple(values.shape[1:]) == needed:
         raise PromptError(
             f"Found prefix keys {list(keys.shape)} and values {list(values.shape)} for block"
@@ -95,9 +95,14 @@ def _check_observe(backbone: Frozen, site: Observe) -> None:
         site.tokens(torch.zeros(1, 1, backbone.blocks[site.block].width, device=backbone.device))
     if site.keys_values is not None:
         backbone.reach.need_attention([site.block])
-        heads, size = backbone.heads[site.block] or (0, 0)
-        example = torch.zeros(1, heads, 1, size, device=backbone.device)
+        example = _one_key(backbone, site.block)
         site.keys_values(example, example)
+
+
+def _one_key(backbone: Frozen, block: int) -> Tensor:
+    """Keys, or values, of one token in a block's attention, `[1,heads,1,head_dim]`."""
+    heads, size = backbone.heads[block] or (0, 0)
+    return torch.zeros(1, heads, 1, size, device=backbone.device)
 
 
 def _cross(a: Tokens, b: Tokens) -> bool:
