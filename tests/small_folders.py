@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+import torch
 from PIL import Image
+from torch.utils.data import Dataset
 
 import vpt
 from vpt.data import Data, Examples, load_data
@@ -63,3 +65,21 @@ def names(examples: Examples) -> set[str]:
 def sizes(data: Data) -> list[Counter]:
     """How many of each class are in each part."""
     return [Counter(data.classes[y] for y in part.targets) for part in data.parts.values()]
+
+
+class Torchvision(Dataset):
+    """A data set as torchvision's are: pictures of PIL, and `classes`."""
+
+    def __init__(self, targets, classes=("cat", "dog"), size=(8, 8)):
+        self.targets, self.classes, self.size = targets, list(classes), size
+
+    def __len__(self):
+        return len(self.targets)
+
+    def __getitem__(self, i):
+        return Image.new("RGB", self.size, (51, 0, 0)), self.targets[i]
+
+
+def tensors(*labels):
+    """Images as tensors, one for each label."""
+    return [(torch.full((3, 8, 8), 0.1 * y), y) for y in labels]

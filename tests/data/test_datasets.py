@@ -4,27 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from PIL import Image
-from small_folders import load
-from torch.utils.data import Dataset
+from small_folders import Torchvision, load, tensors
 
 from vpt.data import Data
 from vpt.errors import DataError
-
-
-class Torchvision(Dataset):
-    def __init__(self, targets, classes=("cat", "dog"), size=(8, 8)):
-        self.targets, self.classes, self.size = targets, list(classes), size
-
-    def __len__(self):
-        return len(self.targets)
-
-    def __getitem__(self, i):
-        return Image.new("RGB", self.size, (51, 0, 0)), self.targets[i]
-
-
-def tensors(*labels):
-    return [(torch.full((3, 8, 8), 0.1 * y), y) for y in labels]
 
 
 def test_pil_pictures_of_torchvision_data_sets_are_fitted():

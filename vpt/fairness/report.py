@@ -14,7 +14,7 @@ from vpt.files import restore, save, write_atomically
 from vpt.model import PromptedModel
 from vpt.report import pictures
 from vpt.runs.briefing import data_facts
-from vpt.runs.folder import count, draw_pixels
+from vpt.runs.folder import draw_pixels, trained
 from vpt.sites import Config
 from vpt.training.folders import METRICS, PROMPT
 from vpt.training.recipe import Recipe
@@ -93,7 +93,6 @@ def report_of(
     seconds: that it took.
     command: by which it was begun, if by one.
     """
-    readout = model.readout
     return Report(
         verdict=_verdict(frontier),
         rule=frontier.rule,
@@ -105,10 +104,7 @@ def report_of(
         points=frontier.points,
         thresholds=frontier.thresholds,
         prompt=model.prompt.describe(),
-        parameters_trained={
-            "prompt": count(model.prompt),
-            "readout": count(readout) if readout.trainable else 0,
-        },
+        parameters_trained=trained(model),
         backbone=model.backbone.identity,
         classes=model.classes,
         method=method,

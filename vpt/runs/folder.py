@@ -195,6 +195,12 @@ def pixel_prompts(prompt: Prompt) -> list[PixelPrompt]:
     return [part for part in parts if isinstance(part, PixelPrompt)]
 
 
+def trained(model: PromptedModel) -> dict[str, int]:
+    """How many numbers learn by gradient, of the "prompt" and of the "readout"."""
+    readout = model.readout
+    return {"prompt": count(model.prompt), "readout": count(readout) if readout.trainable else 0}
+
+
 def count(module: torch.nn.Module) -> int:
     """Number of learned numbers."""
     return sum(p.numel() for p in module.parameters())

@@ -17,7 +17,7 @@ from vpt.readouts import LabelMap
 from vpt.report import pictures
 from vpt.runs.baselines import Baselines
 from vpt.runs.briefing import data_facts
-from vpt.runs.folder import count, draw_pixels
+from vpt.runs.folder import draw_pixels, trained
 from vpt.sites import Config
 from vpt.training.checkpoints import CHECKPOINT
 from vpt.training.evaluation import evaluate
@@ -116,10 +116,7 @@ def report_of(
         },
         verdict=_verdict(val["accuracy"], baselines.linear_probe["val"], history.best),
         prompt=model.prompt.describe(),
-        parameters_trained={
-            "prompt": count(model.prompt),
-            "readout": count(readout) if readout.trainable else 0,
-        },
+        parameters_trained=trained(model),
         backbone=model.backbone.identity,
         classes=model.classes,
         label_map=readout.mapping() if isinstance(readout, LabelMap) else None,
