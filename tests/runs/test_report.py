@@ -56,12 +56,17 @@ def test_a_report_does_not_change(result: Result) -> None:
     ("prompt", "probe", "best", "words"),
     [
         (0.9, 0.8, 3, "the prompt is better than the linear probe on validation (90.0%"),
-        (0.8, 0.8, 3, "the linear probe alone was as good on validation (80.0% against 80.0%)"),
+        (
+            0.8,
+            0.8,
+            3,
+            "the linear probe alone was as good on validation (80.0% against 80.0% of 50)",
+        ),
         (0.7, 0.8, 3, "the linear probe alone was better on validation"),
         (0.9, 0.8, 0, "never had less loss there than its start, which is kept"),
     ],
 )
 def test_the_verdict_fits_the_numbers(prompt: float, probe: float, best: int, words: str) -> None:
-    text = module._verdict(prompt, probe, best)
+    text = module._verdict(prompt, probe, 50, best)
     assert words in text
     assert ("which is kept" in text) == (best == 0)

@@ -71,7 +71,8 @@ def _kind(source: str) -> str:
         return "timm-hub"
     if source.count("/") == 1 and not source.startswith(("/", ".", "~")):
         return "hub"
-    near = ", ".join(timm.list_models(f"{source.split('.')[0][:14]}*")[:4])
+    bundled = [name for name in bundled_names() if name.endswith(f":{source}")]
+    near = ", ".join(bundled or timm.list_models(f"{source.split('.')[0][:14]}*")[:4])
     raise BackboneError(
         f"Found no model called {source!r}: not a folder, a timm name, a Hugging Face id"
         " (owner/name) or a bundled name"

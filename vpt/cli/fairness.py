@@ -25,6 +25,7 @@ from vpt.cli.options import (
     Rate,
     Resume,
     Seconds,
+    Seed,
     SkipBad,
     SplitBy,
 )
@@ -91,7 +92,7 @@ def reprogram(
     readout: Annotated[str, typer.Option(help=READOUT_FORMS)] = "identity",
     seconds: Seconds = None,
     inputs: Inputs = None,
-    seed: int = 0,
+    seed: Seed = 0,
     epochs: Epochs = None,
     lr: Rate = None,
     batch_size: BatchSize = None,

@@ -71,9 +71,16 @@ Positive = Annotated[
     str | None, typer.Option(help="of two classes, the one whose rates count (the second by name)")
 ]
 Shots = Annotated[int | None, typer.Option(help="keep this many training examples of each class")]
-Epochs = Annotated[int | None, typer.Option(min=1)]
+Seed = Annotated[
+    int, typer.Option(help="of the split, the prompt and the order in which examples come")
+]
+Epochs = Annotated[
+    int | None, typer.Option(min=1, help="passes over the training data; the recipe's own")
+]
 Rate = Annotated[float | None, typer.Option(help="peak learning rate of the prompt")]
-BatchSize = Annotated[int | None, typer.Option(min=1)]
+BatchSize = Annotated[
+    int | None, typer.Option(min=1, help="examples in an update; the recipe's own")
+]
 Precision = Annotated[str | None, typer.Option(help="no (fp32), bf16 or fp16")]
 Weights = Annotated[str, typer.Option(help="pretrained, random, or a file")]
 SkipBad = Annotated[

@@ -21,7 +21,7 @@ def evaluate(
     data: Annotated[
         Path,
         typer.Argument(
-            help="a folder or CSV manifest; its test split if it has one, else all of it"
+            help="a folder, a zip or a CSV; its test split if it has one, else all of it"
         ),
     ],
     label: Label = None,
@@ -71,6 +71,8 @@ def predict(
         raise typer.BadParameter("--task is one of a library's: say --library FOLDER too")
     if library is not None:
         paths, run = [run, *paths], _one_of(library, task)
+    if library is None and not paths and run.is_file() and run.suffix != ".vpt":
+        raise typer.BadParameter(f"{run} comes where a run does: vpt predict RUN {run}")
     found = run_predict(open_run(run, backbone, seconds=seconds, dtype=dtype), paths)
     if as_json:
         print_json(found)

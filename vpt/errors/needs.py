@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from difflib import get_close_matches
 from numbers import Integral
 
 from vpt.errors import VptError
@@ -42,4 +43,13 @@ def one_of(error: type[VptError], known: Iterable[str], /, **values: object) -> 
     known = list(known)
     for name, value in values.items():
         if value not in known:
-            raise error(f"Found {name}={value!r}; needed is one of {', '.join(known)}.")
+            raise error(
+                f"Found {name}={value!r}; needed is one of {', '.join(known)}."
+                f"{did_you_mean(value, known)}"
+            )
+
+
+def did_you_mean(word: object, known: Iterable[str]) -> str:
+    """A question to put behind an error, where a known word is close to the one that was found."""
+    near = get_close_matches(str(word), list(known), 1, 0.7)
+    return f" Did you mean {near[0]}?" if near else ""

@@ -6,6 +6,7 @@ import inspect
 import re
 
 from vpt.errors import PromptError
+from vpt.errors.needs import did_you_mean
 from vpt.prompts.base import Prompt
 from vpt.sites import BackboneLike, Config, Registry
 
@@ -35,7 +36,7 @@ def parse_one(text: str, backbone: BackboneLike, seed: int = 0) -> Prompt:
         raise PromptError(
             f"Found prompt {text!r}; needed is one of {PROMPTS.usages()}, or several joined with"
             " +. Behind those that act inside blocks (but shallow), the blocks can follow:"
-            " deep:10@5-7."
+            f" deep:10@5-7.{_meant(text)}"
         )
     given: Config = {form.word: int(number)} if number else {}
     if span:
@@ -43,3 +44,13 @@ def parse_one(text: str, backbone: BackboneLike, seed: int = 0) -> Prompt:
     if "seed" in takes:
         given["seed"] = seed
     return form.cls.like(backbone, **given)
+
+
+def _meant(text: str) -> str:
+    """What somebody may have wanted who wrote "depe:10" or "deep=10"."""
+    found = re.match(r"([a-z0-9]*[a-z])\W*(\d*)", text)
+    if found is None:
+        return ""
+    name, number = found.groups()
+    near = did_you_mean(name, PROMPTS.forms)
+    return near.replace("?", f":{number}?") if number else near

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from vpt.errors import PromptError, TrainingError
+from vpt.errors.needs import did_you_mean
 from vpt.readouts.base import Readout
 from vpt.sites import BackboneLike, Config, Registry
 
@@ -28,5 +30,14 @@ def parse(text: str, backbone: BackboneLike, classes: Sequence[str], seed: int =
     if form is None or (how and not form.word):
         raise TrainingError(
             f"Found readout={text!r}; needed is one of {READOUTS.usages()}, or a readout."
+            f"{_meant(text)}"
         )
     return form.cls.like(backbone, classes, **({"how": how} if how else {}), seed=seed)
+
+
+def _meant(text: str) -> str:
+    """What somebody may have wanted who wrote "liner", or "bayes" without its "map:"."""
+    for name, form in READOUTS.forms.items():
+        if form.word and text in re.findall(r"[a-z+]+", READOUTS.about[form.cls.__name__]):
+            return f" Did you mean {name}:{text}?"
+    return did_you_mean(text, READOUTS.forms)

@@ -114,7 +114,7 @@ def report_of(
             "nearest_mean": baselines.nearest_mean,
             "linear_probe": baselines.linear_probe | {"C": baselines.strength},
         },
-        verdict=_verdict(val["accuracy"], baselines.linear_probe["val"], history.best),
+        verdict=_verdict(val["accuracy"], baselines.linear_probe["val"], val["n"], history.best),
         prompt=model.prompt.describe(),
         parameters_trained=trained(model),
         backbone=model.backbone.identity,
@@ -132,8 +132,10 @@ def report_of(
     )
 
 
-def _verdict(prompt: float, probe: float, best: int) -> str:
-    """Whether the prompt was worth it, by accuracies on validation and the epoch that was kept."""
+def _verdict(prompt: float, probe: float, n: int, best: int) -> str:
+    """Whether the prompt was worth it, by accuracies on n validation examples and the epoch that
+    was kept.
+    """
     if prompt > probe:
         worth = "the prompt is better than the linear probe on validation"
     elif prompt == probe:
@@ -143,7 +145,7 @@ def _verdict(prompt: float, probe: float, best: int) -> str:
     kept = ""
     if best == 0:
         kept = "; training never had less loss there than its start, which is kept"
-    return f"{worth} ({prompt:.1%} against {probe:.1%}){kept}"
+    return f"{worth} ({prompt:.1%} against {probe:.1%} of {n}){kept}"
 
 
 def write_run(
