@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from vpt.prompts import Patch as Patch
     from vpt.prompts import Prefix as Prefix
     from vpt.prompts import Prompt as Prompt
+    from vpt.prompts import QueryTokens as QueryTokens
     from vpt.prompts import SampleMask as SampleMask
     from vpt.prompts import ShallowTokens as ShallowTokens
     from vpt.prompts import Stack as Stack

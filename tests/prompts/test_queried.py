@@ -20,7 +20,7 @@ from vpt.backbones import count_hooks
 from vpt.errors import PromptError
 from vpt.prompts import build, parse
 from vpt.prompts.queried import cosine
-from vpt.sites import KeyValues, Observe, Query, Site
+from vpt.sites import Bare, KeyValues, Observe, Site
 
 METHODS: dict[str, Callable[..., vpt.Prompt]] = {
     "l2p": lambda b, **more: vpt.L2P.like(b, 3, length=4, top=3, blocks=[0, b.depth - 1], **more),
@@ -197,7 +197,7 @@ def test_the_query_is_the_bare_models_features(backbone: vpt.Backbone) -> None:
     x, seen = examples(backbone), []
     bare = backbone.features(x)
     border = vpt.Border.like(backbone, 3, init="uniform")
-    attachment = backbone.insert([*border.sites(), Query(seen.append)])
+    attachment = backbone.insert([*border.sites(), Bare(seen.append)])
     backbone.run(x)
     attachment.remove()
     assert torch.allclose(seen[-1], bare, atol=1e-6)  # not of the bordered input
@@ -268,7 +268,7 @@ def test_training_from_the_command_lines_words_is_the_same_with_and_without_kept
             vpt.fit(
                 model, colours(12), colours(6, 1), epochs=2, lr=0.02, cache=cache, progress=False
             )
-            assert len(backbone.queries.kept) == 18  # training and validation
+            assert len(backbone.bare_features.kept) == 18  # training and validation
         found.append(torch.cat([p.detach().flatten() for p in prompt.parameters()]))
     assert torch.allclose(*found, atol=1e-5)
 
@@ -279,8 +279,8 @@ def test_augmented_examples_are_not_kept(backbone: vpt.Backbone) -> None:
         backbone, prompt, vpt.Linear(backbone.out_features, colours(3).classes)
     ) as model:
         vpt.fit(model, colours(6), None, epochs=2, augment="crop", progress=False)
-    assert not backbone.queries.kept
-    assert backbone.queries.keep
+    assert not backbone.bare_features.kept
+    assert backbone.bare_features.keep
 
 
 def test_the_penalty_is_learned_from_but_not_shown(backbone: vpt.Backbone) -> None:

@@ -149,7 +149,7 @@ class Backbone(Running):
                 )
             self.hold()
             self._look()
-            self.queries.clear()
+            self.bare_features.clear()
             self.attachment = Attachment(self, tuple(sites), via)
             return self.attachment
 

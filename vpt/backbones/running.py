@@ -30,7 +30,7 @@ class Running(Frozen):
     cache: FeatureCache | None = None
 
     @cached_property
-    def queries(self) -> Memo:
+    def bare_features(self) -> Memo:
         """The bare model's features, by input."""
         return Memo(QUERIES)
 
@@ -56,9 +56,9 @@ class Running(Frozen):
             if not len(prepared):  # some front ends and models cannot
                 logits = prepared.new_zeros(0, self.classes) if self.classes else None
                 return Output(prepared.new_zeros(0, self.out_features), logits)
-            if attachment.wants_query:
+            if attachment.wants_bare:
                 refuse_recomputing(self.model, "A prompt made from a query")
-                attachment.tell_query(self._query(prepared, lengths, attachment))
+                attachment.tell_bare(self._bare(prepared, lengths, attachment))
             with attachment.watching() as heard:
                 prepared, lengths = attachment.pixels(prepared, lengths)
                 answer = self._answer(prepared, lengths, attachment)
@@ -80,7 +80,7 @@ class Running(Frozen):
         return self.cache.answer(prepared, lengths, attachment)
 
     @torch.compiler.disable  # it takes hooks off, and looks things up
-    def _query(self, prepared: Tensor, lengths: Tensor | None, attachment: Attachment) -> Tensor:
+    def _bare(self, prepared: Tensor, lengths: Tensor | None, attachment: Attachment) -> Tensor:
         """The bare model's features `[B,D]` of preprocessed input, without gradient."""
 
         def compute(missing: list[int]) -> Tensor:
@@ -89,9 +89,9 @@ class Running(Frozen):
                 answer = self._answer(prepared[missing], some, attachment)
                 return self.read(answer, heard, some).features
 
-        if not self.queries.keep:
+        if not self.bare_features.keep:
             return compute(list(range(len(prepared))))
-        return self.queries.recall(input_keys(self.dtype, prepared, lengths), compute)
+        return self.bare_features.recall(input_keys(self.dtype, prepared, lengths), compute)
 
     def forward(self, x: Raw) -> Output:
         """Same as `run`."""

@@ -11,6 +11,7 @@ from vpt.prompts.patch import Patch
 from vpt.prompts.pixels import PixelPrompt
 from vpt.prompts.prefix import Prefix
 from vpt.prompts.queried import Queried
+from vpt.prompts.queries import QueryTokens
 from vpt.prompts.registry import PROMPTS, build
 from vpt.prompts.sample_mask import SampleMask
 from vpt.prompts.stack import Stack, parse
@@ -33,6 +34,7 @@ __all__ = [
     "Prefix",
     "Prompt",
     "Queried",
+    "QueryTokens",
     "SampleMask",
     "ShallowTokens",
     "Stack",

@@ -61,6 +61,17 @@ class Prompt(nn.Module):
         """One line for people: what it is and where it acts."""
         return type(self).__name__
 
+    @property
+    def reads(self) -> int:
+        """How many numbers it reads of the blocks for each example; 0 for prompts that only act."""
+        return 0
+
+    def read(self) -> Tensor:
+        """What it read in the forward that has just run `[B,reads]`. Raises `PromptError` where
+        there was none.
+        """
+        raise PromptError(f"{type(self).__name__} reads nothing.")
+
     def penalty(self) -> Tensor | None:
         """What `fit` adds to the loss for the batch that was just seen: a scalar, or None."""
         return None

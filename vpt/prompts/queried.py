@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from vpt.errors import PromptError
 from vpt.errors.needs import whole
 from vpt.prompts.base import MOST, Prompt, choose_blocks, head_sizes, heads_of
-from vpt.sites import BackboneLike, Config, KeyValues, Observe, Query, Site
+from vpt.sites import BackboneLike, Bare, Config, KeyValues, Observe, Site
 
 Blocks = Sequence[int] | Literal["all"] | None
 
@@ -88,7 +88,7 @@ class Queried(Prompt):
     def sites(self) -> tuple[Site, ...]:
         """Where the query comes from, and one place per block."""
         count = self.each * self.taken
-        found: list[Site] = [] if self.one_pass else [Query(self._receive)]
+        found: list[Site] = [] if self.one_pass else [Bare(self._receive)]
         for i, block in enumerate(self.blocks):
             if self.one_pass:
                 found.append(Observe(block, tokens=partial(self._look, i)))

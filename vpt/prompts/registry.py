@@ -28,19 +28,20 @@ def parse_one(text: str, backbone: BackboneLike, seed: int = 0) -> Prompt:
     words, at, where = text.partition("@")
     name, _, number = words.partition(":")
     form = PROMPTS.forms.get(name)
-    span = re.fullmatch(r"(\d+)(?:-(\d+))?", where)
+    spans = [re.fullmatch(r"(\d+)(?:-(\d+))?", part) for part in where.split(",")]
     takes = inspect.signature(form.cls.like).parameters if form is not None else {}
     fits = not number or (number.isdecimal() and form is not None and form.word)
-    placed = not at or (span and "blocks" in takes)
+    placed = not at or (all(spans) and "blocks" in takes)
     if form is None or not fits or not placed:
         raise PromptError(
             f"Found prompt {text!r}; needed is one of {PROMPTS.usages()}, or several joined with"
             " +. Behind those that act inside blocks (but shallow), the blocks can follow:"
-            f" deep:10@5-7.{_meant(text)}"
+            f" deep:10@5-7, queries:4@6,9,11.{_meant(text)}"
         )
     given: Config = {form.word: int(number)} if number else {}
-    if span:
-        given["blocks"] = list(range(int(span[1]), int(span[2] or span[1]) + 1))
+    if at:
+        ends = [(int(span[1]), int(span[2] or span[1])) for span in spans if span]
+        given["blocks"] = [block for first, last in ends for block in range(first, last + 1)]
     if "seed" in takes:
         given["seed"] = seed
     return form.cls.like(backbone, **given)

@@ -58,6 +58,15 @@ class Stack(Prompt):
         """The members' descriptions."""
         return " + ".join(p.describe() for p in self.members)
 
+    @property
+    def reads(self) -> int:
+        """The sum of what the members read."""
+        return sum(p.reads for p in self.members)
+
+    def read(self) -> Tensor:
+        """What the members read `[B,reads]`, in order."""
+        return torch.cat([p.read() for p in self.members if p.reads], dim=1)
+
     def penalty(self) -> Tensor | None:
         """The sum of the members' penalties."""
         found = [penalty for p in self.members if (penalty := p.penalty()) is not None]

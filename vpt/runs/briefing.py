@@ -220,7 +220,7 @@ def _timed(
     finally:
         model.train(was)
         model.zero_grad(set_to_none=True)
-        model.backbone.queries.clear()
+        model.backbone.bare_features.clear()
     return (
         Costs(bare / count, prompted / count, again / count, step / count, kept),
         accelerator.num_processes,

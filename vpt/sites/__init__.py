@@ -13,11 +13,12 @@ from vpt.sites.asked import (
     SoundLike,
     takes_images,
 )
-from vpt.sites.places import KeyValues, Observe, Pixels, Query, Rows, Site, Tokens
+from vpt.sites.places import Bare, KeyValues, Observe, Pixels, Queries, Rows, Site, Tokens
 from vpt.sites.registry import Form, Registry, import_all
 
 __all__ = [
     "BackboneLike",
+    "Bare",
     "Config",
     "Form",
     "ImagesLike",
@@ -25,7 +26,7 @@ __all__ = [
     "KeyValues",
     "Observe",
     "Pixels",
-    "Query",
+    "Queries",
     "Raw",
     "ReachLike",
     "Registry",

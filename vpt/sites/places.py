@@ -88,7 +88,7 @@ class Observe:
 
 
 @dataclass(frozen=True)
-class Query:
+class Bare:
     """Acts nowhere: asks what the model makes of the same input without any prompt, before each
     forward.
 
@@ -98,4 +98,26 @@ class Query:
     receive: Callable[[Tensor], None]
 
 
-Site = Pixels | Tokens | KeyValues | Observe | Query
+@dataclass(frozen=True)
+class Queries:
+    """Learned rows that read a block and are read by nobody (visual query tuning, Tu, Mai and Chao,
+    CVPR 2023): the model's own tokens stay as they are, bit for bit.
+
+    A row goes through the block's norm and query projection, and attends to the keys and values of
+    the block's own valid tokens: not to itself, nor to another prompt.
+
+    make: the block's input `[B,N,D]` → rows `[1|B,count,D]`.
+    receive: is given what the rows came to.
+    whole: as tokens behind the block `[B,count,D]`, through its output projection, its residuals
+        and its MLP; otherwise as what the attention's heads give, side by side,
+        `[B,count,heads·d]`.
+    """
+
+    block: int
+    count: int
+    make: Callable[[Tensor], Tensor]
+    receive: Callable[[Tensor], None]
+    whole: bool = True
+
+
+Site = Pixels | Tokens | KeyValues | Queries | Observe | Bare

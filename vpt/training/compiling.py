@@ -19,7 +19,7 @@ def compiled(model: PromptedModel, backend: str) -> Iterator[None]:
     if not backend:
         yield
         return
-    if model.attachment.wants_query:
+    if model.attachment.wants_bare:
         raise TrainingError(
             "A prompt made from a query takes itself off and looks things up in every forward,"
             " which cannot be compiled. Train without compile=…, or make it with one_pass=True."

@@ -48,7 +48,7 @@ class Epochs:
         batch: Batch = next(iter(DataLoader(state.train, batch_size=few)))
         with model.asked(tasks_of(model, batch)):
             check_reach(model, batch[0])
-        model.backbone.queries.clear()
+        model.backbone.bare_features.clear()
         if state.recipe.augment == "none":
             self.steady = fill_cache(
                 model, state.train, state.accelerator, self.workers, self.shown, self.say

@@ -66,13 +66,13 @@ def late_features(
 @contextmanager
 def without_cache(model: PromptedModel, when: bool = True) -> Iterator[None]:
     """Inside, nothing is looked up or kept: for inputs that are never the same twice."""
-    backbone, cache, keep = model.backbone, model.backbone.cache, model.backbone.queries.keep
+    backbone, cache, keep = model.backbone, model.backbone.cache, model.backbone.bare_features.keep
     if when:
-        backbone.cache, backbone.queries.keep = None, False
+        backbone.cache, backbone.bare_features.keep = None, False
     try:
         yield
     finally:
-        backbone.cache, backbone.queries.keep = cache, keep
+        backbone.cache, backbone.bare_features.keep = cache, keep
 
 
 @torch.no_grad()
@@ -95,7 +95,7 @@ def fill_cache(
     say: is told what is not kept.
     """
     cache = model.backbone.cache
-    if cache is None and not model.attachment.wants_query:
+    if cache is None and not model.attachment.wants_bare:
         return True
     what = "what the bare model makes of the data"
     if cache is not None:

@@ -59,10 +59,10 @@ def test_lengths_and_precision_are_part_of_the_input() -> None:
     with torch.no_grad():
         model((waves, torch.tensor([1600, 1600])))
         model((waves, torch.tensor([1600, 800])))
-        assert len(model.backbone.queries.kept) == 3
+        assert len(model.backbone.bare_features.kept) == 3
         with torch.autocast("cpu", dtype=torch.bfloat16):
             model((waves, torch.tensor([1600, 1600])))
-        assert len(model.backbone.queries.kept) == 5
+        assert len(model.backbone.bare_features.kept) == 5
 
 
 def test_only_what_has_a_place_is_kept_and_the_answers_stay_right(
@@ -72,25 +72,25 @@ def test_only_what_has_a_place_is_kept_and_the_answers_stay_right(
     x = torch.rand(5, 3, 32, 32)
     with torch.no_grad():
         needed = model(x)
-        model.backbone.queries.clear()
-        monkeypatch.setattr(model.backbone.queries, "budget", 2 * 32 * 4)
+        model.backbone.bare_features.clear()
+        monkeypatch.setattr(model.backbone.bare_features, "budget", 2 * 32 * 4)
         assert torch.allclose(model(x), needed, atol=1e-5)
         assert torch.allclose(model(x), needed, atol=1e-5)
-        assert len(model.backbone.queries.kept) == 2
-        model.backbone.queries.clear()
-        model.backbone.queries.keep = False
+        assert len(model.backbone.bare_features.kept) == 2
+        model.backbone.bare_features.clear()
+        model.backbone.bare_features.keep = False
         model(x)
-        assert not model.backbone.queries.kept
+        assert not model.backbone.bare_features.kept
 
 
 def test_a_copy_begins_empty_and_a_new_prompt_too() -> None:
     model = model_with_query()
     with torch.no_grad():
         model(torch.rand(2, 3, 32, 32))
-    assert model.backbone.queries.kept
-    assert not copy.deepcopy(model.backbone.queries).kept
+    assert model.backbone.bare_features.kept
+    assert not copy.deepcopy(model.backbone.bare_features).kept
     model.swap(vpt.CODAPrompt.like(model.backbone, 3))
-    assert not model.backbone.queries.kept
+    assert not model.backbone.bare_features.kept
 
 
 def test_after_inference_mode_it_can_still_learn() -> None:

@@ -10,10 +10,11 @@ from vpt.backbones.acting.insertion import Exit, Insertion
 from vpt.backbones.acting.interception import Interception
 from vpt.backbones.acting.narrowing import Narrowing, can_narrow
 from vpt.backbones.acting.observing import Observing
+from vpt.backbones.acting.reading import Reading, calls_other_attention
 from vpt.backbones.acting.recording import Recording
 from vpt.backbones.frozen import Frozen
 from vpt.errors import PromptError
-from vpt.sites import KeyValues, Observe, Site, Tokens
+from vpt.sites import KeyValues, Observe, Pixels, Queries, Site, Tokens
 
 
 class Arrangement:
@@ -29,6 +30,7 @@ class Arrangement:
         check_fit(backbone, sites, self._is_recorded)
         self.insertions: list[Insertion] = []
         self.recordings: list[Recording] = []
+        self.readings: list[Reading] = []
         self.interceptions: dict[int, Interception] = {}
         spans: list[Actor] = []
         # of two spans the outer one enters first and leaves last
@@ -39,7 +41,17 @@ class Arrangement:
                 self._interception(site.block).sites.append(site)
             elif isinstance(site, Observe):
                 spans += self._observe(site)
-        self.narrowings = self._narrow() if sites else []
+        # known only now: which attention is reached anyway
+        self.readings += [self._queries(site) for site in sites if isinstance(site, Queries)]
+        spans = [*self.readings, *spans]
+        looking = [*self.interceptions.values(), *(r.interception for r in self.readings)]
+        for interception in looking:
+            at = backbone.blocks.index(interception.block)
+            spans_here = (i for i in self.insertions if i.site.first <= at <= i.site.last)
+            interception.spans = list(spans_here)
+        # what only looks on leaves the model bit for bit as it is
+        acts = any(isinstance(site, (Pixels, Tokens, KeyValues)) for site in sites)
+        self.narrowings = self._narrow() if acts else []
         # hooks of one block stand in this order: attention comes last, when all rows are there
         self.actors: list[Actor] = [*spans, *self.narrowings, *self.interceptions.values()]
 
@@ -59,6 +71,12 @@ class Arrangement:
         if site.tokens is None:
             return []
         return [Observing(site.tokens, self.backbone.blocks[site.block])]
+
+    def _queries(self, site: Queries) -> Reading:
+        block = self.backbone.blocks[site.block]
+        if site.block not in self.interceptions and calls_other_attention(block):
+            return Reading(site, Interception(block), apart=True)
+        return Reading(site, self._interception(site.block), apart=False)
 
     def _tokens(self, site: Tokens) -> Insertion | Recording:
         """Recorded where windows or the caller want it, inserted elsewhere."""
@@ -96,7 +114,9 @@ class Arrangement:
         """For the last block, unless tokens are inserted there."""
         backbone, last = self.backbone, self.backbone.depth - 1
         inserted = any(insertion.site.last == last for insertion in self.insertions)
-        if self.via == "insert" or inserted or not backbone.first_read:
+        # who runs the block again needs all its tokens
+        again = any(reading.apart and reading.site.block == last for reading in self.readings)
+        if self.via == "insert" or inserted or again or not backbone.first_read:
             return []
         if "recorded" in backbone.reach.refused or not can_narrow(backbone.blocks[last]):
             return []

@@ -16,7 +16,7 @@ from vpt.backbones.finding.strangers import foreign_hooks, global_hooks
 from vpt.backbones.finding.structure import Args, recomputes
 from vpt.backbones.frozen import Frozen
 from vpt.errors import PromptError
-from vpt.sites import Pixels, Query, Site
+from vpt.sites import Bare, Pixels, Site
 
 LOGGER = logging.getLogger("vpt")
 
@@ -94,14 +94,14 @@ class Attachment:
         return x, lengths
 
     @property
-    def wants_query(self) -> bool:
+    def wants_bare(self) -> bool:
         """Whether a site wants to know what the bare model makes of the input."""
-        return self.enabled and any(isinstance(site, Query) for site in self.sites)
+        return self.enabled and any(isinstance(site, Bare) for site in self.sites)
 
-    def tell_query(self, features: Tensor) -> None:
+    def tell_bare(self, features: Tensor) -> None:
         """Hand the bare model's features `[B,D]` to the sites that want them."""
         for site in self.sites:
-            if isinstance(site, Query):
+            if isinstance(site, Bare):
                 site.receive(features)
 
     @contextmanager

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vpt.backbones.frozen import Frozen
 from vpt.errors import PromptError
-from vpt.sites import KeyValues, Observe, Pixels, Query, Rows, Site, Tokens
+from vpt.sites import Bare, KeyValues, Observe, Pixels, Queries, Rows, Site, Tokens
 
 
 @torch.no_grad()
@@ -22,7 +22,7 @@ def check_fit(backbone: Frozen, sites: Sequence[Site], recorded: Callable[[Token
     """
     spans: list[Tokens] = []
     for site in sites:
-        if isinstance(site, Query):
+        if isinstance(site, Bare):
             site.receive(torch.zeros(1, backbone.out_features, device=backbone.device))
     for site in sites:
         if isinstance(site, Pixels):
@@ -37,6 +37,8 @@ def check_fit(backbone: Frozen, sites: Sequence[Site], recorded: Callable[[Token
             spans.append(site)
         elif isinstance(site, KeyValues):
             _check_key_values(backbone, site)
+        elif isinstance(site, Queries):
+            _check_queries(backbone, site)
         elif isinstance(site, Observe):
             _check_observe(backbone, site)
 
@@ -86,6 +88,18 @@ def _check_key_values(backbone: Frozen, site: KeyValues) -> None:
         raise PromptError(
             f"Found prefix keys {list(keys.shape)} and values {list(values.shape)} for block"
             f" {site.block}; needed are [1,{needed[0]},{needed[1]},{needed[2]}]."
+        )
+
+
+def _check_queries(backbone: Frozen, site: Queries) -> None:
+    backbone.reach.need_queries([site.block], site.whole)
+    width = backbone.blocks[site.block].width
+    found = list(site.make(torch.zeros(1, 1, width, device=backbone.device)).shape)
+    if found != [1, site.count, width]:
+        raise PromptError(
+            f"Found queries {found} for block {site.block}, whose tokens have width {width}; needed"
+            f" are [1,{site.count},{width}]. Make the prompt for this backbone:"
+            f" vpt.QueryTokens.like(backbone, count={site.count})."
         )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +17,15 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
 from vpt.backbones.acting.insertion import Insertion
-from vpt.backbones.acting.masks import attention, in_front, pad_mask, without_padding
+from vpt.backbones.acting.masks import (
+    Own,
+    attention,
+    in_front,
+    pad_mask,
+    read,
+    seen_by_any,
+    without_padding,
+)
 from vpt.backbones.acting.multihead import grown, multi_head_attention
 from vpt.backbones.finding.reach import Reach
 from vpt.backbones.finding.structure import Args, Block, Kwargs, fused
@@ -24,6 +33,7 @@ from vpt.backbones.finding.watching import SDPA_NAMES
 from vpt.errors import PromptError
 from vpt.sites import Config, KeyValues
 
+T = TypeVar("T")
 KeyRows = tuple[Tensor, Tensor, Tensor | None]  # keys, values and bias, as `KeyValues` makes them
 
 
@@ -63,29 +73,36 @@ class Interception:
 
     sites: `KeyValues` of this block. recorded: rows that deep tokens left there for this forward.
         hidden: keys and values of the model's own tokens that do not go through the block.
-        inserted: whether tokens were put in front, so that masks are too small. padded: insertions
-        of which a sample may have fewer tokens than others. observers: are told the block's own
-        keys and values.
+        inserted: whether tokens were put in front, so that masks are too small. spans: insertions
+        whose tokens pass here. padded: those of which a sample may have fewer tokens than others.
+        observers, readers: are told the block's own keys and values; readers, which are valid, too.
     """
 
     def __init__(self, block: Block) -> None:
         self.block = block
         self.sites: list[KeyValues] = []
         self.observers: list[Callable[[Tensor, Tensor], None]] = []
+        self.readers: list[Callable[[Own], None]] = []
         self.recorded: list[KeyRows] = []
         self.hidden: tuple[Tensor, Tensor] | None = None
         self.inserted = False
+        self.spans: list[Insertion] = []
         self.padded: list[Insertion] = []
         self.acted = 0
         self._capturing = False
-        self._captured: tuple[Tensor, Tensor] | None = None
+        self._captured: Config | None = None
+        self._given: Own | None = None
         self._active: list[ExitStack] = []
 
     @property
     def silent(self) -> bool:
         """Whether something here should have acted and did not."""
         return self.acted == 0 and bool(
-            self.sites or self.observers or self.padded or (self.inserted and self.block.masked)
+            self.sites
+            or self.observers
+            or self.readers
+            or self.padded
+            or (self.inserted and self.block.masked)
         )
 
     def silence(self, reach: Reach) -> str:
@@ -136,10 +153,11 @@ class Interception:
         self.hidden = None
         self._captured = None
         self._capturing = False
+        self._given = None
 
-    def capture(self, run: Callable[[], object]) -> tuple[Tensor, Tensor]:
-        """The keys and values `[B,heads,P,d]` that the attention makes while `run()` sends rows
-        through it.
+    def capture(self, run: Callable[[], object]) -> Config:
+        """What the attention is called with while `run()` sends rows through it: query, key and
+        value `[B,heads,P,d]`, and the rest; nothing behind it runs.
         """
         self._capturing, self._captured = True, None
         try:
@@ -157,15 +175,28 @@ class Interception:
         captured, self._captured = self._captured, None
         return captured
 
+    def answered(self, own: Own, run: Callable[[], T]) -> T:
+        """What `run()` gives while the attention sees these keys and values, whatever rows are sent
+        through it.
+        """
+        self._given = own
+        try:
+            with fused(self.block.attention), AttentionMode(self):
+                return run()
+        finally:
+            self._given = None
+
     def attend(self, call: Config) -> Tensor:
         """SDPA with each site's rows in front of the keys and values, and its mask grown to
         match.
         """
         if self._capturing:
-            self._captured = self._captured or (call["key"], call["value"])
+            self._captured = self._captured or call
             if not torch.compiler.is_compiling():  # a compiler drops by itself what nothing reads
                 raise _Captured
             return call["query"].new_zeros(*call["query"].shape[:-1], call["value"].shape[-1])
+        if self._given is not None:
+            return read(call, self._given)
         if call.get("is_causal"):
             raise PromptError(
                 "This attention is causal: prompts have no place in it that every token sees."
@@ -180,8 +211,8 @@ class Interception:
         for insertion in self.padded:
             call["attn_mask"] = without_padding(insertion.bias, call)
         key, value = call["key"], call["value"]
-        for observer in self.observers:
-            observer(key, value)
+        if self.observers or self.readers:
+            self._show(key, value, call.get("attn_mask"))
         for keys, values, bias in [*(site.make(key, value) for site in self.sites), *self.recorded]:
             if not (count := keys.shape[-2]):
                 continue
@@ -193,3 +224,23 @@ class Interception:
             }
         self.acted += 1
         return attention(**call)
+
+    def _show(self, key: Tensor, value: Tensor, mask: Tensor | None) -> None:
+        """Tell those who look on the block's own keys and values, without tokens that were put in
+        front.
+        """
+        own = self.own(key, value, mask)
+        for observer in self.observers:
+            observer(own.key, own.value)
+        for reader in self.readers:
+            reader(own)
+
+    def own(self, key: Tensor, value: Tensor, mask: Tensor | None) -> Own:
+        """Keys and values of the model's own tokens, of what an attention is called with."""
+        front = sum(span.count for span in self.spans)
+        valid = None
+        # what a window's mask hides is a neighbour in the map, and valid
+        if mask is not None and not self.block.windowed:
+            rows = front if mask.shape[-2] > 1 else 0  # tokens in front see what is padding, too
+            valid = seen_by_any(mask[..., rows:, front:])
+        return Own(key[..., front:, :], value[..., front:, :], valid)

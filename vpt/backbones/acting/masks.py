@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -36,6 +37,37 @@ def attention(
             else scores + attn_mask
         )
     return torch.softmax(scores, dim=-1, dtype=torch.float32).to(value.dtype) @ value
+
+
+@dataclass(frozen=True)
+class Own:
+    """A block's own keys and values `[B,heads,N,d]`, and which of them are valid, `[B|1,1,1,N]`;
+    None: all.
+    """
+
+    key: Tensor
+    value: Tensor
+    valid: Tensor | None = None
+
+
+def seen_by_any(mask: Tensor) -> Tensor:
+    """Which keys any token sees `[B|1,1,1,N]`, by an attention mask or bias `[B|1,heads|1,N|1,N]`:
+    padding is hidden from all, and a bias hides nothing.
+    """
+    shown = mask if mask.dtype == torch.bool else mask > torch.finfo(mask.dtype).min / 2
+    while shown.ndim < 4:
+        shown = shown[None]
+    return shown.any(dim=1, keepdim=True).any(dim=2, keepdim=True)
+
+
+def read(call: Config, own: Own) -> Tensor:
+    """What the rows of a call to SDPA, query `[1|B,heads,M,d]`, read of these keys and values:
+    `[B,heads,M,d]`.
+    """
+    rows = call["query"]
+    query = _per_window(rows, len(own.key)).expand(len(own.key), *rows.shape[1:])
+    kept = {name: call[name] for name in ("scale", "enable_gqa") if call.get(name) is not None}
+    return attention(query, own.key, own.value, own.valid, **kept)
 
 
 def without_padding(bias: Tensor | None, call: Config) -> Tensor | None:

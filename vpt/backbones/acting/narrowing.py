@@ -150,9 +150,8 @@ class Narrowing:
         ):
             return None
         rest = x[:, self.read :]
-        self.interception.hidden = self.interception.capture(
-            lambda: send(self.interception.block, rest, args, kwargs)
-        )
+        call = self.interception.capture(lambda: send(self.interception.block, rest, args, kwargs))
+        self.interception.hidden = call["key"], call["value"]
         self.acted += 1
         return replace_sequence(args, kwargs, x[:, : self.read])
 

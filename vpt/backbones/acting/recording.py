@@ -7,6 +7,8 @@ projections run on the prompt rows; nothing else does.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
@@ -82,7 +84,8 @@ class Recording:
         if rows.stride(0) == 0:  # expanded: the same for every sample
             rows = rows[:1]
         rows = rows.to(x.dtype)
-        keys, values = self.interception.capture(lambda: send(block, rows, args, kwargs))
+        call = self.interception.capture(lambda: send(block, rows, args, kwargs))
+        keys, values = call["key"], call["value"]
         if mixed is not None:  # each prompt went through once, however many samples have it
             index = mixed.index
             self.interception.recorded.append((keys[index], values[index], mixed.bias))
@@ -106,20 +109,19 @@ class Recording:
         self.interception.recorded = []
 
 
-def send(block: Block, rows: Tensor, args: Args, kwargs: Kwargs) -> None:
-    """Rows `[B|1,P,D]` through a block called with these arguments, or, where it cuts windows,
-    through its norm and attention.
+def send(block: Block, rows: Tensor, args: Args, kwargs: Kwargs) -> Any:
+    """What a block gives for rows `[B|1,P,D]`, called with these arguments otherwise; where it cuts
+    windows, what its norm and attention do.
     """
     if block.windowed:
-        block.attention(rows if block.norm is None else block.norm(rows))
-        return
+        return block.attention(rows if block.norm is None else block.norm(rows))
     own = rows.transpose(0, 1) if block.seq_first else rows
     args, kwargs = replace_sequence(args, kwargs, own)
     args = tuple(value if value is own else _without_tokens(value) for value in args)
     kwargs = {
         name: value if value is own else _without_tokens(value) for name, value in kwargs.items()
     }
-    block.module.forward(*args, **kwargs)
+    return block.module.forward(*args, **kwargs)
 
 
 def _without_tokens(value: object) -> object:

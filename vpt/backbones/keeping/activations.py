@@ -26,7 +26,7 @@ from vpt.backbones.finding.structure import (
 )
 from vpt.backbones.frozen import Frozen, Output
 from vpt.backbones.keeping.memo import Memo, input_keys
-from vpt.sites import KeyValues, Observe, Pixels, Site, Tokens
+from vpt.sites import KeyValues, Observe, Pixels, Queries, Site, Tokens
 
 Forwards = dict[nn.Module, Callable[..., object]]
 TOLERANCE = 1e-4  # relative; a wrong shortcut is wrong by far more
@@ -41,7 +41,7 @@ def first_block(sites: tuple[Site, ...]) -> int:
     places = [
         site.first if isinstance(site, Tokens) else site.block
         for site in sites
-        if isinstance(site, (Tokens, KeyValues, Observe))
+        if isinstance(site, (Tokens, KeyValues, Queries, Observe))
     ]
     return min(places, default=0)
 

@@ -1,0 +1,121 @@
+"""Queries: rows that read a block, and are read by nobody.
+
+The model's own tokens go their way untouched. While they pass, the block's keys and values are
+seen; behind the block, the rows go through it by themselves, and wherever its attention would have
+made keys and values of them it is given those that were seen.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from vpt.backbones.acting.actor import reached_nothing
+from vpt.backbones.acting.interception import Interception
+from vpt.backbones.acting.masks import Own, read
+from vpt.backbones.acting.recording import send
+from vpt.backbones.finding.reach import Reach
+from vpt.backbones.finding.structure import Args, Block, Kwargs, tokens_among
+from vpt.errors import PromptError
+from vpt.sites import Queries
+
+
+class Reading:
+    """One `Queries` site at work; `acted` counts the forwards in which its rows came out.
+
+    apart: the block is run once more, up to its attention, for its keys and values. interception:
+        of the block's attention; one that is not installed, if apart.
+    """
+
+    def __init__(self, site: Queries, interception: Interception, apart: bool) -> None:
+        self.site = site
+        self.interception = interception
+        self.apart = apart
+        self.acted = 0
+        if not apart:
+            interception.readers.append(self.see)
+        self._own: Own | None = None
+        self._rows: Tensor | None = None
+
+    @property
+    def silent(self) -> bool:
+        """Whether nothing was read."""
+        return self.acted == 0
+
+    def silence(self, reach: Reach) -> str:
+        """What is said then."""
+        return reached_nothing(f"Queries at block {self.site.block}", reach)
+
+    def begin(self, narrow: bool) -> None:
+        """A forward begins."""
+        self.acted = 0
+
+    def end(self) -> None:
+        """Let go of rows, keys and values."""
+        self._own = self._rows = None
+
+    def install(self) -> list[RemovableHandle]:
+        """Hook the block; the attention is hooked by the interception."""
+        block = self.interception.block.module
+        return [
+            block.register_forward_pre_hook(self.enter, with_kwargs=True),
+            block.register_forward_hook(self.leave, with_kwargs=True, prepend=True),
+        ]
+
+    def see(self, own: Own) -> None:
+        """The attention has run."""
+        self._own = own
+
+    def enter(self, module: nn.Module, args: Args, kwargs: Kwargs) -> None:
+        """Before the block: make the rows `[1|B,count,D]`."""
+        x, block = tokens_among(args, kwargs), self.interception.block
+        if x is None:
+            raise PromptError(f"{type(module).__name__} was called without tokens [B,N,D].")
+        self._rows = self.site.make(x.transpose(0, 1) if block.seq_first else x.flatten(1, -2))
+        self._rows = self._rows.to(x.dtype)
+
+    def leave(self, module: nn.Module, args: Args, kwargs: Kwargs, output: object) -> None:
+        """After the block: hand over what the rows read. args, kwargs: as the block was called,
+        whatever others made of them.
+        """
+        if self.apart and output is not None:
+            call = self.interception.capture(lambda: module.forward(*args, **kwargs))
+            self._own = self.interception.own(call["key"], call["value"], call.get("attn_mask"))
+        rows, own = self._rows, self._own
+        self._rows = self._own = None
+        if rows is None or own is None:
+            return
+        batch = (tokens := tokens_among(args, kwargs)) is not None and tokens.shape[
+            1 if self.interception.block.seq_first else 0
+        ]
+        self.acted += 1
+        if self.site.whole:
+            self.site.receive(self._through(rows.expand(batch, *rows.shape[1:]), own, args, kwargs))
+        else:
+            self.site.receive(self._heads(rows, own, int(batch), args, kwargs))
+
+    def _through(self, rows: Tensor, own: Own, args: Args, kwargs: Kwargs) -> Tensor:
+        """Rows `[B,count,D]` as they leave the block."""
+        block = self.interception.block
+        out: Any = self.interception.answered(own, lambda: send(block, rows, args, kwargs))
+        out = out[0] if isinstance(out, tuple) else out
+        return out.transpose(0, 1) if block.seq_first else out
+
+    def _heads(self, rows: Tensor, own: Own, batch: int, args: Args, kwargs: Kwargs) -> Tensor:
+        """What the heads read `[B,count,heads·d]`; of windows, the mean over all of a sample."""
+        block = self.interception.block
+        call = self.interception.capture(lambda: send(block, rows, args, kwargs))
+        out = read(call, own).transpose(1, 2).flatten(2)
+        return out.unflatten(0, (batch, -1)).mean(1)
+
+
+def calls_other_attention(block: Block) -> bool:
+    """Whether an attention calls SDPA, where it can be seen, only while we are at it (Swin of timm,
+    torch's own module): that would change the model's answer in its last bits.
+    """
+    return any(
+        isinstance(module, nn.MultiheadAttention) or getattr(module, "fused_attn", True) is False
+        for module in block.attention.modules()
+    )
