@@ -87,11 +87,8 @@ def test_inference_mode_autocast_and_bf16_weights(name: str, via: str) -> None:
 
 
 def _compiled() -> list[Any]:
-    """Each takes a compiler seconds: one by default, the others when there are minutes."""
-    return [
-        pytest.param(name, "record", marks=[pytest.mark.long] * (i > 0))
-        for i, name in enumerate(COMPILED)
-    ]
+    """Each is traced for ten seconds or more; `tests/training/test_compiling.py` does it once."""
+    return [pytest.param(name, "record", marks=pytest.mark.long) for name in COMPILED]
 
 
 @pytest.mark.parametrize(
@@ -165,7 +162,7 @@ def test_threads_share_a_backbone() -> None:
     assert wrong == []
 
 
-@pytest.mark.parametrize("times", [60, pytest.param(1000, marks=pytest.mark.long)])
+@pytest.mark.parametrize("times", [20, pytest.param(1000, marks=pytest.mark.long)])
 def test_attach_train_close_many_times_without_growth(times: int) -> None:
     bare = make("timm ViT")
     hooks, x = count_hooks(bare), torch.rand(2, 3, 32, 32)

@@ -432,6 +432,7 @@ def test_espeak_speaks_and_the_examples_are_made(
 
 
 # transfer -------------------------------------------------------------------------------
+@pytest.mark.long
 def test_transfer_prints_a_table_and_goes_on(recipe, tmp_path: Path, capsys) -> None:
     transfer = recipe("transfer")
     write_images(tmp_path / "images", per_class=8)

@@ -60,20 +60,22 @@ class PromptedModel(nn.Module):
                 " order."
             )
         readout.bind(self.backbone)
+        readout.named.check(self.backbone, prompt.reads, getattr(readout, "features", None))
         prompt, readout = prompt.to(self.backbone.device), readout.to(self.backbone.device)
-        self._keep(self._attach(prompt))
+        self._keep(self._attach(prompt, readout))
         self.prompt, self.readout = prompt, readout
 
     def _keep(self, attachment: Attachment) -> None:
         self.attachment = attachment
         self._held[:] = [attachment]
 
-    def _attach(self, prompt: Prompt) -> Attachment:
+    def _attach(self, prompt: Prompt, readout: Readout) -> Attachment:
         """Attach in eval mode: what an attachment tries out must not move running statistics."""
         training = prompt.training
         prompt.eval()
         try:
-            return self.backbone.insert(prompt.sites(), self.via)
+            looks = readout.named.sites(self.backbone)
+            return self.backbone.insert([*prompt.sites(), *looks], self.via)
         finally:
             prompt.train(training)
 
@@ -97,15 +99,26 @@ class PromptedModel(nn.Module):
                 " each sample has: model(x, tasks=[…]); or take one out:"
                 " vpt.multi_task.export(path, model, task)."
             )
-        out = (
-            self.backbone.logits(x) if self.readout.reads == "logits" else self.backbone.features(x)
-        )
+        if self.readout.reads == "logits":
+            out = self.backbone.logits(x)
+        else:
+            out = self._named(self.backbone.features(x))
         if self._told is not None and len(self._told) not in (1, len(out)):
             raise PromptError(
                 f"Found {len(self._told)} tasks for a batch of {len(out)}; needed is one for each"
                 " sample, or one for all."
             )
         return out
+
+    def _named(self, features: Tensor) -> Tensor:
+        """What the readout names, of the forward that has just run."""
+        named = self.readout.named
+        if named.plain:
+            return features
+        if not len(features):
+            return features.new_zeros(0, named.width(self.backbone, self.prompt.reads))
+        read = self.prompt.read() if named.queries else None
+        return named.gather(features, read, self.backbone)
 
     def forward(self, x: Raw, tasks: Tasks = None) -> Tensor:
         """Raw input → class scores `[B,C]`. tasks: of each sample, for models of several (`asked`).
@@ -189,7 +202,7 @@ class PromptedModel(nn.Module):
                 self._join(prompt, readout if readout is not None else self.readout)
             except BaseException:
                 if self.backbone.attachment is None:
-                    self._keep(self._attach(self.prompt))
+                    self._keep(self._attach(self.prompt, self.readout))
                 raise
         return self
 

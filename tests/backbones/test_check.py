@@ -12,6 +12,7 @@ from families import (
     EXTRA,
     FORMS,
     HF_SPEECH,
+    KINDS,
     LAYER_NORM,
     MODELS,
     PIXEL_FORMS,
@@ -43,8 +44,19 @@ def outputs(backbone: vpt.Backbone, x: Raw) -> torch.Tensor:
     return torch.cat([part for part in backbone.run(x) if part is not None], dim=1)
 
 
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("name", [*MODELS, *EXTRA])
+def _each_form() -> list[object]:
+    """Every model with every form that acts inside it; those that act on the input, which do not
+    differ from model to model, with one of each kind.
+    """
+    return [
+        pytest.param(name, form, marks=[pytest.mark.long] * (form in PIXEL_FORMS and not kind))
+        for name in [*MODELS, *EXTRA]
+        for form in FORMS
+        for kind in [name in KINDS or refusal(name, form) is not None]
+    ]
+
+
+@pytest.mark.parametrize(("name", "form"), _each_form())
 def test_six_properties_of_prompts(name: str, form: str) -> None:
     backbone = open_tiny(name)
     if refusal(name, form) is not None:

@@ -171,7 +171,11 @@ class Backbone(Running):
 
         attachment = self.insert(
             [
-                Observe(i, partial(tokens, block), partial(keys_values, block) if heads else None)
+                Observe(
+                    i,
+                    tokens=partial(tokens, block),
+                    keys_values=partial(keys_values, block) if heads else None,
+                )
                 for i, (block, heads) in enumerate(zip(seen, self.heads, strict=True))
             ],
             "insert",

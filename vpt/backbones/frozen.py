@@ -5,7 +5,7 @@ prompts.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any
@@ -15,7 +15,7 @@ from accelerate.utils import send_to_device
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from vpt.backbones.finding.pooling import Output, class_token_named, pooled
+from vpt.backbones.finding.pooling import Output, class_token_named, pooled, summed
 from vpt.backbones.finding.reach import Reach
 from vpt.backbones.finding.structure import (
     Block,
@@ -26,15 +26,13 @@ from vpt.backbones.finding.structure import (
 )
 from vpt.backbones.finding.watching import watch
 from vpt.backbones.guard import Guard
-from vpt.backbones.inputs.images import Images, Raw
+from vpt.backbones.inputs.images import Images
 from vpt.backbones.inputs.waveform import InputSpec
 from vpt.backbones.owners import claim, disown, flags_of, give_back, owns, set_again
 from vpt.errors import BackboneError, VptError
 from vpt.sites import Settings
 
-# the batch of the forward that is watched; 3 heads or windows are rare, so that a dimension of 3 is
-# the batch
-WATCHED = 3
+WATCHED = 3  # batch of the forward that is watched; heads or windows are rarely 3
 
 
 class Frozen(nn.Module):
@@ -74,7 +72,9 @@ class Frozen(nn.Module):
             )
         self.model = model
         self.inputs = inputs
-        self.pool = pool or ("first" if class_token_named(model) else "mean")
+        self.class_token = class_token_named(model)
+        self.pool = pool or ("first" if self.class_token else "mean")
+        self._lengths: Tensor | None = None  # of the forward that runs
         self.guard = Guard()
         self._own_pooling = pool is None
         self._overrides = overrides or {}
@@ -154,6 +154,7 @@ class Frozen(nn.Module):
     # calling it -------------------------------------------------------------------------
     def call(self, x: Tensor, lengths: Tensor | None) -> Any:
         """What the model itself gives for prepared input `[B,…]`; whatever is hooked on it acts."""
+        self._lengths = lengths
         x, extra = self.inputs.arguments(x, lengths)
         x = x.to(self._like())
         if not self._overrides:
@@ -180,6 +181,17 @@ class Frozen(nn.Module):
             for module, name, value in own:
                 setattr(module, name, value)
 
+    def summary(self, tokens: Tensor) -> Tensor:
+        """Tokens `[B,N,D]` of the forward that runs → two sums of them `[B,2,D]`, as `summed`."""
+        valid = self._valid(self._lengths)
+        return summed(tokens, self.class_token, valid(tokens.shape[1]) if valid else None)
+
+    def _valid(self, lengths: Tensor | None) -> Callable[[int], Tensor] | None:
+        """How many of N tokens are valid in each clip of these lengths; None: all are."""
+        if lengths is None or isinstance(self.inputs, Images):
+            return None
+        return partial(self.inputs.token_lengths, lengths)
+
     def read(self, answer: Any, heard: list[Tensor], lengths: Tensor | None) -> Output:
         """What the model gave, as features and logits. heard: what its final linear layers read in
         that forward.
@@ -189,18 +201,7 @@ class Frozen(nn.Module):
         return Output(self._pooled(answer, lengths).float(), None)
 
     def _pooled(self, answer: Any, lengths: Tensor | None) -> Tensor:
-        valid = (
-            None
-            if lengths is None or isinstance(self.inputs, Images)
-            else partial(self.inputs.token_lengths, lengths)
-        )
-        return pooled(answer, self.pool, self._own_pooling, valid)
-
-    def straight(self, x: Raw) -> Tensor:
-        """What the model itself answers, with no hook of ours at work: `check` compares with it."""
-        prepared, lengths = self.inputs.prepare(send_to_device(x, self.device))
-        answer = self.call(prepared, lengths)
-        return (logits_of(answer) if self.classifiers else self._pooled(answer, lengths)).float()  # type: ignore[union-attr]
+        return pooled(answer, self.pool, self._own_pooling, self._valid(lengths))
 
     # kept still, whatever the caller does -----------------------------------------------
     def hold(self) -> None:

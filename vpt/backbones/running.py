@@ -10,7 +10,7 @@ from accelerate.utils import send_to_device
 from torch import Tensor
 
 from vpt.backbones.acting.attachment import Attachment
-from vpt.backbones.finding.structure import refuse_recomputing
+from vpt.backbones.finding.structure import logits_of, refuse_recomputing
 from vpt.backbones.frozen import Frozen, Output
 from vpt.backbones.inputs.images import Raw
 from vpt.backbones.keeping.activations import FeatureCache
@@ -113,3 +113,9 @@ class Running(Frozen):
                 " vpt.Linear."
             )
         return logits
+
+    def straight(self, x: Raw) -> Tensor:
+        """What the model itself answers, with no hook of ours at work: `check` compares with it."""
+        prepared, lengths = self.inputs.prepare(send_to_device(x, self.device))
+        answer = self.call(prepared, lengths)
+        return (logits_of(answer) if self.classifiers else self._pooled(answer, lengths)).float()  # type: ignore[union-attr]

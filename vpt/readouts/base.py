@@ -11,6 +11,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from vpt.errors import PromptError
+from vpt.readouts.named import Named
 from vpt.sites import BackboneLike, Config
 
 Refresh = Literal["never", "once", "epoch", "reuse"]
@@ -29,6 +30,7 @@ class Readout(nn.Module):
     """
 
     reads: Literal["features", "logits"] = "features"
+    named = Named("cls")  # which features; `PromptedModel` gathers them
     trainable = True
     refresh: Refresh = "never"
 

@@ -9,15 +9,19 @@ from torch import Tensor, nn
 
 from vpt.errors import DataError, PromptError
 from vpt.readouts.base import Readout, Refresh
+from vpt.readouts.named import Named
 from vpt.readouts.registry import register
 from vpt.sites import BackboneLike, Config
 
 
 class _OnFeatures(Readout):
-    """What readouts of features `[B,D]` share: the width D and its check."""
+    """What readouts of features `[B,D]` share: the width D and its check, and which features they
+    are (`of`, as for `Named`).
+    """
 
-    def __init__(self, features: int, classes: int | Sequence[str]) -> None:
+    def __init__(self, features: int, classes: int | Sequence[str], of: str = "cls") -> None:
         super().__init__(classes)
+        self.named = Named(of)
         if self.count is None or features < 1:
             raise PromptError(
                 f"Found features={features}, classes={classes}; needed are a width and the classes'"
@@ -35,7 +39,7 @@ class _OnFeatures(Readout):
 
     def bind(self, backbone: BackboneLike) -> None:
         """Raise `PromptError` if the backbone's features have another width."""
-        if backbone.out_features != self.features:
+        if self.named.plain and backbone.out_features != self.features:
             name = type(self).__name__
             raise PromptError(
                 f"Found {name}({self.features}, …) for features of width {backbone.out_features};"
@@ -43,8 +47,9 @@ class _OnFeatures(Readout):
             )
 
     def config(self) -> Config:
-        """Width and classes."""
-        return {"features": self.features, **super().config()}
+        """Width and classes, and which features where they are not the model's own."""
+        of = {} if self.named.plain else {"of": self.named.text}
+        return {"features": self.features, **super().config(), **of}
 
 
 @register("linear", "a new classifier on the features")
@@ -52,17 +57,68 @@ class Linear(_OnFeatures):
     """A new linear classifier on the features.
 
     features: D. classes: how many, or their names. Starts at zero, so that the first prediction
-        favours no class.
+        favours no class. of: which features, as for `Named`. Other than the model's own, they are
+        standardised, with `mean` and `scale` `[D]` of the training data before training, and scores
+        are divided by √D.
     """
 
-    def __init__(self, features: int, classes: int | Sequence[str]) -> None:
-        super().__init__(features, classes)
+    mean: Tensor
+    scale: Tensor
+    sums: Tensor
+
+    def __init__(self, features: int, classes: int | Sequence[str], of: str = "cls") -> None:
+        super().__init__(features, classes, of)
         self.weight = nn.Parameter(torch.zeros(self.size))
         self.bias = nn.Parameter(torch.zeros(self.size[0]))
+        self.standardised = not self.named.plain
+        if self.standardised:
+            self.refresh = "once"
+            self.register_buffer("mean", torch.zeros(features))
+            self.register_buffer("scale", torch.ones(features))
+            # of 1, x and x²: float64, as squares of large numbers are subtracted
+            sums = torch.zeros(3, features, dtype=torch.float64)
+            self.register_buffer("sums", sums, persistent=False)
 
     def forward(self, out: Tensor) -> Tensor:
         """Features `[B,D]` → `[B,C]`."""
+        if self.standardised:
+            out = (out - self.mean) * (self.scale * self.features**-0.5)
         return nn.functional.linear(out, self.weight, self.bias)
+
+    @torch.no_grad()
+    def update(self, out: Tensor, y: Tensor) -> None:
+        """Add features `[B,D]` to the statistics by which they are standardised."""
+        if self.standardised:
+            x = out.double()
+            self.sums += torch.stack([torch.ones_like(x), x, x.square()]).sum(1)
+
+    def reset(self) -> None:
+        """Forget what `update` saw."""
+        if self.standardised:
+            self.sums.zero_()
+
+    def statistics(self) -> list[Tensor]:
+        """What `update` adds to."""
+        return [self.sums] if self.standardised else []
+
+    @torch.no_grad()
+    def settle(self) -> None:
+        """Standardise by what `update` saw. Raises `DataError` for a single example, which has no
+        spread.
+        """
+        if not self.standardised:
+            return
+        count, total, squares = self.sums
+        if int(count[0]) < 2:
+            raise DataError(
+                f"Found {int(count[0])} example to standardise features by; needed are 2 or more."
+            )
+        mean = total / count
+        variance = (squares / count - mean.square()).clamp(min=0)
+        self.mean.copy_(mean)
+        # a feature that never changes says nothing, now or later
+        still = variance <= 1e-12 * mean.square().clamp(min=1e-12)
+        self.scale.copy_(torch.where(still, 0.0, variance.clamp(min=1e-24).rsqrt()))
 
 
 @register("", "the nearest class mean of the features")
@@ -78,8 +134,8 @@ class NearestMean(_OnFeatures):
     sums: Tensor
     counts: Tensor
 
-    def __init__(self, features: int, classes: int | Sequence[str]) -> None:
-        super().__init__(features, classes)
+    def __init__(self, features: int, classes: int | Sequence[str], of: str = "cls") -> None:
+        super().__init__(features, classes, of)
         self.register_buffer("sums", torch.zeros(self.size))
         self.register_buffer("counts", torch.zeros(self.size[0]))
 

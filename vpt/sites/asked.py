@@ -118,6 +118,10 @@ class BackboneLike(Protocol):
         """Which places can be reached."""
 
     @property
+    def class_token(self) -> bool:
+        """Whether the first of its tokens is a class token."""
+
+    @property
     def class_names(self) -> list[str] | None:
         """Of the logits, where they are known."""
 

@@ -78,12 +78,16 @@ class KeyValues:
 class Observe:
     """Sees what a block is given, and changes nothing.
 
-    tokens: is told the tokens `[B,N,D]` before the block. keys_values: is told the block's own keys
-        and values `[B,heads,N,d]`.
+    block: its number; the depth stands for what leaves the last block.
+    tokens: is told the tokens `[B,N,D]` before the block.
+    summary: is told two sums of them `[B,2,D]`: the class token and the mean of the others, or,
+        where there is no class token, mean and standard deviation over valid positions.
+    keys_values: is told the block's own keys and values `[B,heads,N,d]`.
     """
 
     block: int
     tokens: Callable[[Tensor], None] | None = None
+    summary: Callable[[Tensor], None] | None = None
     keys_values: Callable[[Tensor, Tensor], None] | None = None
 
 

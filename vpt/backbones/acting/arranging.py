@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from torch import Tensor
 
 from vpt.backbones.acting.actor import Actor
 from vpt.backbones.acting.fit import check_fit
@@ -26,6 +29,7 @@ class Arrangement:
 
     def __init__(self, backbone: Frozen, sites: Sequence[Site], via: str) -> None:
         self.backbone = backbone
+        self.sites = sites
         self.via = via
         check_fit(backbone, sites, self._is_recorded)
         self.insertions: list[Insertion] = []
@@ -68,9 +72,15 @@ class Arrangement:
     def _observe(self, site: Observe) -> list[Observing]:
         if site.keys_values is not None:
             self._interception(site.block).observers.append(site.keys_values)
-        if site.tokens is None:
-            return []
-        return [Observing(site.tokens, self.backbone.blocks[site.block])]
+        tells = [site.tokens] if site.tokens is not None else []
+        if site.summary is not None:
+            tells.append(partial(self._summed, site.summary))
+        behind = site.block == self.backbone.depth
+        block = self.backbone.blocks[site.block - behind]
+        return [Observing(tell, block, behind) for tell in tells]
+
+    def _summed(self, tell: Callable[[Tensor], None], tokens: Tensor) -> None:
+        tell(self.backbone.summary(tokens))
 
     def _queries(self, site: Queries) -> Reading:
         block = self.backbone.blocks[site.block]
@@ -116,6 +126,7 @@ class Arrangement:
         inserted = any(insertion.site.last == last for insertion in self.insertions)
         # who runs the block again needs all its tokens
         again = any(reading.apart and reading.site.block == last for reading in self.readings)
+        again |= any(isinstance(site, Observe) and site.block > last for site in self.sites)
         if self.via == "insert" or inserted or again or not backbone.first_read:
             return []
         if "recorded" in backbone.reach.refused or not can_narrow(backbone.blocks[last]):

@@ -104,9 +104,13 @@ def _check_queries(backbone: Frozen, site: Queries) -> None:
 
 
 def _check_observe(backbone: Frozen, site: Observe) -> None:
-    backbone.reach.need_blocks(site.block)
+    behind = site.block == backbone.depth and site.keys_values is None
+    backbone.reach.need_blocks(site.block - behind)
+    width = backbone.blocks[site.block - behind].width
     if site.tokens is not None:
-        site.tokens(torch.zeros(1, 1, backbone.blocks[site.block].width, device=backbone.device))
+        site.tokens(torch.zeros(1, 1, width, device=backbone.device))
+    if site.summary is not None:
+        site.summary(torch.zeros(1, 2, width, device=backbone.device))
     if site.keys_values is not None:
         backbone.reach.need_attention([site.block])
         example = _one_key(backbone, site.block)

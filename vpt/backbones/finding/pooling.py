@@ -49,6 +49,24 @@ def pooled(answer: Any, pool: str, own: bool, valid: Callable[[int], Tensor] | N
     return (tokens * mask.unsqueeze(2)).sum(1) / mask.sum(1, keepdim=True)
 
 
+def summed(tokens: Tensor, class_token: bool, valid: Tensor | None) -> Tensor:
+    """Tokens `[B,N,D]` → `[B,2,D]`: the class token, which is the first, and the mean of the
+    others; without one, mean and standard deviation over the first `valid` `[B]` positions, or all.
+    """
+    tokens = tokens.float()
+    if class_token:
+        return torch.stack([tokens[:, 0], tokens[:, 1:].mean(1)], dim=1)
+    count = tokens.shape[1]
+    if valid is None:
+        weight = tokens.new_full((1, count, 1), 1 / count)
+    else:
+        mask = torch.arange(count, device=tokens.device) < valid.view(-1, 1)
+        weight = (mask / mask.sum(1, keepdim=True)).unsqueeze(2)
+    mean = (tokens * weight).sum(1)
+    spread = ((tokens - mean.unsqueeze(1)).square() * weight).sum(1)
+    return torch.stack([mean, (spread + 1e-12).sqrt()], dim=1)
+
+
 class Output(NamedTuple):
     """One forward's two outputs: features `[B,D]`, and logits `[B,K]` where the model has a
     classifier.
