@@ -19,7 +19,7 @@ from vpt.backbones.inputs.images import Raw
 from vpt.backbones.inputs.waveform import InputSpec
 from vpt.backbones.running import Running
 from vpt.errors import BackboneError, PromptError
-from vpt.sites import Config, Observe, Settings, Site
+from vpt.sites import Attended, Config, Observe, Settings, Site
 
 LOGGER = logging.getLogger("vpt")
 
@@ -166,15 +166,15 @@ class Backbone(Running):
         def tokens(block: dict[str, Tensor], sequence: Tensor) -> None:
             block["tokens"] = sequence.detach()
 
-        def keys_values(block: dict[str, Tensor], keys: Tensor, values: Tensor) -> None:
-            block |= {"keys": keys.detach(), "values": values.detach()}
+        def keys_values(block: dict[str, Tensor], seen: Attended) -> None:
+            block |= {"keys": seen.keys.detach(), "values": seen.values.detach()}
 
         attachment = self.insert(
             [
                 Observe(
                     i,
                     tokens=partial(tokens, block),
-                    keys_values=partial(keys_values, block) if heads else None,
+                    attention=partial(keys_values, block) if heads else None,
                 )
                 for i, (block, heads) in enumerate(zip(seen, self.heads, strict=True))
             ],

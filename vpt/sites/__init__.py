@@ -13,10 +13,11 @@ from vpt.sites.asked import (
     SoundLike,
     takes_images,
 )
-from vpt.sites.places import Bare, KeyValues, Observe, Pixels, Queries, Rows, Site, Tokens
+from vpt.sites.places import Attended, Bare, KeyValues, Observe, Pixels, Queries, Rows, Site, Tokens
 from vpt.sites.registry import Form, Registry, import_all
 
 __all__ = [
+    "Attended",
     "BackboneLike",
     "Bare",
     "Config",

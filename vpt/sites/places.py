@@ -75,6 +75,23 @@ class KeyValues:
 
 
 @dataclass(frozen=True)
+class Attended:
+    """What a block's attention sees of a batch.
+
+    keys, values: of its own tokens `[B,heads,N,d]`; where it cuts windows `[B·windows,heads,n,d]`.
+    valid: which of them are no padding `[B|1,1,1,N]`; None: all.
+    project: rows `[1|B,R,D]` that would enter the block → their queries `[1|B,heads,R,d]`, which
+        SDPA takes. scale: by which it multiplies scores; None: 1/√d.
+    """
+
+    keys: Tensor
+    values: Tensor
+    valid: Tensor | None
+    project: Callable[[Tensor], Tensor]
+    scale: float | None = None
+
+
+@dataclass(frozen=True)
 class Observe:
     """Sees what a block is given, and changes nothing.
 
@@ -82,13 +99,13 @@ class Observe:
     tokens: is told the tokens `[B,N,D]` before the block.
     summary: is told two sums of them `[B,2,D]`: the class token and the mean of the others, or,
         where there is no class token, mean and standard deviation over valid positions.
-    keys_values: is told the block's own keys and values `[B,heads,N,d]`.
+    attention: is told what its attention sees.
     """
 
     block: int
     tokens: Callable[[Tensor], None] | None = None
     summary: Callable[[Tensor], None] | None = None
-    keys_values: Callable[[Tensor, Tensor], None] | None = None
+    attention: Callable[[Attended], None] | None = None
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from vpt.backbones.acting.insertion import Exit, Insertion
 from vpt.backbones.acting.interception import Interception
 from vpt.backbones.acting.narrowing import Narrowing, can_narrow
 from vpt.backbones.acting.observing import Observing
-from vpt.backbones.acting.reading import Reading, calls_other_attention
+from vpt.backbones.acting.reading import Looking, Reading, Telling, calls_other_attention
 from vpt.backbones.acting.recording import Recording
 from vpt.backbones.frozen import Frozen
 from vpt.errors import PromptError
@@ -34,7 +34,7 @@ class Arrangement:
         check_fit(backbone, sites, self._is_recorded)
         self.insertions: list[Insertion] = []
         self.recordings: list[Recording] = []
-        self.readings: list[Reading] = []
+        self.readings: list[Looking] = []
         self.interceptions: dict[int, Interception] = {}
         spans: list[Actor] = []
         # of two spans the outer one enters first and leaves last
@@ -46,7 +46,12 @@ class Arrangement:
             elif isinstance(site, Observe):
                 spans += self._observe(site)
         # known only now: which attention is reached anyway
-        self.readings += [self._queries(site) for site in sites if isinstance(site, Queries)]
+        self.readings += [
+            reading
+            for site in sites
+            if isinstance(site, (Queries, Observe))
+            for reading in self._reading(site)
+        ]
         spans = [*self.readings, *spans]
         looking = [*self.interceptions.values(), *(r.interception for r in self.readings)]
         for interception in looking:
@@ -70,8 +75,6 @@ class Arrangement:
         return self.interceptions.setdefault(block, Interception(self.backbone.blocks[block]))
 
     def _observe(self, site: Observe) -> list[Observing]:
-        if site.keys_values is not None:
-            self._interception(site.block).observers.append(site.keys_values)
         tells = [site.tokens] if site.tokens is not None else []
         if site.summary is not None:
             tells.append(partial(self._summed, site.summary))
@@ -82,11 +85,15 @@ class Arrangement:
     def _summed(self, tell: Callable[[Tensor], None], tokens: Tensor) -> None:
         tell(self.backbone.summary(tokens))
 
-    def _queries(self, site: Queries) -> Reading:
+    def _reading(self, site: Queries | Observe) -> list[Looking]:
+        if isinstance(site, Observe) and site.attention is None:
+            return []
         block = self.backbone.blocks[site.block]
-        if site.block not in self.interceptions and calls_other_attention(block):
-            return Reading(site, Interception(block), apart=True)
-        return Reading(site, self._interception(site.block), apart=False)
+        apart = site.block not in self.interceptions and calls_other_attention(block)
+        interception = Interception(block) if apart else self._interception(site.block)
+        if isinstance(site, Queries):
+            return [Reading(site, interception, apart)]
+        return [Telling(site.attention, interception, apart)] if site.attention else []
 
     def _tokens(self, site: Tokens) -> Insertion | Recording:
         """Recorded where windows or the caller want it, inserted elsewhere."""
@@ -125,7 +132,10 @@ class Arrangement:
         backbone, last = self.backbone, self.backbone.depth - 1
         inserted = any(insertion.site.last == last for insertion in self.insertions)
         # who runs the block again needs all its tokens
-        again = any(reading.apart and reading.site.block == last for reading in self.readings)
+        again = any(
+            reading.apart and reading.interception.block is backbone.blocks[last]
+            for reading in self.readings
+        )
         again |= any(isinstance(site, Observe) and site.block > last for site in self.sites)
         if self.via == "insert" or inserted or again or not backbone.first_read:
             return []

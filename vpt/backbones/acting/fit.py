@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vpt.backbones.frozen import Frozen
 from vpt.errors import PromptError
-from vpt.sites import Bare, KeyValues, Observe, Pixels, Queries, Rows, Site, Tokens
+from vpt.sites import Attended, Bare, KeyValues, Observe, Pixels, Queries, Rows, Site, Tokens
 
 
 @torch.no_grad()
@@ -104,17 +104,17 @@ def _check_queries(backbone: Frozen, site: Queries) -> None:
 
 
 def _check_observe(backbone: Frozen, site: Observe) -> None:
-    behind = site.block == backbone.depth and site.keys_values is None
+    behind = site.block == backbone.depth and site.attention is None
     backbone.reach.need_blocks(site.block - behind)
     width = backbone.blocks[site.block - behind].width
     if site.tokens is not None:
         site.tokens(torch.zeros(1, 1, width, device=backbone.device))
     if site.summary is not None:
         site.summary(torch.zeros(1, 2, width, device=backbone.device))
-    if site.keys_values is not None:
+    if site.attention is not None:
         backbone.reach.need_attention([site.block])
         example = _one_key(backbone, site.block)
-        site.keys_values(example, example)
+        site.attention(Attended(example, example, None, lambda rows: example))
 
 
 def _one_key(backbone: Frozen, block: int) -> Tensor:

@@ -75,13 +75,12 @@ class Interception:
         hidden: keys and values of the model's own tokens that do not go through the block.
         inserted: whether tokens were put in front, so that masks are too small. spans: insertions
         whose tokens pass here. padded: those of which a sample may have fewer tokens than others.
-        observers, readers: are told the block's own keys and values; readers, which are valid, too.
+        readers: are told the block's own keys and values.
     """
 
     def __init__(self, block: Block) -> None:
         self.block = block
         self.sites: list[KeyValues] = []
-        self.observers: list[Callable[[Tensor, Tensor], None]] = []
         self.readers: list[Callable[[Own], None]] = []
         self.recorded: list[KeyRows] = []
         self.hidden: tuple[Tensor, Tensor] | None = None
@@ -98,11 +97,7 @@ class Interception:
     def silent(self) -> bool:
         """Whether something here should have acted and did not."""
         return self.acted == 0 and bool(
-            self.sites
-            or self.observers
-            or self.readers
-            or self.padded
-            or (self.inserted and self.block.masked)
+            self.sites or self.readers or self.padded or (self.inserted and self.block.masked)
         )
 
     def silence(self, reach: Reach) -> str:
@@ -211,8 +206,10 @@ class Interception:
         for insertion in self.padded:
             call["attn_mask"] = without_padding(insertion.bias, call)
         key, value = call["key"], call["value"]
-        if self.observers or self.readers:
-            self._show(key, value, call.get("attn_mask"))
+        if self.readers:
+            own = self.own(call)
+            for reader in self.readers:
+                reader(own)
         for keys, values, bias in [*(site.make(key, value) for site in self.sites), *self.recorded]:
             if not (count := keys.shape[-2]):
                 continue
@@ -225,22 +222,13 @@ class Interception:
         self.acted += 1
         return attention(**call)
 
-    def _show(self, key: Tensor, value: Tensor, mask: Tensor | None) -> None:
-        """Tell those who look on the block's own keys and values, without tokens that were put in
-        front.
-        """
-        own = self.own(key, value, mask)
-        for observer in self.observers:
-            observer(own.key, own.value)
-        for reader in self.readers:
-            reader(own)
-
-    def own(self, key: Tensor, value: Tensor, mask: Tensor | None) -> Own:
+    def own(self, call: Config) -> Own:
         """Keys and values of the model's own tokens, of what an attention is called with."""
+        key, value, mask = call["key"], call["value"], call.get("attn_mask")
         front = sum(span.count for span in self.spans)
         valid = None
         # what a window's mask hides is a neighbour in the map, and valid
         if mask is not None and not self.block.windowed:
             rows = front if mask.shape[-2] > 1 else 0  # tokens in front see what is padding, too
             valid = seen_by_any(mask[..., rows:, front:])
-        return Own(key[..., front:, :], value[..., front:, :], valid)
+        return Own(key[..., front:, :], value[..., front:, :], valid, call.get("scale"))

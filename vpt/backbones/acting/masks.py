@@ -41,13 +41,14 @@ def attention(
 
 @dataclass(frozen=True)
 class Own:
-    """A block's own keys and values `[B,heads,N,d]`, and which of them are valid, `[B|1,1,1,N]`;
-    None: all.
+    """A block's own keys and values `[B,heads,N,d]`, which of them are valid `[B|1,1,1,N]` (None:
+    all), and by what scores are multiplied (None: 1/√d).
     """
 
     key: Tensor
     value: Tensor
     valid: Tensor | None = None
+    scale: float | None = None
 
 
 def seen_by_any(mask: Tensor) -> Tensor:
