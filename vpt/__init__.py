@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from vpt.prompts import SampleMask as SampleMask
     from vpt.prompts import ShallowTokens as ShallowTokens
     from vpt.prompts import Stack as Stack
+    from vpt.readouts import Average as Average
     from vpt.readouts import Identity as Identity
     from vpt.readouts import LabelMap as LabelMap
     from vpt.readouts import Linear as Linear
@@ -67,8 +68,8 @@ if TYPE_CHECKING:
     from vpt.readouts import RandomRidge as RandomRidge
     from vpt.readouts import Readout as Readout
     from vpt.readouts import TaskHeads as TaskHeads
-    from vpt.runs.adapting import Result as Result
     from vpt.runs.adapting import adapt as adapt
+    from vpt.runs.result import Result as Result
     from vpt.tasks import sequence as continual
     from vpt.tasks import shared as multi_task
     from vpt.tasks.library import PromptLibrary as PromptLibrary

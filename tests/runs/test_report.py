@@ -12,7 +12,7 @@ from helpers import colours
 
 import vpt
 from vpt.runs import report as module
-from vpt.runs.adapting import Result
+from vpt.runs.result import Result
 
 KEYS = (
     "test_accuracy test_n test_per_class val_accuracy val_n train_n baselines verdict prompt"

@@ -211,6 +211,10 @@ class Examples(Dataset[Labelled]):
         """The examples at these positions, in this order."""
         return self._with(indices=[self.indices[i] for i in chosen])
 
+    def with_also(self, others: Examples) -> Examples:
+        """These, and others that were held out of the same source."""
+        return self._with(indices=[*self.indices, *others.indices])
+
     def _with(self, **changes: object) -> Examples:
         """The same examples but for some of the constructor's arguments."""
         arguments = {name: getattr(self, name) for name in ARGUMENTS}

@@ -22,8 +22,9 @@ from vpt.demo.portraits import portraits
 from vpt.errors import DataError
 from vpt.fairness.reprogramming import reprogram
 from vpt.metrics.classification import mean_std
-from vpt.runs.adapting import Result, adapt
+from vpt.runs.adapting import adapt
 from vpt.runs.baselines import measure_baselines
+from vpt.runs.result import Result
 from vpt.sites import Config, InputsLike, takes_images
 
 LABELLED = 300

@@ -26,8 +26,8 @@ from vpt.fairness.tradeoff import Frontier, frontier
 from vpt.model import PromptedModel
 from vpt.prompts import Prompt
 from vpt.readouts import Readout
-from vpt.runs.adapting import make_prompt, make_readout, start_among
 from vpt.runs.briefing import say_before, seconds_of_runs
+from vpt.runs.making import make_prompt, make_readout, start_among
 from vpt.runs.opening import open_for, opened
 from vpt.runs.probe import fit_probe
 from vpt.sites import Config

@@ -2,6 +2,7 @@
 which registers itself; `import_all` finds it.
 """
 
+from vpt.readouts.average import Average
 from vpt.readouts.base import Readout
 from vpt.readouts.features import Linear, NearestMean
 from vpt.readouts.identity import Identity
@@ -15,6 +16,7 @@ import_all(__name__, __path__)
 
 __all__ = [
     "READOUTS",
+    "Average",
     "Identity",
     "LabelMap",
     "Linear",

@@ -5,6 +5,7 @@ read.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import partial
 
 import torch
@@ -116,6 +117,18 @@ class Named:
 
         features: the model's own `[B,D]`. read: what queries read `[B,Q]`.
         """
+        found = self.of(features, self._sums, read, backbone)
+        self._sums.clear()
+        return found
+
+    def of(
+        self,
+        features: Tensor,
+        sums: Mapping[int, Tensor],
+        read: Tensor | None,
+        backbone: BackboneLike,
+    ) -> Tensor:
+        """The same from what a forward gave. sums: by place, `[B,2,D]`."""
         parts = []
         for name in self.names:
             if name == "cls":
@@ -123,8 +136,7 @@ class Named:
             elif name == "queries":
                 parts += [read] if read is not None else []
             elif name == "mean":
-                parts.append(self._sums[backbone.depth][:, -1 if backbone.class_token else 0])
+                parts.append(sums[backbone.depth][:, -1 if backbone.class_token else 0])
             else:
-                parts += [self._sums[place].flatten(1) for place in self._of(name, backbone)]
-        self._sums.clear()
+                parts += [sums[place].flatten(1) for place in self._of(name, backbone)]
         return parts[0] if len(parts) == 1 else torch.cat([part.float() for part in parts], dim=1)

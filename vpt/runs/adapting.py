@@ -3,57 +3,38 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from torch.utils.data import default_collate
 
 from vpt.backbones import Backbone
-from vpt.data import AUGMENTS, Data, Examples, Source, load_data, look
-from vpt.errors import DataError, PromptError, TrainingError
+from vpt.data import AUGMENTS, Data, Source, load_data, look
+from vpt.errors import TrainingError
 from vpt.errors.needs import one_of
 from vpt.errors.places import is_within
 from vpt.model import PromptedModel
-from vpt.prompts import Prompt, parse
+from vpt.prompts import Prompt
 from vpt.readouts import Readout
-from vpt.readouts import parse as parse_readout
 from vpt.report.progress import notice
+from vpt.runs.automatic import adapt_automatically
 from vpt.runs.baselines import Baselines, measure_baselines
 from vpt.runs.briefing import say_before
 from vpt.runs.learning import SOFTER, choose_augment, learn, seconds_to_adapt
+from vpt.runs.making import make_prompt, make_readout, start_among
 from vpt.runs.opening import opened
-from vpt.runs.report import AdaptReport, report_of, write_run
+from vpt.runs.report import report_of, write_run
+from vpt.runs.result import Result
 from vpt.sites import Config
 from vpt.training.folders import run_folder
 from vpt.training.late import late_features
-from vpt.training.loop import History, fit
+from vpt.training.loop import fit
 from vpt.training.recipe import Recipe, chosen, updated
 
-SEEN = 16  # training examples among whose tokens a prompt begins
-
-
-@dataclass
-class Result:
-    """What `adapt` made: the fitted model, its report, its history, and the run's folder and
-    prompt file (if written).
-    """
-
-    model: PromptedModel
-    report: AdaptReport
-    history: History
-    folder: Path | None = None
-    file: Path | None = None
-
-    @property
-    def metrics(self) -> Config:
-        """The report in plain values, as metrics.json has it."""
-        return self.report.as_dict()
+AUTO = "auto"
 
 
 def adapt(
@@ -85,8 +66,9 @@ def adapt(
     data: as for `vpt.load_data`.
     backbone: as for `vpt.load_backbone`, or an open one; by default the bundled one for this kind
         of data. What a model of sound hears at a time follows the clips.
-    prompt: "shallow:N", "deep:N", "prefix:N", "border:WIDTH", "patch:SIZE", "full", "smm", several
-        joined with +; a prompt; or a function of the backbone.
+    prompt: "auto" (fixed features, queries, or both, whatever out-of-fold log loss says; see
+        `learn_automatically`), "queries:N", "shallow:N", "deep:N", "prefix:N", "border:WIDTH",
+        "patch:SIZE", "full", "smm", several joined with +; a prompt; or a function of the backbone.
     out: a folder for prompt.vpt, metrics.json and pictures.
     readout: "linear" (a new classifier that starts from the probe), "identity" (the model's own
         classes, by name), "map:HOW" (a `LabelMap` from the model's own classes: random, frequency,
@@ -120,17 +102,16 @@ def adapt(
     one_of(TrainingError, ("auto", *AUGMENTS), augment=augment)
     recipe = chosen(recipe, Recipe(), seed=seed, **settings)
     data = look(data, label, split_by=split_by) if isinstance(data, (str, Path)) else data
-    if out is not None and isinstance(data, Source) and is_within(out, data.path):
-        raise TrainingError(
-            f"{out} lies inside the data, {data.path}: the run's own files would be read as"
-            " examples. Choose another out=…."
-        )
+    _refuse_inside(out, data)
+    automatic = prompt == AUTO
+    if automatic:
+        _refuse_for_auto(readout, settings)
     with (
         run_folder(out, resume, overwrite) as folder,
         opened(backbone, data) as backbone,
         ExitStack() as undo,
     ):
-        made = make_prompt(prompt, backbone, recipe.seed)
+        made = Prompt() if automatic else make_prompt(prompt, backbone, recipe.seed)
         parts = load_data(
             data,
             backbone.inputs,
@@ -143,10 +124,16 @@ def adapt(
             test_share=test_share,
             progress=progress,
         )
+        shown = progress and Accelerator().is_main_process
+        if automatic:
+            result = adapt_automatically(backbone, parts, recipe, started, command, shown)
+            undo.callback(result.model.close)
+            _write(result, folder, parts)
+            undo.pop_all()
+            return result
         if isinstance(prompt, str):
             start_among(made, backbone, parts.train, recipe.seed)
         joined = make_readout(readout, backbone, parts, recipe.seed)
-        shown = progress and Accelerator().is_main_process
         if shown and baselines is None:  # who has these has looked at the data
             seconds = seconds_to_adapt(backbone, made, joined, parts, recipe, augment)
             say_before(parts, backbone, made.describe(), seconds)
@@ -169,58 +156,33 @@ def adapt(
             history = learn(model, parts, recipe, strength, train, progress)
             report = report_of(model, parts, baselines, history, recipe, started, command)
         result = Result(model, report, history, folder)
-        if folder is not None and Accelerator().is_main_process:
-            result.file = write_run(folder, model, report, history.rows, parts.val)
+        _write(result, folder, parts)
         undo.pop_all()
     return result
 
 
-def make_prompt(
-    prompt: str | Prompt | Callable[[Backbone], Prompt], backbone: Backbone, seed: int
-) -> Prompt:
-    """The prompt that was asked for. Raises `PromptError`."""
-    if isinstance(prompt, str):
-        return parse(prompt, backbone, seed=seed)
-    made = prompt(backbone) if callable(prompt) and not isinstance(prompt, Prompt) else prompt
-    if not isinstance(made, Prompt):
-        raise PromptError(
-            f"Found {type(made).__name__} as prompt; needed is text such as 'deep:10', a prompt, or"
-            " a function of the backbone that gives one."
-        )
-    return made
-
-
-def make_readout(readout: str | Readout, backbone: Backbone, data: Data, seed: int) -> Readout:
-    """The readout that was asked for, bound to the backbone. Raises `TrainingError`,
-    `PromptError`.
-    """
-    if isinstance(readout, str):
-        readout = parse_readout(readout, backbone, data.classes, seed)
-    if not isinstance(readout, Readout):
+def _refuse_inside(out: str | Path | None, data: object) -> None:
+    """Raise `TrainingError` for a folder whose files would be read as examples."""
+    if out is not None and isinstance(data, Source) and is_within(out, data.path):
         raise TrainingError(
-            f"Found readout={readout!r}; needed is text such as 'linear', or a readout."
+            f"{out} lies inside the data, {data.path}: the run's own files would be read as"
+            " examples. Choose another out=…."
         )
-    readout.bind(backbone)  # so that a misfit is said before the features are computed
-    return readout
 
 
-def start_among(prompt: Prompt, backbone: Backbone, examples: Examples, seed: int) -> None:
-    """Begin a prompt in the midst of the model's own tokens, of a few examples of all classes in
-    turn.
+def _write(result: Result, folder: Path | None, data: Data) -> None:
+    if folder is not None and Accelerator().is_main_process:
+        rows = result.history.rows
+        result.folder = folder
+        result.file = write_run(folder, result.model, result.report, rows, data.val)
 
-    Random ones can be unlike anything that a block has seen: on a Whisper encoder a probe under
-    them was 24 points worse. Tokens of single examples carry what these say (`draw_rows`).
-    """
-    met: Counter[int] = Counter()
-    turn = []
-    for target in examples.targets:
-        turn.append(met[target])
-        met[target] += 1
-    few = sorted(range(len(examples)), key=turn.__getitem__)[:SEEN]
-    try:
-        batch = default_collate([examples[i][0] for i in few])
-    except (RuntimeError, TypeError) as error:
-        raise DataError(
-            f"The examples cannot be put into one batch, as of several shapes or kinds: {error}"
-        ) from error
-    prompt.start_from(backbone, batch, seed)
+
+def _refuse_for_auto(readout: str | Readout, settings: Config) -> None:
+    """Raise `TrainingError` for what prompt="auto" decides by itself."""
+    said = sorted(dict(settings.items() - {("cache", "auto")}).keys() - {"workers"})
+    said += ["readout"] if readout != "linear" else []
+    if said:
+        raise TrainingError(
+            f"Found {', '.join(said)} with prompt='auto', which chooses and fits by itself. Leave"
+            " that out, or name a prompt ('queries:4', 'deep:10')."
+        )

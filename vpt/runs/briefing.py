@@ -172,6 +172,20 @@ def seconds_of_run(
     return (once + repeated) / processes
 
 
+def seconds_to_choose(backbone: Backbone, data: Data) -> float:
+    """How long prompt="auto" will take: a pass over all data, timed here, and half of that."""
+    examples, count = data.train, min(TRIED, len(data.train))
+    x = default_collate([examples[i][0] for i in range(count)])
+    inputs = sum(len(part.windows()[0]) for part in data.parts.values())
+
+    def forward() -> None:
+        with torch.no_grad():
+            backbone.run(x)
+
+    _clock(forward)
+    return 1.5 * inputs * _clock(forward) / count
+
+
 def seconds_of_runs(model: PromptedModel, data: Data, recipe: Recipe, runs: int) -> float:
     """How long `vpt.reprogram` will take, which trains once for each point."""
     parts = {name: len(part.windows()[0]) for name, part in data.parts.items()}

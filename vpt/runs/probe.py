@@ -4,7 +4,8 @@ prompts begin.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -16,8 +17,10 @@ from torch import Tensor
 from vpt.readouts import Linear
 
 # C of scikit-learn: small is strongly regularised
-STRENGTHS = tuple(float(c) for c in np.logspace(-4, 1, 11))
+STRENGTHS = tuple(float(c) for c in np.logspace(-6, 5, 23))
 FALLBACK = 10**-1.5  # where a class has one example, so that nothing can be held out
+
+Folds = Sequence[tuple[np.ndarray, np.ndarray]]  # (what is kept, what is held out) of each
 
 
 def fit_probe(
@@ -26,47 +29,137 @@ def fit_probe(
     classes: int | Sequence[str],
     seed: int = 0,
     strength: float | None = None,
+    of: str = "cls",
 ) -> tuple[Linear, float]:
     """Features `[n,D]`, labels `[n]` → (a `Linear` readout on raw features, the C that was used).
+
+    of: which features they are, as for `vpt.Linear`.
 
     Logistic regression on standardised features. Unless a strength is given, C has the least mean
     log-loss in stratified cross-validation (5 folds, fewer for small classes): log-loss, because it
     keeps the probe calibrated, and accuracy on a few hundred examples is noise.
     """
     x, labels = features.double().numpy(), y.numpy()
-    strength = _choose(x, labels, seed) if strength is None else strength
-    scaler = StandardScaler().fit(x)
-    regression = LogisticRegression(C=strength, max_iter=2000).fit(scaler.transform(x), labels)
-    weight, bias = regression.coef_, regression.intercept_
-    if len(regression.classes_) == 2:  # scikit-learn gives one row for two classes
-        weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
-    readout = Linear(features.shape[1], classes)
+    if strength is None:
+        folds = _folds(x, labels, seed)
+        strength = cross_fitted(x, labels, folds).strength if folds else FALLBACK
+    weight, bias, scaler, rows = _fitted(x, labels, strength)
+    readout = Linear(features.shape[1], classes, of)
     with torch.no_grad():
-        rows = torch.from_numpy(regression.classes_)
-        readout.weight[rows] = torch.from_numpy(weight / scaler.scale_).float()
         # a class without an example is never chosen
         readout.bias.fill_(-1e4 if len(rows) < len(readout.bias) else 0.0)
-        readout.bias[rows] = torch.from_numpy(
-            bias - weight @ (scaler.mean_ / scaler.scale_)
-        ).float()
+        if readout.standardised:
+            readout.mean.copy_(torch.from_numpy(scaler.mean_))
+            readout.scale.copy_(torch.from_numpy(1 / scaler.scale_))
+            weight = weight * features.shape[1] ** 0.5
+        else:
+            bias = bias - weight @ (scaler.mean_ / scaler.scale_)
+            weight = weight / scaler.scale_
+        readout.weight[rows] = torch.from_numpy(weight).float()
+        readout.bias[rows] = torch.from_numpy(bias).float()
     return readout, strength
 
 
-def _choose(x: np.ndarray, labels: np.ndarray, seed: int) -> float:
-    folds = min(5, int(np.bincount(labels)[np.unique(labels)].min()))
-    if folds < 2:
-        return FALLBACK
-    losses = np.zeros(len(STRENGTHS))
-    for kept, held in StratifiedKFold(folds, shuffle=True, random_state=seed).split(x, labels):
-        scaler = StandardScaler().fit(x[kept])
-        known, fresh = scaler.transform(x[kept]), scaler.transform(x[held])
-        # each strength starts where the last one ended
-        regression = LogisticRegression(max_iter=2000, warm_start=True)
-        for i, strength in enumerate(STRENGTHS):
-            chances = (
-                regression.set_params(C=strength).fit(known, labels[kept]).predict_proba(fresh)
-            )
-            columns = np.searchsorted(regression.classes_, labels[held])
-            right = chances[np.arange(len(held)), columns]  # of each example's own class
-            losses[i] -= np.log(right.clip(np.finfo(float).eps)).mean()
-    return STRENGTHS[int(losses.argmin())]
+@dataclass(frozen=True)
+class CrossFitted:
+    """What probes that never saw an example say of it.
+
+    strength: C of least log loss. scores: log probabilities `[n,C]` at this C; those of examples
+        that were never held out are 0.
+    """
+
+    strength: float
+    scores: np.ndarray
+
+
+def cross_fitted(x: np.ndarray, labels: np.ndarray, folds: Folds) -> CrossFitted:
+    """Probes on features `[n,F]`, fitted on each fold's kept examples, for the C of least log loss
+    on those that were held out.
+
+    Each fold is solved in the span of its training rows, which is exact, as the penalty has no use
+    for anything outside it. The loss has one valley over C, so it is walked down from the middle.
+    """
+    parts = [_in_span(x, labels, kept, held) for kept, held in folds]
+    known: dict[int, tuple[float, np.ndarray]] = {}
+
+    def loss(place: int) -> float:
+        if place not in known:
+            out = np.zeros((len(x), int(labels.max()) + 1))
+            for (_, held), probe in zip(folds, parts, strict=True):
+                out[held] = probe(STRENGTHS[place])
+            tested = np.concatenate([held for _, held in folds])
+            known[place] = float(-out[tested, labels[tested]].mean()), out
+        return known[place][0]
+
+    best = descend(loss, len(STRENGTHS))
+    return CrossFitted(STRENGTHS[best], known[best][1])
+
+
+def descend(loss: Callable[[int], float], count: int) -> int:
+    """Of `count` places, the one of least loss, where that falls towards it from both sides: in
+    steps of two from the middle, then of one.
+    """
+    here = count // 2
+    for step in (2, 1):
+        for way in (-step, step):
+            while 0 <= here + way < count and loss(here + way) < loss(here):
+                here += way
+    return here
+
+
+def _in_span(
+    x: np.ndarray, labels: np.ndarray, kept: np.ndarray, held: np.ndarray
+) -> Callable[[float], np.ndarray]:
+    """C → log probabilities `[held,C]` of a probe fitted on what is kept. Each call starts where
+    the last one ended.
+    """
+    scaler = StandardScaler().fit(x[kept])
+    known, fresh = scaler.transform(x[kept]), scaler.transform(x[held])
+    known, basis = _span(known)
+    fresh = fresh if basis is None else fresh @ basis
+    regression = LogisticRegression(max_iter=2000, warm_start=True)
+
+    def probe(strength: float) -> np.ndarray:
+        regression.set_params(C=strength).fit(known, labels[kept])
+        found = np.full((len(held), int(labels.max()) + 1), np.log(np.finfo(float).eps))
+        shares = regression.predict_proba(fresh).clip(np.finfo(float).eps)
+        found[:, regression.classes_] = np.log(shares)
+        return found
+
+    return probe
+
+
+def _span(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """Rows `[n,F]` → (the same `[n,r]` in an orthonormal basis of their span, the basis `[F,r]`);
+    as they are, and None, where they are no wider than there are of them.
+    """
+    if rows.shape[1] <= len(rows):
+        return rows, None
+    values, vectors = np.linalg.eigh(rows @ rows.T)
+    full = values > values[-1] * 1e-12
+    root = np.sqrt(values[full])
+    return vectors[:, full] * root, rows.T @ (vectors[:, full] / root)
+
+
+def _fitted(
+    x: np.ndarray, labels: np.ndarray, strength: float
+) -> tuple[np.ndarray, np.ndarray, StandardScaler, Tensor]:
+    """(weights `[C,F]` on standardised features, biases, the scaler, which classes these are)."""
+    scaler = StandardScaler().fit(x)
+    rows = scaler.transform(x)
+    rows, basis = _span(rows)
+    regression = LogisticRegression(C=strength, max_iter=2000).fit(rows, labels)
+    weight, bias = regression.coef_, regression.intercept_
+    if len(regression.classes_) == 2:  # scikit-learn gives one row for two classes
+        weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
+    if basis is not None:
+        weight = weight @ basis.T
+    return weight, bias, scaler, torch.from_numpy(regression.classes_)
+
+
+def _folds(x: np.ndarray, labels: np.ndarray, seed: int) -> Folds:
+    """Stratified, five or as many as the smallest class has examples; none for one."""
+    count = min(5, int(np.bincount(labels)[np.unique(labels)].min()))
+    if count < 2:
+        return []
+    return list(StratifiedKFold(count, shuffle=True, random_state=seed).split(x, labels))

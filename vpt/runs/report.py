@@ -50,6 +50,9 @@ class AdaptReport:
     inputs: how they are prepared, in words.
     seconds: that the run took.
     command: the command line that began it, if one did.
+    chosen: with prompt "auto", what was chosen and among what.
+    out_of_fold: with prompt "auto", accuracy, log loss, interval and n of what was chosen, on
+        examples that were held out.
     """
 
     test_accuracy: float | None
@@ -74,6 +77,8 @@ class AdaptReport:
     inputs: str
     seconds: float
     command: str | None
+    chosen: Config | None = None
+    out_of_fold: Config | None = None
 
     def as_dict(self) -> Config:
         """All of it in plain values, by the names above, as metrics.json has it."""
@@ -161,8 +166,9 @@ def write_run(
     rows: of the run's history. val: examples to show under a pixel prompt.
     """
     baselines = {name.replace("_", " "): values["val"] for name, values in report.baselines.items()}
-    png = pictures.curves(rows, report.best_epoch, baselines, report.prompt)
-    write_atomically(folder / CURVES, png)
+    if rows:
+        png = pictures.curves(rows, report.best_epoch, baselines, report.prompt)
+        write_atomically(folder / CURVES, png)
     draw_pixels(model, val, folder)
     write_atomically(folder / METRICS, json.dumps(report.as_dict(), indent=2).encode())
     file = save(

@@ -1,0 +1,173 @@
+"""The choice that wastes no label: fixed features, queries, or both, by what each says of examples
+that it never saw.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from vpt.backbones import Backbone
+from vpt.data import Data, Examples
+from vpt.metrics import classification as metrics
+from vpt.metrics.classification import Scored
+from vpt.model import PromptedModel
+from vpt.readouts import Readout
+from vpt.runs.baselines import Baselines
+from vpt.runs.briefing import data_facts, say_before, seconds_to_choose
+from vpt.runs.candidates import MEANS, Trial, choose_among, means_on, probe_on, queries_for, refit
+from vpt.runs.choosing import Chosen, folds_of
+from vpt.runs.folder import trained
+from vpt.runs.kept import Kept, keep
+from vpt.runs.making import start_among
+from vpt.runs.probe import FALLBACK
+from vpt.runs.report import AdaptReport
+from vpt.runs.result import Result
+from vpt.training.loop import History
+from vpt.training.recipe import Recipe
+
+
+@dataclass
+class Automatic:
+    """What came out: the model, how it was chosen, its baselines, and its test scores.
+
+    examples: all that it learned from. test: None without test data. validation: None where its
+        numbers are out of fold.
+    """
+
+    model: PromptedModel
+    chosen: Chosen
+    baselines: Baselines
+    examples: Examples
+    test: Scored | None
+    validation: Scored | None
+
+
+def adapt_automatically(
+    backbone: Backbone,
+    data: Data,
+    recipe: Recipe,
+    started: float,
+    command: str | None,
+    shown: bool,
+) -> Result:
+    """What prompt="auto" comes to.
+
+    backbone: with nothing attached.
+    data: from which it learns.
+    recipe: of which only the seed counts.
+    started: when the run began, by `time.monotonic()`.
+    command: the command line that began it, if one did.
+    shown: whether to say what is done, and how far it is.
+    """
+    if shown:
+        seconds = seconds_to_choose(backbone, data)
+        say_before(data, backbone, "chosen: fixed features, queries, or both", seconds)
+    found = learn_automatically(backbone, data, recipe.seed, shown)
+    report = report_chosen(found, data, recipe, started, command)
+    return Result(found.model, report, History([], 0))
+
+
+def learn_automatically(
+    backbone: Backbone,
+    data: Data,
+    seed: int,
+    progress: bool,
+) -> Automatic:
+    """Choose, and fit on all labelled examples.
+
+    backbone: with nothing attached.
+    data: its validation examples are learned from too, where they were only held out; then the
+        validation numbers are out of fold.
+    seed: of folds and queries.
+    progress: whether to show how far it is.
+    """
+    given = data.made.get("val", "given") == "given" or "kept" in data.made.get("train", "")
+    examples = data.train if given else data.train.with_also(data.val)
+    queries = queries_for(backbone)
+    blocks = queries.blocks if queries is not None else ()
+    if queries is not None:
+        start_among(queries, backbone, examples, seed)
+    kept = keep(backbone, examples, blocks=blocks, progress=progress, what="one pass over the data")
+    folds = folds_of(examples, seed)
+    held = np.concatenate([held for _, held in folds]) if folds else np.array([], dtype=int)
+    tested = torch.zeros(len(examples), dtype=torch.bool)
+    tested[torch.from_numpy(held)] = True
+    trial = Trial(backbone, kept, examples.classes, folds, tested, {})
+    trial.start = queries if kept.memories else None
+    chosen = choose_among(trial, seed, progress)
+    prompt, readout = refit(trial, chosen, seed)
+    plain = {MEANS: means_on(trial), "cls": probe_on(trial, "cls")}
+    parts = {"val": data.val} if given else {}
+    parts |= {"test": data.test} if data.test is not None else {}
+    scored: dict[str, dict[str, Scored]] = {}
+    for part, some in parts.items():
+        what = f"the same over the {part} data"
+        other = keep(backbone, some, prompt=prompt, progress=progress, what=what)
+        for name, one in {**plain, "chosen": readout}.items():
+            scored.setdefault(name, {})[part] = _scored(one, other, backbone)
+    if not given:
+        for name in (MEANS, "probe cls"):
+            row = next((row for row in chosen.table if row["candidate"] == name), None)
+            if row is not None:
+                scored.setdefault(name.removeprefix("probe "), {})["val"] = row  # type: ignore[assignment]
+    numbers = {name: {p: s["accuracy"] for p, s in of.items()} for name, of in scored.items()}
+    strength = trial.strengths.get("probe cls", FALLBACK)
+    baselines = Baselines(numbers[MEANS], numbers["cls"], plain["cls"], strength)  # type: ignore[arg-type]
+    model = PromptedModel(backbone, prompt, readout)
+    of = scored.get("chosen", {})
+    return Automatic(model, chosen, baselines, examples, of.get("test"), of.get("val"))
+
+
+@torch.no_grad()
+def _scored(readout: Readout, kept: Kept, backbone: Backbone) -> Scored:
+    scores = kept.of_examples(readout(kept.named(readout.named.text, backbone)))
+    return metrics.classification(scores, kept.y, readout.classes)
+
+
+def report_chosen(
+    found: Automatic, data: Data, recipe: Recipe, started: float, command: str | None
+) -> AdaptReport:
+    """The report of a run with prompt "auto".
+
+    found: what came out.
+    data: from which it learned.
+    recipe: of which the seed counts.
+    started: when the run began, by `time.monotonic()`.
+    command: the command line that began it, if one did.
+    """
+    model, chosen, test = found.model, found.chosen, found.test
+    outside = {name: getattr(chosen, name) for name in ("accuracy", "log_loss", "interval", "n")}
+    val = found.validation
+    return AdaptReport(
+        test_accuracy=test["accuracy"] if test else None,
+        test_n=test["n"] if test else 0,
+        test_per_class=test["per_class"] if test else None,
+        val_accuracy=val["accuracy"] if val else chosen.accuracy,
+        val_n=val["n"] if val else chosen.n,
+        train_n=len(found.examples),
+        baselines={
+            "nearest_mean": found.baselines.nearest_mean,
+            "linear_probe": found.baselines.linear_probe | {"C": found.baselines.strength},
+        },
+        verdict=f"chosen was {chosen.name}: {chosen.why}",
+        prompt=model.prompt.describe() if model.prompt.reads else "none: fixed features",
+        parameters_trained=trained(model),
+        backbone=model.backbone.identity,
+        classes=model.classes,
+        label_map=None,
+        seed=recipe.seed,
+        recipe=recipe,
+        best_epoch=0,
+        rate_cuts=0,
+        skipped=data.skipped,
+        data=data_facts(data),
+        inputs=str(model.backbone.inputs),
+        seconds=round(time.monotonic() - started, 1),
+        command=command,
+        chosen=chosen.as_dict(),
+        out_of_fold=outside,
+    )

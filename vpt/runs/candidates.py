@@ -1,0 +1,165 @@
+"""Candidates for prompt="auto": what each kind of readout says out of fold, and its final fit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vpt.backbones import Backbone
+from vpt.errors import VptError
+from vpt.prompts import Prompt, QueryTokens
+from vpt.readouts import Average, Linear, NearestMean, Readout
+from vpt.runs.choosing import Candidate, Chosen, calibrated, choose
+from vpt.runs.kept import Kept
+from vpt.runs.probe import FALLBACK, cross_fitted, fit_probe
+from vpt.training.side_by_side import Members, learn_side_by_side
+
+SETS = ("cls", "cls+mean", "blocks:4", "blocks")  # fixed features, from few to many
+COUNT = 4  # queries of each block
+DECAY = 10.0  # of the classifier of what they read
+MEANS = "nearest mean"
+
+
+@dataclass
+class Trial:
+    """What is at hand while candidates are made.
+
+    folds: none where nothing can be held out. tested: which examples were. strengths: C of each
+        probe. start: the queries as they begin, if they can be. members: as they learned.
+    """
+
+    backbone: Backbone
+    kept: Kept
+    classes: list[str]
+    folds: list[tuple[np.ndarray, np.ndarray]]
+    tested: Tensor
+    strengths: dict[str, float]
+    start: QueryTokens | None = None
+    members: Members | None = None
+
+    def features(self, name: str) -> Tensor:
+        """Of each example, by name `[m,F]`."""
+        return self.kept.of_examples(self.kept.named(name, self.backbone))
+
+
+def queries_for(backbone: Backbone) -> QueryTokens | None:
+    """Queries for a backbone, or None where they cannot read it."""
+    try:
+        return QueryTokens.like(backbone, COUNT)
+    except VptError:
+        return None
+
+
+def _sets(backbone: Backbone) -> Sequence[str]:
+    if backbone.depth == 0:
+        return ("cls",)
+    return [name for name in SETS if name != "blocks:4" or backbone.depth > 4]
+
+
+def choose_among(trial: Trial, seed: int, progress: bool) -> Chosen:
+    y = trial.kept.y
+    if not trial.folds:
+        why = "each class has one example, so that nothing can be held out to choose by"
+        return Chosen("probe cls", ["probe cls"], [], 0.0, 0.0, (0.0, 1.0), 0, why)
+    made = [_nearest(trial)]
+    for place, name in enumerate(_sets(trial.backbone), 1):
+        x = trial.features(name).double().numpy()
+        found = cross_fitted(x, y.numpy(), trial.folds)
+        trial.strengths[f"probe {name}"] = found.strength
+        scores = torch.from_numpy(found.scores)
+        made.append(calibrated(f"probe {name}", place, scores, y, trial.tested))
+    if trial.start is not None:
+        made.append(_learned(trial, trial.start, len(made), seed, progress))
+    return choose(made, y, trial.tested, "probe cls")
+
+
+def _nearest(trial: Trial) -> Candidate:
+    """Nearest means of each fold."""
+    x, y = trial.features("cls"), trial.kept.y
+    scores = torch.zeros(len(y), len(trial.classes))
+    for kept, held in trial.folds:
+        means = NearestMean(x.shape[1], trial.classes)
+        means.update(x[kept], y[kept])
+        scores[held] = means(x[held]).clamp(min=-1e6) / x.shape[1]
+    return calibrated(MEANS, 0, scores, y, trial.tested)
+
+
+def _learned(trial: Trial, start: QueryTokens, place: int, seed: int, progress: bool) -> Candidate:
+    """Queries of each fold, and of all examples, learned side by side."""
+    kept = trial.kept
+    shares = torch.ones(len(trial.folds) + 1, len(kept.clips))
+    for number, (_, held) in enumerate(trial.folds):
+        shares[number, torch.isin(kept.clips, torch.from_numpy(held))] = 0
+    memories = [kept.memories[block] for block in start.blocks]
+    begin = [rows.detach() for rows in start.queries]
+    y = kept.y[kept.clips]
+    trial.members = learn_side_by_side(
+        memories, begin, y, shares, len(trial.classes), decay=DECAY, seed=seed, progress=progress
+    )
+    scores = kept.of_examples(trial.members.scores(memories))
+    found = torch.zeros(len(kept.y), len(trial.classes))
+    for number, (_, held) in enumerate(trial.folds):
+        found[held] = scores[held, number]
+    return calibrated(f"queries:{start.count}", place, found, kept.y, trial.tested)
+
+
+def refit(trial: Trial, chosen: Chosen, seed: int) -> tuple[Prompt | None, Readout]:
+    """The prompt and the readout of what was chosen, fitted on all examples."""
+    slopes = {row["candidate"]: float(row["slope"]) for row in chosen.table}
+    parts: list[Linear] = []
+    prompt: Prompt | None = None
+    for name in chosen.names:
+        readout: Linear
+        if name == MEANS:
+            readout = _as_linear(means_on(trial))
+        elif name.startswith("probe "):
+            readout = probe_on(trial, name.removeprefix("probe "))
+        elif trial.start is not None and trial.members is not None:
+            prompt, readout = trial.start, _last(trial.start, trial.members, trial.classes)
+        with torch.no_grad():
+            slope = slopes.get(name, 1.0)
+            readout.weight.mul_(slope / (readout.features if name == MEANS else 1))
+            readout.bias.mul_(slope / (readout.features if name == MEANS else 1))
+        parts.append(readout)
+    return prompt, parts[0] if len(parts) == 1 else Average(parts)
+
+
+def probe_on(trial: Trial, name: str) -> Linear:
+    strength = trial.strengths.get(f"probe {name}", FALLBACK)
+    x = trial.features(name)
+    return fit_probe(x, trial.kept.y, trial.classes, strength=strength, of=name)[0]
+
+
+def means_on(trial: Trial) -> NearestMean:
+    x = trial.features("cls")
+    means = NearestMean(x.shape[1], trial.classes)
+    means.update(x, trial.kept.y)
+    return means
+
+
+@torch.no_grad()
+def _as_linear(means: NearestMean) -> Linear:
+    """The same order of classes: −‖x − μ‖² = 2μx − ‖μ‖² but for what all classes share."""
+    linear = Linear(means.features, means.classes or means.size[0])
+    centre = means.sums / means.counts.clamp(min=1).unsqueeze(1)
+    linear.weight.copy_(2 * centre)
+    linear.bias.copy_(-centre.square().sum(1))
+    linear.bias[means.counts == 0] = -1e6
+    return linear
+
+
+@torch.no_grad()
+def _last(prompt: QueryTokens, members: Members, classes: list[str]) -> Linear:
+    """The member that learned from all examples: its queries go into the prompt, its classifier is
+    given.
+    """
+    readout = Linear(prompt.reads, classes, "queries")
+    for rows, learned in zip(prompt.queries, members.queries, strict=True):
+        rows.copy_(learned[-1])
+    for name in ("mean", "scale", "weight", "bias"):
+        getattr(readout, name).copy_(getattr(members, name)[-1])
+    return readout

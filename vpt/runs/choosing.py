@@ -1,0 +1,178 @@
+"""Choosing among kinds of readouts by what they say of examples that they never saw.
+
+Every labelled example is used twice: held out once in a cross-validation, to choose by, and then
+for the final fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+from torch import Tensor
+
+from vpt.data import Examples
+from vpt.sites import Config
+
+FOLDS = 5
+SLOPES = tuple(2.0 ** (power / 4) for power in range(-16, 25))  # 1/temperature, to choose among
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A kind of readout, and what it says of examples that were held out.
+
+    name: for people and for the report. place: where it stands from simple to rich. scores: log
+        probabilities `[m,C]`, calibrated. slope: by which its scores were multiplied for that.
+    """
+
+    name: str
+    place: int
+    scores: Tensor
+    slope: float
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What was chosen, and among what.
+
+    name: of the candidate. names: what it averages, or only itself.
+    table: of every candidate its accuracy, log loss and slope, out of fold.
+    accuracy, log_loss, interval, n: of the one that was chosen, out of fold; the interval holds the
+        accuracy with 95 % (Wilson). n is 0, and they mean nothing, where nothing could be held out.
+    why: a sentence.
+    """
+
+    name: str
+    names: list[str]
+    table: list[Config]
+    accuracy: float
+    log_loss: float
+    interval: tuple[float, float]
+    n: int
+    why: str
+
+    def as_dict(self) -> Config:
+        """In plain values."""
+        return asdict(self)
+
+
+def folds_of(examples: Examples, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """(what is kept, what is held out) of each fold, stratified; what belongs together (copies of a
+    file, a person) stays on one side. Examples of a class with one unit are never held out; none
+    at all where no class has two.
+    """
+    y = np.array(examples.targets)
+    units = _units(examples)
+    each = [len(set(units[y == c])) for c in np.unique(y)]
+    several = np.isin(y, np.unique(y)[np.array(each) > 1])
+    count = min([FOLDS, *(n for n in each if n > 1)])
+    if count < 2 or not several.any():
+        return []
+    where = np.flatnonzero(several)
+    if len(set(units)) < len(units):
+        splitter = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
+        parts = splitter.split(where, y[where], units[where])
+    else:
+        plain = StratifiedKFold(count, shuffle=True, random_state=seed)
+        parts = plain.split(where, y[where])
+    everyone = np.arange(len(y))
+    return [(np.setdiff1d(everyone, where[held]), where[held]) for _, held in parts]
+
+
+def _units(examples: Examples) -> np.ndarray:
+    """What stays together, by example."""
+    together = examples.together
+    return np.arange(len(examples)) if together is None else np.array(together)
+
+
+def calibrated(name: str, place: int, scores: Tensor, y: Tensor, tested: Tensor) -> Candidate:
+    """A candidate with the slope of least log loss on the tested examples (temperature scaling, Guo
+    et al., ICML 2017).
+    """
+    some, labels = scores[tested].double(), y[tested]
+
+    def loss(slope: float) -> float:
+        return float(torch.nn.functional.cross_entropy(some * slope, labels))
+
+    slope = min(SLOPES, key=loss)
+    return Candidate(name, place, torch.log_softmax(scores.double() * slope, 1), slope)
+
+
+def choose(candidates: Sequence[Candidate], y: Tensor, tested: Tensor, least: str) -> Chosen:
+    """The simplest candidate that is within one standard error of the best, by log loss out of
+    fold; then the average with another where that is better by more than one standard error.
+
+    least: the name of the candidate than which nothing worse is given.
+    """
+    losses = {c.name: _losses(c.scores, y, tested) for c in candidates}
+    best = min(candidates, key=lambda c: float(losses[c.name].mean()))
+    allowed = [
+        c
+        for c in candidates
+        if losses[c.name].mean() <= losses[least].mean()
+        and _within(losses[c.name] - losses[best.name])
+    ]
+    one = min(allowed or [best], key=lambda c: c.place)
+    names, scores = [one.name], one.scores
+    why = "the least log loss out of fold"
+    if one is not best:
+        why = f"the simplest within one standard error of the best, {best.name}"
+    others = [c for c in candidates if _go_together(c.name, one.name)]
+    if others:
+        means = {c.name: torch.logaddexp(c.scores, one.scores) - np.log(2) for c in others}
+        gains = {n: losses[one.name] - _losses(mean, y, tested) for n, mean in means.items()}
+        other = max(gains, key=lambda n: float(gains[n].mean()))
+        if not _within(gains[other]) and float(gains[other].mean()) > 0:
+            names, scores = [one.name, other], means[other]
+            why += f"; averaged with {other}, which is better by more than one standard error"
+    right = (scores.argmax(1) == y)[tested].float()
+    return Chosen(
+        name=" and ".join(names),
+        names=names,
+        table=[_row(c, losses[c.name], y, tested) for c in candidates],
+        accuracy=float(right.mean()),
+        log_loss=float(_losses(scores, y, tested).mean()),
+        interval=_wilson(float(right.sum()), len(right)),
+        n=len(right),
+        why=why,
+    )
+
+
+def _losses(scores: Tensor, y: Tensor, tested: Tensor) -> Tensor:
+    return -scores.gather(1, y[:, None])[tested, 0]
+
+
+def _within(differences: Tensor) -> bool:
+    """Whether a mean difference is no more than its standard error."""
+    if not differences.any():
+        return True
+    error = float(differences.std()) / len(differences) ** 0.5
+    return float(differences.mean()) <= error
+
+
+def _go_together(one: str, other: str) -> bool:
+    """Queries and a set of fixed features, which do not share any."""
+    return one.startswith("queries") != other.startswith("queries")
+
+
+def _row(candidate: Candidate, losses: Tensor, y: Tensor, tested: Tensor) -> Config:
+    right = (candidate.scores.argmax(1) == y)[tested].float()
+    return {
+        "candidate": candidate.name,
+        "accuracy": float(right.mean()),
+        "log_loss": float(losses.mean()),
+        "slope": candidate.slope,
+    }
+
+
+def _wilson(right: float, n: int) -> tuple[float, float]:
+    """The interval of a share with 95 % (Wilson 1927)."""
+    z = 1.959964
+    share, extra = right / n, z * z / n
+    middle = (share + extra / 2) / (1 + extra)
+    half = z / (1 + extra) * ((share * (1 - share) + extra / 4) / n) ** 0.5
+    return max(0.0, middle - half), min(1.0, middle + half)

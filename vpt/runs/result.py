@@ -1,0 +1,29 @@
+"""What a run gives back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from vpt.model import PromptedModel
+from vpt.runs.report import AdaptReport
+from vpt.sites import Config
+from vpt.training.loop import History
+
+
+@dataclass
+class Result:
+    """What `adapt` made: the fitted model, its report, its history, and the run's folder and
+    prompt file (if written).
+    """
+
+    model: PromptedModel
+    report: AdaptReport
+    history: History
+    folder: Path | None = None
+    file: Path | None = None
+
+    @property
+    def metrics(self) -> Config:
+        """The report in plain values, as metrics.json has it."""
+        return self.report.as_dict()
