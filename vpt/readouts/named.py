@@ -68,11 +68,11 @@ class Named:
         places = set()
         for name in self.names:
             if name == "mean" or name.startswith("blocks"):
-                backbone.reach.need_blocks()
                 places |= set(self._of(name, backbone))
         return sorted(places)
 
     def _of(self, name: str, backbone: BackboneLike) -> range:
+        backbone.reach.need_blocks()
         depth = backbone.depth
         count = 1 if name == "mean" else int(name.partition(":")[2] or depth)
         if count > depth:

@@ -127,10 +127,7 @@ def adapt(
         shown = progress and Accelerator().is_main_process
         if automatic:
             result = adapt_automatically(backbone, parts, recipe, started, command, shown)
-            undo.callback(result.model.close)
-            _write(result, folder, parts)
-            undo.pop_all()
-            return result
+            return _written(result, folder, parts)
         if isinstance(prompt, str):
             start_among(made, backbone, parts.train, recipe.seed)
         joined = make_readout(readout, backbone, parts, recipe.seed)
@@ -156,9 +153,8 @@ def adapt(
             history = learn(model, parts, recipe, strength, train, progress)
             report = report_of(model, parts, baselines, history, recipe, started, command)
         result = Result(model, report, history, folder)
-        _write(result, folder, parts)
         undo.pop_all()
-    return result
+        return _written(result, folder, parts)
 
 
 def _refuse_inside(out: str | Path | None, data: object) -> None:
@@ -170,11 +166,19 @@ def _refuse_inside(out: str | Path | None, data: object) -> None:
         )
 
 
-def _write(result: Result, folder: Path | None, data: Data) -> None:
-    if folder is not None and Accelerator().is_main_process:
-        rows = result.history.rows
-        result.folder = folder
-        result.file = write_run(folder, result.model, result.report, rows, data.val)
+def _written(result: Result, folder: Path | None, data: Data) -> Result:
+    """The result with its folder, if it has one; a model that could not be saved is closed."""
+    if folder is None:
+        return result
+    result.folder = folder
+    try:
+        if Accelerator().is_main_process:
+            rows = result.history.rows
+            result.file = write_run(folder, result.model, result.report, rows, data.val)
+    except BaseException:
+        result.model.close()
+        raise
+    return result
 
 
 def _refuse_for_auto(readout: str | Readout, settings: Config) -> None:

@@ -87,6 +87,8 @@ def learn_automatically(
     """
     given = data.made.get("val", "given") == "given" or "kept" in data.made.get("train", "")
     examples = data.train if given else data.train.with_also(data.val)
+    if not given and not folds_of(examples, seed):  # then there is only what was held out
+        given, examples = True, data.train
     queries = queries_for(backbone)
     blocks = queries.blocks if queries is not None else ()
     if queries is not None:

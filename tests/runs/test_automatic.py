@@ -1,0 +1,113 @@
+"""prompt="auto" from data to a saved file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from families import open_tiny
+from helpers import colours
+
+import vpt
+from vpt.data import Examples
+from vpt.errors import TrainingError
+from vpt.training import side_by_side
+
+
+@pytest.fixture(autouse=True)
+def _few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(side_by_side, "STEPS", 10)
+    monkeypatch.setattr(side_by_side, "FEWEST", 10)
+
+
+def data(count: int = 30) -> dict[str, Examples]:
+    return {"train": colours(count), "test": colours(15, 2)}
+
+
+def run(name: str = "timm ViT", source: Any = None, **options: Any) -> vpt.Result:
+    return vpt.adapt(source or data(), open_tiny(name), "auto", progress=False, **options)
+
+
+def test_every_label_is_used_and_the_file_says_what_was_chosen(tmp_path: Path) -> None:
+    result = run(out=tmp_path)
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["train_n"] == 30  # what was held out, too
+    assert metrics["out_of_fold"]["n"] == metrics["val_n"] == 30
+    assert metrics["val_accuracy"] == metrics["out_of_fold"]["accuracy"]
+    names = [row["candidate"] for row in metrics["chosen"]["table"]]
+    assert names == [
+        "nearest mean",
+        "probe cls",
+        "probe cls+mean",
+        "probe blocks",
+        "queries:4",
+    ]
+    assert metrics["chosen"]["names"]
+    assert {"val", "test", "C"} <= metrics["baselines"]["linear_probe"].keys()
+    x = torch.stack([data()["test"][i][0] for i in range(5)])
+    result.model.eval()
+    out = result.model(x)
+    assert vpt.evaluate(result.model, data()["test"])["accuracy"] == metrics["test_accuracy"]
+    backbone = result.model.backbone
+    result.model.close()
+    again = vpt.load(tmp_path / "prompt.vpt", backbone)
+    assert torch.equal(again(x), out)
+
+
+@pytest.mark.parametrize("kind", ["nearest mean", "probe blocks", "queries:4", "both"])
+def test_each_kind_is_fitted_on_all_and_gives_what_was_tested(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vpt.runs import candidates
+
+    own = candidates.choose
+
+    def choose(*given: Any) -> Any:
+        found = own(*given)
+        names = ["probe cls+mean", "queries:4"] if kind == "both" else [kind]
+        return found.__class__(**(found.as_dict() | {"name": kind, "names": names}))
+
+    monkeypatch.setattr(candidates, "choose", choose)
+    result = run()
+    test = vpt.evaluate(result.model.eval(), data()["test"])
+    assert test["accuracy"] == result.report.test_accuracy
+    if kind == "nearest mean":
+        assert test["accuracy"] == result.report.baselines["nearest_mean"]["test"]
+    assert bool(result.model.prompt.reads) == (kind in ("queries:4", "both"))
+    result.model.close()
+
+
+@pytest.mark.parametrize("name", ["CNN", "timm Swin", "timm CaiT"])
+def test_models_that_no_query_reads_choose_among_what_there_is(name: str) -> None:
+    size = open_tiny(name).inputs.shape[-1]
+    source = {"train": colours(18, size=size), "test": colours(9, 2, size=size)}
+    table = run(name, source).report.chosen["table"]
+    assert any(row["candidate"] == "queries:4" for row in table) == (name == "timm Swin")
+
+
+def test_one_example_of_each_class_is_said() -> None:
+    report = run(shots=1).report
+    assert report.chosen["names"] == ["probe cls"]
+    assert "nothing can be held out" in report.verdict
+    assert report.out_of_fold["n"] == 0
+    assert report.val_n > 0
+
+
+def test_a_validation_split_that_is_given_stays_one() -> None:
+    report = run(source=data() | {"val": colours(12, 1)}).report
+    assert report.train_n == report.out_of_fold["n"] == 30
+    assert report.val_n == 12
+
+
+def test_it_repeats() -> None:
+    one, two = (run().report for _ in range(2))
+    assert one.chosen == two.chosen
+    assert one.test_accuracy == two.test_accuracy
+
+
+def test_what_it_decides_by_itself_is_refused() -> None:
+    with pytest.raises(TrainingError, match="Found epochs, readout with prompt='auto'"):
+        run(epochs=3, readout="map:bayes")
