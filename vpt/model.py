@@ -115,6 +115,8 @@ class PromptedModel(nn.Module):
         named = self.readout.named
         if named.plain:
             return features
+        if not self.attachment.enabled:
+            raise PromptError(f"With prompts off, nothing reads {named.text!r} for this readout.")
         if not len(features):
             return features.new_zeros(0, named.width(self.backbone, self.prompt.reads))
         read = self.prompt.read() if named.queries else None

@@ -41,6 +41,27 @@ def adapted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return data, root / "run"
 
 
+def test_adapt_chooses_or_reads_what_is_named(
+    adapted: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vpt.training import side_by_side
+
+    monkeypatch.setattr(side_by_side, "FEWEST", 5)
+    monkeypatch.setattr(side_by_side, "STEPS", 5)
+    text = run("adapt", adapted[0], "--out", tmp_path / "auto", "--prompt", "auto")
+    assert "chosen was" in text
+    assert "out of fold" in text
+    found = json.loads((tmp_path / "auto" / "metrics.json").read_text())
+    assert len(found["chosen"]["table"]) == 6
+    assert "classes" in run("inspect", tmp_path / "auto")
+    words = ["--prompt", "queries:1@6,7", "--features", "cls+queries", "--augment", "none"]
+    text = run("adapt", adapted[0], "--out", tmp_path / "q", *words, "--epochs", 1)
+    assert "1 query reads each of blocks 6, 7" in text
+    words = ["--prompt", "auto", "--features", "cls", "--cache", "bf16"]
+    with pytest.raises(vpt.errors.TrainingError, match="Found cache, features with prompt"):
+        run("adapt", adapted[0], "--out", tmp_path / "no", *words)
+
+
 def test_adapt_leaves_a_whole_run(adapted: tuple[Path, Path]) -> None:
     report = json.loads((adapted[1] / "metrics.json").read_text())
     assert report["seed"] == 3

@@ -83,6 +83,15 @@ BatchSize = Annotated[
 ]
 Precision = Annotated[str | None, typer.Option(help="no (fp32), bf16 or fp16")]
 Weights = Annotated[str, typer.Option(help="pretrained, random, or a file")]
+Features = Annotated[
+    str | None,
+    typer.Option(
+        help=(
+            "what a linear readout reads: cls (the default), mean, blocks, blocks:N, queries;"
+            " joined with +"
+        )
+    ),
+]
 SkipBad = Annotated[
     bool, typer.Option("--skip-bad", help="go on without files that cannot be used")
 ]

@@ -115,14 +115,17 @@ def map_text(mapping: dict[str, list[tuple[str, float]]]) -> str:
 
 
 def report_table(report: Config) -> Table:
-    """Baselines and prompt of `vpt adapt`."""
-    table = Table("method", "validation", "test", "parameters")
+    """Baselines and prompt of `vpt adapt`, or what it chose."""
+    chosen, held = report["chosen"], "validation"
+    if chosen and report["val_n"] == chosen["n"]:
+        held = "out of fold"
+    table = Table("method", held, "test", "parameters")
     for name, values in report["baselines"].items():
         test = f"{values['test']:.1%}" if "test" in values else "–"
         table.add_row(name.replace("_", " "), f"{values['val']:.1%}", test, "–")
     test = f"{report['test_accuracy']:.1%}" if report["test_accuracy"] is not None else "–"
     table.add_row(
-        "prompt",
+        clean(chosen["name"]) if chosen else "prompt",
         f"{report['val_accuracy']:.1%}",
         test,
         f"{sum(report['parameters_trained'].values()):,}",

@@ -44,6 +44,7 @@ def adapt(
     *,
     out: str | Path | None = None,
     readout: str | Readout = "linear",
+    features: str | None = None,
     shots: int | None = None,
     seed: int | None = None,
     skip_bad: bool = False,
@@ -73,6 +74,8 @@ def adapt(
     readout: "linear" (a new classifier that starts from the probe), "identity" (the model's own
         classes, by name), "map:HOW" (a `LabelMap` from the model's own classes: random, frequency,
         iterative, bayes or bayes+), or a readout.
+    features: what a "linear" readout reads, by name, as for `vpt.Linear`: "cls", the default, or
+        "queries" under queries; "cls+mean", "blocks:4", "blocks+queries", ….
     shots: as for `vpt.load_data`.
     seed: of the recipe, the split and the prompt; 0 where nothing says otherwise.
     skip_bad: as for `vpt.load_data`.
@@ -105,7 +108,7 @@ def adapt(
     _refuse_inside(out, data)
     automatic = prompt == AUTO
     if automatic:
-        _refuse_for_auto(readout, settings)
+        _refuse_for_auto(readout, features, settings)
     with (
         run_folder(out, resume, overwrite) as folder,
         opened(backbone, data) as backbone,
@@ -130,7 +133,7 @@ def adapt(
             return _written(result, folder, parts)
         if isinstance(prompt, str):
             start_among(made, backbone, parts.train, recipe.seed)
-        joined = make_readout(readout, backbone, parts, recipe.seed)
+        joined = make_readout(readout, backbone, parts, recipe.seed, made, features)
         if shown and baselines is None:  # who has these has looked at the data
             seconds = seconds_to_adapt(backbone, made, joined, parts, recipe, augment)
             say_before(parts, backbone, made.describe(), seconds)
@@ -181,10 +184,11 @@ def _written(result: Result, folder: Path | None, data: Data) -> Result:
     return result
 
 
-def _refuse_for_auto(readout: str | Readout, settings: Config) -> None:
+def _refuse_for_auto(readout: str | Readout, features: str | None, settings: Config) -> None:
     """Raise `TrainingError` for what prompt="auto" decides by itself."""
     said = sorted(dict(settings.items() - {("cache", "auto")}).keys() - {"workers"})
     said += ["readout"] if readout != "linear" else []
+    said += ["features"] if features is not None else []
     if said:
         raise TrainingError(
             f"Found {', '.join(said)} with prompt='auto', which chooses and fits by itself. Leave"

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch.utils.data import default_collate
 
 from vpt.backbones import Backbone
 from vpt.data import Data, Examples
@@ -17,7 +18,7 @@ from vpt.metrics.classification import Scored
 from vpt.model import PromptedModel
 from vpt.readouts import Readout
 from vpt.runs.baselines import Baselines
-from vpt.runs.briefing import data_facts, say_before, seconds_to_choose
+from vpt.runs.briefing import bare_seconds, data_facts, say_before
 from vpt.runs.candidates import MEANS, Trial, choose_among, means_on, probe_on, queries_for, refit
 from vpt.runs.choosing import Chosen, folds_of
 from vpt.runs.folder import trained
@@ -64,11 +65,19 @@ def adapt_automatically(
     shown: whether to say what is done, and how far it is.
     """
     if shown:
-        seconds = seconds_to_choose(backbone, data)
+        seconds = _seconds(backbone, data)
         say_before(data, backbone, "chosen: fixed features, queries, or both", seconds)
     found = learn_automatically(backbone, data, recipe.seed, shown)
     report = report_chosen(found, data, recipe, started, command)
     return Result(found.model, report, History([], 0))
+
+
+def _seconds(backbone: Backbone, data: Data) -> float:
+    """How long prompt="auto" will take: a pass over all data, timed here, and half of that."""
+    examples, count = data.train, min(8, len(data.train))
+    x = default_collate([examples[i][0] for i in range(count)])
+    inputs = sum(len(part.windows()[0]) for part in data.parts.values())
+    return 1.5 * inputs * bare_seconds(backbone, x) / count
 
 
 def learn_automatically(

@@ -21,7 +21,7 @@ from vpt.data import CALLED, Data, Examples
 from vpt.data.sounds import starts_of
 from vpt.model import PromptedModel
 from vpt.report.progress import clean, span
-from vpt.sites import Config, SoundLike, takes_images
+from vpt.sites import Config, Raw, SoundLike, takes_images
 from vpt.training.evaluation import accelerator_in
 from vpt.training.late import late_features, without_cache
 from vpt.training.recipe import Recipe
@@ -172,20 +172,6 @@ def seconds_of_run(
     return (once + repeated) / processes
 
 
-def seconds_to_choose(backbone: Backbone, data: Data) -> float:
-    """How long prompt="auto" will take: a pass over all data, timed here, and half of that."""
-    examples, count = data.train, min(TRIED, len(data.train))
-    x = default_collate([examples[i][0] for i in range(count)])
-    inputs = sum(len(part.windows()[0]) for part in data.parts.values())
-
-    def forward() -> None:
-        with torch.no_grad():
-            backbone.run(x)
-
-    _clock(forward)
-    return 1.5 * inputs * _clock(forward) / count
-
-
 def seconds_of_runs(model: PromptedModel, data: Data, recipe: Recipe, runs: int) -> float:
     """How long `vpt.reprogram` will take, which trains once for each point."""
     parts = {name: len(part.windows()[0]) for name, part in data.parts.items()}
@@ -222,8 +208,7 @@ def _timed(
     try:
         with torch.random.fork_rng(devices=[]), accelerator.autocast():
             with model.prompts_off():
-                _clock(forward)
-                bare = _clock(forward)
+                bare = bare_seconds(model.backbone, x)
             with late_features(
                 model.backbone, model.attachment.sites, recipe.kept, lambda text: None
             ):
@@ -239,6 +224,17 @@ def _timed(
         Costs(bare / count, prompted / count, again / count, step / count, kept),
         accelerator.num_processes,
     )
+
+
+def bare_seconds(backbone: Backbone, x: Raw) -> float:
+    """Seconds of a forward with what is attached switched off, the second of two."""
+
+    def forward() -> None:
+        with torch.no_grad():
+            backbone.run(x)
+
+    _clock(forward)
+    return _clock(forward)
 
 
 def _clock(work: Callable[[], None]) -> float:

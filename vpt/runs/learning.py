@@ -44,7 +44,8 @@ def learn(
     model: whose prompt and readout learn.
     data: from which they learn.
     recipe: how.
-    strength: C of the probe from which the readout starts; None: no probe.
+    strength: C of the probe from which the readout starts, where it reads the model's own
+        features, as that was chosen for; None: no probe.
     train: `vpt.fit`, told where to write.
     progress: whether to show how far the probes are.
     """
@@ -125,7 +126,12 @@ def _start_from_probe(
         with without_cache(model, number > 0 and not _is_late(model.prompt)):
             parts.append(scores(model, view, outputs=True, progress=progress, what=what))
     features, y = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
-    probe, _ = fit_probe(features, y, train.classes, strength=strength / len(views))
+    of = model.readout.named
+    if not of.plain:  # it was chosen for other features
+        plain = len(parts[0][1])
+        strength = SOFTER * fit_probe(features[:plain], y[:plain], train.classes, of=of.text)[1]
+    soft = strength / len(views)
+    probe, _ = fit_probe(features, y, train.classes, strength=soft, of=of.text)
     model.readout.load_state_dict(probe.state_dict())
 
 
@@ -137,7 +143,7 @@ def _refit(model: PromptedModel, data: Data, seed: int, progress: bool) -> None:
     loss = evaluate(model, data.val)["loss"]
     what = "features under the trained prompt"
     features, y = scores(model, data.train, outputs=True, progress=progress, what=what)
-    probe, _ = fit_probe(features, y, data.classes, seed)
+    probe, _ = fit_probe(features, y, data.classes, seed, of=model.readout.named.text)
     model.readout.load_state_dict(probe.state_dict())
     if evaluate(model, data.val)["loss"] >= loss:
         model.readout.load_state_dict(trained)

@@ -11,8 +11,9 @@ from vpt.backbones import Backbone
 from vpt.data import Data, Examples
 from vpt.errors import DataError, PromptError, TrainingError
 from vpt.prompts import Prompt, parse
-from vpt.readouts import Readout
+from vpt.readouts import Linear, Readout
 from vpt.readouts import parse as parse_readout
+from vpt.readouts.named import Named
 
 SEEN = 16  # training examples among whose tokens a prompt begins
 
@@ -32,11 +33,34 @@ def make_prompt(
     return made
 
 
-def make_readout(readout: str | Readout, backbone: Backbone, data: Data, seed: int) -> Readout:
+def make_readout(
+    readout: str | Readout,
+    backbone: Backbone,
+    data: Data,
+    seed: int,
+    prompt: Prompt | None = None,
+    features: str | None = None,
+) -> Readout:
     """The readout that was asked for, bound to the backbone. Raises `TrainingError`,
     `PromptError`.
+
+    readout: as for `vpt.adapt`.
+    backbone: the open one.
+    data: of whose classes.
+    seed: of what is drawn.
+    prompt: whose queries a linear one reads, if it has any.
+    features: which features a linear one reads instead.
     """
-    if isinstance(readout, str):
+    reads = prompt.reads if prompt is not None else 0
+    if features is not None and readout != "linear":
+        raise TrainingError(
+            f"Found features={features!r} with readout={readout!r}; needed is readout='linear', or"
+            " a readout made for them: vpt.Linear(…, of=…)."
+        )
+    of = features or ("queries" if reads else "cls")
+    if readout == "linear" and of != "cls":
+        readout = Linear(Named(of).width(backbone, reads), data.classes, of)
+    elif isinstance(readout, str):
         readout = parse_readout(readout, backbone, data.classes, seed)
     if not isinstance(readout, Readout):
         raise TrainingError(
