@@ -18,6 +18,7 @@ from vpt.prompts import Prompt
 from vpt.readouts.named import Named
 from vpt.report.progress import progress_bar
 from vpt.sites import Attended, Observe, Site
+from vpt.training.evaluation import accelerator_in
 from vpt.training.side_by_side import Memory
 
 BUDGET = 2 << 30  # bytes of keys and values
@@ -76,6 +77,8 @@ def keep(
     progress: whether to show how far it is.
     what: what it is called then.
     """
+    backbone.to(accelerator_in("no").device)
+    prompt = prompt.to(backbone.device).eval() if prompt is not None else None
     heard, clips = examples.windows()
     parts: dict[object, list[Tensor]] = {}
     memories: dict[int, Memory] = {}

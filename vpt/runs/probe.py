@@ -77,7 +77,7 @@ def cross_fitted(x: np.ndarray, labels: np.ndarray, folds: Folds) -> CrossFitted
     on those that were held out.
 
     Each fold is solved in the span of its training rows, which is exact, as the penalty has no use
-    for anything outside it. The loss has one valley over C, so it is walked down from the middle.
+    for anything outside it. Over C the loss falls and rises again, so few are tried (`descend`).
     """
     parts = [_in_span(x, labels, kept, held) for kept, held in folds]
     known: dict[int, tuple[float, np.ndarray]] = {}
@@ -96,15 +96,18 @@ def cross_fitted(x: np.ndarray, labels: np.ndarray, folds: Folds) -> CrossFitted
 
 
 def descend(loss: Callable[[int], float], count: int) -> int:
-    """Of `count` places, the one of least loss, where that falls towards it from both sides: in
-    steps of two from the middle, then of one.
+    """Of `count` places, the one of least loss: from the middle in steps of two, both ways, until
+    two in a row are worse than the best; then its neighbours.
     """
-    here = count // 2
-    for step in (2, 1):
-        for way in (-step, step):
-            while 0 <= here + way < count and loss(here + way) < loss(here):
-                here += way
-    return here
+    middle = best = count // 2
+    for way in (-2, 2):
+        here, worse = middle + way, 0
+        while 0 <= here < count and worse < 2:
+            worse = 0 if loss(here) < loss(best) else worse + 1
+            best = here if worse == 0 else best
+            here += way
+    near = [place for place in (best, best - 1, best + 1) if 0 <= place < count]
+    return min(near, key=loss)
 
 
 def _in_span(

@@ -58,15 +58,20 @@ class Memory:
         if self.valid is not None and seen.valid is not None:
             self.valid[here] = seen.valid.flatten(0, -2).expand(batch, -1).cpu()
 
+    @property
+    def device(self) -> torch.device:
+        """Of the model, where queries are projected and all is computed."""
+        return self.seen.keys.device
+
     def read(self, queries: Tensor, index: Tensor) -> Tensor:
         """What queries `[E,M,D]` of E members read of some inputs: `[b,E,M·heads·d]`."""
         members, count, _ = queries.shape
         rows = self.seen.project(queries.flatten(0, 1)[None])[0].float()  # [heads, E·M, d]
-        keys, values = (part[index].float() for part in (self.keys, self.values))
+        keys, values = (part[index].to(self.device).float() for part in (self.keys, self.values))
         scale = self.seen.scale if self.seen.scale is not None else rows.shape[-1] ** -0.5
         scores = (rows * scale) @ keys.mT  # [b, W, heads, E·M, N]
         if self.valid is not None:
-            shut = ~self.valid[index][:, None, None, None]
+            shut = ~self.valid[index][:, None, None, None].to(self.device)
             scores = scores.masked_fill(shut, float("-inf"))
         out = (torch.softmax(scores, dim=-1) @ values).mean(1)
         return out.transpose(1, 2).flatten(2).unflatten(1, (members, count)).flatten(2)
@@ -93,7 +98,7 @@ class Members:
             _scores(_read(memories, self.queries, some), self.mean, self.scale, self.weight)
             for some in index.split(BATCH)
         ]
-        return torch.cat(parts) + self.bias
+        return (torch.cat(parts) + self.bias).cpu()
 
 
 def learn_side_by_side(
@@ -120,10 +125,12 @@ def learn_side_by_side(
     """
     generator = torch.Generator().manual_seed(seed)
     members, count = shares.shape
-    queries = [rows.float().expand(members, -1, -1).clone().requires_grad_() for rows in start]
+    device = memories[0].device
+    begin = [rows.float().to(device).expand(members, -1, -1) for rows in start]
+    queries = [rows.clone().requires_grad_() for rows in begin]
     mean, scale = _standards(memories, queries, shares)
-    weight = torch.zeros(members, classes, mean.shape[1], requires_grad=True)
-    bias = torch.zeros(members, classes, requires_grad=True)
+    weight = torch.zeros(members, classes, mean.shape[1], device=device, requires_grad=True)
+    bias = torch.zeros(members, classes, device=device, requires_grad=True)
     optimizer = torch.optim.AdamW([*queries, weight, bias], lr=RATE, weight_decay=0.0)
     steps = max(FEWEST, math.ceil(STEPS * math.sqrt(count / 200)))
     order: list[Tensor] = []
@@ -138,11 +145,13 @@ def learn_side_by_side(
                 group["lr"] = rate
             read = _read(memories, queries, index)
             dropped = torch.rand(len(index), 1, read.shape[2], generator=generator) < DROPOUT
-            scores = _scores(read, mean, scale, weight, dropped) + bias
+            scores = _scores(read, mean, scale, weight, dropped.to(device)) + bias
             each = F.cross_entropy(
-                scores.flatten(0, 1), y[index].repeat_interleave(members), reduction="none"
+                scores.flatten(0, 1),
+                y[index].repeat_interleave(members).to(device),
+                reduction="none",
             )
-            part = shares[:, index].T
+            part = shares[:, index].T.to(device)
             losses = (each.view(-1, members) * part).sum(0) / part.sum(0).clamp(min=1e-6)
             optimizer.zero_grad()
             losses.sum().backward()
@@ -184,7 +193,7 @@ def _standards(
     one = [rows[:1] for rows in queries]  # all begin alike
     index = torch.arange(shares.shape[1])
     read = torch.cat([_read(memories, one, some)[:, 0] for some in index.split(BATCH)]).double()
-    part = (shares / shares.sum(1, keepdim=True)).double()
+    part = (shares / shares.sum(1, keepdim=True)).double().to(read.device)
     mean = part @ read
     variance = (part @ read.square() - mean.square()).clamp(min=0)
     still = variance <= 1e-12 * mean.square().clamp(min=1e-12)
