@@ -188,9 +188,8 @@ class Frozen(nn.Module):
 
     def _valid(self, lengths: Tensor | None) -> Callable[[int], Tensor] | None:
         """How many of N tokens are valid in each clip of these lengths; None: all are."""
-        if lengths is None or isinstance(self.inputs, Images):
-            return None
-        return partial(self.inputs.token_lengths, lengths)
+        known = lengths is not None and not isinstance(self.inputs, Images)
+        return partial(self.inputs.token_lengths, lengths) if known else None  # type: ignore[union-attr]
 
     def read(self, answer: Any, heard: list[Tensor], lengths: Tensor | None) -> Output:
         """What the model gave, as features and logits. heard: what its final linear layers read in

@@ -61,6 +61,7 @@ def _sets(backbone: Backbone) -> Sequence[str]:
 
 
 def choose_among(trial: Trial, seed: int, progress: bool) -> Chosen:
+    """Make every candidate that there can be, and choose. C of each probe is left in the trial."""
     y = trial.kept.y
     if not trial.folds:
         why = "each class has one example, so that nothing can be held out to choose by"
@@ -129,12 +130,14 @@ def refit(trial: Trial, chosen: Chosen, seed: int) -> tuple[Prompt | None, Reado
 
 
 def probe_on(trial: Trial, name: str) -> Linear:
+    """A linear probe on these features of all examples, of the C that was chosen for them."""
     strength = trial.strengths.get(f"probe {name}", FALLBACK)
     x = trial.features(name)
     return fit_probe(x, trial.kept.y, trial.classes, strength=strength, of=name)[0]
 
 
 def means_on(trial: Trial) -> NearestMean:
+    """Class means of the model's own features of all examples."""
     x = trial.features("cls")
     means = NearestMean(x.shape[1], trial.classes)
     means.update(x, trial.kept.y)
