@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -316,3 +317,12 @@ def main(out: str, epochs: str, dropout: str, *kinds: str) -> None:
 
 if __name__ == "__main__":
     main(*sys.argv[1:])
+
+
+def example(backbone: vpt.Backbone, padded: bool = False) -> Any:
+    """Three examples, all different; clips end early if `padded`."""
+    x = backbone.inputs.example(3)
+    if not isinstance(x, tuple):
+        return torch.rand(x.shape, generator=torch.Generator().manual_seed(2))
+    longest = x[0].shape[1]
+    return x[0], torch.tensor([longest, longest // 2, longest * 3 // 4]) if padded else x[1]

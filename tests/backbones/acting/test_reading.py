@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from families import MODELS, open_tiny, refusal
+from helpers import example
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
@@ -19,15 +20,6 @@ from vpt.sites import Queries, Tokens
 
 READABLE = [name for name in MODELS if not refusal(name, "prefix")]
 PLAIN = [name for name in READABLE if "Swin" not in name]
-
-
-def example(backbone: vpt.Backbone, padded: bool = False) -> Any:
-    """Three examples, all different; clips end early if `padded`."""
-    x = backbone.inputs.example(3)
-    if not isinstance(x, tuple):
-        return torch.rand(x.shape, generator=torch.Generator().manual_seed(2))
-    longest = x[0].shape[1]
-    return x[0], torch.tensor([longest, longest // 2, longest * 3 // 4]) if padded else x[1]
 
 
 def opened(name: str) -> vpt.Backbone:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from families import MODELS, of_each_kind, open_tiny, refusal
+from helpers import example
 from torch import Tensor, nn
 
 import vpt
@@ -24,15 +25,6 @@ def deep(backbone: vpt.Backbone, count: int = 3) -> vpt.DeepTokens:
     for tokens in prompt.parameters():
         nn.init.normal_(tokens, std=0.5)
     return prompt
-
-
-def example(backbone: vpt.Backbone, padded: bool = False) -> Any:
-    """Three examples, all different; clips end early if `padded`."""
-    x = backbone.inputs.example(3)
-    if not isinstance(x, tuple):
-        return torch.rand(x.shape, generator=torch.Generator().manual_seed(2))
-    longest = x[0].shape[1]
-    return x[0], torch.tensor([longest, longest // 2, longest * 3 // 4]) if padded else x[1]
 
 
 def outcome(
