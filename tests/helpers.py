@@ -315,10 +315,6 @@ def main(out: str, epochs: str, dropout: str, *kinds: str) -> None:
     PartialState().destroy_process_group()  # or a process that ends first may abort
 
 
-if __name__ == "__main__":
-    main(*sys.argv[1:])
-
-
 def example(backbone: vpt.Backbone, padded: bool = False) -> Any:
     """Three examples, all different; clips end early if `padded`."""
     x = backbone.inputs.example(3)
@@ -326,3 +322,7 @@ def example(backbone: vpt.Backbone, padded: bool = False) -> Any:
         return torch.rand(x.shape, generator=torch.Generator().manual_seed(2))
     longest = x[0].shape[1]
     return x[0], torch.tensor([longest, longest // 2, longest * 3 // 4]) if padded else x[1]
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
