@@ -101,3 +101,17 @@ def test_a_run_by_name_reads_them(tmp_path) -> None:
     assert result.model.readout.named.text == "queries"
     assert result.report.parameters_trained["prompt"] == 2 * 2 * 32
     result.model.close()
+
+
+def test_what_enters_their_first_block_is_kept_and_changes_nothing() -> None:
+    from helpers import colours
+
+    data = {"train": colours(24), "val": colours(12, 1), "test": colours(9, 2)}
+    options = {"epochs": 2, "progress": False, "augment": "none"}
+    found = []
+    for cache in ("auto", "off"):
+        result = vpt.adapt(data, open_tiny("timm ViT"), "queries:2", cache=cache, **options)
+        found.append((result.model.prompt.queries.detach().clone(), result.report.test_accuracy))
+        result.model.close()
+    assert torch.allclose(found[0][0], found[1][0], atol=1e-5)
+    assert found[0][1] == found[1][1]

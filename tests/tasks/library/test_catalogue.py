@@ -384,3 +384,15 @@ def test_a_file_that_is_gone_or_altered_when_it_is_used(folder: tuple[vpt.Backbo
             with pytest.raises(PromptFileError, match=r"cannot be read|not a sound"):
                 library(examples(backbone, 1), [name])
         assert library(examples(backbone, 1), ["task3"]).shape == (1, 3)
+
+
+def test_queries_and_named_features_are_not_handed_out_yet() -> None:
+    backbone = open_tiny("timm ViT")
+    queries = vpt.QueryTokens.like(backbone, 2)
+    with vpt.PromptLibrary(backbone) as library:
+        for prompt, readout in (
+            (queries, vpt.Linear(queries.reads, ["a", "b"], "queries")),
+            (None, vpt.Linear(64, ["a", "b"], "cls+mean")),
+        ):
+            with pytest.raises(vpt.errors.PromptError, match="the model's own features only"):
+                library.add("one", prompt, readout)

@@ -53,6 +53,11 @@ def admitted(backbone: Backbone, prompt: Prompt, readout: Readout) -> Task:
             "Heads of several tasks cannot be in a library; add each task alone:"
             " readout.export(task)."
         )
+    if prompt.reads or not readout.named.plain:
+        raise PromptError(
+            f"Found a readout of {readout.named.text!r}; a library hands out the model's own"
+            " features only (cls). Use a PromptedModel of its own."
+        )
     readout.bind(backbone)
     task = Task(prompt.to(backbone.device).eval(), readout.to(backbone.device).eval())
     Attachment(backbone, prompt.sites()).remove()  # says what does not fit
