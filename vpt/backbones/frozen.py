@@ -183,13 +183,14 @@ class Frozen(nn.Module):
 
     def summary(self, tokens: Tensor) -> Tensor:
         """Tokens `[B,N,D]` of the forward that runs → two sums of them `[B,2,D]`, as `summed`."""
-        valid = self._valid(self._lengths)
-        return summed(tokens, self.class_token, valid(tokens.shape[1]) if valid else None)
+        count = valid(tokens.shape[1]) if (valid := self._valid(self._lengths)) else None
+        return summed(tokens, self.class_token, count)
 
     def _valid(self, lengths: Tensor | None) -> Callable[[int], Tensor] | None:
         """How many of N tokens are valid in each clip of these lengths; None: all are."""
-        known = lengths is not None and not isinstance(self.inputs, Images)
-        return partial(self.inputs.token_lengths, lengths) if known else None  # type: ignore[union-attr]
+        if lengths is None or isinstance(self.inputs, Images):
+            return None
+        return partial(self.inputs.token_lengths, lengths)
 
     def read(self, answer: Any, heard: list[Tensor], lengths: Tensor | None) -> Output:
         """What the model gave, as features and logits. heard: what its final linear layers read in

@@ -116,7 +116,7 @@ def map_text(mapping: dict[str, list[tuple[str, float]]]) -> str:
 
 def report_table(report: Config) -> Table:
     """Baselines and prompt of `vpt adapt`, or what it chose."""
-    chosen, held = report["chosen"], "validation"
+    chosen, held = report.get("chosen"), "validation"
     if chosen and report["val_n"] == chosen["n"]:
         held = "out of fold"
     table = Table("method", held, "test", "parameters")
