@@ -111,3 +111,14 @@ def test_it_repeats() -> None:
 def test_what_it_decides_by_itself_is_refused() -> None:
     with pytest.raises(TrainingError, match="Found epochs, readout with prompt='auto'"):
         run(epochs=3, readout="map:bayes")
+    with pytest.raises(TrainingError, match="Found augment, recipe with prompt='auto'"):
+        run(augment="crop", recipe=vpt.Recipe())
+
+
+def test_a_model_that_gives_nan_is_said() -> None:
+    backbone = open_tiny("timm ViT")
+    with torch.no_grad():
+        backbone.model.norm.weight.fill_(float("nan"))
+    with pytest.raises(vpt.errors.BackboneError, match="gives NaN for 30 of 30 examples"):
+        vpt.adapt(data(), backbone, "auto", progress=False)
+    assert backbone.attachment is None

@@ -43,8 +43,7 @@ class Frozen(nn.Module):
         own while it runs. settings: (path, name) → attributes of its parts, likewise. reach: its
         blocks, and which prompts they can carry. guard: one forward at a time. out_features: D of
         its features. first_read: how many of the last block's tokens, the first ones, reach the
-        answer; 0 for all. Both are measured by `Backbone`, which can run it. Raises `BackboneError`
-        where the structure cannot be used.
+        answer; 0: all. `Backbone` measures both. Raises `BackboneError` for an unfit structure.
     """
 
     out_features: int = 0

@@ -172,3 +172,37 @@ def draw_rows(rows: Tensor, count: int, seed: int, init: str = "data") -> Tensor
     else:
         picked = torch.randint(len(rows), (count,), generator=generator)
     return rows[picked.to(rows.device)].float()
+
+
+def learned_rows(count: int, widths: Sequence[int]) -> nn.Parameter | nn.ParameterList:
+    """Rows `[blocks,count,width]` drawn as VPT does, or a list of `[count,width]` where widths
+    differ.
+    """
+    rows = [torch.empty(count, w).uniform_(-vpt_bound(w, w), vpt_bound(w, w)) for w in widths]
+    return nn.Parameter(torch.stack(rows)) if len(set(widths)) == 1 else nn.ParameterList(rows)
+
+
+@torch.no_grad()
+def fill_rows(
+    tokens: list[Tensor],
+    blocks: list[int],
+    backbone: BackboneLike,
+    init: Init,
+    examples: Raw | None,
+    seed: int,
+) -> None:
+    """Initialise each block's tokens `[count, D]` in place as `init` says (Wang et al. 2024, SPT,
+    for "data").
+    """
+    recorded = recorded_for(init, backbone, examples)
+    generator = torch.Generator().manual_seed(seed)
+    for i, (rows, block) in enumerate(zip(tokens, blocks, strict=True)):
+        if recorded is not None:
+            rows.copy_(
+                draw_rows(recorded[block]["tokens"].flatten(0, 1), len(rows), seed + i, init)
+            )
+        elif init == "zeros":
+            rows.zero_()
+        else:
+            bound = vpt_bound(backbone.patch_dim, rows.shape[1])
+            rows.copy_((torch.rand(rows.shape, generator=generator) * 2 - 1) * bound)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from vpt.errors import PromptError
 from vpt.errors.needs import share, whole
-from vpt.prompts.base import MOST, Prompt, choose_blocks, draw_rows, vpt_bound
+from vpt.prompts.base import MOST, Init, Prompt, choose_blocks, fill_rows, learned_rows
 from vpt.prompts.registry import register
 from vpt.sites import BackboneLike, Config, Queries, Raw
 
@@ -58,11 +58,7 @@ class QueryTokens(Prompt):
         self.blocks = choose_blocks(blocks, max(blocks) + 1)
         self.through = through
         self.dropout = nn.Dropout(dropout)
-        rows = [torch.empty(count, w).uniform_(-vpt_bound(w, w), vpt_bound(w, w)) for w in widths]
-        self.queries: nn.Parameter | nn.ParameterList
-        self.queries = (
-            nn.Parameter(torch.stack(rows)) if len(set(widths)) == 1 else nn.ParameterList(rows)
-        )
+        self.queries = learned_rows(count, widths)
         self._read: dict[int, Tensor] = {}
 
     @classmethod
@@ -96,22 +92,13 @@ class QueryTokens(Prompt):
         widths = [backbone.widths[i] for i in chosen]
         heads = [one * size for i in chosen for one, size in [backbone.heads[i] or (0, 0)]]
         prompt = cls(count, widths, widths if through else heads, chosen, through, dropout)
-        generator = torch.Generator().manual_seed(seed)
-        with torch.no_grad():
-            for rows in prompt.queries:
-                bound = vpt_bound(backbone.patch_dim, rows.shape[1])
-                rows.copy_((torch.rand(rows.shape, generator=generator) * 2 - 1) * bound)
-        if examples is not None:
-            prompt.start_from(backbone, examples, seed)
+        init: Init = "uniform" if examples is None else "data"
+        fill_rows(list(prompt.queries), chosen, backbone, init, examples, seed)
         return prompt
 
-    @torch.no_grad()
     def start_from(self, backbone: BackboneLike, examples: Raw, seed: int = 0) -> None:
         """Begin as the block's own tokens on `examples`, drawn at random."""
-        recorded = backbone.record(examples)
-        for i, (rows, block) in enumerate(zip(self.queries, self.blocks, strict=True)):
-            tokens = recorded[block]["tokens"].flatten(0, -2)
-            rows.copy_(draw_rows(tokens, self.count, seed + i))
+        fill_rows(list(self.queries), self.blocks, backbone, "data", examples, seed)
 
     def sites(self) -> tuple[Queries, ...]:
         """One place per block."""

@@ -18,8 +18,8 @@ from vpt.prompts.base import (
     Init,
     Prompt,
     choose_blocks,
-    draw_rows,
-    recorded_for,
+    fill_rows,
+    learned_rows,
     vpt_bound,
 )
 from vpt.prompts.registry import register
@@ -71,12 +71,12 @@ class ShallowTokens(Prompt):
         """
         backbone.reach.need_blocks()
         prompt = cls(count, backbone.widths[0], backbone.depth, dropout)
-        _fill([prompt.tokens], [0], backbone, init, examples, seed)
+        fill_rows([prompt.tokens], [0], backbone, init, examples, seed)
         return prompt
 
     def start_from(self, backbone: BackboneLike, examples: Raw, seed: int = 0) -> None:
         """Begin as means of block 0's own tokens (init="means")."""
-        _fill([self.tokens], [0], backbone, "means", examples, seed)
+        fill_rows([self.tokens], [0], backbone, "means", examples, seed)
 
     def sites(self) -> tuple[Tokens, ...]:
         """One span over all blocks."""
@@ -128,11 +128,7 @@ class DeepTokens(Prompt):
         self.widths = widths
         self.blocks = choose_blocks(blocks, max(blocks) + 1)
         self.dropout = nn.Dropout(dropout)
-        rows = [torch.empty(count, w).uniform_(-vpt_bound(w, w), vpt_bound(w, w)) for w in widths]
-        self.tokens: nn.Parameter | nn.ParameterList
-        self.tokens = (
-            nn.Parameter(torch.stack(rows)) if len(set(widths)) == 1 else nn.ParameterList(rows)
-        )
+        self.tokens = learned_rows(count, widths)
 
     @classmethod
     def like(
@@ -160,12 +156,12 @@ class DeepTokens(Prompt):
         backbone.reach.need_blocks()
         chosen = choose_blocks(blocks, backbone.depth)
         prompt = cls(count, [backbone.widths[i] for i in chosen], chosen, dropout)
-        _fill(list(prompt.tokens), chosen, backbone, init, examples, seed)
+        fill_rows(list(prompt.tokens), chosen, backbone, init, examples, seed)
         return prompt
 
     def start_from(self, backbone: BackboneLike, examples: Raw, seed: int = 0) -> None:
         """Begin as means of each block's own tokens (init="means")."""
-        _fill(list(self.tokens), self.blocks, backbone, "means", examples, seed)
+        fill_rows(list(self.tokens), self.blocks, backbone, "means", examples, seed)
 
     def sites(self) -> tuple[Tokens, ...]:
         """One span (i, i) per block."""
@@ -198,29 +194,3 @@ class DeepTokens(Prompt):
 def _span(blocks: list[int]) -> str:
     whole = blocks == list(range(blocks[0], blocks[-1] + 1))
     return f"{blocks[0]} to {blocks[-1]}" if whole else ", ".join(map(str, blocks))
-
-
-@torch.no_grad()
-def _fill(
-    tokens: list[Tensor],
-    blocks: list[int],
-    backbone: BackboneLike,
-    init: Init,
-    examples: Raw | None,
-    seed: int,
-) -> None:
-    """Initialise each block's tokens `[count, D]` in place as `init` says (Wang et al. 2024, SPT,
-    for "data").
-    """
-    recorded = recorded_for(init, backbone, examples)
-    generator = torch.Generator().manual_seed(seed)
-    for i, (rows, block) in enumerate(zip(tokens, blocks, strict=True)):
-        if recorded is not None:
-            rows.copy_(
-                draw_rows(recorded[block]["tokens"].flatten(0, 1), len(rows), seed + i, init)
-            )
-        elif init == "zeros":
-            rows.zero_()
-        else:
-            bound = vpt_bound(backbone.patch_dim, rows.shape[1])
-            rows.copy_((torch.rand(rows.shape, generator=generator) * 2 - 1) * bound)

@@ -114,11 +114,17 @@ class Linear(_OnFeatures):
                 f"Found {int(count[0])} example to standardise features by; needed are 2 or more."
             )
         mean = total / count
-        variance = (squares / count - mean.square()).clamp(min=0)
         self.mean.copy_(mean)
-        # a feature that never changes says nothing, now or later
-        still = variance <= 1e-12 * mean.square().clamp(min=1e-12)
-        self.scale.copy_(torch.where(still, 0.0, variance.clamp(min=1e-24).rsqrt()))
+        self.scale.copy_(scale_of(mean, squares / count))
+
+
+def scale_of(mean: Tensor, squares: Tensor) -> Tensor:
+    """1/std from the means of x and of x², in float64; 0 for a feature that never changes, which
+    says nothing, now or later.
+    """
+    variance = (squares - mean.square()).clamp(min=0)
+    still = variance <= 1e-12 * mean.square().clamp(min=1e-12)
+    return torch.where(still, 0.0, variance.clamp(min=1e-24).rsqrt())
 
 
 @register("", "the nearest class mean of the features")

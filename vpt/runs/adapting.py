@@ -100,15 +100,15 @@ def adapt(
     be known.
     """
     started = time.monotonic()
+    automatic = prompt == AUTO
+    if automatic:
+        _refuse_for_auto(readout, features, augment, recipe, settings)
     if not augment:
         augment = recipe.augment if isinstance(recipe, Recipe) else "auto"
     one_of(TrainingError, ("auto", *AUGMENTS), augment=augment)
     recipe = chosen(recipe, Recipe(), seed=seed, **settings)
     data = look(data, label, split_by=split_by) if isinstance(data, (str, Path)) else data
     _refuse_inside(out, data)
-    automatic = prompt == AUTO
-    if automatic:
-        _refuse_for_auto(readout, features, settings)
     with (
         run_folder(out, resume, overwrite) as folder,
         opened(backbone, data) as backbone,
@@ -184,11 +184,20 @@ def _written(result: Result, folder: Path | None, data: Data) -> Result:
     return result
 
 
-def _refuse_for_auto(readout: str | Readout, features: str | None, settings: Config) -> None:
+def _refuse_for_auto(
+    readout: str | Readout,
+    features: str | None,
+    augment: str | None,
+    recipe: Recipe | None,
+    settings: Config,
+) -> None:
     """Raise `TrainingError` for what prompt="auto" decides by itself."""
-    said = sorted(dict(settings.items() - {("cache", "auto")}).keys() - {"workers"})
+    said = sorted(settings.keys() - {"workers", "cache"})
+    said += ["cache"] if settings.get("cache", "auto") != "auto" else []
     said += ["readout"] if readout != "linear" else []
     said += ["features"] if features is not None else []
+    said += ["augment"] if augment not in (None, "auto") else []
+    said += ["recipe"] if recipe is not None else []
     if said:
         raise TrainingError(
             f"Found {', '.join(said)} with prompt='auto', which chooses and fits by itself. Leave"

@@ -7,7 +7,6 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch.utils.data import default_collate
 
@@ -18,8 +17,17 @@ from vpt.metrics.classification import Scored
 from vpt.model import PromptedModel
 from vpt.readouts import Readout
 from vpt.runs.baselines import Baselines
-from vpt.runs.briefing import bare_seconds, data_facts, say_before
-from vpt.runs.candidates import MEANS, Trial, choose_among, means_on, probe_on, queries_for, refit
+from vpt.runs.briefing import TRIED, bare_seconds, data_facts, say_before
+from vpt.runs.candidates import (
+    MEANS,
+    PROBE,
+    Trial,
+    choose_among,
+    means_on,
+    probe_on,
+    queries_for,
+    refit,
+)
 from vpt.runs.choosing import Chosen, folds_of
 from vpt.runs.folder import trained
 from vpt.runs.kept import Kept, keep
@@ -74,7 +82,7 @@ def adapt_automatically(
 
 def _seconds(backbone: Backbone, data: Data) -> float:
     """How long prompt="auto" will take: a pass over all data, timed here, and half of that."""
-    examples, count = data.train, min(8, len(data.train))
+    examples, count = data.train, min(TRIED, len(data.train))
     x = default_collate([examples[i][0] for i in range(count)])
     inputs = sum(len(part.windows()[0]) for part in data.parts.values())
     return 1.5 * inputs * bare_seconds(backbone, x) / count
@@ -96,41 +104,37 @@ def learn_automatically(
     """
     given = data.made.get("val", "given") == "given" or "kept" in data.made.get("train", "")
     examples = data.train if given else data.train.with_also(data.val)
-    if not given and not folds_of(examples, seed):  # then there is only what was held out
+    folds = folds_of(examples, seed)
+    if not folds:  # then validation examples are worth more for what is said of it
         given, examples = True, data.train
     queries = queries_for(backbone)
     blocks = queries.blocks if queries is not None else ()
     if queries is not None:
         start_among(queries, backbone, examples, seed)
-    kept = keep(backbone, examples, blocks=blocks, progress=progress, what="one pass over the data")
-    folds = folds_of(examples, seed)
-    held = np.concatenate([held for _, held in folds]) if folds else np.array([], dtype=int)
-    tested = torch.zeros(len(examples), dtype=torch.bool)
-    tested[torch.from_numpy(held)] = True
-    trial = Trial(backbone, kept, examples.classes, folds, tested, {})
-    trial.start = queries if kept.memories else None
+    kept = keep(backbone, examples, blocks=blocks, progress=progress)
+    trial = Trial(backbone, kept, examples.classes, folds, queries if kept.memories else None)
     chosen = choose_among(trial, seed, progress)
-    prompt, readout = refit(trial, chosen, seed)
-    plain = {MEANS: means_on(trial), "cls": probe_on(trial, "cls")}
+    prompt, readout = refit(trial, chosen)
+    plain = probe_on(trial, "cls")
+    readouts = {MEANS: means_on(trial), PROBE: plain, "chosen": readout}
     parts = {"val": data.val} if given else {}
     parts |= {"test": data.test} if data.test is not None else {}
     scored: dict[str, dict[str, Scored]] = {}
     for part, some in parts.items():
         what = f"the same over the {part} data"
         other = keep(backbone, some, prompt=prompt, progress=progress, what=what)
-        for name, one in {**plain, "chosen": readout}.items():
-            scored.setdefault(name, {})[part] = _scored(one, other, backbone)
-    if not given:
-        for name in (MEANS, "probe cls"):
-            row = next((row for row in chosen.table if row["candidate"] == name), None)
-            if row is not None:
-                scored.setdefault(name.removeprefix("probe "), {})["val"] = row  # type: ignore[assignment]
-    numbers = {name: {p: s["accuracy"] for p, s in of.items()} for name, of in scored.items()}
-    strength = trial.strengths.get("probe cls", FALLBACK)
-    baselines = Baselines(numbers[MEANS], numbers["cls"], plain["cls"], strength)  # type: ignore[arg-type]
+        scored[part] = {name: _scored(one, other, backbone) for name, one in readouts.items()}
+    held = {row["candidate"]: row for row in chosen.table} if not given else {}
+    means, probe = (
+        ({"val": held[name]["accuracy"]} if held else {})
+        | {part: of[name]["accuracy"] for part, of in scored.items()}
+        for name in (MEANS, PROBE)
+    )
+    strength = trial.strengths.get(PROBE, FALLBACK)
+    baselines = Baselines(means, probe, plain, strength)
     model = PromptedModel(backbone, prompt, readout)
-    of = scored.get("chosen", {})
-    return Automatic(model, chosen, baselines, examples, of.get("test"), of.get("val"))
+    test, val = (scored[part]["chosen"] if part in scored else None for part in ("test", "val"))
+    return Automatic(model, chosen, baselines, examples, test, val)
 
 
 @torch.no_grad()
@@ -165,7 +169,7 @@ def report_chosen(
             "linear_probe": found.baselines.linear_probe | {"C": found.baselines.strength},
         },
         verdict=f"chosen was {chosen.name}: {chosen.why}",
-        prompt=model.prompt.describe() if model.prompt.reads else "none: fixed features",
+        prompt=model.prompt.describe(),
         parameters_trained=trained(model),
         backbone=model.backbone.identity,
         classes=model.classes,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -22,24 +22,32 @@ SETS = ("cls", "cls+mean", "blocks:4", "blocks")  # fixed features, from few to 
 COUNT = 4  # queries of each block
 DECAY = 10.0  # of the classifier of what they read
 MEANS = "nearest mean"
+PROBE = "probe cls"
 
 
 @dataclass
 class Trial:
     """What is at hand while candidates are made.
 
-    folds: none where nothing can be held out. tested: which examples were. strengths: C of each
-        probe. start: the queries as they begin, if they can be. members: as they learned.
+    folds: none where nothing can be held out. start: the queries as they begin, if they can be.
+        strengths: C of each probe, once it was chosen. members: the queries as they learned.
     """
 
     backbone: Backbone
     kept: Kept
     classes: list[str]
     folds: list[tuple[np.ndarray, np.ndarray]]
-    tested: Tensor
-    strengths: dict[str, float]
-    start: QueryTokens | None = None
+    start: QueryTokens | None
+    strengths: dict[str, float] = field(default_factory=dict)
     members: Members | None = None
+
+    @property
+    def tested(self) -> Tensor:
+        """Which examples are held out once `[m]`."""
+        found = torch.zeros(len(self.kept.y), dtype=torch.bool)
+        for _, held in self.folds:
+            found[held] = True
+        return found
 
     def features(self, name: str) -> Tensor:
         """Of each example, by name `[m,F]`."""
@@ -65,7 +73,7 @@ def choose_among(trial: Trial, seed: int, progress: bool) -> Chosen:
     y = trial.kept.y
     if not trial.folds:
         why = "each class has one example, so that nothing can be held out to choose by"
-        return Chosen("probe cls", ["probe cls"], [], 0.0, 0.0, (0.0, 1.0), 0, why)
+        return Chosen(PROBE, [PROBE], [], 0.0, 0.0, (0.0, 1.0), 0, why)
     made = [_nearest(trial)]
     for place, name in enumerate(_sets(trial.backbone), 1):
         x = trial.features(name).double().numpy()
@@ -75,7 +83,7 @@ def choose_among(trial: Trial, seed: int, progress: bool) -> Chosen:
         made.append(calibrated(f"probe {name}", place, scores, y, trial.tested))
     if trial.start is not None:
         made.append(_learned(trial, trial.start, len(made), seed, progress))
-    return choose(made, y, trial.tested, "probe cls")
+    return choose(made, y, trial.tested, PROBE)
 
 
 def _nearest(trial: Trial) -> Candidate:
@@ -108,25 +116,25 @@ def _learned(trial: Trial, start: QueryTokens, place: int, seed: int, progress: 
     return calibrated(f"queries:{start.count}", place, found, kept.y, trial.tested)
 
 
-def refit(trial: Trial, chosen: Chosen, seed: int) -> tuple[Prompt | None, Readout]:
+def refit(trial: Trial, chosen: Chosen) -> tuple[Prompt | None, Readout]:
     """The prompt and the readout of what was chosen, fitted on all examples."""
     slopes = {row["candidate"]: float(row["slope"]) for row in chosen.table}
-    parts: list[Linear] = []
-    prompt: Prompt | None = None
-    for name in chosen.names:
-        readout: Linear
-        if name == MEANS:
-            readout = _as_linear(means_on(trial))
-        elif name.startswith("probe "):
-            readout = probe_on(trial, name.removeprefix("probe "))
-        elif trial.start is not None and trial.members is not None:
-            prompt, readout = trial.start, _last(trial.start, trial.members, trial.classes)
-        with torch.no_grad():
-            slope = slopes.get(name, 1.0)
-            readout.weight.mul_(slope / (readout.features if name == MEANS else 1))
-            readout.bias.mul_(slope / (readout.features if name == MEANS else 1))
-        parts.append(readout)
+    parts = [_fitted(trial, name) for name in chosen.names]
+    with torch.no_grad():
+        for name, readout in zip(chosen.names, parts, strict=True):
+            readout.weight.mul_(slopes.get(name, 1.0))
+            readout.bias.mul_(slopes.get(name, 1.0))
+    prompt = trial.start if any(readout.named.queries for readout in parts) else None
     return prompt, parts[0] if len(parts) == 1 else Average(parts)
+
+
+def _fitted(trial: Trial, name: str) -> Linear:
+    """A candidate's readout, fitted on all examples; the queries, too, are then those."""
+    if trial.start is not None and trial.members is not None and name.startswith("queries"):
+        return _last(trial.start, trial.members, trial.classes)
+    if name == MEANS:
+        return _as_linear(means_on(trial))
+    return probe_on(trial, name.removeprefix("probe "))
 
 
 def probe_on(trial: Trial, name: str) -> Linear:
@@ -146,11 +154,13 @@ def means_on(trial: Trial) -> NearestMean:
 
 @torch.no_grad()
 def _as_linear(means: NearestMean) -> Linear:
-    """The same order of classes: −‖x − μ‖² = 2μx − ‖μ‖² but for what all classes share."""
+    """The same probabilities of `_nearest`'s scores: −‖x − μ‖² = 2μx − ‖μ‖² but for what all
+    classes share.
+    """
     linear = Linear(means.features, means.classes or means.size[0])
     centre = means.sums / means.counts.clamp(min=1).unsqueeze(1)
-    linear.weight.copy_(2 * centre)
-    linear.bias.copy_(-centre.square().sum(1))
+    linear.weight.copy_(2 * centre / means.features)
+    linear.bias.copy_(-centre.square().sum(1) / means.features)
     linear.bias[means.counts == 0] = -1e6
     return linear
 

@@ -4,6 +4,7 @@ and values of some.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,10 +19,11 @@ from vpt.prompts import Prompt
 from vpt.readouts.named import Named
 from vpt.report.progress import progress_bar
 from vpt.sites import Attended, Observe, Site
-from vpt.training.evaluation import accelerator_in
+from vpt.training.evaluation import accelerator_in, of_clips, refuse_nan
 from vpt.training.side_by_side import Memory
 
 BUDGET = 2 << 30  # bytes of keys and values
+BATCH = 32
 
 
 @dataclass
@@ -49,11 +51,42 @@ class Kept:
 
     def of_examples(self, values: Tensor) -> Tensor:
         """The mean over the inputs of each example: `[n,…]` → `[m,…]`."""
-        if len(values) == len(self.y):
-            return values
-        count = torch.bincount(self.clips, minlength=len(self.y)).to(values)
-        sums = values.new_zeros(len(self.y), *values.shape[1:]).index_add_(0, self.clips, values)
-        return sums / count.view(-1, *[1] * (values.ndim - 1))
+        return values if len(values) == len(self.y) else of_clips(values, self.clips)
+
+
+class _Memories:
+    """Keys and values of some blocks, written batch by batch, as long as they have a place.
+
+    count: inputs in all. blocks: how many there will be. budget: bytes. batch: size of the batch
+        that runs; start: its first input.
+    """
+
+    def __init__(self, count: int, blocks: int, budget: int) -> None:
+        self.count = count
+        self.blocks = blocks
+        self.budget = budget
+        self.start = 0
+        self.batch = 1
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget what was tried out."""
+        self.of: dict[int, Memory] = {}
+        self.full = False
+
+    def write(self, block: int, seen: Attended) -> None:
+        """What the attention of a block sees of the batch."""
+        if self.full:
+            return
+        if block not in self.of:
+            numbers = 2 * seen.keys.numel() // self.batch * self.count * self.blocks
+            if numbers * 2 > self.budget:  # in half precision
+                self.clear()
+                self.full = True
+                return
+            half = numbers * seen.keys.element_size() > self.budget
+            self.of[block] = Memory.empty(seen, self.count, self.batch, half)
+        self.of[block].write(self.start, seen, self.batch)
 
 
 def keep(
@@ -66,7 +99,7 @@ def keep(
     progress: bool = False,
     what: str = "one pass over the data",
 ) -> Kept:
-    """Run a model once over examples.
+    """Run a model once over examples. Raises `BackboneError` where it gives NaN.
 
     backbone: with nothing attached.
     examples: as for it.
@@ -80,55 +113,40 @@ def keep(
     backbone.to(accelerator_in("no").device)
     prompt = prompt.to(backbone.device).eval() if prompt is not None else None
     heard, clips = examples.windows()
-    parts: dict[object, list[Tensor]] = {}
-    memories: dict[int, Memory] = {}
-    state = {"full": 0, "start": 0, "batch": 1}
+    parts: dict[object, list[Tensor]] = defaultdict(list)
+    memories = _Memories(len(heard), len(blocks), budget)
 
     def take(name: object, value: Tensor) -> None:
-        parts.setdefault(name, []).append(value.float().cpu())
+        parts[name].append(value.float().cpu())
 
-    def remember(block: int, seen: Attended) -> None:
-        if state["full"]:
-            return
-        if block not in memories:
-            each = seen.keys[: len(seen.keys) // state["batch"]].numel() * 2 * len(blocks)
-            if each * 2 * len(heard) > budget:
-                state["full"] = 1
-                memories.clear()
-                return
-            half = each * seen.keys.element_size() * len(heard) > budget
-            memories[block] = Memory.empty(seen, len(heard), state["batch"], half)
-        memories[block].write(state["start"], seen, state["batch"])
-
-    sites: list[Site] = [
-        Observe(place, summary=partial(take, place)) for place in range(1, backbone.depth + 1)
-    ]
-    sites += [Observe(block, attention=partial(remember, block)) for block in blocks]
+    places = range(1, backbone.depth + 1)
+    sites: list[Site] = [Observe(place, summary=partial(take, place)) for place in places]
+    sites += [Observe(block, attention=partial(memories.write, block)) for block in blocks]
     sites += prompt.sites() if prompt is not None else ()
     attachment = backbone.insert(sites)
     parts.clear()  # of what was tried out
     memories.clear()
-    state["full"] = 0
     try:
         with torch.no_grad(), progress_bar(progress) as bar:
-            loader = DataLoader(heard, batch_size=32)
+            loader = DataLoader(heard, batch_size=BATCH)
             task = bar.add_task(what, total=len(loader))
             for batch in loader:
-                state["batch"] = len(torch.as_tensor(batch[1]))
+                memories.batch = len(batch[1])
                 take("features", backbone.features(batch[0]))
                 if prompt is not None and prompt.reads:
                     take("read", prompt.read())
-                state["start"] += state["batch"]
+                memories.start += memories.batch
                 bar.advance(task)
     finally:
         attachment.remove()
     joined = {name: torch.cat(values) for name, values in parts.items()}
+    refuse_nan(backbone, joined["features"])
     return Kept(
         torch.tensor(examples.targets),
         torch.tensor(clips),
         joined["features"],
-        {place: joined[place] for place in range(1, backbone.depth + 1)},
+        {place: joined[place] for place in places},
         joined.get("read"),
-        memories,
-        bool(state["full"]),
+        memories.of,
+        memories.full,
     )

@@ -79,8 +79,8 @@ class ReachLike(Protocol):
     def need_blocks(self, *indices: int) -> None:
         """Transformer blocks, and these among them."""
 
-    def need_queries(self, indices: Sequence[int], whole: bool = True) -> None:
-        """Attention in these blocks that queries can read; `whole`: and the rest of the block."""
+    def need_queries(self, indices: Sequence[int], through: bool = True) -> None:
+        """Attention in these blocks that queries can read; `through`: and the rest of the block."""
 
     def need_prefix(self, blocks: Sequence[int]) -> None:
         """Attention in these blocks that takes keys and values of a prompt."""

@@ -129,7 +129,7 @@ class Queries:
 
     make: the block's input `[B,N,D]` → rows `[1|B,count,D]`.
     receive: is given what the rows came to.
-    whole: as tokens behind the block `[B,count,D]`, through its output projection, its residuals
+    through: as tokens behind the block `[B,count,D]`, through its output projection, its residuals
         and its MLP; otherwise as what the attention's heads give, side by side,
         `[B,count,heads·d]`.
     """
@@ -138,7 +138,7 @@ class Queries:
     count: int
     make: Callable[[Tensor], Tensor]
     receive: Callable[[Tensor], None]
-    whole: bool = True
+    through: bool = True
 
 
 Site = Pixels | Tokens | KeyValues | Queries | Observe | Bare

@@ -13,6 +13,7 @@ from accelerate.utils import gather_object
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
+from vpt.backbones import Backbone
 from vpt.backbones.precision import DTYPES, say_if_slow
 from vpt.data.examples import Examples
 from vpt.data.wrapping import wrap
@@ -105,10 +106,12 @@ def scores(
     finally:
         model.train(was)
     answers, y = _in_order(order, values, labels, accelerator)
-    _refuse_nan(model, answers)
+    refuse_nan(model.backbone, answers)
     if len(clips) == len(examples):
         return answers, y
-    return _of_clips(answers, y, torch.tensor(clips))
+    which = torch.tensor(clips)
+    first = torch.searchsorted(which, torch.arange(len(examples)))
+    return of_clips(answers, which), y[first]
 
 
 def _in_order(
@@ -124,26 +127,26 @@ def _in_order(
     return together[back], y[back]
 
 
-def _refuse_nan(model: PromptedModel, values: Tensor) -> None:
+def refuse_nan(backbone: Backbone, values: Tensor) -> None:
     """Raise `BackboneError` for answers that are no numbers: an accuracy of them would look like
     one.
     """
     bad = values.isnan().flatten(1).any(1)
     if bad.any():
         raise BackboneError(
-            f"{type(model.backbone.model).__name__} gives NaN for {int(bad.sum())} of {len(values)}"
+            f"{type(backbone.model).__name__} gives NaN for {int(bad.sum())} of {len(values)}"
             " examples. Its weights or its precision are at fault (dtype='fp32', precision='no'),"
             " or a prompt that diverged (a smaller lr)."
         )
 
 
-def _of_clips(values: Tensor, y: Tensor, clips: Tensor) -> tuple[Tensor, Tensor]:
-    """(mean over the windows of each clip, its label). clips `[n]`: which each window is of, in
-    order.
+def of_clips(values: Tensor, clips: Tensor) -> Tensor:
+    """The mean over the windows of each clip: `[n,…]` → `[m,…]`. clips `[n]`: which each window is
+    of, in order.
     """
     count = torch.bincount(clips)
-    sums = values.new_zeros(len(count), values.shape[1]).index_add_(0, clips, values)
-    return sums / count[:, None], y[torch.cumsum(count, 0) - count]
+    sums = values.new_zeros(len(count), *values.shape[1:]).index_add_(0, clips, values)
+    return sums / count.view(-1, *[1] * (values.ndim - 1))
 
 
 def tasks_of(model: PromptedModel, batch: Batch) -> Tensor | None:

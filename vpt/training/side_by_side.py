@@ -8,13 +8,14 @@ what costs; nothing passes through the model, forward or backward.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from vpt.readouts.features import scale_of
 from vpt.report.progress import progress_bar
 from vpt.sites import Attended
 
@@ -29,13 +30,16 @@ WARM = 0.1  # share of the steps in which the rate rises
 @dataclass
 class Memory:
     """What a block's attention sees of n inputs: keys and values `[n,W,heads,N,d]` of W windows (1
-    where it cuts none), and which are valid `[n,N]`. project, scale: as for `Attended`.
+    where it cuts none), and which are valid `[n,N]`. project, scale: as for `Attended`. device: of
+    the model, where queries are projected and all is computed.
     """
 
     keys: Tensor
     values: Tensor
     valid: Tensor | None
-    seen: Attended
+    project: Callable[[Tensor], Tensor]
+    scale: float | None
+    device: torch.device
 
     @classmethod
     def empty(cls, seen: Attended, count: int, batch: int, half: bool) -> Memory:
@@ -45,9 +49,8 @@ class Memory:
         valid = None
         if seen.valid is not None:
             valid = torch.ones(count, seen.keys.shape[2], dtype=torch.bool)
-        none = seen.keys.new_empty(0)
-        seen = replace(seen, keys=none, values=none, valid=None)
-        return cls(torch.empty(shape, dtype=dtype), torch.empty(shape, dtype=dtype), valid, seen)
+        keys, values = (torch.empty(shape, dtype=dtype) for _ in range(2))
+        return cls(keys, values, valid, seen.project, seen.scale, seen.keys.device)
 
     def write(self, start: int, seen: Attended, batch: int) -> None:
         """Keep a batch from input `start` on."""
@@ -58,17 +61,12 @@ class Memory:
         if self.valid is not None and seen.valid is not None:
             self.valid[here] = seen.valid.flatten(0, -2).expand(batch, -1).cpu()
 
-    @property
-    def device(self) -> torch.device:
-        """Of the model, where queries are projected and all is computed."""
-        return self.seen.keys.device
-
     def read(self, queries: Tensor, index: Tensor) -> Tensor:
         """What queries `[E,M,D]` of E members read of some inputs: `[b,E,M·heads·d]`."""
         members, count, _ = queries.shape
-        rows = self.seen.project(queries.flatten(0, 1)[None])[0].float()  # [heads, E·M, d]
+        rows = self.project(queries.flatten(0, 1)[None])[0].float()  # [heads, E·M, d]
         keys, values = (part[index].to(self.device).float() for part in (self.keys, self.values))
-        scale = self.seen.scale if self.seen.scale is not None else rows.shape[-1] ** -0.5
+        scale = self.scale if self.scale is not None else rows.shape[-1] ** -0.5
         scores = (rows * scale) @ keys.mT  # [b, W, heads, E·M, N]
         if self.valid is not None:
             shut = ~self.valid[index][:, None, None, None].to(self.device)
@@ -195,7 +193,4 @@ def _standards(
     read = torch.cat([_read(memories, one, some)[:, 0] for some in index.split(BATCH)]).double()
     part = (shares / shares.sum(1, keepdim=True)).double().to(read.device)
     mean = part @ read
-    variance = (part @ read.square() - mean.square()).clamp(min=0)
-    still = variance <= 1e-12 * mean.square().clamp(min=1e-12)
-    scale = torch.where(still, 0.0, variance.clamp(min=1e-24).rsqrt())
-    return mean.float(), scale.float()
+    return mean.float(), scale_of(mean, part @ read.square()).float()

@@ -92,7 +92,7 @@ def _check_key_values(backbone: Frozen, site: KeyValues) -> None:
 
 
 def _check_queries(backbone: Frozen, site: Queries) -> None:
-    backbone.reach.need_queries([site.block], site.whole)
+    backbone.reach.need_queries([site.block], site.through)
     width = backbone.blocks[site.block].width
     found = list(site.make(torch.zeros(1, 1, width, device=backbone.device)).shape)
     if found != [1, site.count, width]:

@@ -137,7 +137,7 @@ class Reading(Looking):
         if rows is None or x is None:
             return
         batch = x.shape[1 if self.interception.block.seq_first else 0]
-        if self.site.whole:
+        if self.site.through:
             rows = rows.expand(batch, *rows.shape[1:])
             self.site.receive(self._through(rows, own, args, kwargs))
         else:

@@ -97,17 +97,17 @@ class Reach:
             if self.heads[index] is None:
                 raise PromptError(self.no_attention(index))
 
-    def need_queries(self, indices: Sequence[int], whole: bool = True) -> None:
-        """Raise `PromptError` for blocks that no query can read. whole: what it reads goes through
-        the rest of the block.
+    def need_queries(self, indices: Sequence[int], through: bool = True) -> None:
+        """Raise `PromptError` for blocks that no query can read. through: what it reads goes on
+        through the rest of the block.
         """
         self.need_blocks(*indices)
         self.need_attention(indices)
-        if whole and any(self.blocks[index].windowed for index in indices):
+        if through and any(self.blocks[index].windowed for index in indices):
             raise PromptError(
                 f"{self.model} cuts its tokens into windows: what a query reads in each of them"
                 " cannot go through the rest of the block. Read the attention alone:"
-                " QueryTokens.like(backbone, whole=False)."
+                " QueryTokens.like(backbone, through=False)."
             )
 
     def need_prefix(self, indices: Sequence[int]) -> None:
