@@ -32,7 +32,7 @@ from vpt.runs.choosing import Chosen, folds_of
 from vpt.runs.folder import trained
 from vpt.runs.kept import Kept, keep
 from vpt.runs.making import start_among
-from vpt.runs.probe import FALLBACK
+from vpt.runs.probe import FALLBACK, Folds
 from vpt.runs.report import AdaptReport
 from vpt.runs.result import Result
 from vpt.training.loop import History
@@ -72,10 +72,14 @@ def adapt_automatically(
     command: the command line that began it, if one did.
     shown: whether to say what is done, and how far it is.
     """
+    source = _learned_from(data, recipe.seed)
+    if source.joined:
+        note = "all training examples are learned from, those held out for validation, too"
+        data.notes.append(f"{note}; what is said of them is out of fold")
     if shown:
         seconds = _seconds(backbone, data)
         say_before(data, backbone, "chosen: fixed features, queries, or both", seconds)
-    found = learn_automatically(backbone, data, recipe.seed, shown)
+    found = learn_automatically(backbone, data, source, recipe.seed, shown)
     report = report_chosen(found, data, recipe, started, command)
     return Result(found.model, report, History([], 0))
 
@@ -88,25 +92,38 @@ def _seconds(backbone: Backbone, data: Data) -> float:
     return 1.5 * inputs * bare_seconds(backbone, x) / count
 
 
+@dataclass
+class _Source:
+    """The examples that are learned from, and their folds. joined: whether those that were held out
+    for validation are among them.
+    """
+
+    examples: Examples
+    folds: Folds
+    joined: bool
+
+
+def _learned_from(data: Data, seed: int) -> _Source:
+    """Validation examples, too, where they were only held out, and folds can be made."""
+    own = "kept" not in data.made.get("train", "") and data.made.get("val", "given") != "given"
+    if own and (folds := folds_of(both := data.train.with_also(data.val), seed)):
+        return _Source(both, folds, True)
+    return _Source(data.train, folds_of(data.train, seed), False)
+
+
 def learn_automatically(
-    backbone: Backbone,
-    data: Data,
-    seed: int,
-    progress: bool,
+    backbone: Backbone, data: Data, source: _Source, seed: int, progress: bool
 ) -> Automatic:
     """Choose, and fit on all labelled examples.
 
     backbone: with nothing attached.
-    data: its validation examples are learned from too, where they were only held out; then the
-        validation numbers are out of fold.
+    data: with validation and test examples.
+    source: what is learned from; where validation examples are among it, the validation numbers
+        are out of fold.
     seed: of folds and queries.
     progress: whether to show how far it is.
     """
-    given = data.made.get("val", "given") == "given" or "kept" in data.made.get("train", "")
-    examples = data.train if given else data.train.with_also(data.val)
-    folds = folds_of(examples, seed)
-    if not folds:  # then validation examples are worth more for what is said of it
-        given, examples = True, data.train
+    examples, folds, given = source.examples, source.folds, not source.joined
     queries = queries_for(backbone)
     blocks = queries.blocks if queries is not None else ()
     if queries is not None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,7 +14,7 @@ from vpt.prompts import Prompt, QueryTokens
 from vpt.readouts import Average, Linear, NearestMean, Readout
 from vpt.runs.choosing import Candidate, Chosen, calibrated, choose
 from vpt.runs.kept import Kept
-from vpt.runs.probe import FALLBACK, cross_fitted, fit_probe
+from vpt.runs.probe import FALLBACK, Folds, cross_fitted, fit_probe
 from vpt.training.side_by_side import Members, learn_side_by_side
 
 SETS = ("cls", "cls+mean", "blocks:4", "blocks")  # fixed features, from few to many
@@ -36,7 +35,7 @@ class Trial:
     backbone: Backbone
     kept: Kept
     classes: list[str]
-    folds: list[tuple[np.ndarray, np.ndarray]]
+    folds: Folds
     start: QueryTokens | None
     strengths: dict[str, float] = field(default_factory=dict)
     members: Members | None = None

@@ -15,6 +15,7 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from torch import Tensor
 
 from vpt.data import Examples
+from vpt.runs.probe import Folds
 from vpt.sites import Config
 
 FOLDS = 5
@@ -60,7 +61,7 @@ class Chosen:
         return asdict(self)
 
 
-def folds_of(examples: Examples, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+def folds_of(examples: Examples, seed: int) -> Folds:
     """(what is kept, what is held out) of each fold, stratified; what belongs together (copies of a
     file, a person) stays on one side. Examples of a class with one unit are never held out; none
     at all where no class has two.
@@ -129,7 +130,7 @@ def choose(candidates: Sequence[Candidate], y: Tensor, tested: Tensor, least: st
         if not _within(gains[other]) and float(gains[other].mean()) > 0:
             names, scores = [one.name, other], means[other]
             why += f"; averaged with {other}, which is better by more than one standard error"
-    right = (scores.argmax(1) == y)[tested].float()
+    right = (scores.argmax(1) == y)[tested].double()
     return Chosen(
         name=" and ".join(names),
         names=names,
@@ -160,7 +161,7 @@ def _go_together(one: str, other: str) -> bool:
 
 
 def _row(candidate: Candidate, losses: Tensor, y: Tensor, tested: Tensor) -> Config:
-    right = (candidate.scores.argmax(1) == y)[tested].float()
+    right = (candidate.scores.argmax(1) == y)[tested].double()
     return {
         "candidate": candidate.name,
         "accuracy": float(right.mean()),
