@@ -7,7 +7,8 @@ import pickle
 
 import pytest
 import torch
-from families import open_tiny
+from families import MODELS, open_tiny, refusal
+from helpers import example
 
 import vpt
 from vpt.errors import DataError, PromptError
@@ -46,6 +47,16 @@ def test_queries_come_behind_the_models_own() -> None:
     both = outputs(backbone, "cls+queries", prompt)
     assert torch.equal(both[:, :32], outputs(backbone, "cls"))
     assert torch.allclose(both[:, 32:], outputs(backbone, "queries", prompt), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if not refusal(name, "deep")])
+def test_their_number_is_known_beforehand(name: str) -> None:
+    backbone = open_tiny(name)
+    named = Named("blocks+mean")
+    width = named.width(backbone, 0)
+    model = vpt.PromptedModel(backbone, None, vpt.Linear(width, 2, "blocks+mean"))
+    with torch.no_grad():
+        assert model.eval().outputs(example(backbone)).shape[1] == width
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ class Named:
         without blocks.
         """
         return tuple(
-            Observe(place, summary=partial(self._take, place)) for place in self._places(backbone)
+            Observe(place, summary=partial(self._take, place)) for place in self.places(backbone)
         )
 
     def _take(self, place: int, sums: Tensor) -> None:
@@ -63,7 +63,7 @@ class Named:
         """A copy has seen nothing."""
         return self.__dict__ | {"_sums": {}}
 
-    def _places(self, backbone: BackboneLike) -> list[int]:
+    def places(self, backbone: BackboneLike) -> list[int]:
         """The blocks before which sums are taken; the depth stands for behind the last."""
         places = set()
         for name in self.names:
@@ -110,7 +110,8 @@ class Named:
 
     def _width(self, name: str, backbone: BackboneLike) -> int:
         each = 1 if name == "mean" else 2
-        return sum(each * backbone.widths[place - 1] for place in self._of(name, backbone))
+        widths = backbone.widths
+        return sum(each * [*widths, widths[-1]][place] for place in self._of(name, backbone))
 
     def gather(self, features: Tensor, read: Tensor | None, backbone: BackboneLike) -> Tensor:
         """All of them side by side `[B,F]`, of the forward that has just run.

@@ -127,6 +127,7 @@ class Queries:
     A row goes through the block's norm and query projection, and attends to the keys and values of
     the block's own valid tokens: not to itself, nor to another prompt.
 
+    count: None where it differs from batch to batch; there may be none at all.
     make: the block's input `[B,N,D]` → rows `[1|B,count,D]`.
     receive: is given what the rows came to.
     through: as tokens behind the block `[B,count,D]`, through its output projection, its residuals
@@ -135,7 +136,7 @@ class Queries:
     """
 
     block: int
-    count: int
+    count: int | None
     make: Callable[[Tensor], Tensor]
     receive: Callable[[Tensor], None]
     through: bool = True

@@ -386,13 +386,105 @@ def test_a_file_that_is_gone_or_altered_when_it_is_used(folder: tuple[vpt.Backbo
         assert library(examples(backbone, 1), ["task3"]).shape == (1, 3)
 
 
-def test_queries_and_named_features_are_not_handed_out_yet() -> None:
+def reader(
+    backbone: vpt.Backbone, seed: int, of: str = "queries", count: int = 2, **how: Any
+) -> tuple[vpt.Prompt | None, vpt.Linear]:
+    """A task that only reads."""
+    prompt = None
+    if "queries" in of:
+        prompt = drawn(vpt.QueryTokens.like(backbone, count, **how), seed)
+    width = vpt.readouts.named.Named(of).width(backbone, prompt.reads if prompt else 0)
+    readout = vpt.Linear(width, 2 + seed % 3, of)
+    nn.init.normal_(readout.weight, generator=torch.Generator().manual_seed(seed))
+    return prompt, readout
+
+
+def readers(backbone: vpt.Backbone) -> dict[str, tuple[vpt.Prompt | None, vpt.Readout]]:
+    found: dict[str, tuple[vpt.Prompt | None, vpt.Readout]] = {
+        "queries": reader(backbone, 0),
+        "more of them, elsewhere": reader(backbone, 1, count=5, blocks=[0, backbone.depth - 1]),
+        "a last block": reader(backbone, 2, "blocks:1"),
+        "blocks and queries": reader(backbone, 3, "blocks+queries+cls", 1),
+    }
+    if not any("Swin" in type(block.module).__name__ for block in backbone.blocks):
+        found["through"] = reader(backbone, 4, through=True)
+    one, two = reader(backbone, 5), reader(backbone, 6)
+    found |= {"shared": one, "shared, too": (one[0], two[1])}
+    found["both kinds"] = (
+        one[0],
+        vpt.Average([reader(backbone, 0)[1], reader(backbone, 0, "mean")[1]]),
+    )
+    return found
+
+
+@pytest.mark.parametrize("name", of_each_kind(n for n in MODELS if not refusal(n, "prefix")))
+def test_one_forward_answers_all_that_only_read(name: str) -> None:
+    backbone = open_tiny(name)
+    tasks = readers(backbone) | {"bare": (None, linear(backbone, 3, 7))}
+    x = examples(backbone, 4)
+    needed = alone(backbone, tasks, x)
+    with PromptLibrary(backbone) as library:
+        for task, parts in tasks.items():
+            library.add(task, *parts)
+        order = [list(tasks)[i % len(tasks)] for i in (0, 3, 5, 1)]
+        forwards: list[object] = []
+        count = backbone.blocks[0].module.register_forward_hook(lambda *_: forwards.append(_))
+        with torch.no_grad():
+            found = library.all(x)
+            count.remove()
+            assert list(found) == list(tasks)
+            assert len(forwards) == 1
+            for task, scores in needed.items():
+                assert torch.allclose(found[task], scores, rtol=1e-5, atol=1e-5), task
+            for i, row in enumerate(library(x, order)):
+                assert torch.allclose(row, needed[order[i]][i], rtol=1e-4, atol=1e-5)
+
+
+def test_all_runs_what_acts_on_the_model_by_itself() -> None:
     backbone = open_tiny("timm ViT")
-    queries = vpt.QueryTokens.like(backbone, 2)
-    with vpt.PromptLibrary(backbone) as library:
-        for prompt, readout in (
-            (queries, vpt.Linear(queries.reads, ["a", "b"], "queries")),
-            (None, vpt.Linear(64, ["a", "b"], "cls+mean")),
-        ):
-            with pytest.raises(vpt.errors.PromptError, match="the model's own features only"):
-                library.add("one", prompt, readout)
+    deep = drawn(vpt.DeepTokens.like(backbone, 2), 1)
+    read, readout = reader(backbone, 2)
+    tasks = tasks_for("timm ViT", backbone) | readers(backbone)
+    tasks["deep, and queries"] = (vpt.Stack([deep, read]), readout)
+    x = examples(backbone, 3)
+    needed = alone(backbone, tasks, x)
+    with PromptLibrary(backbone) as library, torch.no_grad():
+        assert library.all(x) == {}
+        for task, parts in tasks.items():
+            library.add(task, *parts)
+        found = library.all(x)
+        for task, scores in needed.items():
+            assert torch.allclose(found[task], scores, rtol=1e-4, atol=1e-5), task
+        # and mixed with each other
+        order = ["deep, and queries", "prefix", "queries"]
+        for i, row in enumerate(library(x, order)):
+            assert torch.allclose(row, needed[order[i]][i], rtol=1e-4, atol=1e-5)
+        assert {task: tuple(rows.shape) for task, rows in library.all(x[:0]).items()} == {
+            task: (0, rows.shape[1]) for task, rows in needed.items()
+        }
+
+
+def test_queries_are_read_from_files(tmp_path: Path) -> None:
+    backbone = open_tiny("timm ViT")
+    tasks = {name: parts for name, parts in readers(backbone).items() if "shared" not in name}
+    x = examples(backbone, 3)
+    needed = alone(backbone, tasks, x)
+    for name, parts in tasks.items():
+        vpt.save(tmp_path / f"{name}.vpt", vpt.PromptedModel(backbone, *parts))
+    with open_library(tmp_path, backbone, keep=2) as library, torch.no_grad():
+        found = library.all(x)
+        for task, scores in needed.items():
+            assert torch.allclose(found[task], scores, rtol=1e-5, atol=1e-5), task
+
+
+def test_what_looks_at_the_model_itself_is_refused() -> None:
+    class Watcher(vpt.Prompt):
+        def sites(self) -> tuple[vpt.sites.Site, ...]:
+            return (vpt.sites.Observe(0, tokens=lambda x: None),)
+
+    backbone = open_tiny("timm ViT")
+    with PromptLibrary(backbone) as library:
+        with pytest.raises(PromptError, match="looks at the model's own tokens"):
+            library.add("a", Watcher(), linear(backbone, 2, 0))
+        with pytest.raises(PromptError, match="nothing reads them"):
+            library.add("b", vpt.QueryTokens.like(backbone, 2), linear(backbone, 2, 0))

@@ -95,11 +95,12 @@ def _check_queries(backbone: Frozen, site: Queries) -> None:
     backbone.reach.need_queries([site.block], site.through)
     width = backbone.blocks[site.block].width
     found = list(site.make(torch.zeros(1, 1, width, device=backbone.device)).shape)
-    if found != [1, site.count, width]:
+    count = site.count if site.count is not None else found[1]
+    if found != [1, count, width]:
         raise PromptError(
             f"Found queries {found} for block {site.block}, whose tokens have width {width}; needed"
-            f" are [1,{site.count},{width}]. Make the prompt for this backbone:"
-            f" vpt.QueryTokens.like(backbone, count={site.count})."
+            f" are [1,{count},{width}]. Make the prompt for this backbone:"
+            f" vpt.QueryTokens.like(backbone, count={count})."
         )
 
 

@@ -68,13 +68,21 @@ class Looking:
 
     def leave(self, module: nn.Module, args: Args, kwargs: Kwargs, output: object) -> None:
         """After the block. args, kwargs: as it was called, whatever others made of them."""
+        own, self._own = self._own, None
+        if not self.wanted:
+            self.acted += 1
+            return
         if self.apart:
             call = self.interception.capture(lambda: module.forward(*args, **kwargs))
-            self._own = self.interception.own(call)
-        own, self._own = self._own, None
+            own = self.interception.own(call)
         if own is not None:
             self.acted += 1
             self.use(own, args, kwargs)
+
+    @property
+    def wanted(self) -> bool:
+        """Whether anything is to be done with it in this forward."""
+        return True
 
     def use(self, own: Own, args: Args, kwargs: Kwargs) -> None:
         """What is done with it."""
@@ -129,6 +137,11 @@ class Reading(Looking):
             raise PromptError(f"{type(module).__name__} was called without tokens [B,N,D].")
         made = self.site.make(x.transpose(0, 1) if block.seq_first else x.flatten(1, -2))
         self._rows = made.to(x.dtype)
+
+    @property
+    def wanted(self) -> bool:
+        """Whether there are rows in this forward."""
+        return self._rows is None or self._rows.shape[1] > 0
 
     def use(self, own: Own, args: Args, kwargs: Kwargs) -> None:
         """Hand over what the rows read."""

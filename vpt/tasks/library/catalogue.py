@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from vpt.backbones import Attachment, Backbone, Output, Raw
+from vpt.backbones import Attachment, Backbone, Raw
 from vpt.backbones.finding.structure import refuse_recomputing
 from vpt.errors import PromptError, PromptFileError
 from vpt.errors.needs import whole
@@ -176,7 +176,7 @@ class PromptLibrary:
         with self.backbone.guard:
             self._require_open()
             task = admitted(self.backbone, prompt, readout)
-            self._mixer.hook(task.places())
+            self._mixer.hook(task.places)
         return task
 
     def _require_open(self) -> None:
@@ -217,22 +217,33 @@ class PromptLibrary:
                 member.prompt.eval()
             numbers = [distinct.index(name) for name in tasks[:count]]
             index = torch.tensor(numbers, device=self.backbone.device, dtype=torch.long)
-            out = self._mixer.run(x, members, index)
-        return self._read(out, members, index)
+            found = self._mixer.run(x, members, index)
+            scores = [task.readout(read) for task, read in zip(members, found, strict=True)]
+        if len(members) == 1:
+            return scores[0]
+        left = [iter(rows) for rows in scores]
+        each = [next(left[number]) for number in numbers]
+        return torch.stack(each) if len({len(row) for row in each}) == 1 else each
 
-    def _read(self, out: Output, members: list[Task], index: Tensor) -> Tensor | list[Tensor]:
-        if not len(index):
-            return members[0].readout(
-                out.logits if members[0].readout.reads == "logits" else out.features
-            )
-        scores: list[Tensor] = [out.features] * len(index)
-        for t, task in enumerate(members):
-            own = (index == t).nonzero()[:, 0]
-            read_from = out.logits if task.readout.reads == "logits" else out.features
-            if read_from is None:
-                raise PromptError(
-                    "A task's readout reads logits, and this model has no classifier."
-                )
-            for i, row in zip(own.tolist(), task.readout(read_from[own]), strict=True):
-                scores[i] = row
-        return torch.stack(scores) if len({len(row) for row in scores}) == 1 else scores
+    def all(self, x: Raw) -> dict[str, Tensor]:
+        """Raw input of B samples → class scores `[B,C]` of every task, by name.
+
+        All tasks whose prompts only read (queries, or none) share one forward of the model; each
+        that acts on it takes one of its own. Tasks that were added as files are loaded anew in
+        every call if there are more than `keep`.
+        """
+        x = tuple(x) if isinstance(x, list) else x
+        refuse_recomputing(self.backbone.model, "A library")
+        with self.backbone.guard:
+            self._require_open()
+            members = {name: self.task(name) for name in self.names}
+            for task in members.values():
+                task.prompt.eval()
+            shared = [name for name, task in members.items() if not task.acts]
+            together = [shared] if shared else []
+            scores: dict[str, Tensor] = {}
+            for names in [*together, *([name] for name in members if name not in shared)]:
+                found = self._mixer.run_all(x, [members[name] for name in names])
+                for name, read in zip(names, found, strict=True):
+                    scores[name] = members[name].readout(read)
+        return {name: scores[name] for name in self.names}

@@ -13,16 +13,20 @@ from torch.nn import functional as F
 
 from vpt.backbones import Attachment, Backbone, Output, Raw
 from vpt.errors import PromptError
-from vpt.sites import KeyValues, Pixels, Rows, Site, Tokens
-from vpt.tasks.library.admission import Place, Span, Task, rows_of
+from vpt.sites import KeyValues, Observe, Pixels, Queries, Rows, Site, Tokens
+from vpt.tasks.library.admission import Places, ReadAt, Span, Task, rows_of
 
 
 @dataclass
 class Batch:
-    """The tasks of the batch that is running, and which of them each sample has `[B]`."""
+    """The tasks of the batch that is running, and which of them each sample has `[B]`.
+
+    sums: what was seen on the way, by block.
+    """
 
     tasks: list[Task] = field(default_factory=list)
     index: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.long))
+    sums: dict[int, Tensor] = field(default_factory=dict)
 
 
 class Mixer:
@@ -31,15 +35,15 @@ class Mixer:
     def __init__(self, backbone: Backbone) -> None:
         self.backbone = backbone
         self._batch = Batch()
-        self._places: set[Place] = set()
+        self._places = Places()
         self._grouped = False
         self.attachment: Attachment = backbone.insert([])
 
-    def hook(self, places: set[Place]) -> None:
+    def hook(self, places: Places) -> None:
         """Let tasks act at these places, too; all is as before if that cannot be."""
-        if places <= self._places:
-            return
         before, self._places = self._places, self._places | places
+        if self._places == before:
+            return
         try:
             self._attach()
         except BaseException:
@@ -47,29 +51,57 @@ class Mixer:
             self._attach()
             raise
 
-    def run(self, x: Raw, members: list[Task], index: Tensor) -> Output:
-        """One forward for all; a forward per task where attention cannot be told who has what."""
+    def run(self, x: Raw, members: list[Task], index: Tensor) -> list[Tensor]:
+        """What each task's readout reads of its own samples `[n_t,F]`.
+
+        index: which task each sample has `[B]`. One forward for all; a forward per task where
+        attention cannot be told who has what.
+        """
+        parts = [(index == t).nonzero()[:, 0] for t in range(len(members))]
         if self._grouped and len(members) > 1:
-            parts = [(index == t).nonzero()[:, 0] for t in range(len(members))]
-            found = [
-                self.run(_chosen(x, part), [task], torch.zeros_like(part))
+            return [
+                self.run_all(_chosen(x, part), [task])[0]
                 for part, task in zip(parts, members, strict=True)
             ]
-            back = torch.argsort(torch.cat(parts))
-            logits = [one.logits for one in found if one.logits is not None]
-            return Output(
-                torch.cat([one.features for one in found])[back],
-                torch.cat(logits)[back] if logits else None,
-            )
-        self._batch = Batch(members, index)
+        found = self._run(x, Batch(members, index))
+        return [read[part] for read, part in zip(found, parts, strict=True)]
+
+    def run_all(self, x: Raw, members: list[Task]) -> list[Tensor]:
+        """What each task's readout reads of all samples `[B,F]`, from one forward: of one task, or
+        of several that only read.
+        """
+        count = len(x[0] if isinstance(x, tuple) else x)
+        index = torch.zeros(count, dtype=torch.long, device=self.backbone.device)
+        return self._run(x, Batch(members, index))
+
+    def _run(self, x: Raw, batch: Batch) -> list[Tensor]:
+        self._batch = batch
         try:
-            return self.backbone.run(x)
+            out = self.backbone.run(x)
+            read: dict[int, Tensor] = {}  # two tasks may share a prompt
+            for task in batch.tasks:
+                if task.queries and len(batch.index) and id(task.prompt) not in read:
+                    read[id(task.prompt)] = task.prompt.read()
+            return [self._read(out, task, read.get(id(task.prompt))) for task in batch.tasks]
         finally:
             self._batch = Batch()
 
+    def _read(self, out: Output, task: Task, read: Tensor | None) -> Tensor:
+        """What a task's readout reads of all samples."""
+        if task.readout.reads == "logits":
+            if out.logits is None:
+                raise PromptError(
+                    "A task's readout reads logits, and this model has no classifier."
+                )
+            return out.logits
+        named = task.readout.named
+        if not len(out.features):
+            return out.features.new_zeros(0, named.width(self.backbone, task.prompt.reads))
+        return named.of(out.features, self._batch.sums, read, self.backbone)
+
     # sites, made anew for each batch by what is in it -----------------------------------
     def _attach(self) -> None:
-        spans = [place for place in self._places if isinstance(place, tuple)]
+        spans = sorted(self._places.spans)
         inserted = [
             span
             for span in spans
@@ -79,15 +111,17 @@ class Mixer:
         ]
         meet = any(a is not b and a[0] <= b[1] and b[0] <= a[1] for a in inserted for b in inserted)
         self._grouped = meet or not all(_reachable(self.backbone, span) for span in spans)
-        sites: list[Site] = [Pixels(self._pixels)] if "pixels" in self._places else []
+        sites: list[Site] = [Pixels(self._pixels)] if self._places.pixels else []
         for first, last in spans:
             make = partial(self._tokens, (first, last))
             sites.append(Tokens(first, last, None, make, mixed=not self._grouped))
-        sites += [
-            KeyValues(place, None, partial(self._key_values, place))
-            for place in self._places
-            if isinstance(place, int)
-        ]
+        for block in sorted(self._places.blocks):
+            sites.append(KeyValues(block, None, partial(self._key_values, block)))
+        for at in sorted(self._places.read):
+            queries, receive = partial(self._queries, at), partial(self._receive, at)
+            sites.append(Queries(at[0], None, queries, receive, at[1]))
+        for place in sorted(self._places.summed):
+            sites.append(Observe(place, summary=partial(self._take, place)))
         self.attachment.remove()
         self.attachment = self.backbone.insert(sites)
 
@@ -140,6 +174,24 @@ class Mixer:
         all_keys, bias = _padded([k for k, _ in found], batch.index)
         all_values, _ = _padded([v for _, v in found], batch.index)
         return all_keys[batch.index], all_values[batch.index], bias
+
+    def _queries(self, at: ReadAt, x: Tensor) -> Tensor:
+        """The queries of all tasks, one behind the other `[1,R,D]`: none sees another, and each
+        reads every sample, which costs little.
+        """
+        sites = [site for task in self._batch.tasks for site in task.queries.get(at, [])]
+        return torch.cat([x.new_zeros(1, 0, x.shape[-1]), *(rows_of(s, x[:1]) for s in sites)], 1)
+
+    def _receive(self, at: ReadAt, out: Tensor) -> None:
+        """Hand out what they read `[B,R,…]`."""
+        start = 0
+        for site in [site for task in self._batch.tasks for site in task.queries.get(at, [])]:
+            count = site.count or 0
+            site.receive(out[:, start : start + count])
+            start += count
+
+    def _take(self, place: int, sums: Tensor) -> None:
+        self._batch.sums[place] = sums
 
 
 def _padded(rows: list[Tensor], index: Tensor) -> tuple[Tensor, Tensor | None]:
