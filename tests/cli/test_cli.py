@@ -222,7 +222,11 @@ def test_backbones() -> None:
         (["adapt", "{data}", "--out", "x", "--prompt", "lora:1"], "needed is one of"),
         (["adapt", "{data}", "--out", "x", "--prompt", "depe:5"], "Did you mean deep:5?"),
         (["adapt", "{data}", "--out", "x", "--prompt", "deep=5"], "Did you mean deep:5?"),
-        (["adapt", "{data}", "--out", "x", "--readout", "bayes"], "Did you mean map:bayes?"),
+        (
+            ["adapt", "{data}", "--out", "x", "--prompt", "full", "--readout", "bayes"],
+            "Did you mean map:bayes?",
+        ),
+        (["adapt", "{data}", "--out", "x", "--epochs", "3"], "Leave that out, or name a prompt"),
         (["adapt", "{data}", "--out", "x", "--backbone", "vit-p8-64"], "Near: vpt:vit-p8-64"),
         (["adapt", "{data}", "--out", "x", "--backbone", "nonsense"], "Found no model"),
     ],

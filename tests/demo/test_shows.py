@@ -59,13 +59,16 @@ def test_rows_and_files_without_a_network(
     tiny = replace(
         show,
         data=few,
-        forms={name: (prompt, {"epochs": 1}) for name, (prompt, _) in show.forms.items()},
+        forms={
+            name: (prompt, {"epochs": 1} if settings else {})
+            for name, (prompt, settings) in show.forms.items()
+        },
     )
     rows = module.demo(tmp_path, seeds=1, progress=False, show=tiny)
     assert [row.name.split(" (")[0] for row in rows] == [
         "nearest mean",
         "linear probe",
-        "deep tokens",
+        "auto",
         "border",
     ]
     assert all(len(row.accuracies) == 1 and "±" not in row.text() for row in rows)

@@ -37,7 +37,7 @@ def test_every_label_is_used_and_the_file_says_what_was_chosen(tmp_path: Path) -
     assert metrics["train_n"] == 30  # what was held out, too
     assert metrics["out_of_fold"]["n"] == metrics["val_n"] == 30
     assert metrics["val_accuracy"] == metrics["out_of_fold"]["accuracy"]
-    assert "all training examples are learned from" in metrics["data"]["notes"][-1]
+    assert "validation examples are learned from, too" in metrics["data"]["notes"][-1]
     names = [row["candidate"] for row in metrics["chosen"]["table"]]
     assert names == [
         "nearest mean",
@@ -97,8 +97,12 @@ def test_one_example_of_each_class_is_said() -> None:
     assert report.val_n > 0
 
 
-def test_a_validation_split_that_is_given_stays_one() -> None:
-    report = run(source=data() | {"val": colours(12, 1)}).report
+def test_a_validation_split_that_is_given_is_learned_from_unless_told_otherwise() -> None:
+    source = data() | {"val": colours(12, 1)}
+    report = run(source=source).report
+    assert report.train_n == report.out_of_fold["n"] == report.val_n == 42
+    assert "validation examples are learned from" in report.data["notes"][-1]
+    report = run(source=source, val_apart=True).report
     assert report.train_n == report.out_of_fold["n"] == 30
     assert not report.data["notes"]
     assert report.val_n == 12

@@ -112,7 +112,7 @@ def adapt(
     prompt: Annotated[
         str,
         typer.Option(help=f"auto (chooses fixed features, queries or both) or {PROMPT_FORMS}"),
-    ] = "deep:10",
+    ] = "auto",
     readout: Annotated[
         str,
         typer.Option(help=READOUT_FORMS),
@@ -124,6 +124,9 @@ def adapt(
     label: Label = None,
     split_by: SplitBy = None,
     shots: Shots = None,
+    val_apart: Annotated[
+        bool, typer.Option("--val-apart", help="auto: learn nothing from the validation examples")
+    ] = False,
     seed: Seed = 0,
     epochs: Epochs = None,
     lr: Rate = None,
@@ -176,6 +179,7 @@ def adapt(
             shots=shots,
             seed=seed,
             skip_bad=skip_bad,
+            val_apart=val_apart,
             augment=augment,
             resume=resume,
             overwrite=overwrite,

@@ -66,6 +66,38 @@ def joined(
     )
 
 
+def appended(first: Examples, second: Examples) -> Examples:
+    """The examples of two parts of one data set, one after the other. Raises `DataError` for parts
+    of different classes.
+    """
+    if first.classes != second.classes:
+        raise DataError(
+            f"Found parts of the classes {', '.join(first.classes[:5])} and"
+            f" {', '.join(second.classes[:5])}; needed are the same, in the same order."
+        )
+    if first.get is second.get and first.labels == second.labels:
+        return first.with_also(second)
+    parts, units, start = (first, second), [], 0
+    for part in parts:  # of other files, so that none belongs to one of the first part
+        own = part.together if part.together is not None else range(len(part))
+        units += [start + unit for unit in own]
+        start = max(units, default=-1) + 1
+    together = any(part.together is not None for part in parts)
+    grouped = [part.grouped for part in parts]
+    return Examples(
+        _Joined(parts),
+        [y for part in parts for y in part.targets],
+        first.classes,
+        groups=None if None in grouped else [g for own in grouped for g in own or ()],
+        group_names=None if None in grouped else first.group_names,
+        sample_rate=first.sample_rate,
+        names=[part.name(i) for part in parts for i in range(len(part))],
+        named=first.named,
+        units=units if together else None,
+        apart=first.apart or second.apart,
+    )
+
+
 class _Joined:
     """index → raw input of the part that it falls into, which keeps its windows."""
 

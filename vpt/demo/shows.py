@@ -105,7 +105,7 @@ PICTURES = Show(
     f"handwritten digits, {TESTED} tested",
     digits,
     {
-        "deep tokens": ("deep:5", {"epochs": 8, "lr": 2e-2, "readout_lr": 0.1, "augment": "none"}),
+        "auto": ("auto", {}),
         "border": ("border:8", {"epochs": 8, "lr": 1e-2, "augment": "none"}),
     },
 )
@@ -115,7 +115,7 @@ SOUNDS = Show(
     " other voices.",
     "spoken commands, 200 tested",
     commands,
-    {"deep tokens": ("deep:5", {"epochs": 6}), "border": ("border:8", {"epochs": 6})},
+    {"auto": ("auto", {}), "border": ("border:8", {"epochs": 6})},
 )
 
 

@@ -20,7 +20,7 @@ from vpt.model import PromptedModel
 from vpt.prompts import Prompt
 from vpt.readouts import Readout
 from vpt.report.progress import notice
-from vpt.runs.automatic import adapt_automatically
+from vpt.runs.automatic import adapt_automatically, learned_from
 from vpt.runs.baselines import Baselines, measure_baselines
 from vpt.runs.briefing import say_before
 from vpt.runs.learning import SOFTER, choose_augment, learn, seconds_to_adapt
@@ -40,7 +40,7 @@ AUTO = "auto"
 def adapt(
     data: object,
     backbone: str | Path | Backbone | torch.nn.Module | None = None,
-    prompt: str | Prompt | Callable[[Backbone], Prompt] = "deep:10",
+    prompt: str | Prompt | Callable[[Backbone], Prompt] = AUTO,
     *,
     out: str | Path | None = None,
     readout: str | Readout = "linear",
@@ -52,6 +52,7 @@ def adapt(
     split_by: str | None = None,
     val_share: float = 0.2,
     test_share: float = 0.2,
+    val_apart: bool = False,
     augment: str | None = None,
     recipe: Recipe | None = None,
     resume: bool = False,
@@ -62,14 +63,16 @@ def adapt(
     baselines: Baselines | None = None,
     **settings: object,
 ) -> Result:
-    """Fit a prompt to labelled data, starting from a linear probe, and say whether it was worth it.
+    """Fit a prompt to labelled data, and say what it is worth beside a linear probe.
 
     data: as for `vpt.load_data`.
     backbone: as for `vpt.load_backbone`, or an open one; by default the bundled one for this kind
         of data. What a model of sound hears at a time follows the clips.
-    prompt: "auto" (fixed features, queries, or both, whatever out-of-fold log loss says; see
-        `learn_automatically`), "queries:N", "shallow:N", "deep:N", "prefix:N", "border:WIDTH",
-        "patch:SIZE", "full", "smm", several joined with +; a prompt; or a function of the backbone.
+    prompt: "auto" (fixed features, queries, or both, whatever out-of-fold log loss says: the
+        simplest that is as good as the best, by one standard error, and never worse than a linear
+        probe; nothing else is then to be set), "queries:N", "shallow:N", "deep:N", "prefix:N",
+        "border:WIDTH", "patch:SIZE", "full", "smm", several joined with +; a prompt; or a function
+        of the backbone.
     out: a folder for prompt.vpt, metrics.json and pictures.
     readout: "linear" (a new classifier that starts from the probe), "identity" (the model's own
         classes, by name), "map:HOW" (a `LabelMap` from the model's own classes: random, frequency,
@@ -83,6 +86,8 @@ def adapt(
     split_by: as for `vpt.load_data`.
     val_share: as for `vpt.load_data`.
     test_share: as for `vpt.load_data`.
+    val_apart: with "auto", learn nothing from the validation examples, which otherwise take their
+        turn in the cross-validation and in the final fit.
     augment: "auto", the default without a recipe, shifts images, and mirrors them if the probe
         knows mirrored validation images as well as plain ones.
     recipe: how to train; what is said besides it (seed, augment, settings) goes over it.
@@ -100,13 +105,13 @@ def adapt(
     be known.
     """
     started = time.monotonic()
-    automatic = prompt == AUTO
-    if automatic:
-        _refuse_for_auto(readout, features, augment, recipe, settings)
+    automatic, given = prompt == AUTO, recipe
     if not augment:
         augment = recipe.augment if isinstance(recipe, Recipe) else "auto"
     one_of(TrainingError, ("auto", *AUGMENTS), augment=augment)
     recipe = chosen(recipe, Recipe(), seed=seed, **settings)
+    if automatic:
+        _refuse_for_auto(readout, features, augment, given, settings)
     data = look(data, label, split_by=split_by) if isinstance(data, (str, Path)) else data
     _refuse_inside(out, data)
     with (
@@ -129,7 +134,8 @@ def adapt(
         )
         shown = progress and Accelerator().is_main_process
         if automatic:
-            result = adapt_automatically(backbone, parts, recipe, started, command, shown)
+            source = learned_from(parts, recipe.seed, val_apart)
+            result = adapt_automatically(backbone, parts, source, recipe, started, command, shown)
             return _written(result, folder, parts)
         if isinstance(prompt, str):
             start_among(made, backbone, parts.train, recipe.seed)
@@ -200,6 +206,6 @@ def _refuse_for_auto(
     said += ["recipe"] if recipe is not None else []
     if said:
         raise TrainingError(
-            f"Found {', '.join(said)} with prompt='auto', which chooses and fits by itself. Leave"
-            " that out, or name a prompt ('queries:4', 'deep:10')."
+            f"Found {', '.join(said)} with prompt='auto', the default, which chooses and fits by"
+            " itself. Leave that out, or name a prompt ('queries:4', 'deep:10')."
         )

@@ -8,16 +8,17 @@ import time
 from dataclasses import dataclass
 
 import torch
-from torch.utils.data import default_collate
 
 from vpt.backbones import Backbone
 from vpt.data import Data, Examples
+from vpt.data.joining import appended
 from vpt.metrics import classification as metrics
 from vpt.metrics.classification import Scored
 from vpt.model import PromptedModel
 from vpt.readouts import Readout
+from vpt.report.progress import span
 from vpt.runs.baselines import Baselines
-from vpt.runs.briefing import TRIED, bare_seconds, data_facts, say_before
+from vpt.runs.briefing import TRIED, data_facts, say_before
 from vpt.runs.candidates import (
     MEANS,
     PROBE,
@@ -27,6 +28,7 @@ from vpt.runs.candidates import (
     probe_on,
     queries_for,
     refit,
+    seconds_to_learn,
 )
 from vpt.runs.choosing import Chosen, folds_of
 from vpt.runs.folder import trained
@@ -35,8 +37,11 @@ from vpt.runs.making import start_among
 from vpt.runs.probe import FALLBACK, Folds
 from vpt.runs.report import AdaptReport
 from vpt.runs.result import Result
+from vpt.sites import takes_images
 from vpt.training.loop import History
 from vpt.training.recipe import Recipe
+
+PROBES = 0.05  # what the probes take, in passes
 
 
 @dataclass
@@ -58,6 +63,7 @@ class Automatic:
 def adapt_automatically(
     backbone: Backbone,
     data: Data,
+    source: Labelled,
     recipe: Recipe,
     started: float,
     command: str | None,
@@ -66,36 +72,50 @@ def adapt_automatically(
     """What prompt="auto" comes to.
 
     backbone: with nothing attached.
-    data: from which it learns.
+    data: with its parts.
+    source: what it learns from.
     recipe: of which only the seed counts.
     started: when the run began, by `time.monotonic()`.
     command: the command line that began it, if one did.
     shown: whether to say what is done, and how far it is.
     """
-    source = _learned_from(data, recipe.seed)
     if source.joined:
-        note = "all training examples are learned from, those held out for validation, too"
-        data.notes.append(f"{note}; what is said of them is out of fold")
+        note = "validation examples are learned from, too; what is said of them is out of fold"
+        data.notes.append(note)
     if shown:
-        seconds = _seconds(backbone, data)
-        say_before(data, backbone, "chosen: fixed features, queries, or both", seconds)
+        what = "chosen: fixed features, queries, or both"
+        say_before(data, backbone, what, *_time(backbone, data, source))
     found = learn_automatically(backbone, data, source, recipe.seed, shown)
     report = report_chosen(found, data, recipe, started, command)
     return Result(found.model, report, History([], 0))
 
 
-def _seconds(backbone: Backbone, data: Data) -> float:
-    """How long prompt="auto" will take: a pass over all data, timed here, and half of that."""
-    examples, count = data.train, min(TRIED, len(data.train))
-    x = default_collate([examples[i][0] for i in range(count)])
+def _time(backbone: Backbone, data: Data, source: Labelled) -> tuple[float, str]:
+    """(How many seconds prompt="auto" will take, and for what), from a few examples timed here."""
+    few = data.train.subset(range(min(TRIED, len(data.train))))
+    queries = queries_for(backbone)
+    blocks = queries.blocks if queries is not None else ()
+    keep(backbone, few)  # the first forward is slower
+    started = time.perf_counter()
+    kept = keep(backbone, few, blocks=blocks)
     inputs = sum(len(part.windows()[0]) for part in data.parts.values())
-    return 1.5 * inputs * bare_seconds(backbone, x) / count
+    once = (time.perf_counter() - started) / len(kept.clips) * inputs
+    learning = once * PROBES
+    if queries is not None and kept.memories:
+        count = len(source.examples.windows()[0])
+        learning += seconds_to_learn(queries, kept, len(source.folds) + 1, len(data.classes), count)
+    whereof = f": {span(once)} for one pass over {inputs} {_called(backbone)}, the rest to learn"
+    return once + learning, whereof
+
+
+def _called(backbone: Backbone) -> str:
+    return "pictures" if takes_images(backbone.inputs) else "clips"
 
 
 @dataclass
-class _Source:
-    """The examples that are learned from, and their folds. joined: whether those that were held out
-    for validation are among them.
+class Labelled:
+    """Examples that are learned from, and their folds. joined: whether those for validation are
+    among them.
     """
 
     examples: Examples
@@ -103,16 +123,19 @@ class _Source:
     joined: bool
 
 
-def _learned_from(data: Data, seed: int) -> _Source:
-    """Validation examples, too, where they were only held out, and folds can be made."""
-    own = "kept" not in data.made.get("train", "") and data.made.get("val", "given") != "given"
-    if own and (folds := folds_of(both := data.train.with_also(data.val), seed)):
-        return _Source(both, folds, True)
-    return _Source(data.train, folds_of(data.train, seed), False)
+def learned_from(data: Data, seed: int, val_apart: bool) -> Labelled:
+    """Training examples, and those for validation, unless these are to stay apart, or the training
+    examples were to be few, or no folds could be made.
+    """
+    if not val_apart and "kept" not in data.made.get("train", ""):
+        both = appended(data.train, data.val)
+        if folds := folds_of(both, seed):
+            return Labelled(both, folds, True)
+    return Labelled(data.train, folds_of(data.train, seed), False)
 
 
 def learn_automatically(
-    backbone: Backbone, data: Data, source: _Source, seed: int, progress: bool
+    backbone: Backbone, data: Data, source: Labelled, seed: int, progress: bool
 ) -> Automatic:
     """Choose, and fit on all labelled examples.
 

@@ -50,9 +50,12 @@ def data_facts(data: Data) -> Config:
     }
 
 
-def say_before(data: Data, backbone: Backbone, prompt: str, seconds: float | None) -> None:
-    """Print what is about to be done, on the error stream. seconds: how long it takes, where that
-    is known.
+def say_before(
+    data: Data, backbone: Backbone, prompt: str, seconds: float | None, whereof: str = ""
+) -> None:
+    """Print what is about to be done, on the error stream.
+
+    seconds: how long it takes, where that is known. whereof: what that is spent on.
     """
     table = Table(
         Column(style="bold", no_wrap=True),
@@ -61,7 +64,7 @@ def say_before(data: Data, backbone: Backbone, prompt: str, seconds: float | Non
         show_header=False,
         pad_edge=False,
     )
-    for name, text in _facts(data, backbone, prompt, seconds):
+    for name, text in _facts(data, backbone, prompt, seconds, whereof):
         table.add_row(name, clean(text))
     console = Console(stderr=True)
     console.print(table, highlight=False)
@@ -70,7 +73,7 @@ def say_before(data: Data, backbone: Backbone, prompt: str, seconds: float | Non
 
 
 def _facts(
-    data: Data, backbone: Backbone, prompt: str, seconds: float | None
+    data: Data, backbone: Backbone, prompt: str, seconds: float | None, whereof: str
 ) -> list[tuple[str, str]]:
     """(what it is about, what is said of it), line by line."""
     rows = [("classes", f"{len(data.classes)}: {_listed(data.classes)}")]
@@ -92,7 +95,7 @@ def _facts(
         ("prompt", prompt),
     ]
     if seconds is not None:
-        rows.append(("time", f"about {span(seconds)} here, in all"))
+        rows.append(("time", f"about {span(seconds)} here, in all{whereof}"))
     return rows
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -15,7 +17,7 @@ from vpt.readouts import Average, Linear, NearestMean, Readout
 from vpt.runs.choosing import Candidate, Chosen, calibrated, choose
 from vpt.runs.kept import Kept
 from vpt.runs.probe import FALLBACK, Folds, cross_fitted, fit_probe
-from vpt.training.side_by_side import Members, learn_side_by_side
+from vpt.training.side_by_side import BATCH, Members, learn_side_by_side, steps_for
 
 SETS = ("cls", "cls+mean", "blocks:4", "blocks")  # fixed features, from few to many
 COUNT = 4  # queries of each block
@@ -113,6 +115,27 @@ def _learned(trial: Trial, start: QueryTokens, place: int, seed: int, progress: 
     for number, (_, held) in enumerate(trial.folds):
         found[held] = scores[held, number]
     return calibrated(f"queries:{start.count}", place, found, kept.y, trial.tested)
+
+
+def seconds_to_learn(
+    queries: QueryTokens, kept: Kept, members: int, classes: int, count: int
+) -> float:
+    """How long queries will take to learn from `count` inputs, from two steps timed here.
+
+    queries: as they begin.
+    kept: of a few inputs.
+    members: how many learn side by side.
+    classes: how many there are.
+    """
+    memories = [kept.memories[block] for block in queries.blocks]
+    begin = [rows.detach() for rows in queries.queries]
+    y, shares = torch.zeros(len(kept.clips), dtype=torch.long), torch.ones(members, len(kept.clips))
+    learn = partial(learn_side_by_side, memories, begin, y, shares, classes, decay=DECAY)
+    learn(steps=1)
+    started = time.perf_counter()
+    learn(steps=2)
+    once = (time.perf_counter() - started) / 3 / len(kept.clips)  # for one input; it reads thrice
+    return once * (steps_for(count) * BATCH + 2 * count)
 
 
 def refit(trial: Trial, chosen: Chosen) -> tuple[Prompt | None, Readout]:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import torch
@@ -15,12 +15,12 @@ from torch.utils.data import DataLoader
 
 from vpt.backbones import Backbone
 from vpt.data import Examples
-from vpt.prompts import Prompt
+from vpt.prompts import Prompt, QueryTokens
 from vpt.readouts.named import Named
 from vpt.report.progress import progress_bar
 from vpt.sites import Attended, Observe, Site
 from vpt.training.evaluation import accelerator_in, of_clips, refuse_nan
-from vpt.training.side_by_side import Memory
+from vpt.training.side_by_side import Memory, read_all
 
 BUDGET = 2 << 30  # bytes of keys and values
 BATCH = 32
@@ -48,6 +48,31 @@ class Kept:
     def named(self, text: str, backbone: Backbone) -> Tensor:
         """Features by name, `[n,F]`."""
         return Named(text).of(self.features, self.sums, self.read, backbone)
+
+    def take(self, chosen: Sequence[int]) -> Kept:
+        """What was kept of these examples alone, in this order."""
+        inputs = [(self.clips == number).nonzero()[:, 0] for number in chosen]
+        rows = torch.cat(inputs)
+        return Kept(
+            self.y[torch.tensor(chosen)],
+            torch.repeat_interleave(
+                torch.arange(len(inputs)), torch.tensor([len(own) for own in inputs])
+            ),
+            self.features[rows],
+            {place: sums[rows] for place, sums in self.sums.items()},
+            self.read[rows] if self.read is not None else None,
+            {block: memory.take(rows) for block, memory in self.memories.items()},
+            self.full,
+        )
+
+    @torch.no_grad()
+    def with_read(self, prompt: QueryTokens) -> Kept:
+        """The same, with what these queries read of the kept keys and values."""
+        memories = [self.memories[block] for block in prompt.blocks]
+        queries = [rows[None] for rows in prompt.queries]
+        every = torch.arange(len(self.clips)).split(BATCH)
+        read = torch.cat([read_all(memories, queries, some)[:, 0] for some in every])
+        return replace(self, read=read.cpu())
 
     def of_examples(self, values: Tensor) -> Tensor:
         """The mean over the inputs of each example: `[n,…]` → `[m,…]`."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -61,6 +61,11 @@ class Memory:
         if self.valid is not None and seen.valid is not None:
             self.valid[here] = seen.valid.flatten(0, -2).expand(batch, -1).cpu()
 
+    def take(self, rows: Tensor) -> Memory:
+        """Of these inputs alone."""
+        valid = self.valid[rows] if self.valid is not None else None
+        return replace(self, keys=self.keys[rows], values=self.values[rows], valid=valid)
+
     def read(self, queries: Tensor, index: Tensor) -> Tensor:
         """What queries `[E,M,D]` of E members read of some inputs: `[b,E,M·heads·d]`."""
         members, count, _ = queries.shape
@@ -93,7 +98,7 @@ class Members:
         """Of all inputs `[n,E,C]`."""
         index = torch.arange(len(memories[0].keys))
         parts = [
-            _scores(_read(memories, self.queries, some), self.mean, self.scale, self.weight)
+            _scores(read_all(memories, self.queries, some), self.mean, self.scale, self.weight)
             for some in index.split(BATCH)
         ]
         return (torch.cat(parts) + self.bias).cpu()
@@ -107,6 +112,7 @@ def learn_side_by_side(
     classes: int,
     *,
     decay: float,
+    steps: int | None = None,
     seed: int = 0,
     progress: bool = False,
 ) -> Members:
@@ -118,6 +124,7 @@ def learn_side_by_side(
     shares: how much each member learns from each input `[E,n]`; 0 for what is held out.
     classes: C.
     decay: weight decay of the classifiers, decoupled (Loshchilov and Hutter 2019).
+    steps: how many, instead of `steps_for` the number of inputs.
     seed: of the order of inputs, and of dropout.
     progress: whether to show how far it is.
     """
@@ -130,7 +137,7 @@ def learn_side_by_side(
     weight = torch.zeros(members, classes, mean.shape[1], device=device, requires_grad=True)
     bias = torch.zeros(members, classes, device=device, requires_grad=True)
     optimizer = torch.optim.AdamW([*queries, weight, bias], lr=RATE, weight_decay=0.0)
-    steps = max(FEWEST, math.ceil(STEPS * math.sqrt(count / 200)))
+    steps = steps or steps_for(count)
     order: list[Tensor] = []
     with progress_bar(progress) as bar:
         task = bar.add_task("learning queries", total=steps)
@@ -141,7 +148,7 @@ def learn_side_by_side(
             rate = RATE * _share_of_rate(step / steps)
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            read = _read(memories, queries, index)
+            read = read_all(memories, queries, index)
             dropped = torch.rand(len(index), 1, read.shape[2], generator=generator) < DROPOUT
             scores = _scores(read, mean, scale, weight, dropped.to(device)) + bias
             each = F.cross_entropy(
@@ -160,6 +167,11 @@ def learn_side_by_side(
     return Members([rows.detach() for rows in queries], mean, scale, weight.detach(), bias.detach())
 
 
+def steps_for(count: int) -> int:
+    """How many steps it takes to learn from so many inputs."""
+    return max(FEWEST, math.ceil(STEPS * math.sqrt(count / 200)))
+
+
 def _share_of_rate(done: float) -> float:
     """Up in a line, down as a cosine."""
     if done < WARM:
@@ -167,8 +179,8 @@ def _share_of_rate(done: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * (done - WARM) / (1 - WARM)))
 
 
-def _read(memories: Sequence[Memory], queries: Sequence[Tensor], index: Tensor) -> Tensor:
-    """All blocks side by side, `[b,E,F]`."""
+def read_all(memories: Sequence[Memory], queries: Sequence[Tensor], index: Tensor) -> Tensor:
+    """What queries `[E,M,D]` read of some inputs, all blocks side by side: `[b,E,F]`."""
     parts = [memory.read(rows, index) for memory, rows in zip(memories, queries, strict=True)]
     return torch.cat(parts, dim=2)
 
@@ -190,7 +202,7 @@ def _standards(
     """Mean and 1/std `[E,F]` of what the queries read at the start, over each member's inputs."""
     one = [rows[:1] for rows in queries]  # all begin alike
     index = torch.arange(shares.shape[1])
-    read = torch.cat([_read(memories, one, some)[:, 0] for some in index.split(BATCH)]).double()
+    read = torch.cat([read_all(memories, one, some)[:, 0] for some in index.split(BATCH)]).double()
     part = (shares / shares.sum(1, keepdim=True)).double().to(read.device)
     mean = part @ read
     return mean.float(), scale_of(mean, part @ read.square()).float()
