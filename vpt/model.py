@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -13,9 +13,8 @@ from vpt.backbones import Attachment, Backbone, Raw
 from vpt.backbones.finding.structure import refuse_recomputing
 from vpt.errors import BackboneError, PromptError
 from vpt.prompts import Prompt
+from vpt.prompts.multi_task import Tasks, task_numbers
 from vpt.readouts import Readout
-
-Tasks = str | Sequence[str] | Tensor | None
 
 
 class PromptedModel(nn.Module):
@@ -116,13 +115,16 @@ class PromptedModel(nn.Module):
         if named.plain:
             return features
         if not self.attachment.enabled:
-            raise PromptError(f"With prompts off, nothing reads {named.text!r} for this readout.")
+            raise PromptError(
+                f"The readout reads {named.text!r} under a prompt that acts on the model, so the"
+                " model without it cannot be compared. Use queries alone, or a readout of 'cls'."
+            )
         if not len(features):
             return features.new_zeros(0, named.width(self.backbone, self.prompt.reads))
         read = self.prompt.read() if named.queries else None
         return named.gather(features, read, self.backbone)
 
-    def forward(self, x: Raw, tasks: Tasks = None) -> Tensor:
+    def forward(self, x: Raw, tasks: Tasks | None = None) -> Tensor:
         """Raw input → class scores `[B,C]`. tasks: of each sample, for models of several (`asked`).
 
         Prompt and readout are of one time, also while another thread swaps them.
@@ -138,7 +140,7 @@ class PromptedModel(nn.Module):
         return self.prompt.task_names or self.readout.task_names
 
     @contextmanager
-    def asked(self, tasks: Tasks) -> Iterator[None]:
+    def asked(self, tasks: Tasks | None) -> Iterator[None]:
         """Inside, each sample's task is known: names or numbers `[B]`, or one name for all.
 
         Nothing happens to a model that asks nothing. Raises `PromptError` for a task that is not
@@ -149,7 +151,7 @@ class PromptedModel(nn.Module):
             yield
             return
         refuse_recomputing(self.backbone.model, "A prompt of several tasks")
-        numbers = _numbers(tasks, names)
+        numbers = task_numbers(tasks, names)
         with self.backbone.guard, ExitStack() as stack:
             for part in (self.prompt, self.readout):
                 if part.task_names:
@@ -171,8 +173,10 @@ class PromptedModel(nn.Module):
 
     @contextmanager
     def prompts_off(self) -> Iterator[None]:
-        """Inside this context the backbone runs bare."""
-        with self.attachment.off():
+        """Inside this context the backbone runs bare; queries still read what it makes, unless the
+        prompt also acts on it.
+        """
+        with self.attachment.off() if self.attachment.acts else nullcontext():
             yield
 
     @contextmanager
@@ -227,23 +231,3 @@ def _take_off(held: list[Attachment]) -> None:
     """A model that nobody has any more leaves no hooks behind."""
     for attachment in held:
         attachment.remove()
-
-
-def _numbers(tasks: str | Sequence[str] | Tensor, names: list[str]) -> Tensor:
-    """Tasks as numbers `[B]` (`[1]` for one name)."""
-    if isinstance(tasks, Tensor):
-        if tasks.ndim != 1 or (
-            len(tasks) and not 0 <= int(tasks.min()) <= int(tasks.max()) < len(names)
-        ):
-            raise PromptError(
-                f"Found task numbers {tasks.tolist()!r:.60}; needed is one from 0 to"
-                f" {len(names) - 1} per sample."
-            )
-        return tasks.long()
-    given = [tasks] if isinstance(tasks, str) else [str(name) for name in tasks]
-    unknown = sorted(set(given) - set(names))
-    if unknown:
-        raise PromptError(
-            f"Found tasks {', '.join(unknown[:5])}; this model has {', '.join(names[:10])}."
-        )
-    return torch.tensor([names.index(name) for name in given], dtype=torch.long)

@@ -218,6 +218,20 @@ def test_tokens_and_a_new_readout_are_reprogrammed_too() -> None:
     assert backbone_again.fingerprint() == before
 
 
+def test_queries_and_a_new_readout_are_reprogrammed_too() -> None:
+    data = Data(planted(60, 0), planted(60, 2), None, ["dull", "red"], [])
+    result = reprogram(data, backbone(), "queries:2", readout="linear", **QUICK)
+    assert result.model.readout.named.text == "queries"
+    assert result.report["base"]["val"]["metrics"]["accuracy"]["value"] > 0.8
+    first, second = (point.learned for point in result.frontier.points)
+    assert all(not torch.equal(first[name], second[name]) for name in ("prompt.queries",))
+    result.model.close()
+    with pytest.raises(PromptError, match="nothing reads them"):
+        reprogram(data, backbone(), "queries:2", **QUICK)
+    with pytest.raises(PromptError, match="under a prompt that acts on the model"):
+        reprogram(data, backbone(), "border:2+queries:2", readout="linear", **QUICK)
+
+
 @pytest.mark.parametrize("method", ["penalty", "adversary", "worst"])
 def test_every_method(method: str) -> None:
     data = Data(planted(60, 0), planted(60, 2), None, ["dull", "red"], [])

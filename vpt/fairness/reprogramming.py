@@ -93,7 +93,8 @@ def reprogram(
     split_by: a column whose values (persons, say) stay on one side when parts are held out.
     method, criterion, strengths, budget, bound, positive: as for `vpt.frontier`.
     readout: "identity", the model's own classes, matched by name (by number where it names none),
-        or "linear", a probe to begin with.
+        or "linear", a new classifier that begins as a probe (of what queries read, under such a
+        prompt).
     out: a folder for the prompt file, the numbers and pictures.
     seed: of the recipe, the split and the prompt; 0 where nothing says otherwise.
     val_share, test_share, skip_bad: as for `vpt.load_data`.
@@ -134,7 +135,8 @@ def reprogram(
         )
         if prompt is None or isinstance(prompt, str):
             start_among(made, backbone, wanted.train, seed)
-        prompted = PromptedModel(backbone, made, make_readout(readout, backbone, wanted, seed))
+        head = make_readout(readout, backbone, wanted, seed, made)
+        prompted = PromptedModel(backbone, made, head)
         undo.callback(prompted.close)  # whatever goes wrong: Ctrl-C, a disk that went away
         main = Accelerator().is_main_process
         if progress and main:
@@ -168,10 +170,11 @@ def reprogram(
 
 
 def _begin_at_probe(model: PromptedModel, data: Data, seed: int, progress: bool) -> None:
-    """Give the readout a probe of the bare model's features."""
+    """Give the readout a probe of the bare model's features, or of what queries read of it."""
     with model.prompts_off():
         features = scores(model, data.train, outputs=True, progress=progress, what="features")
-    probe = fit_probe(*features, classes=data.classes, seed=seed)[0]
+    of = model.readout.named.text
+    probe = fit_probe(*features, classes=data.classes, seed=seed, of=of)[0]
     model.readout.load_state_dict(probe.state_dict())
 
 

@@ -19,6 +19,7 @@ from vpt.prompts.registry import register
 from vpt.prompts.tokens import DeepTokens, ShallowTokens
 from vpt.sites import Config, KeyValues, Rows, Site, Tokens
 
+Tasks = str | Sequence[str] | Tensor
 SHAREABLE = {form.__name__: form for form in (ShallowTokens, DeepTokens, Prefix)}
 
 
@@ -198,3 +199,23 @@ class MultiTask(Prompt):
             f"{self.shared.describe()}, shared by {len(self.tasks)} tasks with two vectors for each"
             " in every block"
         )
+
+
+def task_numbers(tasks: Tasks, names: list[str]) -> Tensor:
+    """Tasks as numbers `[B]` (`[1]` for one name)."""
+    if isinstance(tasks, Tensor):
+        if tasks.ndim != 1 or (
+            len(tasks) and not 0 <= int(tasks.min()) <= int(tasks.max()) < len(names)
+        ):
+            raise PromptError(
+                f"Found task numbers {tasks.tolist()!r:.60}; needed is one from 0 to"
+                f" {len(names) - 1} per sample."
+            )
+        return tasks.long()
+    given = [tasks] if isinstance(tasks, str) else [str(name) for name in tasks]
+    unknown = sorted(set(given) - set(names))
+    if unknown:
+        raise PromptError(
+            f"Found tasks {', '.join(unknown[:5])}; this model has {', '.join(names[:10])}."
+        )
+    return torch.tensor([names.index(name) for name in given], dtype=torch.long)
