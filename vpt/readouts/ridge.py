@@ -24,8 +24,8 @@ class RandomRidge(_OnFeatures):
     """Scores h(x)ᵀ (G + λI)⁻¹ C with h(x) = relu(xW), W random and fixed, G = Σ h hᵀ and C = Σ h yᵀ
     (RanPAC, McDonnell et al., NeurIPS 2023, equations 6 and 7).
 
-    Learns by `update` and `settle` only. projections: M, the width of h. strength: λ. seed: of W. A
-    class that was never seen scores −inf.
+    Learns by `update` and `settle` only. projections: M, the width of h. strength: λ. seed: of W.
+    of: which features, as for `Named`. A class that was never seen scores −inf.
     """
 
     trainable = False
@@ -42,8 +42,9 @@ class RandomRidge(_OnFeatures):
         projections: int = 1000,
         strength: float = 100.0,
         seed: int = 0,
+        of: str = "cls",
     ) -> None:
-        super().__init__(features, classes)
+        super().__init__(features, classes, of)
         if projections < 1 or strength <= 0:
             raise PromptError(
                 f"Found projections={projections}, strength={strength}; needed are at least 1, and"

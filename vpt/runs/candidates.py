@@ -153,7 +153,7 @@ def refit(trial: Trial, chosen: Chosen) -> tuple[Prompt | None, Readout]:
 def _fitted(trial: Trial, name: str) -> Linear:
     """A candidate's readout, fitted on all examples; the queries, too, are then those."""
     if trial.start is not None and trial.members is not None and name.startswith("queries"):
-        return _last(trial.start, trial.members, trial.classes)
+        return trial.members.into(trial.start, trial.classes)
     if name == MEANS:
         return _as_linear(means_on(trial))
     return probe_on(trial, name.removeprefix("probe "))
@@ -185,16 +185,3 @@ def _as_linear(means: NearestMean) -> Linear:
     linear.bias.copy_(-centre.square().sum(1) / means.features)
     linear.bias[means.counts == 0] = -1e6
     return linear
-
-
-@torch.no_grad()
-def _last(prompt: QueryTokens, members: Members, classes: list[str]) -> Linear:
-    """The member that learned from all examples: its queries go into the prompt, its classifier is
-    given.
-    """
-    readout = Linear(prompt.reads, classes, "queries")
-    for rows, learned in zip(prompt.queries, members.queries, strict=True):
-        rows.copy_(learned[-1])
-    for name in ("mean", "scale", "weight", "bias"):
-        getattr(readout, name).copy_(getattr(members, name)[-1])
-    return readout

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from vpt.prompts import QueryTokens
+from vpt.readouts import Linear
 from vpt.readouts.features import scale_of
 from vpt.report.progress import progress_bar
 from vpt.sites import Attended
@@ -102,6 +104,16 @@ class Members:
             for some in index.split(BATCH)
         ]
         return (torch.cat(parts) + self.bias).cpu()
+
+    @torch.no_grad()
+    def into(self, prompt: QueryTokens, classes: Sequence[str]) -> Linear:
+        """Give the queries of the last member to a prompt; its classifier."""
+        readout = Linear(prompt.reads, classes, "queries")
+        for rows, learned in zip(prompt.queries, self.queries, strict=True):
+            rows.copy_(learned[-1])
+        for name in ("mean", "scale", "weight", "bias"):
+            getattr(readout, name).copy_(getattr(self, name)[-1])
+        return readout
 
 
 def learn_side_by_side(

@@ -18,7 +18,18 @@ from vpt.errors import DataError, PromptError, TrainingError
 from vpt.tasks.sequence import BASELINES, run, split
 
 QUICK = {"epochs": 2, "batch_size": 6, "lr": 0.02, "progress": False}
-METHODS = ["sequential", "l2p", "dual", "coda", "coda:3@1-2", "prefix:2", *BASELINES]
+METHODS = [
+    "sequential",
+    "l2p",
+    "dual",
+    "coda",
+    "coda:3@1-2",
+    "prefix:2",
+    "queries:2",
+    "ridge:queries:2",
+    "ridge:blocks:2",
+    *BASELINES,
+]
 
 
 @pytest.mark.parametrize("method", METHODS)

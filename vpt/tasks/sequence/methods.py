@@ -13,14 +13,16 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from vpt.data import Examples, joined
-from vpt.errors import DataError
+from vpt.errors import DataError, PromptError
 from vpt.files import restore
 from vpt.metrics.classification import classification
 from vpt.model import PromptedModel
-from vpt.prompts import Prompt, Queried
+from vpt.prompts import Prompt, Queried, QueryTokens, parse
 from vpt.readouts import NearestMean, RandomRidge, TaskHeads
+from vpt.readouts.named import Named
 from vpt.tasks.sequence.journal import Journal, Rows
 from vpt.tasks.sequence.outcome import Outcome
+from vpt.tasks.sequence.reading import learn_to_read
 from vpt.tasks.sequence.trial import Trial
 from vpt.training.evaluation import matched
 from vpt.training.loop import fit
@@ -143,16 +145,25 @@ class Tuning:
 
 
 def count_statistics(trial: Trial, journal: Journal, name: str) -> Outcome:
-    """Class means ("nearest-mean") or ridge regression ("ridge") on the frozen features: sums that
-    no later task disturbs.
+    """Class means ("nearest-mean") or ridge regression ("ridge", "ridge:FEATURES") on frozen
+    features: sums that no later task disturbs.
+
+    "ridge:queries:4": on what queries read, which learn from the first task and then no more, as in
+    RanPAC's first phase (McDonnell et al. 2023, section 4.1).
     """
     journal.earlier()  # quick enough to be done again
-    width, names = trial.backbone.out_features, trial.all_classes
-    readout: RandomRidge | NearestMean = NearestMean(width, names)
-    if name == "ridge":
-        readout = RandomRidge(width, names, seed=trial.seed)
+    backbone, of, prompt = trial.backbone, name.partition(":")[2] or "cls", None
+    if of.startswith("queries"):
+        made = parse(of, backbone, seed=trial.seed)
+        if not isinstance(made, QueryTokens):
+            raise PromptError(f"Found {name!r}; needed are queries alone, as in ridge:queries:4.")
+        prompt, of = learn_to_read(trial, made, trial.tasks[0].train, 0)[0], "cls+queries"
+    width = Named(of).width(backbone, prompt.reads if prompt is not None else 0)
+    readout: RandomRidge | NearestMean = NearestMean(width, trial.all_classes)
+    if name != "nearest-mean":
+        readout = RandomRidge(width, trial.all_classes, seed=trial.seed, of=of)
     with ExitStack() as undo:
-        model = PromptedModel(trial.backbone, None, readout)
+        model = PromptedModel(backbone, prompt, readout)
         undo.callback(model.close)  # whatever goes wrong
         rows: Rows = []
         held: list[tuple[Tensor, Tensor]] = []

@@ -13,11 +13,12 @@ from accelerate import Accelerator
 from vpt.backbones import Backbone
 from vpt.data import Data, joined, with_classes
 from vpt.errors import DataError, TrainingError
-from vpt.prompts import Prompt, parse
+from vpt.prompts import Prompt, QueryTokens, parse
 from vpt.runs.opening import opened
 from vpt.tasks.sequence.journal import RESULTS, Journal
 from vpt.tasks.sequence.methods import Tuning, count_statistics
 from vpt.tasks.sequence.outcome import Outcome
+from vpt.tasks.sequence.reading import read_in_turn
 from vpt.tasks.sequence.trial import Trial
 from vpt.training.folders import run_folder
 from vpt.training.recipe import Recipe, chosen
@@ -78,8 +79,10 @@ def run(
 
     method: "l2p", "dual" or "coda", or any prompt as text ("coda:20@0-7", "prefix:4"), object or
         function of the backbone, tuned on one task after the other; "sequential" tunes one set of
-        deep tokens so, "joint" ("joint:coda:10") learns all tasks at once, and "nearest-mean" and
-        "ridge" (on random features, as RanPAC) learn no prompt.
+        deep tokens so, "joint" ("joint:coda:10") learns all tasks at once. "queries:4" learns
+        queries for each task, of which nothing changes later; recipe and start do not matter then.
+        "nearest-mean" and "ridge" (on random features, as RanPAC) learn no prompt; "ridge:blocks:4"
+        names the features, and "ridge:queries:4" lets queries learn from the first task alone.
     tasks: their data, as `split` gives them, or your own.
     backbone: as for `vpt.load_backbone`, or an open one.
     out: a folder for the prompt file and the numbers.
@@ -99,7 +102,7 @@ def run(
     name = method if isinstance(method, str) else type(method).__name__
     kind, _, form = name.partition(":")
     joint = kind == "joint" and isinstance(method, str)
-    statistics = name in ("nearest-mean", "ridge")
+    statistics = name == "nearest-mean" or kind == "ridge"
     # which of its files are a finished run's is seen later
     with run_folder(out, resume, overwrite, finished=()) as folder:
         if folder is not None and overwrite and not resume and Accelerator().is_main_process:
@@ -114,6 +117,8 @@ def run(
             prompt = _prompt((form or ONE) if joint else method, backbone, recipe.seed)
             identity = trial.identity(name, prompt.config(), asdict(recipe), start)
             journal = Journal(folder, identity, resume, overwrite, trial.main)
+            if isinstance(prompt, QueryTokens) and not joint:
+                return read_in_turn(trial, journal, name, prompt)
             tuning = Tuning(trial, journal, name, prompt, recipe, start)
             return tuning.all_at_once() if joint else tuning.one_after_another()
 
