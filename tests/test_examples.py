@@ -27,6 +27,7 @@ SHORT = {
     "real_backbones/open_one": "torch.Size",
 }
 TINY = {
+    "real_backbones/few_shot": "{split} --shots 2 --seeds 1 --out {out} --kept {out}",
     "label_maps/label_map_table": "{images} --shots 2 --seeds 1 --epochs 1 --prompt border:2",
     "many_tasks/many_tasks": "--epochs 1 --per-digit 2 --test 30 --out {out}",
     "many_tasks/mixed_batch_times": "--samples 8 --repeats 1",
@@ -38,7 +39,12 @@ TINY = {
         "{images} --shots 2 --seeds 1 --epochs 1 --prompts deep:1 --out {out}"
     ),
 }
-ELSEWHERE = {"biased_model/fairness", "measure/kwt", "measure/transfer"}  # tests/test_pretrain.py
+ELSEWHERE = {  # tests/test_pretrain.py, or a part of another
+    "biased_model/fairness",
+    "measure/kwt",
+    "measure/transfer",
+    "real_backbones/tables",
+}
 
 
 def loaded(name: str) -> ModuleType:
@@ -66,9 +72,14 @@ def test_short_script(
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", TINY)
-def test_measuring_script(name: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    places = {"images": tmp_path / "images", "out": tmp_path / "out"}
+def test_measuring_script(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    places = {name: tmp_path / name for name in ("images", "out", "split")}
     write_images(places["images"], per_class=6)
+    for part in ("train", "test"):
+        write_images(places["split"] / part, per_class=3)
+    monkeypatch.syspath_prepend(EXAMPLES.joinpath(name).parent)
     loaded(name).main(TINY[name].format(**places).split())
     out = capsys.readouterr().out
     assert any(words in out for words in ("accuracy", "times as long"))

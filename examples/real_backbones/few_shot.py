@@ -76,6 +76,8 @@ class Found:
 def open_task(folder: Path, backbone: vpt.Backbone, kept: Path | None) -> Task:
     """Run the bare model over a folder once, or read what an earlier run kept."""
     parts = {part: read_parts(folder, backbone.inputs, part) for part in PARTS}
+    if parts["train"].name(0) == parts["test"].name(0):
+        raise SystemExit(f"{folder} has no test/CLASS/FILE beside train/CLASS/FILE.")
     queries = queries_for(backbone)
     blocks = queries.blocks if queries is not None else []
     file = kept / f"{folder.name}.pt" if kept is not None else None
