@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -42,6 +42,7 @@ class Memory:
     project: Callable[[Tensor], Tensor]
     scale: float | None
     device: torch.device
+    _places: dict[str, Tensor] = field(default_factory=dict, repr=False)
 
     @classmethod
     def empty(cls, seen: Attended, count: int, batch: int, half: bool) -> Memory:
@@ -66,13 +67,30 @@ class Memory:
     def take(self, rows: Tensor) -> Memory:
         """Of these inputs alone."""
         valid = self.valid[rows] if self.valid is not None else None
-        return replace(self, keys=self.keys[rows], values=self.values[rows], valid=valid)
+        keys, values = self.keys[rows], self.values[rows]
+        return replace(self, keys=keys, values=values, valid=valid, _places={})
+
+    def _some(self, name: str, index: Tensor) -> Tensor:
+        """Keys or values of some inputs, in fp32, in a place that the next call takes again: fresh
+        ones for each step cost as much as the computing.
+        """
+        part: Tensor = getattr(self, name)
+        if self.device.type != "cpu":
+            return part[index].to(self.device).float()
+        if len(self._places.get(name, ())) < len(index):
+            self._places[name] = torch.empty(len(index), *part.shape[1:])
+        place = self._places[name][: len(index)]
+        for row, number in zip(place, index.tolist(), strict=True):
+            row.copy_(part[number])
+        return place
 
     def read(self, queries: Tensor, index: Tensor) -> Tensor:
-        """What queries `[E,M,D]` of E members read of some inputs: `[b,E,M·heads·d]`."""
+        """What queries `[E,M,D]` of E members read of some inputs: `[b,E,M·heads·d]`. A backward
+        pass through it must come before the next reading.
+        """
         members, count, _ = queries.shape
         rows = self.project(queries.flatten(0, 1)[None])[0].float()  # [heads, E·M, d]
-        keys, values = (part[index].to(self.device).float() for part in (self.keys, self.values))
+        keys, values = (self._some(name, index) for name in ("keys", "values"))
         scale = self.scale if self.scale is not None else rows.shape[-1] ** -0.5
         scores = (rows * scale) @ keys.mT  # [b, W, heads, E·M, N]
         if self.valid is not None:
