@@ -101,7 +101,7 @@ def test_its_gradient_is_that_through_the_model() -> None:
     slow = prompt.queries.grad.clone()
     rows = [one[None].detach().requires_grad_() for one in prompt.queries]
     memories = [kept.memories[block] for block in prompt.blocks]
-    read = side_by_side._read(memories, rows, torch.arange(len(examples)))[:, 0]
+    read = side_by_side.read_all(memories, rows, torch.arange(len(examples)))[:, 0]
     torch.nn.functional.cross_entropy(readout(read), kept.y).backward()
     for mine, theirs in zip(rows, slow, strict=True):
         assert torch.allclose(mine.grad[0], theirs, atol=1e-5)
