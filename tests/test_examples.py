@@ -5,6 +5,7 @@ measure at a tiny setting.
 from __future__ import annotations
 
 import importlib.util
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -28,6 +29,7 @@ SHORT = {
 }
 TINY = {
     "real_backbones/few_shot": "{split} --shots 2 --seeds 1 --out {out} --kept {out}",
+    "real_backbones/tuned": "{split} --shots 3 --epochs 1 --batch-size 6 --out {out}",
     "label_maps/label_map_table": "{images} --shots 2 --seeds 1 --epochs 1 --prompt border:2",
     "many_tasks/many_tasks": "--epochs 1 --per-digit 2 --test 30 --out {out}",
     "many_tasks/mixed_batch_times": "--samples 8 --repeats 1",
@@ -47,9 +49,10 @@ ELSEWHERE = {  # tests/test_pretrain.py, or a part of another
 }
 
 
-def loaded(name: str) -> ModuleType:
+def loaded(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     spec = importlib.util.spec_from_file_location(name.replace("/", "."), EXAMPLES / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, spec.name, module)  # where dataclasses look
     spec.loader.exec_module(module)
     return module
 
@@ -80,7 +83,7 @@ def test_measuring_script(
     for part in ("train", "test"):
         write_images(places["split"] / part, per_class=3)
     monkeypatch.syspath_prepend(EXAMPLES.joinpath(name).parent)
-    loaded(name).main(TINY[name].format(**places).split())
+    loaded(name, monkeypatch).main(TINY[name].format(**places).split())
     out = capsys.readouterr().out
     assert any(words in out for words in ("accuracy", "times as long"))
 
