@@ -18,7 +18,19 @@ from vpt.demo.shows import all_digits
 from vpt.metrics.classification import mean_std
 from vpt.report.pictures import sequence
 
-METHODS = ["nearest-mean", "ridge", "sequential", "prefix:4@0-4", "l2p", "dual", "coda", "joint"]
+METHODS = [
+    "nearest-mean",
+    "ridge",
+    "ridge:blocks:4",
+    "ridge:queries:4",
+    "queries:4",
+    "sequential",
+    "prefix:4@0-4",
+    "l2p",
+    "dual",
+    "coda",
+    "joint",
+]
 
 
 def percent(values: list[float]) -> str:

@@ -1,5 +1,5 @@
-"""How well a backbone transfers: nearest class mean, linear probe and deep prompts on few examples,
-mean ± std over seeds.
+"""How well a backbone transfers: nearest class mean, linear probe, and a prompt or what "auto"
+chooses, on few examples, mean ± std over seeds.
 
 python examples/measure/transfer.py digits cifar10.zip mnist.zip --shots 5 20 100
 python examples/measure/transfer.py fsdd.zip --apart "_([a-z]+)_" --backbones vpt:ast-tiny
@@ -118,12 +118,12 @@ def main(argv: list[str] | None = None) -> None:
         type=int,
         nargs="+",
         default=[5, 20, 100],
-        help="of each class; a fifth of them validates",
+        help="of each class; a fifth of them validates a prompt that is named",
     )
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--prompt", default="deep:5")
-    parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--precision", default="no", help="of the training of prompts")
+    parser.add_argument("--prompt", default="auto")
+    parser.add_argument("--epochs", type=int, default=10, help="of a prompt that is named")
+    parser.add_argument("--precision", default="no", help="of its training")
     parser.add_argument(
         "--apart", help="expression whose first group finds the speaker in a file's name"
     )
@@ -189,15 +189,9 @@ def measure(
     data: Data, backbone: vpt.Backbone, seed: int, options: argparse.Namespace
 ) -> dict[str, float]:
     """Test accuracy of each method on one split."""
-    result = vpt.adapt(
-        data,
-        backbone,
-        options.prompt,
-        seed=seed,
-        epochs=options.epochs,
-        precision=options.precision,
-        progress=False,
-    )
+    how = {"epochs": options.epochs, "precision": options.precision}
+    how = {} if options.prompt == "auto" else how
+    result = vpt.adapt(data, backbone, options.prompt, seed=seed, progress=False, **how)
     result.model.close()
     report = result.metrics
     return {name: value["test"] for name, value in report["baselines"].items()} | {

@@ -4,7 +4,7 @@ import torch
 
 import vpt
 
-result = vpt.adapt("photos/", prompt="deep:10", out="runs/photos", epochs=15, overwrite=True)
+result = vpt.adapt("photos/", out="runs/photos", overwrite=True)
 print(result.metrics["verdict"], "· test accuracy", result.metrics["test_accuracy"])
 
 model = vpt.load(result.file)  # opens the backbone again by name

@@ -135,8 +135,9 @@ def reprogram(
         )
         if prompt is None or isinstance(prompt, str):
             start_among(made, backbone, wanted.train, seed)
-        head = make_readout(readout, backbone, wanted, seed, made)
-        prompted = PromptedModel(backbone, made, head)
+        prompted = PromptedModel(
+            backbone, made, make_readout(readout, backbone, wanted, seed, made)
+        )
         undo.callback(prompted.close)  # whatever goes wrong: Ctrl-C, a disk that went away
         main = Accelerator().is_main_process
         if progress and main:
