@@ -135,14 +135,12 @@ def reprogram(
         )
         if prompt is None or isinstance(prompt, str):
             start_among(made, backbone, wanted.train, seed)
-        prompted = PromptedModel(
-            backbone, made, make_readout(readout, backbone, wanted, seed, made)
-        )
+        head = make_readout(readout, backbone, wanted, seed, made)
+        prompted = PromptedModel(backbone, made, head)
         undo.callback(prompted.close)  # whatever goes wrong: Ctrl-C, a disk that went away
         main = Accelerator().is_main_process
         if progress and main:
-            runs = 1 + len(objectives(**tried))
-            seconds = seconds_of_runs(prompted, wanted, recipe, runs)
+            seconds = seconds_of_runs(prompted, wanted, recipe, 1 + len(objectives(**tried)))
             say_before(wanted, backbone, made.describe(), seconds)
         if readout == "linear":
             _begin_at_probe(prompted, wanted, seed, progress)
