@@ -2,7 +2,6 @@
 examples per class, all from one pass over each folder.
 
 python examples/real_backbones/few_shot.py signs/ hands/ --backbone clip/ --shots 5 20 0
-python examples/real_backbones/few_shot.py --table runs/few-shot/results.jsonl
 
 A folder holds train/CLASS/FILE and test/CLASS/FILE; 0 shots are all. Each method is given the same
 labels, and searches by the same cross-validation of them; nothing is chosen on test. One line of
@@ -25,10 +24,9 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.metrics import balanced_accuracy_score
 from sklearn.neural_network import MLPClassifier
 from sklearn.preprocessing import StandardScaler
-from tables import print_tables
+from tables import result, tables
 
 import vpt
 from vpt.data import Examples, read_parts
@@ -227,61 +225,38 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("folders", nargs="*", type=Path)
+    parser.add_argument("folders", nargs="+", type=Path)
     parser.add_argument("--backbone", default="vpt:vit-p8-64")
     parser.add_argument("--shots", nargs="+", type=int, default=[5, 20, 0])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--kept", type=Path, help="a folder for what a pass over the data gives")
     parser.add_argument("--out", type=Path, default=Path("runs/few-shot"))
-    parser.add_argument(
-        "--table", type=Path, nargs="+", help="only print the tables of these files"
-    )
     options = parser.parse_args(argv)
-    file = options.out / "results.jsonl"
-    if options.table is None:
-        backbone = vpt.load_backbone(options.backbone)
-        name = Path(options.backbone).name
-        options.out.mkdir(parents=True, exist_ok=True)
-        lines = file.read_text().splitlines() if file.is_file() else []
-        done = {
-            tuple(json.loads(line)[key] for key in ("backbone", "task", "shots", "seed"))
-            for line in lines
-        }
-        for folder in options.folders:
-            wanted = [(shots, seed) for shots in options.shots for seed in range(options.seeds)]
-            left = [one for one in wanted if (name, folder.name, *one) not in done]
-            if not left:
-                continue
-            task = open_task(folder, backbone, options.kept)
-            for shots, seed in left:
-                y = task.kept["test"].y.numpy()
-                rows = []
-                for method, found in methods(task, backbone, shots, seed):
-                    guess = found.scores.argmax(1)
-                    rows.append(
-                        {
-                            "backbone": name,
-                            "task": folder.name,
-                            "shots": shots,
-                            "seed": seed,
-                            "method": method,
-                            "accuracy": float((guess == y).mean()),
-                            "balanced_accuracy": float(balanced_accuracy_score(y, guess)),
-                            "right": "".join("01"[int(one)] for one in guess == y),
-                            "cpu_seconds": round(found.seconds, 1),
-                            **found.details,
-                        }
-                    )
-                with file.open("a") as lines:
-                    lines.writelines(json.dumps(row) + "\n" for row in rows)
-                print(
-                    folder.name,
-                    shots,
-                    seed,
-                    {row["method"]: round(100 * row["accuracy"], 1) for row in rows},
-                    flush=True,
-                )
-    print_tables(options.table or [file])
+    backbone = vpt.load_backbone(options.backbone)
+    name, file = Path(options.backbone).name, options.out / "results.jsonl"
+    options.out.mkdir(parents=True, exist_ok=True)
+    known = [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
+    done = {
+        (row["backbone"], row["task"], row["shots"], row["seed"])
+        for row in known
+        if row["method"] == "auto"
+    }
+    for folder in options.folders:
+        wanted = [(shots, seed) for shots in options.shots for seed in range(options.seeds)]
+        left = [one for one in wanted if (name, folder.name, *one) not in done]
+        task = open_task(folder, backbone, options.kept) if left else None
+        for shots, seed in left:
+            y, rows = task.kept["test"].y.numpy(), []
+            for method, found in methods(task, backbone, shots, seed):
+                where = {"backbone": name, "task": folder.name, "shots": shots, "seed": seed}
+                cost = {"method": method, "cpu_seconds": round(found.seconds, 1)}
+                rows.append(where | cost | result(found.scores, y) | found.details)
+            with file.open("a") as lines:
+                lines.writelines(json.dumps(row) + "\n" for row in rows)
+            each = (f"{row['method']} {row['accuracy']:.1%}" for row in rows)
+            print(folder.name, shots, seed, *each, sep=" · ", flush=True)
+    for table in tables([file]):
+        table.show(markdown=False)
 
 
 if __name__ == "__main__":

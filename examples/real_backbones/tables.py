@@ -1,75 +1,126 @@
-"""Tables of what few_shot.py measured."""
+"""Tables of what few_shot.py and tuned.py measured.
+
+python examples/real_backbones/tables.py runs/few-shot/results.jsonl --markdown
+
+For each backbone and number of examples: test accuracy in %, mean over draws (balanced over classes
+with --balanced); the mean over tasks; its difference from a linear probe of the class token on the
+same examples, with an interval of 95 % (a bootstrap of each task's test examples, the same for all
+draws of training examples); CPU-seconds, the pass over what is learned from included.
+"""
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections import defaultdict
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+from sklearn.metrics import balanced_accuracy_score
 
 BASE = "probe cls"
+DRAWS = 2000  # of the bootstrap
+Right = dict[tuple[str, int], np.ndarray]  # (task, seed) → which test examples are right
 
 
-def print_tables(files: list[Path]) -> None:
-    """One for each backbone and number of examples."""
+@dataclass
+class Found:
+    """A table: its title, the heads of its columns, its rows."""
+
+    title: str
+    heads: list[str]
+    rows: list[list[str]]
+
+    def show(self, markdown: bool) -> None:
+        """Print it."""
+        if markdown:
+            lines = [self.heads, ["---"] * len(self.heads), *self.rows]
+            print(f"\n{self.title}\n", *(f"| {' | '.join(line)} |" for line in lines), sep="\n")
+            return
+        table = Table(title=self.title)
+        for head in self.heads:
+            table.add_column(head, justify="right" if head else "left")
+        for row in self.rows:
+            table.add_row(*row)
+        Console(width=120).print(table)
+
+
+def result(scores: np.ndarray, y: np.ndarray) -> dict[str, Any]:
+    """What scores `[n,C]` of test examples come to."""
+    guess = scores.argmax(1)
+    return {
+        "accuracy": float((guess == y).mean()),
+        "balanced_accuracy": float(balanced_accuracy_score(y, guess)),
+        "right": "".join("01"[int(one)] for one in guess == y),
+    }
+
+
+def tables(files: list[Path], key: str = "accuracy") -> list[Found]:
+    """One for each backbone and number of examples. key: of the number that is shown."""
     rows = [json.loads(line) for file in files for line in file.read_text().splitlines()]
     kinds = sorted(
-        {(row["backbone"], row["shots"]) for row in rows},
-        key=lambda kind: (kind[0], kind[1] or 10**9),
+        {(row["backbone"], row["shots"]) for row in rows}, key=lambda kind: (kind[0], -kind[1])
     )
-    for backbone, shots in kinds:
-        Console(width=110).print(
-            _table(
-                backbone,
-                shots,
-                [r for r in rows if (r["backbone"], r["shots"]) == (backbone, shots)],
-            )
-        )
+    return [
+        _table(*kind, [row for row in rows if (row["backbone"], row["shots"]) == kind], key)
+        for kind in kinds
+    ]
 
 
-def _table(backbone: str, shots: int, rows: list[dict[str, Any]]) -> Table:
+def _table(backbone: str, shots: int, rows: list[dict[str, Any]], key: str) -> Found:
     tasks = list(dict.fromkeys(row["task"] for row in rows))
-    right: dict[str, dict[tuple[str, int], np.ndarray]] = defaultdict(dict)
-    cpu = defaultdict(list)
+    right: dict[str, Right] = defaultdict(dict)
+    shown: dict[tuple[str, str], list[float]] = defaultdict(list)
+    seconds: dict[str, list[float]] = defaultdict(list)
     for row in rows:
-        right[row["method"]][row["task"], row["seed"]] = np.array(
-            [int(one) for one in row["right"]]
-        )
-        cpu[row["method"]].append(row["cpu_seconds"])
-    seeds = len({row["seed"] for row in rows})
+        method = row["method"]
+        right[method][row["task"], row["seed"]] = np.array([int(one) for one in row["right"]])
+        shown[method, row["task"]].append(100 * row[key])
+        seconds[method].append(row["cpu_seconds"])
+    draws = len({row["seed"] for row in rows})
     many = f"{shots} per class" if shots else "all examples"
-    table = Table(title=f"{backbone}, {many}: test accuracy in %, {seeds} draws")
-    for head in ("", *tasks, "mean", "− probe (95 %)", "CPU-s"):
-        table.add_column(head, justify="left" if not head else "right")
+    title = f"{backbone}, {many}, {draws} draw{'s' * (draws > 1)}: test accuracy in %"
+    lines = []
     for method, of in right.items():
-        each = [[100 * of[key].mean() for key in of if key[0] == task] for task in tasks]
+        each = [shown.get((method, task)) for task in tasks]
         cells = [f"{np.mean(some):.1f}" if some else "" for some in each]
-        whole = f"{np.mean([np.mean(some) for some in each]):.1f}" if all(each) else ""
-        table.add_row(
-            method,
-            *cells,
-            whole,
-            _difference(of, right[BASE], tasks),
-            f"{np.mean(cpu[method]):.0f}",
-        )
-    return table
+        mean = f"{np.mean([np.mean(some) for some in each if some]):.1f}" if all(each) else ""
+        gap = difference(of, right.get(BASE, {}), tasks) if method != BASE else ""
+        lines.append([method, *cells, mean, gap, f"{np.mean(seconds[method]):.0f}"])
+    return Found(title, ["", *tasks, "mean", "− probe", "CPU-s"], lines)
 
 
-def _difference(of: dict, base: dict, tasks: list[str], draws: int = 2000) -> str:
-    """Mean over tasks of the paired difference, with its interval: a bootstrap of the tasks'
-    test examples (the same for all draws of training examples).
-    """
-    if of is base or of.keys() != base.keys():
+def difference(of: Right, base: Right, tasks: list[str]) -> str:
+    """Mean over tasks of the paired difference, with its interval; of those draws that both had."""
+    both = [at for at in of if at in base]
+    if not both:
         return ""
     generator, means = np.random.default_rng(0), []
-    for task in tasks:
-        gaps = np.mean([of[key] - base[key] for key in of if key[0] == task], axis=0)
-        picks = generator.integers(len(gaps), size=(draws, len(gaps)))
+    for task in [task for task in tasks if any(at[0] == task for at in both)]:
+        gaps = np.mean([of[at] - base[at] for at in both if at[0] == task], axis=0)
+        picks = generator.integers(len(gaps), size=(DRAWS, len(gaps)))
         means.append(np.concatenate([[gaps.mean()], gaps[picks].mean(1)]))
     found = 100 * np.mean(means, axis=0)
     low, high = np.percentile(found[1:], (2.5, 97.5))
     return f"{found[0]:+.1f} ({low:+.1f} to {high:+.1f})"
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("files", nargs="+", type=Path)
+    parser.add_argument("--balanced", action="store_true")
+    parser.add_argument("--markdown", action="store_true")
+    options = parser.parse_args(argv)
+    key = "balanced_accuracy" if options.balanced else "accuracy"
+    for table in tables(options.files, key):
+        table.show(options.markdown)
+
+
+if __name__ == "__main__":
+    main()

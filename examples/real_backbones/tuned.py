@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from few_shot import draw
-from sklearn.metrics import balanced_accuracy_score
+from tables import result
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import default_collate
@@ -151,20 +151,16 @@ def main(argv: list[str] | None = None) -> None:
                 rate = min(losses, key=losses.__getitem__) if losses else rates[0]
                 found = trained(options.backbone, kind, train, rate, seed=seed, **how)
                 seconds = time.process_time() - started
-                guess, y = scores(*found, test).argmax(1).numpy(), np.array(test.targets)
                 row = {
                     "backbone": Path(options.backbone).name,
                     "task": folder.name,
                     "shots": options.shots,
                     "seed": seed,
                     "method": CALLED[kind],
-                    "accuracy": float((guess == y).mean()),
-                    "balanced_accuracy": float(balanced_accuracy_score(y, guess)),
-                    "right": "".join("01"[int(one)] for one in guess == y),
                     "cpu_seconds": round(seconds, 1),
                     "rate": rate,
                     "losses": losses,
-                }
+                } | result(scores(*found, test).numpy(), np.array(test.targets))
                 with (options.out / "results.jsonl").open("a") as lines:
                     lines.write(json.dumps(row) + "\n")
                 print(

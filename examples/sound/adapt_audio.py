@@ -6,10 +6,8 @@ import vpt
 
 result = vpt.adapt(
     "recordings/recordings.csv",  # path,label,speaker; or a folder recordings/CLASS/FILE
-    prompt="deep:5",
     split_by="speaker",
     out="runs/recordings",
-    epochs=15,
     overwrite=True,
 )
 print(result.metrics["baselines"], result.metrics["verdict"], sep="\n")
