@@ -28,6 +28,7 @@ from vpt.runs.candidates import (
     probe_on,
     queries_for,
     refit,
+    seconds_of_probes,
     seconds_to_learn,
 )
 from vpt.runs.choosing import Chosen, folds_of
@@ -40,8 +41,6 @@ from vpt.runs.result import Result
 from vpt.sites import takes_images
 from vpt.training.loop import History
 from vpt.training.recipe import Recipe
-
-PROBES = 0.05  # what the probes take, in passes
 
 
 @dataclass
@@ -100,10 +99,11 @@ def _time(backbone: Backbone, data: Data, source: Labelled) -> tuple[float, str]
     kept = keep(backbone, few, blocks=blocks)
     inputs = sum(len(part.windows()[0]) for part in data.parts.values())
     once = (time.perf_counter() - started) / len(kept.clips) * inputs
-    learning = once * PROBES
+    count = len(source.examples)
+    learning = seconds_of_probes(backbone, count, len(data.classes))
     if queries is not None and kept.memories:
-        count = len(source.examples.windows()[0])
-        learning += seconds_to_learn(queries, kept, len(source.folds) + 1, len(data.classes), count)
+        heard = len(source.examples.windows()[0])
+        learning += seconds_to_learn(queries, kept, len(source.folds) + 1, len(data.classes), heard)
     whereof = f": {span(once)} for one pass over {inputs} {_called(backbone)}, the rest to learn"
     return once + learning, whereof
 

@@ -14,6 +14,8 @@ from vpt.backbones import Backbone
 from vpt.errors import VptError
 from vpt.prompts import Prompt, QueryTokens
 from vpt.readouts import Average, Linear, NearestMean, Readout
+from vpt.readouts.named import Named
+from vpt.report.progress import progress_bar
 from vpt.runs.choosing import Candidate, Chosen, calibrated, choose
 from vpt.runs.kept import Kept
 from vpt.runs.probe import FALLBACK, Folds, cross_fitted, fit_probe
@@ -22,6 +24,7 @@ from vpt.training.side_by_side import BATCH, Members, learn_side_by_side, steps_
 SETS = ("cls", "cls+mean", "blocks:4", "blocks")  # fixed features, from few to many
 COUNT = 4  # queries of each block
 DECAY = 10.0  # of the classifier of what they read
+PROBE_COST = 1.2e-6  # seconds for each number in its rows, and each class
 MEANS = "nearest mean"
 PROBE = "probe cls"
 
@@ -75,16 +78,26 @@ def choose_among(trial: Trial, seed: int, progress: bool) -> Chosen:
     if not trial.folds:
         why = "each class has one example, so that nothing can be held out to choose by"
         return Chosen(PROBE, [PROBE], [], 0.0, 0.0, (0.0, 1.0), 0, why)
-    made = [_nearest(trial)]
-    for place, name in enumerate(_sets(trial.backbone), 1):
-        x = trial.features(name).double().numpy()
-        found = cross_fitted(x, y.numpy(), trial.folds)
-        trial.strengths[f"probe {name}"] = found.strength
-        scores = torch.from_numpy(found.scores)
-        made.append(calibrated(f"probe {name}", place, scores, y, trial.tested))
+    made = [_nearest(trial), *_probes(trial, progress)]
     if trial.start is not None:
         made.append(_learned(trial, trial.start, len(made), seed, progress))
     return choose(made, y, trial.tested, PROBE)
+
+
+def _probes(trial: Trial, progress: bool) -> list[Candidate]:
+    """Probes of each fold, on each set of fixed features."""
+    sets, made = _sets(trial.backbone), []
+    with progress_bar(progress) as bar:
+        task = bar.add_task("probes of fixed features", total=len(sets))
+        for place, name in enumerate(sets, 1):
+            found = cross_fitted(
+                trial.features(name).double().numpy(), trial.kept.y.numpy(), trial.folds
+            )
+            trial.strengths[f"probe {name}"] = found.strength
+            scores = torch.from_numpy(found.scores)
+            made.append(calibrated(f"probe {name}", place, scores, trial.kept.y, trial.tested))
+            bar.advance(task)
+    return made
 
 
 def _nearest(trial: Trial) -> Candidate:
@@ -115,6 +128,12 @@ def _learned(trial: Trial, start: QueryTokens, place: int, seed: int, progress: 
     for number, (_, held) in enumerate(trial.folds):
         found[held] = scores[held, number]
     return calibrated(f"queries:{start.count}", place, found, kept.y, trial.tested)
+
+
+def seconds_of_probes(backbone: Backbone, count: int, classes: int) -> float:
+    """About how long the probes of `count` examples will take: a guess by their sizes."""
+    widths = [Named(name).width(backbone, 0) for name in _sets(backbone)]
+    return sum(PROBE_COST * count * min(count, width) * classes for width in widths)
 
 
 def seconds_to_learn(

@@ -5,6 +5,7 @@ prompts begin.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,12 +13,14 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from vpt.readouts import Linear
 
 # C of scikit-learn: small is strongly regularised
 STRENGTHS = tuple(float(c) for c in np.logspace(-6, 5, 23))
+ONE_THREAD = 4_000_000  # numbers in the rows, from which on several threads are quicker
 FALLBACK = 10**-1.5  # where a class has one example, so that nothing can be held out
 
 Folds = Sequence[tuple[np.ndarray, np.ndarray]]  # (what is kept, what is held out) of each
@@ -123,13 +126,21 @@ def _in_span(
     regression = LogisticRegression(max_iter=2000, warm_start=True)
 
     def probe(strength: float) -> np.ndarray:
-        regression.set_params(C=strength).fit(known, labels[kept])
+        with one_thread(known):
+            regression.set_params(C=strength).fit(known, labels[kept])
         found = np.full((len(held), int(labels.max()) + 1), np.log(np.finfo(float).eps))
         shares = regression.predict_proba(fresh).clip(np.finfo(float).eps)
         found[:, regression.classes_] = np.log(shares)
         return found
 
     return probe
+
+
+def one_thread(rows: np.ndarray) -> AbstractContextManager[object]:
+    """Inside, scikit-learn computes in one thread, unless the rows are many: for a few thousand
+    small products threads wait for each other ten times as long as they compute.
+    """
+    return threadpool_limits(1) if rows.size < ONE_THREAD else nullcontext()
 
 
 def _span(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
@@ -151,7 +162,8 @@ def _fitted(
     scaler = StandardScaler().fit(x)
     rows = scaler.transform(x)
     rows, basis = _span(rows)
-    regression = LogisticRegression(C=strength, max_iter=2000).fit(rows, labels)
+    with one_thread(rows):
+        regression = LogisticRegression(C=strength, max_iter=2000).fit(rows, labels)
     weight, bias = regression.coef_, regression.intercept_
     if len(regression.classes_) == 2:  # scikit-learn gives one row for two classes
         weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
