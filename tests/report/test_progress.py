@@ -40,9 +40,10 @@ def test_not_every_step_and_not_for_everybody(
 
 
 def test_lengths_of_time_for_people() -> None:
-    assert [span(s) for s in (0.2, 42.4, 360, 5000, 9000)] == [
+    assert [span(s) for s in (0.2, 42.4, 131, 360, 5000, 9000)] == [
         "1 s",
         "42 s",
+        "2 min 10 s",
         "6 minutes",
         "83 minutes",
         "2.5 hours",

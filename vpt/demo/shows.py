@@ -150,7 +150,7 @@ def demo(
                 **settings,
             )
             result.model.close()
-            _add(rows, result, f"{name} ({prompt})")
+            _add(rows, result, name if name == prompt else f"{name} ({prompt})")
     return list(rows.values())
 
 

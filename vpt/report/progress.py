@@ -71,9 +71,12 @@ def progress_bar(shown: bool) -> Progress:
 
 
 def span(seconds: float) -> str:
-    """A length of time for people: "40 s", "6 minutes", "2.5 hours"."""
+    """A length of time for people: "40 s", "2 min 10 s", "6 minutes", "2.5 hours"."""
     if seconds < 100:
         return f"{max(1, round(seconds))} s"
+    if seconds < 300:
+        minutes, rest = divmod(round(seconds, -1), 60)
+        return f"{minutes:.0f} min {rest:.0f} s"
     return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
 
 
