@@ -6,8 +6,8 @@ python examples/real_backbones/few_shot.py signs/ hands/ --backbone clip/ --shot
 A folder holds train/CLASS/FILE and test/CLASS/FILE; 0 shots are all. Each method is given the same
 labels, and searches by the same cross-validation of them; nothing is chosen on test. One line of
 results.jsonl is one method on one draw; what stands there is not run again. The pass over a folder
-is kept in --kept, if one is named. CPU-seconds of learning, and of the pass over what is learned
-from.
+is kept in --kept, if one is named. CPU-seconds of learning (of probes without their search), and of
+the pass over what is learned from.
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ def methods(
             out = readout(what.named(readout.named.text, backbone))
             return test.of_examples(out).numpy()
 
-    start = queries_for(backbone)
+    start = queries_for(backbone) if kept.memories else None
     if start is not None:
         start_among(start, backbone, examples, seed)
     trial = Trial(backbone, kept, examples.classes, folds, start)
