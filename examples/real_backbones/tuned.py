@@ -82,12 +82,16 @@ def taken(examples: Examples, some: list[int]) -> tuple[Tensor, Tensor]:
     return default_collate([x for x, _ in pairs]), torch.tensor([y for _, y in pairs])
 
 
+@torch.no_grad()
+def outputs(forward: Forward, examples: Examples) -> Tensor:
+    """What the head reads of all examples `[n,D]`."""
+    return torch.cat([forward(taken(examples, some)[0]) for some in batches(examples, 32)])
+
+
+@torch.no_grad()
 def scores(forward: Forward, head: vpt.Linear, examples: Examples) -> Tensor:
     """Of all examples `[n,C]`."""
-    with torch.no_grad():
-        return torch.cat(
-            [head(forward(taken(examples, some)[0])) for some in batches(examples, 32)]
-        )
+    return head(outputs(forward, examples))
 
 
 def trained(
@@ -95,8 +99,7 @@ def trained(
 ) -> tuple[Forward, vpt.Linear]:
     """A model that has learned from these examples, and its head."""
     forward, learn = prepared(name, kind)
-    with torch.no_grad():
-        bare = torch.cat([forward(taken(train, some)[0]) for some in batches(train, 32)])
+    bare = outputs(forward, train)
     head = fit_probe(bare, torch.tensor(train.targets), train.classes, seed)[0]
     steps = epochs * math.ceil(len(train) / size)
     groups = [{"params": learn, "lr": rate}, {"params": list(head.parameters()), "lr": 1e-3}]

@@ -117,8 +117,8 @@ def _learned(trial: Trial, start: QueryTokens, place: int, seed: int, progress: 
     shares = torch.ones(len(trial.folds) + 1, len(kept.clips))
     for number, (_, held) in enumerate(trial.folds):
         shares[number, torch.isin(kept.clips, torch.from_numpy(held))] = 0
-    memories = [kept.memories[block] for block in start.blocks]
-    begin = [rows.detach() for rows in start.queries]
+    memories = kept.of_blocks(start.blocks)
+    begin = list(start.queries)
     y = kept.y[kept.clips]
     trial.members = learn_side_by_side(
         memories, begin, y, shares, len(trial.classes), decay=DECAY, seed=seed, progress=progress
@@ -146,8 +146,7 @@ def seconds_to_learn(
     members: how many learn side by side.
     classes: how many there are.
     """
-    memories = [kept.memories[block] for block in queries.blocks]
-    begin = [rows.detach() for rows in queries.queries]
+    memories, begin = kept.of_blocks(queries.blocks), list(queries.queries)
     y, shares = torch.zeros(len(kept.clips), dtype=torch.long), torch.ones(members, len(kept.clips))
     learn = partial(learn_side_by_side, memories, begin, y, shares, classes, decay=DECAY)
     learn(steps=1)

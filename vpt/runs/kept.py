@@ -65,10 +65,14 @@ class Kept:
             self.full,
         )
 
+    def of_blocks(self, blocks: Sequence[int]) -> list[Memory]:
+        """Keys and values of these blocks, in this order."""
+        return [self.memories[block] for block in blocks]
+
     @torch.no_grad()
     def with_read(self, prompt: QueryTokens) -> Kept:
         """The same, with what these queries read of the kept keys and values."""
-        memories = [self.memories[block] for block in prompt.blocks]
+        memories = self.of_blocks(prompt.blocks)
         queries = [rows[None] for rows in prompt.queries]
         every = torch.arange(len(self.clips)).split(BATCH)
         read = torch.cat([read_all(memories, queries, some)[:, 0] for some in every])

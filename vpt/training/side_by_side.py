@@ -161,7 +161,7 @@ def learn_side_by_side(
     generator = torch.Generator().manual_seed(seed)
     members, count = shares.shape
     device = memories[0].device
-    begin = [rows.float().to(device).expand(members, -1, -1) for rows in start]
+    begin = [rows.detach().float().to(device).expand(members, -1, -1) for rows in start]
     queries = [rows.clone().requires_grad_() for rows in begin]
     mean, scale = _standards(memories, queries, shares)
     weight = torch.zeros(members, classes, mean.shape[1], device=device, requires_grad=True)

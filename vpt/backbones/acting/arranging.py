@@ -59,8 +59,8 @@ class Arrangement:
             spans_here = (i for i in self.insertions if i.site.first <= at <= i.site.last)
             interception.spans = list(spans_here)
         # what only looks on leaves the model bit for bit as it is
-        acts = any(isinstance(site, (Pixels, Tokens, KeyValues)) for site in sites)
-        self.narrowings = self._narrow() if acts else []
+        self.acts = any(isinstance(site, (Pixels, Tokens, KeyValues)) for site in sites)
+        self.narrowings = self._narrow() if self.acts else []
         # hooks of one block stand in this order: attention comes last, when all rows are there
         self.actors: list[Actor] = [*spans, *self.narrowings, *self.interceptions.values()]
 

@@ -16,7 +16,7 @@ from vpt.backbones.finding.strangers import foreign_hooks, global_hooks
 from vpt.backbones.finding.structure import Args, recomputes
 from vpt.backbones.frozen import Frozen
 from vpt.errors import PromptError
-from vpt.sites import Bare, Observe, Pixels, Queries, Site
+from vpt.sites import Bare, Pixels, Site
 
 LOGGER = logging.getLogger("vpt")
 
@@ -44,6 +44,7 @@ class Attachment:
         self.enabled = True
         self._heard: list[Tensor] = []
         arranged = Arrangement(backbone, self.sites, via)
+        self.acts = arranged.acts  # or else sites only look on, and the model is as without hooks
         self._actors = arranged.actors
         self._exits = arranged.exits()
         self._recordings = arranged.recordings
@@ -92,11 +93,6 @@ class Attachment:
             if isinstance(site, Pixels) and self.enabled:
                 x, lengths = site.apply(x, lengths)
         return x, lengths
-
-    @property
-    def acts(self) -> bool:
-        """Whether a site does more than look on; otherwise the model is as it is without hooks."""
-        return not all(isinstance(site, (Queries, Observe)) for site in self.sites)
 
     @property
     def wants_bare(self) -> bool:

@@ -144,6 +144,11 @@ class PromptLibrary:
                 self._loaded.popitem(last=False)
             return self._loaded[name]
 
+    def _serving(self, name: str) -> Task:
+        """A task in eval mode, whatever its owner did with it."""
+        (task := self.task(name)).prompt.eval()
+        return task
+
     def _read_file(self, path: Path) -> Task:
         header, tensors = read(path)
         check_backbone(header, tensors, self.backbone, str(path), self._fingerprint, self._witness)
@@ -212,9 +217,7 @@ class PromptLibrary:
         with self.backbone.guard:
             self._require_open()
             distinct = list(dict.fromkeys(tasks))
-            members = [self.task(name) for name in distinct]
-            for member in members:
-                member.prompt.eval()
+            members = [self._serving(name) for name in distinct]
             numbers = [distinct.index(name) for name in tasks[:count]]
             index = torch.tensor(numbers, device=self.backbone.device, dtype=torch.long)
             found = self._mixer.run(x, members, index)
@@ -236,13 +239,11 @@ class PromptLibrary:
         refuse_recomputing(self.backbone.model, "A library")
         with self.backbone.guard:
             self._require_open()
-            members = {name: self.task(name) for name in self.names}
-            for task in members.values():
-                task.prompt.eval()
+            members = {name: self._serving(name) for name in self.names}
             shared = [name for name, task in members.items() if not task.acts]
-            together = [shared] if shared else []
+            apart = [[name] for name, task in members.items() if task.acts]
             scores: dict[str, Tensor] = {}
-            for names in [*together, *([name] for name in members if name not in shared)]:
+            for names in [shared, *apart] if shared else apart:
                 found = self._mixer.run_all(x, [members[name] for name in names])
                 for name, read in zip(names, found, strict=True):
                     scores[name] = members[name].readout(read)

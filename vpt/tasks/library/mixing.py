@@ -179,16 +179,21 @@ class Mixer:
         """The queries of all tasks, one behind the other `[1,R,D]`: none sees another, and each
         reads every sample, which costs little.
         """
-        sites = [site for task in self._batch.tasks for site in task.queries.get(at, [])]
-        return torch.cat([x.new_zeros(1, 0, x.shape[-1]), *(rows_of(s, x[:1]) for s in sites)], 1)
+        rows = (rows_of(site, x[:1]) for site in self._reading(at))
+        return torch.cat([x.new_zeros(1, 0, x.shape[-1]), *rows], 1)
 
     def _receive(self, at: ReadAt, out: Tensor) -> None:
         """Hand out what they read `[B,R,…]`."""
         start = 0
-        for site in [site for task in self._batch.tasks for site in task.queries.get(at, [])]:
+        for site in self._reading(at):
             count = site.count or 0
             site.receive(out[:, start : start + count])
             start += count
+
+    def _reading(self, at: ReadAt) -> list[Queries]:
+        """The sites that read there; a prompt that tasks share reads once."""
+        prompts = {id(task.prompt): task for task in self._batch.tasks}
+        return [site for task in prompts.values() for site in task.queries.get(at, [])]
 
     def _take(self, place: int, sums: Tensor) -> None:
         self._batch.sums[place] = sums

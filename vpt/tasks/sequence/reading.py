@@ -65,8 +65,8 @@ def learn_to_read(
         )
     shares = torch.ones(1, len(kept.clips))
     members = learn_side_by_side(
-        [kept.memories[block] for block in own.blocks],
-        [rows.detach() for rows in own.queries],
+        kept.of_blocks(own.blocks),
+        list(own.queries),
         kept.y[kept.clips],
         shares,
         len(train.classes),
