@@ -232,8 +232,7 @@ class PromptLibrary:
         """Raw input of B samples → class scores `[B,C]` of every task, by name.
 
         All tasks whose prompts only read (queries, or none) share one forward of the model; each
-        that acts on it takes one of its own. Tasks that were added as files are loaded anew in
-        every call if there are more than `keep`.
+        that acts on it takes one of its own. More files than `keep` are loaded anew in every call.
         """
         x = tuple(x) if isinstance(x, list) else x
         refuse_recomputing(self.backbone.model, "A library")
