@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import torch
 from helpers import write_images
 from worlds import offline, run, write_world
 
@@ -86,6 +87,16 @@ def test_measuring_script(
     loaded(name, monkeypatch).main(TINY[name].format(**places).split())
     out = capsys.readouterr().out
     assert any(words in out for words in ("accuracy", "times as long"))
+
+
+@pytest.mark.parametrize("kind", ["lora", "layernorm", "full", "deep"])
+def test_dear_ways_do_learn(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(EXAMPLES / "real_backbones")
+    tuned = loaded("real_backbones/tuned", monkeypatch)
+    forward, learn = tuned.prepared("vpt:vit-p8-64", kind)
+    forward(torch.rand(2, 3, 64, 64)).square().sum().backward()
+    moved = sum(p.grad is not None and bool(p.grad.any()) for p in learn)
+    assert moved >= len(learn) / 2  # not LoRA's A while B is 0, not what the features pass by
 
 
 def test_all_are_here_and_short() -> None:

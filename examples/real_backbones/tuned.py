@@ -6,7 +6,7 @@ python examples/real_backbones/tuned.py signs/ --backbone clip/ --methods lora f
 All begin at the same linear probe of the class token and are trained alike (AdamW, warm-up, cosine,
 no augmentation). Each method's rate is chosen by log loss on a fifth of the labels, and it then
 learns from all of them; with one --rates it is not chosen. Results go where those of few_shot.py
-go, in the same form.
+go, in the same form; what stands there is not run again.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ CALLED = {
     "full": "full fine-tuning",
     "deep": "deep tokens (10)",
 }
+DRAW = ("backbone", "task", "shots", "seed", "method")
 Forward = Callable[[Tensor], Tensor]
 
 
@@ -65,8 +66,10 @@ def prepared(name: str, kind: str) -> tuple[Forward, list[nn.Parameter]]:
         learn = [p for norm in norms for p in norm.parameters()]
     else:
         learn = list(model.parameters())
+    model.eval()
     for p in learn:
         p.requires_grad_()
+    backbone.hold = lambda: None  # it keeps a model frozen, and this one is to learn
     return backbone.features, learn
 
 
@@ -96,8 +99,10 @@ def scores(forward: Forward, head: vpt.Linear, examples: Examples) -> Tensor:
 
 def trained(
     name: str, kind: str, train: Examples, rate: float, epochs: int, size: int, seed: int
-) -> tuple[Forward, vpt.Linear]:
-    """A model that has learned from these examples, and its head."""
+) -> tuple[Forward, vpt.Linear, float]:
+    """A model that has learned from these examples, its head, and the mean loss of the last
+    epoch.
+    """
     forward, learn = prepared(name, kind)
     bare = outputs(forward, train)
     head = fit_probe(bare, torch.tensor(train.targets), train.classes, seed)[0]
@@ -111,14 +116,17 @@ def trained(
     )
     generator = torch.Generator().manual_seed(seed)
     for _ in range(epochs):
+        losses = []
         order = torch.randperm(len(train), generator=generator).tolist()
         for some in batches(train, size, order):
             x, y = taken(train, some)
-            F.cross_entropy(head(forward(x)), y).backward()
+            loss = F.cross_entropy(head(forward(x)), y)
+            loss.backward()
+            losses.append(loss.item())
             optimizer.step()
             schedule.step()
             optimizer.zero_grad()
-    return forward, head
+    return forward, head, float(np.mean(losses))
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -136,6 +144,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/few-shot"))
     options = parser.parse_args(argv)
     options.out.mkdir(parents=True, exist_ok=True)
+    name, file = Path(options.backbone).name, options.out / "results.jsonl"
+    known = [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
+    done = {tuple(row[key] for key in DRAW) for row in known}
     inputs = vpt.load_backbone(options.backbone).inputs
     how = {"epochs": options.epochs, "size": options.batch_size}
     for folder in options.folders:
@@ -143,28 +154,29 @@ def main(argv: list[str] | None = None) -> None:
         for seed in range(options.seeds):
             train = pool.subset(draw(pool.targets, options.shots, seed))
             for kind in options.methods:
+                where = (name, folder.name, options.shots, seed, CALLED[kind])
+                if where in done:
+                    continue
                 started = time.process_time()
                 rates, losses = options.rates or RATES[kind], {}
                 if len(rates) > 1:
                     rest, held = hold_out(train, 0.2, seed)
                     for rate in rates:
                         found = trained(options.backbone, kind, rest, rate, seed=seed, **how)
-                        answers = scores(*found, held)
+                        answers = scores(*found[:2], held)
                         losses[rate] = float(F.cross_entropy(answers, torch.tensor(held.targets)))
                 rate = min(losses, key=losses.__getitem__) if losses else rates[0]
                 found = trained(options.backbone, kind, train, rate, seed=seed, **how)
                 seconds = time.process_time() - started
-                row = {
-                    "backbone": Path(options.backbone).name,
-                    "task": folder.name,
-                    "shots": options.shots,
-                    "seed": seed,
-                    "method": CALLED[kind],
+                row = dict(zip(DRAW, where, strict=True)) | {
                     "cpu_seconds": round(seconds, 1),
                     "rate": rate,
+                    "epochs": options.epochs,
                     "losses": losses,
-                } | result(scores(*found, test).numpy(), np.array(test.targets))
-                with (options.out / "results.jsonl").open("a") as lines:
+                    "last_loss": found[2],
+                }
+                row |= result(scores(*found[:2], test).numpy(), np.array(test.targets))
+                with file.open("a") as lines:
                     lines.write(json.dumps(row) + "\n")
                 print(
                     folder.name, seed, CALLED[kind], f"accuracy {row['accuracy']:.1%}", flush=True
