@@ -89,7 +89,7 @@ def test_measuring_script(
     assert any(words in out for words in ("accuracy", "times as long"))
 
 
-@pytest.mark.parametrize("kind", ["lora", "layernorm", "full", "deep"])
+@pytest.mark.parametrize("kind", ["lora", "layernorm", "full", "deep", "attentive"])
 def test_dear_ways_do_learn(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(EXAMPLES / "real_backbones")
     tuned = loaded("real_backbones/tuned", monkeypatch)

@@ -1,5 +1,6 @@
 """The dear ways to adapt a model, on the same draws as few_shot.py: LoRA, LayerNorm tuning, full
-fine-tuning, deep tokens. Each changes or crosses the whole model in every step.
+fine-tuning, deep tokens, each of which changes or crosses the whole model in every step; and
+attentive pooling of the last block's tokens.
 
 python examples/real_backbones/tuned.py signs/ --backbone clip/ --methods lora full deep
 
@@ -30,21 +31,51 @@ import vpt
 from vpt.bench.tuning import RANK, lora_layers
 from vpt.data import Examples, hold_out, read_parts
 from vpt.runs.probe import fit_probe
+from vpt.sites import Observe
 
 RATES = {
     "lora": (2e-4, 1e-3, 5e-3),
     "layernorm": (1e-4, 1e-3, 1e-2),
     "full": (3e-6, 1e-5, 3e-5),
     "deep": (5e-3, 2e-2, 5e-2),
+    "attentive": (3e-3, 1e-2, 3e-2),
 }
 CALLED = {
     "lora": f"LoRA (r = {RANK})",
     "layernorm": "LayerNorm tuning",
     "full": "full fine-tuning",
     "deep": "deep tokens (10)",
+    "attentive": "attentive pooling",
 }
 DRAW = ("backbone", "task", "shots", "seed", "method")
 Forward = Callable[[Tensor], Tensor]
+
+
+class Attentive:
+    """Learned rows `[4,D]`, each of which weighs the last block's tokens; their weighted means, side
+    by side, are what is read. The tokens are kept, as the model stays what it is.
+    """
+
+    def __init__(self, backbone: vpt.Backbone) -> None:
+        self.backbone = backbone
+        self.rows = nn.Parameter(0.02 * torch.randn(4, backbone.widths[-1]))
+        self.kept: dict[bytes, Tensor] = {}
+        backbone.insert([Observe(backbone.depth, tokens=self.hear)])
+
+    def hear(self, tokens: Tensor) -> None:
+        """What leaves the last block, `[B,N,D]`."""
+        self.heard = F.layer_norm(tokens.float(), tokens.shape[-1:])
+
+    def __call__(self, x: Tensor) -> Tensor:
+        names = [one.numpy().tobytes() for one in x]
+        new = [i for i, name in enumerate(names) if name not in self.kept]
+        if new:
+            with torch.no_grad():
+                self.backbone.run(x[new])
+            self.kept |= {names[i]: tokens for i, tokens in zip(new, self.heard, strict=True)}
+        tokens = torch.stack([self.kept[name] for name in names])
+        weights = (tokens @ self.rows.T / tokens.shape[-1] ** 0.5).softmax(1)  # [B,N,4]
+        return (weights.mT @ tokens).flatten(1)
 
 
 def prepared(name: str, kind: str) -> tuple[Forward, list[nn.Parameter]]:
@@ -55,6 +86,9 @@ def prepared(name: str, kind: str) -> tuple[Forward, list[nn.Parameter]]:
         prompt = vpt.DeepTokens.like(backbone, 10)
         prompted = vpt.PromptedModel(backbone, prompt, vpt.Linear(backbone.out_features, 2))
         return prompted.outputs, list(prompt.parameters())
+    if kind == "attentive":
+        pool = Attentive(backbone)
+        return pool, [pool.rows]
     if kind == "lora":
         from peft import LoraConfig, inject_adapter_in_model
 
@@ -103,6 +137,7 @@ def trained(
     """A model that has learned from these examples, its head, and the mean loss of the last
     epoch.
     """
+    torch.manual_seed(seed)
     forward, learn = prepared(name, kind)
     bare = outputs(forward, train)
     head = fit_probe(bare, torch.tensor(train.targets), train.classes, seed)[0]
