@@ -52,7 +52,7 @@ Forward = Callable[[Tensor], Tensor]
 
 
 class Attentive:
-    """Learned rows `[4,D]`, each of which weighs the last block's tokens; their weighted means, side
+    """Learned rows `[4,D]`, each of which weighs the last block's tokens; their means, side
     by side, are what is read. The tokens are kept, as the model stays what it is.
     """
 
