@@ -18,6 +18,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -52,14 +53,16 @@ Forward = Callable[[Tensor], Tensor]
 
 
 class Attentive:
-    """Learned rows `[4,D]`, each of which weighs the last block's tokens; their means, side
-    by side, are what is read. The tokens are kept, as the model stays what it is.
+    """Learned rows `[4,D]`, each of which weighs the last block's tokens; their means, side by side,
+    are what is read. The tokens are kept by input, for all rates: the model stays what it is.
     """
 
-    def __init__(self, backbone: vpt.Backbone) -> None:
+    kept: ClassVar[dict[tuple[str, bytes], Tensor]] = {}
+
+    def __init__(self, backbone: vpt.Backbone, name: str) -> None:
+        self.name = name
         self.backbone = backbone
         self.rows = nn.Parameter(0.02 * torch.randn(4, backbone.widths[-1]))
-        self.kept: dict[bytes, Tensor] = {}
         backbone.insert([Observe(backbone.depth, tokens=self.hear)])
 
     def hear(self, tokens: Tensor) -> None:
@@ -67,7 +70,7 @@ class Attentive:
         self.heard = F.layer_norm(tokens.float(), tokens.shape[-1:])
 
     def __call__(self, x: Tensor) -> Tensor:
-        names = [one.numpy().tobytes() for one in x]
+        names = [(self.name, one.numpy().tobytes()) for one in x]
         new = [i for i, name in enumerate(names) if name not in self.kept]
         if new:
             with torch.no_grad():
@@ -87,7 +90,7 @@ def prepared(name: str, kind: str) -> tuple[Forward, list[nn.Parameter]]:
         prompted = vpt.PromptedModel(backbone, prompt, vpt.Linear(backbone.out_features, 2))
         return prompted.outputs, list(prompt.parameters())
     if kind == "attentive":
-        pool = Attentive(backbone)
+        pool = Attentive(backbone, name)
         return pool, [pool.rows]
     if kind == "lora":
         from peft import LoraConfig, inject_adapter_in_model
