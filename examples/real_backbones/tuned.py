@@ -53,8 +53,8 @@ Forward = Callable[[Tensor], Tensor]
 
 
 class Attentive:
-    """Learned rows `[4,D]`, each of which weighs the last block's tokens; their means, side by side,
-    are what is read. The tokens are kept by input, for all rates: the model stays what it is.
+    """Learned rows `[4,D]`, each of which weighs the last block's tokens; their means, side by
+    side, are what is read. The tokens are kept by input, for all rates: the model stays as it is.
     """
 
     kept: ClassVar[dict[tuple[str, bytes], Tensor]] = {}
