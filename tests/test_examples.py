@@ -17,7 +17,7 @@ from worlds import offline, run, write_world
 EXAMPLES = Path(__file__).parents[1] / "examples"
 # to read and copy: no options, in full in the guide beside it; what it prints at the end
 SHORT = {
-    "your_folder/adapt_folder": "noise is taken for",
+    "your_folder/adapt_folder": "grey is taken for",
     "your_folder/learn_a_border": "test accuracy",
     "sound/adapt_audio": "noise is taken for",
     "biased_model/reprogram": "accuracy",

@@ -69,6 +69,8 @@ if TYPE_CHECKING:
     from vpt.readouts import Readout as Readout
     from vpt.readouts import TaskHeads as TaskHeads
     from vpt.runs.adapting import adapt as adapt
+    from vpt.runs.predicting import Prediction as Prediction
+    from vpt.runs.predicting import predict as predict
     from vpt.runs.result import Result as Result
     from vpt.tasks import sequence as continual
     from vpt.tasks import shared as multi_task

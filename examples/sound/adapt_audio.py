@@ -1,6 +1,6 @@
 """Adapt the bundled audio spectrogram transformer to recordings, no speaker on both sides."""
 
-import torch
+import numpy as np
 
 import vpt
 
@@ -13,6 +13,6 @@ result = vpt.adapt(
 print(result.metrics["baselines"], result.metrics["verdict"], sep="\n")
 print("test accuracy", result.metrics["test_accuracy"])
 
-model = vpt.load(result.file)
-sound = torch.rand(2, 16000) * 2 - 1, torch.tensor([16000, 16000])  # [B,T] in [-1,1], lengths [B]
-print("noise is taken for", [model.classes[i] for i in model(sound).argmax(1)])
+noise = np.random.default_rng(0).uniform(-1, 1, 16000)  # or files, a folder, many of them
+(found,) = vpt.predict("runs/recordings", {"array": noise, "sampling_rate": 16000}, top_k=2)
+print("noise is taken for", found.label, found.probabilities)

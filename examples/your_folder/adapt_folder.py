@@ -1,15 +1,15 @@
 """Adapt a folder of labelled images, then use the result: photos/CLASS/FILE."""
 
-import torch
+from PIL import Image
 
 import vpt
 
 result = vpt.adapt("photos/", out="runs/photos", overwrite=True)
 print(result.metrics["verdict"], "· test accuracy", result.metrics["test_accuracy"])
 
-model = vpt.load(result.file)  # opens the backbone again by name
-images = model.backbone.inputs.example(2)  # any images [B,3,H,W] in [0,1]
-with torch.no_grad():
-    print("noise is taken for", [model.classes[i] for i in model(images).argmax(1)])
+model = vpt.load("runs/photos")  # opens the backbone again by name
+grey = Image.new("RGB", (300, 200), "grey")  # or paths, a folder, arrays, a generator of any
+for found in vpt.predict(model, [grey], top_k=2):
+    print("grey is taken for", found.label, found.probabilities)
 
-bare = result.model.close()  # the model as it was: no hook left, no weight touched
+bare = model.close()  # the model as it was: no hook left, no weight touched

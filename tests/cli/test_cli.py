@@ -155,6 +155,24 @@ def test_predict(adapted: tuple[Path, Path]) -> None:
     )
     assert sum(p for _, p in rows[0]["top"]) == pytest.approx(1.0)
     assert "probability" in run("predict", folder, files[0])
+    lines = run("predict", folder, data / "red", "--csv", "--top-k", 2).splitlines()
+    assert lines[0] == "file,class,probability,class 2,probability 2"
+    assert len(lines) == 1 + len(list((data / "red").iterdir()))
+    assert lines[1].startswith(f"{files[0]},{rows[0]['class']},")
+
+
+def test_names_are_whole_in_a_pipe_and_paths_come_through_one(
+    adapted: tuple[Path, Path], tmp_path: Path
+) -> None:
+    data, folder = adapted
+    long = tmp_path / ("a name that no terminal has room for " * 4) / "b.png"
+    long.parent.mkdir()
+    long.write_bytes(next((data / "red").iterdir()).read_bytes())
+    paths = f"{long}\n\n{data / 'red'}\n"
+    result = CliRunner().invoke(cli.app, ["predict", str(folder), "-"], input=paths)
+    text = result.output
+    assert str(long) in text
+    assert len(text.splitlines()) > 2 + len(list((data / "red").iterdir()))
 
 
 def test_names_from_a_file_give_the_terminal_no_orders(

@@ -66,6 +66,27 @@ def test_a_timm_name_is_a_timm_name_whatever_lies_in_the_folder(
         vpt.load_backbone("evil", kind="pickle")
 
 
+def test_a_folder_that_is_still_there_is_opened_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_folder(tmp_path / "mine")
+    backbone = vpt.load_backbone(str(tmp_path / "mine"))
+    with vpt.PromptedModel(backbone, vpt.DeepTokens.like(backbone, 2), vpt.Linear(32, 2)) as model:
+        vpt.save(tmp_path / "run" / "prompt.vpt", model)
+        expected = model.eval()(backbone.inputs.example(1))
+    found = vpt.load(tmp_path / "run")  # a run's folder will do
+    assert torch.equal(found(backbone.inputs.example(1)), expected)
+    found.close()
+    weights = tmp_path / "mine" / "model.safetensors"
+    sizes = {"img_size": 32, "patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2}
+    save_file(VisionTransformer(num_classes=3, **sizes).state_dict(), weights)
+    with pytest.raises(PromptFileError, match="was made for another backbone"):
+        vpt.load(tmp_path / "run")
+    (tmp_path / "mine").rename(tmp_path / "elsewhere")
+    with pytest.raises(PromptFileError, match="which is not there"):
+        vpt.load(tmp_path / "run")
+
+
 def make_folder(folder: Path) -> None:
     """A model as timm writes it."""
     folder.mkdir()

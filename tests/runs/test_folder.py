@@ -10,8 +10,9 @@ from families import FORMS, open_tiny
 from helpers import write_images
 
 import vpt
-from vpt.errors import BadFilesError, DataError, PromptFileError
-from vpt.runs.folder import evaluate_on, inspect, open_run, predict, prompt_file
+from vpt.errors import DataError, PromptFileError
+from vpt.files.naming import prompt_file
+from vpt.runs.folder import evaluate_on, inspect
 
 
 @pytest.fixture
@@ -22,29 +23,6 @@ def model() -> vpt.PromptedModel:
     )
     torch.nn.init.normal_(made.readout.weight)
     return made.eval()
-
-
-def test_predictions_are_the_models_own(model: vpt.PromptedModel, tmp_path: Path) -> None:
-    files = sorted(write_images(tmp_path, per_class=2, size=32).rglob("*.png"))
-    rows = predict(model, files, top=2)
-    from vpt.data.readers import reader
-
-    x = torch.stack([reader(model.backbone.inputs)(f) for f in files]).float() / 255
-    expected = torch.softmax(model(x), 1)
-    assert [row["class"] for row in rows] == [model.classes[i] for i in expected.argmax(1)]
-    assert torch.allclose(
-        torch.tensor([row["probability"] for row in rows]), expected.max(1).values, atol=1e-6
-    )
-    assert all(len(row["top"]) == 2 for row in rows)
-
-
-def test_bad_files_are_all_named_first(model: vpt.PromptedModel, tmp_path: Path) -> None:
-    (tmp_path / "text.png").write_text("hello")
-    with pytest.raises(BadFilesError) as caught:
-        predict(model, [tmp_path / "text.png", tmp_path / "missing.png"])
-    assert [reason for _, reason in caught.value.bad] == ["not an image", "no such file"]
-    with pytest.raises(DataError, match="no files"):
-        predict(model, [])
 
 
 def test_evaluation_takes_the_test_split_and_nothing_else(
@@ -67,14 +45,4 @@ def test_places(model: vpt.PromptedModel, tmp_path: Path) -> None:
     assert "2 pixels wide" in found["acts"]
     assert Path(found["pictures"][0]).name == "prompt-border.png"
     with pytest.raises(PromptFileError, match="Found no prompt file"):
-        open_run(tmp_path / "nowhere")
-
-
-def test_files_of_the_other_kind_are_said_to_be(tmp_path: Path) -> None:
-    (tmp_path / "a.wav").write_bytes(b"x")
-    backbone = open_tiny("timm ViT")
-    with vpt.PromptedModel(backbone, None, vpt.Linear(backbone.out_features, 2)) as model:
-        with pytest.raises(BadFilesError, match="this run takes pictures, and that is sound"):
-            predict(model, tmp_path / "a.wav")
-        with pytest.raises(DataError, match="top=0"):
-            predict(model, [tmp_path / "a.wav"], top=0)
+        vpt.load(tmp_path / "nowhere")

@@ -18,7 +18,7 @@ from vpt.data import load_data
 from vpt.data.joining import joined
 from vpt.data.sounds import decode_sound, starts_of
 from vpt.errors import BackboneError
-from vpt.runs.folder import predict
+from vpt.runs.predicting import predict
 from vpt.training.evaluation import evaluate, scores
 
 RATE = 16000
@@ -85,7 +85,7 @@ def test_predictions_too(model: vpt.PromptedModel, tmp_path: Path) -> None:
     files = sorted(sounds(tmp_path / "d").rglob("*.wav"))
     rows = predict(model, files)
     for row, file in zip(rows, files, strict=True):
-        assert row["probability"] == pytest.approx(
+        assert row.probability == pytest.approx(
             float(by_hand(model, file).detach().softmax(0).max()), abs=1e-5
         )
 

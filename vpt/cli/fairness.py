@@ -182,7 +182,7 @@ def audit(
     from vpt.data import look
     from vpt.errors import BackboneError
     from vpt.fairness.reprogramming import audit as run_audit
-    from vpt.runs.folder import open_run
+    from vpt.files import load
     from vpt.runs.opening import open_for
 
     if model is None and prompt is None:
@@ -195,7 +195,7 @@ def audit(
     else:
         made = model is not None and names_function(model)
         own = open_for(source, model, **how) if made else model
-        audited = open_run(prompt, own, seconds=seconds, dtype=dtype)
+        audited = load(prompt, own, seconds=seconds, dtype=dtype)
     found = run_audit(source, audited, positive=positive, split=split)
     if as_json:
         print_json(found)

@@ -33,7 +33,7 @@ METHODS = explained("objectives")
 Run = Annotated[Path, typer.Argument(help="a run's folder, or a prompt file")]
 BackboneOption = Annotated[
     str | None,
-    typer.Option(help="model to use, where the prompt file cannot name it (a local folder)"),
+    typer.Option(help="model to use, where the one that the prompt file names cannot be opened"),
 ]
 Seconds = Annotated[
     float | None, typer.Option(help="clip length, for models of sound that take any")

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import typer
 from rich.console import Console
+from rich.table import Table
 
+from vpt.errors.text import printable
 from vpt.report.progress import clean
 
 console = Console()
@@ -57,3 +61,19 @@ def careful(text: str) -> None:
 def print_json(value: object) -> None:
     """One line of JSON, for programs."""
     typer.echo(json.dumps(value))
+
+
+def print_csv(rows: Iterable[Iterable[object]]) -> None:
+    """Rows of a CSV, for programs; what a terminal would take for an order is spelled out."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(
+        [printable(cell, lines=False) if isinstance(cell, str) else cell for cell in row]
+        for row in rows
+    )
+    typer.echo(text.getvalue(), nl=False)
+
+
+def print_table(table: Table) -> None:
+    """A table that fits the terminal; in a file or a pipe, each row on one line, nothing cut."""
+    wide = console if console.is_terminal else Console(file=console.file, width=10_000)
+    wide.print(table)

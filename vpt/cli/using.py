@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +12,7 @@ import typer
 from rich.table import Table
 
 from vpt.cli.options import AsJson, BackboneOption, Dtype, Label, Run, Seconds
-from vpt.cli.terminal import console, print_json
+from vpt.cli.terminal import console, print_csv, print_json, print_table
 from vpt.errors.text import printable
 from vpt.report.progress import clean
 from vpt.report.tables import map_text
@@ -31,9 +33,10 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Accuracy of a run's prompt on labelled data."""
-    from vpt.runs.folder import evaluate_on, open_run
+    from vpt.files import load
+    from vpt.runs.folder import evaluate_on
 
-    found = evaluate_on(open_run(run, backbone, seconds=seconds, dtype=dtype), data, label)
+    found = evaluate_on(load(run, backbone, seconds=seconds, dtype=dtype), data, label)
     if as_json:
         print_json(found)
         return
@@ -50,40 +53,70 @@ def evaluate(
 
 def predict(
     run: Annotated[
-        Path, typer.Argument(help="a run's folder, or a prompt file; left out with --library")
+        Path, typer.Argument(help="a run's folder, or a prompt file; with --library, a file")
     ],
-    files: Annotated[list[Path] | None, typer.Argument(help="images or sounds")] = None,
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(help="images or sounds, folders of them, or - for paths on standard input"),
+    ] = None,
     library: Annotated[
         Path | None, typer.Option(help="a folder of prompt files or runs, instead of a run")
     ] = None,
     task: Annotated[str | None, typer.Option(help="which of the library to use")] = None,
+    top_k: Annotated[
+        int, typer.Option(min=1, help="how many classes of each file, the likeliest first")
+    ] = 3,
     backbone: BackboneOption = None,
     seconds: Seconds = None,
     dtype: Dtype = None,
+    as_csv: Annotated[
+        bool, typer.Option("--csv", help="print rows of file, class, probability, class 2, …")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Classify files with a run's prompt, or with one of a folder of prompts."""
-    from vpt.runs.folder import open_run
-    from vpt.runs.folder import predict as run_predict
+    from vpt.files import load
+    from vpt.runs.predicting import predict as run_predict
 
-    paths: list[str | Path] = list(files or [])
+    paths = list(files or [])
     if task is not None and library is None:
         raise typer.BadParameter("--task is one of a library's: say --library FOLDER too")
     if library is not None:
         paths, run = [run, *paths], _one_of(library, task)
     if library is None and not paths and run.is_file() and run.suffix != ".vpt":
         raise typer.BadParameter(f"{run} comes where a run does: vpt predict RUN {run}")
-    found = run_predict(open_run(run, backbone, seconds=seconds, dtype=dtype), paths)
+    model = load(run, backbone, seconds=seconds, dtype=dtype)
+    paths = [named for path in paths for named in (_on_input() if str(path) == "-" else [path])]
+    found = run_predict(model, paths, top_k, progress=not (as_csv or as_json))
     if as_json:
-        print_json(found)
-        return
-    table = Table("file", "class", "probability", "then")
-    for row in found:
-        then = ", ".join(f"{name} {p:.0%}" for name, p in row["top"][1:])
-        table.add_row(
-            clean(row["file"]), clean(row["class"]), f"{row['probability']:.0%}", clean(then)
+        print_json(
+            [
+                {
+                    "file": one.name,
+                    "class": one.label,
+                    "probability": one.probability,
+                    "top": list(one.probabilities.items()),
+                }
+                for one in found
+            ]
         )
-    console.print(table)
+    elif as_csv:
+        more = range(2, len(found[0].probabilities) + 1)
+        names = [f"{what} {number}" for number in more for what in ("class", "probability")]
+        rows = [[one.name, *chain(*one.probabilities.items())] for one in found]
+        print_csv([["file", "class", "probability", *names], *rows])
+    else:
+        table = Table("file", "class", "probability", "then")
+        for one in found:
+            others = list(one.probabilities.items())[1:]
+            then = ", ".join(f"{name} {share:.0%}" for name, share in others)
+            table.add_row(clean(one.name), clean(one.label), f"{one.probability:.0%}", clean(then))
+        print_table(table)
+
+
+def _on_input() -> list[Path]:
+    """The paths on standard input, one on each line."""
+    return [Path(line) for line in sys.stdin.read().splitlines() if line.strip()]
 
 
 def library(

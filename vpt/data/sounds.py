@@ -70,11 +70,23 @@ def decode_sound(
         raise
     except Exception as error:  # of libsndfile, of a codec, of the disk
         raise DataError(_reason(file, error)) from error
+    return cut(resampled(checked(waveform), rate, sample_rate).clamp(-1, 1), samples, skip)
+
+
+def checked(waveform: Tensor) -> Tensor:
+    """A waveform `[T]` as it is. Raises `DataError` for one without samples, or with NaN."""
     if waveform.numel() == 0:
         raise DataError("no samples")
     if not bool(torch.isfinite(waveform).all()):
         raise DataError("NaN or infinite samples")
-    waveform = resampled(waveform, rate, sample_rate).clamp(-1, 1)[skip : skip + samples]
+    return waveform
+
+
+def cut(waveform: Tensor, samples: int, start: int = 0) -> tuple[Tensor, int]:
+    """(`samples` of a waveform from `start` on, padded with zeros; valid length). Raises
+    `DataError` for silence.
+    """
+    waveform = waveform[start : start + samples]
     if not bool(waveform.abs().max() > SILENT):
         raise DataError("silent")
     return torch.nn.functional.pad(waveform, (0, samples - len(waveform))), len(waveform)

@@ -11,12 +11,13 @@ from vpt.data import Data, Examples
 from vpt.fairness.choosing import Point
 from vpt.fairness.tradeoff import Frontier
 from vpt.files import restore, save, write_atomically
+from vpt.files.naming import PROMPT
 from vpt.model import PromptedModel
 from vpt.report import pictures
 from vpt.runs.briefing import data_facts
 from vpt.runs.folder import draw_pixels, trained
 from vpt.sites import Config
-from vpt.training.folders import METRICS, PROMPT
+from vpt.training.folders import METRICS
 from vpt.training.recipe import Recipe
 
 POINTS = "points"

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from vpt.backbones import Backbone, Images, load_backbone
 from vpt.errors import BackboneError, InputError, PromptFileError
-from vpt.errors.places import is_there
+from vpt.errors.places import is_folder, is_there
 from vpt.files.headers import Header
 from vpt.sites import Config
 
-# what a file may name to have its backbone opened again: never a path, an import or remote code
+# what a file may name to have its backbone opened again: never an import or remote code
 REOPENED = {
     "bundled": re.compile(r"vpt:[a-z0-9-]{1,60}"),
     "timm": re.compile(r"[A-Za-z0-9_]{1,100}(\.[A-Za-z0-9_]{1,100})?"),
@@ -47,19 +47,27 @@ def reopen(
     kind, source = identity["kind"], str(identity["source"])
     weights = identity.get("weights", "pretrained")
     options = identity.get("options", {})
-    known = (
-        kind in REOPENED
-        and REOPENED[kind].fullmatch(source)
-        and weights in ("pretrained", "random")
+    known = weights in ("pretrained", "random") and (
+        _is_here(source)
+        if kind == "folder"
+        else kind in REOPENED and REOPENED[kind].fullmatch(source)
     )
     plain = all(name in OPTIONS and type(value) is OPTIONS[name] for name, value in options.items())
     if not known or not plain or (kind == "hub" and is_there(source)):
         raise PromptFileError(
-            f"This prompt was made for {source} ({kind}, weights: {weights}), which cannot be"
-            " opened by name alone. Open it and pass it: vpt.load(path,"
-            " backbone=vpt.load_backbone(…)), or --backbone on the command line."
+            f"This prompt was made for {source} ({kind}, weights: {weights}), which"
+            f" {'is not there' if kind == 'folder' else 'cannot be opened by name alone'}. Open it"
+            " and pass it: vpt.load(path, backbone=vpt.load_backbone(…)), or --backbone on the"
+            " command line."
         )
     return load_backbone(source, kind=kind, weights=weights, **settings, **options)
+
+
+def _is_here(source: str) -> bool:
+    """Whether a folder is on this machine. What it holds is data alone, and is compared with the
+    file's fingerprint once it is open.
+    """
+    return not source.startswith(("//", "\\\\")) and is_folder(source)
 
 
 def _open_instead(named: str | Path, source: str, settings: Config) -> Backbone:

@@ -15,6 +15,7 @@ from vpt.backbones import Backbone
 from vpt.errors import PromptFileError
 from vpt.files.headers import VERSION, Header, Part, check_header
 from vpt.files.matching import FLOATS, WITNESS, check_backbone
+from vpt.files.naming import prompt_file
 from vpt.files.packing import file_bytes, pack, unpack, write_atomically
 from vpt.files.rebuilding import UNFIT, part_of, rebuild
 from vpt.files.reopening import reopen
@@ -90,14 +91,11 @@ def restore(model: PromptedModel, tensors: Mapping[str, Tensor]) -> None:
 
 
 def read(path: str | Path) -> tuple[Header, dict[str, Tensor]]:
-    """A prompt file's (header, tensors), checked for soundness, version and shape of the header.
-    Raises `PromptFileError`.
+    """(header, tensors) of a prompt file, or of the one in a run's folder, checked for soundness,
+    version and shape of the header. Raises `PromptFileError`.
     """
-    if not isinstance(path, (str, Path)):
-        raise PromptFileError(
-            f"Found {type(path).__name__} where the path of a prompt file should be."
-        )
-    header, tensors = unpack(file_bytes(Path(path)), str(path))
+    path = prompt_file(path)
+    header, tensors = unpack(file_bytes(path), str(path))
     try:
         check_header(header)
     except ValueError as error:
@@ -117,10 +115,10 @@ def load(
     """A saved prompt and readout on their backbone, which is opened again by its recorded name
     unless it is passed.
 
-    backbone: an open one, or the name or folder to open it by. dtype: of its weights, as for
-        `vpt.load_backbone`. seconds: clip length, if another than the file says is meant. Input is
-        prepared as the file says. Raises `PromptFileError` for an altered file, an unknown version,
-        shapes that do not agree, or another backbone.
+    path: of a prompt file, or a run's folder. backbone: an open one, or the name or folder to open
+        it by. dtype: of its weights, as for `vpt.load_backbone`. seconds: clip length, if another
+        than the file says is meant. Input is prepared as the file says. Raises `PromptFileError`
+        for an altered file, an unknown version, shapes that do not agree, or another backbone.
     """
     header, tensors = read(path)
     prompt, readout = rebuild(header, tensors)

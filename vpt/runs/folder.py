@@ -2,35 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TypedDict
 
 import torch
 from torch.utils.data import default_collate
 
-from vpt.backbones import Backbone
 from vpt.data import look, read_parts
 from vpt.data.examples import Examples
-from vpt.data.files import Files
-from vpt.data.readers import WORDS, kind_of, reader
-from vpt.errors import BadFilesError, DataError, PromptFileError
-from vpt.errors.places import is_file, is_folder
-from vpt.files import load, read, rebuild, write_atomically
+from vpt.files import read, rebuild, write_atomically
 from vpt.files.headers import Header
+from vpt.files.naming import prompt_file
 from vpt.model import PromptedModel
 from vpt.prompts import Border, PixelPrompt, Prompt, Stack
 from vpt.readouts import LabelMap
 from vpt.report import pixels
 from vpt.sites import Config
-from vpt.training.evaluation import evaluate, scores
-from vpt.training.folders import PROMPT
-
-# of one file; top: its likeliest classes with their probabilities
-Prediction = TypedDict(
-    "Prediction",
-    {"file": str, "class": str, "probability": float, "top": list[tuple[str, float]]},
-)
+from vpt.training.evaluation import evaluate
 
 
 class Inspection(TypedDict):
@@ -72,81 +60,6 @@ def _draw(part: PixelPrompt, path: Path) -> None:
     canvas = part.canvas().cpu()
     png = pixels.pixel_prompt(canvas, part.describe(), unit, isinstance(part, Border))
     write_atomically(path, png)
-
-
-def prompt_file(place: str | Path) -> Path:
-    """The prompt file of a run's folder, or the file itself. Raises `PromptFileError` if there is
-    none.
-    """
-    place = Path(place)
-    path = place / PROMPT if is_folder(place) else place
-    if not is_file(path):
-        raise PromptFileError(
-            f"Found no prompt file at {path}; needed is a run's folder (with {PROMPT}) or a prompt"
-            " file."
-        )
-    return path
-
-
-def open_run(
-    place: str | Path,
-    backbone: Backbone | str | Path | None = None,
-    *,
-    dtype: str | None = None,
-    seconds: float | None = None,
-) -> PromptedModel:
-    """A run's fitted model; its backbone is opened again by name, or by the name that is given,
-    unless an open one is passed.
-
-    dtype, seconds: as for `vpt.load`. Raises `PromptFileError`.
-    """
-    return load(prompt_file(place), backbone, dtype=dtype, seconds=seconds)
-
-
-def predict(
-    model: PromptedModel, paths: str | Path | Sequence[str | Path], top: int = 3
-) -> list[Prediction]:
-    """Class names and probabilities of files: [{"file", "class", "probability", "top": [(class,
-    probability), …]}].
-
-    Raises `BadFilesError` naming every file that cannot be read, before the model runs.
-    """
-    paths = [paths] if isinstance(paths, (str, Path)) else list(paths)
-    if isinstance(top, bool) or not isinstance(top, int) or top < 1:
-        raise DataError(f"Found top={top!r}; needed is how many classes to give, at least 1.")
-    files = Files([Path(p) for p in paths], reader(model.backbone.inputs))
-    bad = [
-        (str(p), reason)
-        for i, p in enumerate(paths)
-        if (reason := _misfit(Path(p), model) or files.reason(i))
-    ]
-    if bad:
-        raise BadFilesError(bad, len(paths))
-    if not paths:
-        raise DataError("Found no files to predict; needed is at least one.")
-    examples = Examples(files, [0] * len(paths), ["unknown"], named=False)
-    shares = torch.softmax(scores(model, examples)[0], dim=1)
-    count = shares.shape[1]
-    names = model.classes or [str(c) for c in range(count)]
-    values, order = shares.topk(min(top, count), dim=1)
-    rows: list[Prediction] = []
-    for path, classes, likely in zip(paths, order.tolist(), values.tolist(), strict=True):
-        best = [(names[c], value) for c, value in zip(classes, likely, strict=True)]
-        name, probability = best[0]
-        rows.append({"file": str(path), "class": name, "probability": probability, "top": best})
-    return rows
-
-
-def _misfit(path: Path, model: PromptedModel) -> str | None:
-    """Why a path is no file for this model, by its name; or None."""
-    if is_folder(path):
-        return "a folder; name the files in it"
-    if not is_file(path):
-        return "no such file"
-    kind, needed = kind_of(path), model.backbone.inputs.kind
-    if kind in (None, needed):
-        return None
-    return f"this run takes {WORDS[needed]}, and that is {WORDS[kind]}"
 
 
 def evaluate_on(model: PromptedModel, source: str | Path, label: str | None = None) -> Config:

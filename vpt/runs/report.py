@@ -12,6 +12,7 @@ from pathlib import Path
 
 from vpt.data import Data, Examples
 from vpt.files import save, write_atomically
+from vpt.files.naming import PROMPT
 from vpt.model import PromptedModel
 from vpt.readouts import LabelMap
 from vpt.report import pictures
@@ -21,7 +22,7 @@ from vpt.runs.folder import draw_pixels, trained
 from vpt.sites import Config
 from vpt.training.checkpoints import CHECKPOINT
 from vpt.training.evaluation import evaluate
-from vpt.training.folders import METRICS, PROMPT
+from vpt.training.folders import METRICS
 from vpt.training.loop import History
 from vpt.training.recipe import Recipe
 

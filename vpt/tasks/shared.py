@@ -19,6 +19,7 @@ from vpt.data import Data, Examples, balanced, joined
 from vpt.errors import DataError, PromptError, TrainingError
 from vpt.errors.needs import one_of
 from vpt.files import save
+from vpt.files.naming import PROMPT
 from vpt.model import PromptedModel
 from vpt.objectives.distillation import Distillation
 from vpt.prompts import MultiTask, Prompt, parse
@@ -36,7 +37,7 @@ from vpt.tasks.teachers import (
     validation,
 )
 from vpt.training.evaluation import accelerator_in, evaluate, scores
-from vpt.training.folders import PROMPT, run_folder
+from vpt.training.folders import run_folder
 from vpt.training.loop import fit
 from vpt.training.recipe import Recipe, chosen
 

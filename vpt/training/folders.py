@@ -15,6 +15,7 @@ from accelerate import PartialState
 from vpt.errors import PromptFileError, TrainingError
 from vpt.errors.places import is_folder, is_there
 from vpt.files import write_atomically
+from vpt.files.naming import PROMPT
 from vpt.training.checkpoints import CHECKPOINT
 
 try:
@@ -22,7 +23,6 @@ try:
 except ImportError:  # Windows has none: there a folder is not locked
     fcntl = None  # type: ignore[assignment]
 
-PROMPT = "prompt.vpt"
 METRICS = "metrics.json"
 LOCK = ".lock"
 # as write_atomically names them

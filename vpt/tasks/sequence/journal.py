@@ -10,11 +10,11 @@ from torch import Tensor
 from vpt.errors import TrainingError
 from vpt.errors.places import is_there
 from vpt.files import read, save, write_atomically
+from vpt.files.naming import PROMPT
 from vpt.model import PromptedModel
 from vpt.sites import Config
 from vpt.tasks.sequence.outcome import Outcome
 from vpt.training.checkpoints import CHECKPOINT
-from vpt.training.folders import PROMPT
 
 RESULTS = "results.json"
 Rows = list[list[float]]  # accuracies, `[T][i ≤ t]`
