@@ -7,9 +7,9 @@ python examples/measure/transfer.py fsdd.zip --apart "_([a-z]+)_" --backbones vp
 DATA is a folder or zip archive (class/file or split/class/file), or `digits` for scikit-learn's. A
 backbone is any name that vpt opens, with @WEIGHTS (a file, or random) behind it if others are
 meant; kwt1@FOLDER is the published keyword transformer. --apart: what this expression's first group
-finds in a file's name (a speaker) is either tested, or learned and validated from; a third of them
-is tested, by turns. Every result is kept in --out, so that a run that was stopped goes on, and
-another backbone adds to the table.
+finds in a file's name (a speaker) is either tested, or learned from; a third of them is tested, by
+turns, and nobody is on both sides of a fold. Every result is kept in --out, so that a run that was
+stopped goes on, and another backbone adds to the table.
 """
 
 from __future__ import annotations
@@ -80,6 +80,7 @@ def split(
             )
         whose = [match.group(1) for match in found]
         everyone = sorted(set(whose))
+        pool = _apart(pool, [everyone.index(who) for who in whose])
         # three seeds test every third in turn; then they are drawn anew
         turns, count = 3, max(1, len(everyone) // 3)
         random.Random(seed // turns).shuffle(everyone)
@@ -93,6 +94,23 @@ def split(
         test = pool.subset(sorted(random.Random(seed).sample(rest, min(tested, len(rest)))))
     train, val = hold_out(labelled, 0.2, seed)
     return Data(train, val, test, pool.classes, [])
+
+
+def _apart(examples: Examples, whose: list[int]) -> Examples:
+    """The same, of whom nobody is on both sides when some are held out."""
+    units = [0] * len(examples.labels)
+    for index, who in zip(examples.indices, whose, strict=True):
+        units[index] = who
+    return Examples(
+        examples.get,
+        examples.labels,
+        examples.classes,
+        names=examples.names,
+        sample_rate=examples.sample_rate,
+        indices=examples.indices,
+        units=units,
+        apart="speaker",
+    )
 
 
 def _last_classes(examples: Examples, count: int) -> Examples:
