@@ -6,34 +6,62 @@ from collections.abc import Sequence
 from typing import TypedDict
 
 import numpy as np
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from vpt.metrics.comparing import share_interval
+
+BINS = 15
+
 
 class Scored(TypedDict):
-    """Accuracy, mean cross-entropy (nats), how many examples, and the accuracy of each class that
-    occurs.
+    """What scores of n examples come to.
+
+    accuracy: with `interval`, which holds it with 95 % (Wilson). balanced_accuracy: the mean over
+        the classes that occur. loss: mean cross-entropy, nats. calibration_error: see
+        `calibration_error`. per_class: accuracy of each class that occurs; per_class_n: its
+        examples.
     """
 
     accuracy: float
+    interval: tuple[float, float]
+    balanced_accuracy: float
     loss: float
+    calibration_error: float
     n: int
     per_class: dict[str, float]
+    per_class_n: dict[str, int]
 
 
 def classification(logits: Tensor, y: Tensor, classes: Sequence[str] | None = None) -> Scored:
-    """Scores `[n,C]`, labels `[n]` → accuracy, mean cross-entropy, n, and the accuracy of each
-    class that occurs.
-    """
+    """Scores `[n,C]` and labels `[n]` → `Scored`."""
     right = (logits.argmax(1) == y).double()
     names = classes or [str(c) for c in range(logits.shape[1])]
     present = sorted(set(y.tolist()))
+    per_class = {names[c]: float(right[y == c].mean()) for c in present}
     return {
         "accuracy": float(right.mean()),
+        "interval": share_interval(float(right.sum()), len(y)),
+        "balanced_accuracy": float(np.mean(list(per_class.values()))),
         "loss": float(F.cross_entropy(logits.double(), y)),
+        "calibration_error": calibration_error(torch.softmax(logits.double(), 1), y),
         "n": len(y),
-        "per_class": {names[c]: float(right[y == c].mean()) for c in present},
+        "per_class": per_class,
+        "per_class_n": {names[c]: int((y == c).sum()) for c in present},
     }
+
+
+def calibration_error(shares: Tensor, y: Tensor) -> float:
+    """How far the probability of the likeliest class is from how often it is right: the mean over
+    15 equal bins of [0,1], weighted by their examples (Guo et al., ICML 2017, equation 3).
+
+    shares: probabilities `[n,C]`. y: labels `[n]`.
+    """
+    sure, guess = shares.max(1)
+    gap = sure - (guess == y).double()
+    bins = (sure * BINS).ceil().clamp(1, BINS).long() - 1
+    return float(torch.zeros(BINS).double().index_add_(0, bins, gap.double()).abs().sum() / len(y))
 
 
 def forgetting_l2p(matrix: Sequence[Sequence[float]]) -> float:

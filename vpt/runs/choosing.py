@@ -15,6 +15,7 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from torch import Tensor
 
 from vpt.data import Examples
+from vpt.metrics.comparing import share_interval
 from vpt.runs.probe import Folds
 from vpt.sites import Config
 
@@ -137,7 +138,7 @@ def choose(candidates: Sequence[Candidate], y: Tensor, tested: Tensor, least: st
         table=[_row(c, losses[c.name], y, tested) for c in candidates],
         accuracy=float(right.mean()),
         log_loss=float(_losses(scores, y, tested).mean()),
-        interval=_wilson(float(right.sum()), len(right)),
+        interval=share_interval(float(right.sum()), len(right)),
         n=len(right),
         why=why,
     )
@@ -168,12 +169,3 @@ def _row(candidate: Candidate, losses: Tensor, y: Tensor, tested: Tensor) -> Con
         "log_loss": float(losses.mean()),
         "slope": candidate.slope,
     }
-
-
-def _wilson(right: float, n: int) -> tuple[float, float]:
-    """The interval of a share with 95 % (Wilson 1927)."""
-    z = 1.959964
-    share, extra = right / n, z * z / n
-    middle = (share + extra / 2) / (1 + extra)
-    half = z / (1 + extra) * ((share * (1 - share) + extra / 4) / n) ** 0.5
-    return max(0.0, middle - half), min(1.0, middle + half)

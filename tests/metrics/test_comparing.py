@@ -1,0 +1,70 @@
+"""Intervals of shares and of paired differences, against slow and independent ones."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.optimize import brentq, minimize_scalar
+from scipy.stats import binomtest
+
+from vpt.metrics.comparing import difference, share_interval
+
+
+def answers(both: int, better: int, worse: int, neither: int) -> tuple[np.ndarray, np.ndarray]:
+    counts = (both, better, worse, neither)
+    return np.repeat([1, 1, 0, 0], counts), np.repeat([1, 0, 1, 0], counts)
+
+
+def slow(better: int, worse: int, n: int) -> list[float]:
+    """The same interval from the likelihood itself, maximised by search where the difference is
+    held."""
+    same = n - better - worse
+
+    def statistic(delta: float) -> float:
+        def loss(q: float) -> float:  # the probability that only the second is right
+            counts = ((better, q + delta), (worse, q), (same, 1 - 2 * q - delta))
+            return -sum(k * np.log(max(p, 1e-300)) for k, p in counts if k)
+
+        bounds = (max(0.0, -delta), (1 - delta) / 2)
+        q = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-12}).x
+        return (better - worse - n * delta) / np.sqrt(n * (2 * q + delta - delta**2))
+
+    middle = (better - worse) / n
+    ends = ((middle - 1e-6, -0.999, -1.959964), (middle + 1e-6, 0.999, 1.959964))
+    return [brentq(lambda d, z=z: statistic(d) + z, *sorted((a, b))) for a, b, z in ends]
+
+
+@pytest.mark.parametrize(
+    ("better", "worse", "n"), [(12, 2, 40), (3, 7, 35), (40, 20, 160), (1, 0, 44), (5, 5, 10)]
+)
+def test_the_interval_is_the_likelihoods_own(better: int, worse: int, n: int) -> None:
+    found = difference(*answers(n - better - worse, better, worse, 0))
+    low, high = slow(better, worse, n)
+    assert (found.value, found.better, found.worse) == ((better - worse) / n, better, worse)
+    assert [found.low, found.high] == pytest.approx([low, high], abs=2e-4)
+    other = difference(*reversed(answers(n - better - worse, better, worse, 0)))
+    assert (other.low, other.high) == pytest.approx((-found.high, -found.low))
+
+
+def test_where_both_agree_it_still_doubts() -> None:
+    found = difference(*answers(30, 0, 0, 14))
+    half = 1.959964**2 / (44 + 1.959964**2)  # Tango 1998, section 4
+    assert (found.value, found.low, found.high) == pytest.approx((0, -half, half))
+    none = difference(np.zeros(0), np.zeros(0))
+    assert (none.low, none.high) == (-1, 1)
+
+
+def test_it_holds_the_truth_as_often_as_it_says() -> None:
+    generator, n, hits = np.random.default_rng(0), 40, 0
+    for _ in range(1000):
+        first = generator.random(n) < 0.8
+        second = np.where(generator.random(n) < 0.7, first, generator.random(n) < 0.6)
+        found = difference(first, second)
+        hits += found.low <= 0.8 - (0.7 * 0.8 + 0.3 * 0.6) <= found.high
+    assert 0.92 < hits / 1000 < 0.98
+
+
+def test_shares() -> None:
+    expected = binomtest(9, 10).proportion_ci(method="wilson")
+    assert share_interval(9, 10) == pytest.approx((expected.low, expected.high))
+    assert share_interval(0, 0) == (0, 1)
