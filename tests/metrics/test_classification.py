@@ -9,7 +9,6 @@ import torch
 from sklearn.metrics import accuracy_score, log_loss, recall_score
 
 from vpt.metrics.classification import (
-    calibration_error,
     classification,
     forgetting_coda,
     forgetting_l2p,
@@ -27,17 +26,6 @@ def test_classification_by_hand():
     assert found["per_class_n"] == {"a": 1, "b": 1, "c": 1}
     assert 0.2 < found["interval"][0] < 2 / 3 < found["interval"][1] < 0.95
     assert found["per_class"] == {"a": 1.0, "b": 0.0, "c": 1.0}
-
-
-def test_calibration_error_by_hand():
-    """Two of three that are sure to 0.9 are right; the one that is sure to 0.6 is."""
-    shares = torch.tensor([[0.9, 0.1], [0.1, 0.9], [0.9, 0.1], [0.6, 0.4]])
-    found = calibration_error(shares, torch.tensor([0, 1, 1, 0]))
-    assert found == pytest.approx((abs(3 * 0.9 - 2) + abs(0.6 - 1)) / 4)
-    generator = torch.Generator().manual_seed(0)
-    sure = torch.rand(20000, generator=generator, dtype=torch.float64) / 2 + 0.5
-    right = torch.rand(20000, generator=generator) < sure
-    assert calibration_error(torch.stack([sure, 1 - sure], 1), (~right).long()) < 0.02
 
 
 def test_classification_agrees_with_scikit_learn():

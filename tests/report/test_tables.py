@@ -11,10 +11,17 @@ from rich.table import Table
 from vpt.metrics.groups import TITLES
 from vpt.report.tables import audit_tables, map_text, report_table, tradeoff_tables
 
+
+def scored(accuracy: float) -> dict:
+    return {"accuracy": accuracy, "interval": (accuracy - 0.1, accuracy + 0.1)}
+
+
 ADAPTED = {
-    "baselines": {"nearest_mean": {"val": 0.5, "test": 0.25}, "linear_probe": {"val": 0.75}},
-    "val_accuracy": 0.8,
-    "test_accuracy": None,
+    "method": "queries:4",
+    "parts": {
+        "test": {"methods": {"linear probe": scored(0.25), "queries:4": scored(0.8)}},
+        "out_of_fold": {"methods": {"nearest mean": scored(0.5), "queries:4": scored(0.75)}},
+    },
     "parameters_trained": {"prompt": 1000, "readout": 234},
 }
 
@@ -40,10 +47,12 @@ def audit(value: float | None = 0.5) -> dict:
 
 def test_a_run_beside_its_baselines() -> None:
     text = shown(report_table(ADAPTED))
-    for words in ("nearest mean", "50.0%", "25.0%", "linear probe", "80.0%", "1,234", "–"):
+    for words in ("nearest mean", "50.0% (40–60)", "25.0% (15–35)", "80.0% (70–90)", "1,234", "–"):
         assert words in text
-    with pytest.raises(KeyError, match="val"):
-        report_table(ADAPTED | {"baselines": {"x": {}}})
+    assert "out of fold" in text
+    assert text.index("linear probe") < text.index("queries:4")
+    with pytest.raises(StopIteration):
+        report_table(ADAPTED | {"parts": {}})
 
 
 def test_an_audit_says_what_its_rates_are_of() -> None:

@@ -164,7 +164,7 @@ def test_training_that_made_nothing_better_says_so() -> None:
     )
     assert found.metrics["best_epoch"] == 0
     assert (
-        "training never had less loss there than its start, which is kept"
+        "training never had less loss on validation than its start, which is kept"
         in found.metrics["verdict"]
     )
 

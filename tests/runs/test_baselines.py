@@ -8,6 +8,7 @@ from helpers import colours
 from sklearn.neighbors import NearestCentroid
 
 from vpt.data import Data
+from vpt.runs.answers import MEANS, PROBE
 from vpt.runs.baselines import measure_baselines
 from vpt.runs.probe import fit_probe
 
@@ -26,14 +27,14 @@ def test_both_equal_what_scikit_learn_says_on_the_same_features() -> None:
     assert found.strength == strength
     for name, part in (("val", data.val), ("test", data.test)):
         y = torch.tensor(part.targets)
-        assert found.nearest_mean[name] == centroid.score(
+        assert found.accuracies(MEANS)[name] == centroid.score(
             features[name].double().numpy(), part.targets
         )
-        assert found.linear_probe[name] == float(
+        assert found.accuracies(PROBE)[name] == float(
             (probe(features[name]).argmax(1) == y).double().mean()
         )
 
 
 def test_without_test_data_there_is_no_test_figure() -> None:
     data = Data(colours(12), colours(6, 1), None, ["red", "green", "blue"], [])
-    assert set(measure_baselines(open_tiny("timm ViT"), data).linear_probe) == {"val"}
+    assert set(measure_baselines(open_tiny("timm ViT"), data).answers) == {"val"}

@@ -11,13 +11,12 @@ from families import open_tiny
 from helpers import colours
 
 import vpt
-from vpt.runs import report as module
 from vpt.runs.result import Result
 
 KEYS = (
-    "test_accuracy test_n test_per_class val_accuracy val_n train_n baselines verdict prompt"
-    " parameters_trained backbone classes label_map seed recipe best_epoch rate_cuts skipped data"
-    " inputs seconds command chosen out_of_fold"
+    "test_accuracy test_n test_per_class val_accuracy val_n train_n baselines method parts"
+    " calibration verdict prompt parameters_trained backbone classes label_map seed recipe"
+    " best_epoch rate_cuts skipped data inputs seconds command chosen out_of_fold"
 )
 
 
@@ -50,23 +49,3 @@ def test_the_file_holds_the_report_in_plain_values(result: Result) -> None:
 def test_a_report_does_not_change(result: Result) -> None:
     with pytest.raises(FrozenInstanceError):
         result.report.seed = 3  # type: ignore[misc]
-
-
-@pytest.mark.parametrize(
-    ("prompt", "probe", "best", "words"),
-    [
-        (0.9, 0.8, 3, "the prompt is better than the linear probe on validation (90.0%"),
-        (
-            0.8,
-            0.8,
-            3,
-            "the linear probe alone was as good on validation (80.0% against 80.0% of 50)",
-        ),
-        (0.7, 0.8, 3, "the linear probe alone was better on validation"),
-        (0.9, 0.8, 0, "never had less loss there than its start, which is kept"),
-    ],
-)
-def test_the_verdict_fits_the_numbers(prompt: float, probe: float, best: int, words: str) -> None:
-    text = module._verdict(prompt, probe, 50, best)
-    assert words in text
-    assert ("which is kept" in text) == (best == 0)

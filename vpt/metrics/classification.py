@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from vpt.metrics.calibrating import calibration_error
 from vpt.metrics.comparing import share_interval
-
-BINS = 15
 
 
 class Scored(TypedDict):
@@ -50,18 +49,6 @@ def classification(logits: Tensor, y: Tensor, classes: Sequence[str] | None = No
         "per_class": per_class,
         "per_class_n": {names[c]: int((y == c).sum()) for c in present},
     }
-
-
-def calibration_error(shares: Tensor, y: Tensor) -> float:
-    """How far the probability of the likeliest class is from how often it is right: the mean over
-    15 equal bins of [0,1], weighted by their examples (Guo et al., ICML 2017, equation 3).
-
-    shares: probabilities `[n,C]`. y: labels `[n]`.
-    """
-    sure, guess = shares.max(1)
-    gap = sure - (guess == y).double()
-    bins = (sure * BINS).ceil().clamp(1, BINS).long() - 1
-    return float(torch.zeros(BINS).double().index_add_(0, bins, gap.double()).abs().sum() / len(y))
 
 
 def forgetting_l2p(matrix: Sequence[Sequence[float]]) -> float:

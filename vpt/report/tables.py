@@ -9,6 +9,7 @@ from vpt.metrics.groups import TITLES
 from vpt.report.progress import clean
 from vpt.sites import Config
 
+HEADS = {"out_of_fold": "out of fold", "val": "validation", "test": "test"}
 # a gap is never negative, so noise only widens it
 PERCENTILES = (
     "(2.5 to 97.5 % of redrawings of the examples; those of a gap lie too high, 0 is never inside)"
@@ -115,19 +116,22 @@ def map_text(mapping: dict[str, list[tuple[str, float]]]) -> str:
 
 
 def report_table(report: Config) -> Table:
-    """Baselines and prompt of `vpt adapt`, or what it chose."""
-    chosen, held = report.get("chosen"), "validation"
-    if chosen and report["val_n"] == chosen["n"]:
-        held = "out of fold"
-    table = Table("method", held, "test", "parameters")
-    for name, values in report["baselines"].items():
-        test = f"{values['test']:.1%}" if "test" in values else "–"
-        table.add_row(name.replace("_", " "), f"{values['val']:.1%}", test, "–")
-    test = f"{report['test_accuracy']:.1%}" if report["test_accuracy"] is not None else "–"
-    table.add_row(
-        clean(chosen["name"]) if chosen else "prompt",
-        f"{report['val_accuracy']:.1%}",
-        test,
-        f"{sum(report['parameters_trained'].values()):,}",
-    )
+    """Every method that `vpt.adapt` tried, the fitted one last, with intervals of 95 %."""
+    parts, method = report["parts"], report["method"]
+    held = next(part for part in ("out_of_fold", "val") if part in parts)
+    names = dict.fromkeys(name for part in parts.values() for name in part["methods"])
+    table = Table("method", *(HEADS[part] for part in (held, "test")), "parameters")
+    for name in [*(name for name in names if name != method), method]:
+        cells = [
+            _share_of(parts.get(part, {}).get("methods", {}).get(name)) for part in (held, "test")
+        ]
+        numbers = f"{sum(report['parameters_trained'].values()):,}" if name == method else "–"
+        table.add_row(clean(name), *cells, numbers)
     return table
+
+
+def _share_of(scored: Config | None) -> str:
+    if scored is None:
+        return "–"
+    low, high = scored["interval"]
+    return f"{scored['accuracy']:.1%} [dim]({100 * low:.0f}–{100 * high:.0f})[/]"

@@ -20,13 +20,14 @@ from vpt.model import PromptedModel
 from vpt.prompts import Prompt
 from vpt.readouts import Readout
 from vpt.report.progress import notice
+from vpt.runs.answers import PROMPT
 from vpt.runs.automatic import adapt_automatically, learned_from
-from vpt.runs.baselines import Baselines, measure_baselines
+from vpt.runs.baselines import Baselines, measure_baselines, with_prompt
 from vpt.runs.briefing import say_before
-from vpt.runs.learning import SOFTER, choose_augment, learn, seconds_to_adapt
+from vpt.runs.learning import SOFTER, calibrate, choose_augment, learn, seconds_to_adapt
 from vpt.runs.making import make_prompt, make_readout, start_among
 from vpt.runs.opening import opened
-from vpt.runs.report import report_of, write_run
+from vpt.runs.report import Ran, report_of, write_run
 from vpt.runs.result import Result
 from vpt.sites import Config
 from vpt.training.folders import run_folder
@@ -160,8 +161,20 @@ def adapt(
             )
             strength = baselines.strength * SOFTER if readout == "linear" else None
             history = learn(model, parts, recipe, strength, train, progress)
-            report = report_of(model, parts, baselines, history, recipe, started, command)
-        result = Result(model, report, history, folder)
+            slope = calibrate(model, parts.val)
+            answers = with_prompt(baselines.answers, model, parts)
+            ran = Ran(
+                data=parts,
+                train_n=len(parts.train),
+                strength=baselines.strength,
+                slope=slope,
+                history=history,
+                recipe=recipe,
+                started=started,
+                command=command,
+            )
+            report = report_of(model, answers, PROMPT, ran)
+        result = Result(model, report, history, answers, folder)
         undo.pop_all()
         return _written(result, folder, parts)
 
@@ -183,7 +196,9 @@ def _written(result: Result, folder: Path | None, data: Data) -> Result:
     try:
         if Accelerator().is_main_process:
             rows = result.history.rows
-            result.file = write_run(folder, result.model, result.report, rows, data.val)
+            result.file = write_run(
+                folder, result.model, result.report, rows, data.val, result.answers
+            )
     except BaseException:
         result.model.close()
         raise

@@ -7,18 +7,19 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from vpt.backbones import Backbone
 from vpt.data import Data, Examples
 from vpt.data.joining import appended
-from vpt.metrics import classification as metrics
-from vpt.metrics.classification import Scored
 from vpt.model import PromptedModel
 from vpt.readouts import Readout
 from vpt.report.progress import span
-from vpt.runs.baselines import Baselines
-from vpt.runs.briefing import TRIED, data_facts, say_before
+from vpt.runs.answers import PROBE as LINEAR_PROBE
+from vpt.runs.answers import Answers
+from vpt.runs.briefing import TRIED, say_before
 from vpt.runs.candidates import (
     MEANS,
     PROBE,
@@ -32,11 +33,10 @@ from vpt.runs.candidates import (
     seconds_to_learn,
 )
 from vpt.runs.choosing import Chosen, folds_of
-from vpt.runs.folder import trained
 from vpt.runs.kept import Kept, keep
 from vpt.runs.making import start_among
 from vpt.runs.probe import FALLBACK, Folds
-from vpt.runs.report import AdaptReport
+from vpt.runs.report import Ran, report_of
 from vpt.runs.result import Result
 from vpt.sites import takes_images
 from vpt.training.loop import History
@@ -45,18 +45,19 @@ from vpt.training.recipe import Recipe
 
 @dataclass
 class Automatic:
-    """What came out: the model, how it was chosen, its baselines, and its test scores.
+    """What came out: the model, how it was chosen, C of the linear probe, and what every method
+    says of each part.
 
-    examples: all that it learned from. test: None without test data. validation: None where its
-        numbers are out of fold.
+    method: what the model is called there. slope: see `Ran`. examples: all that it learned from.
     """
 
     model: PromptedModel
     chosen: Chosen
-    baselines: Baselines
+    strength: float
+    slope: float | None
+    answers: dict[str, Answers]
+    method: str
     examples: Examples
-    test: Scored | None
-    validation: Scored | None
 
 
 def adapt_automatically(
@@ -85,8 +86,20 @@ def adapt_automatically(
         what = "chosen: fixed features, queries, or both"
         say_before(data, backbone, what, *_time(backbone, data, source))
     found = learn_automatically(backbone, data, source, recipe.seed, shown)
-    report = report_chosen(found, data, recipe, started, command)
-    return Result(found.model, report, History([], 0))
+    history = History([], 0)
+    ran = Ran(
+        data=data,
+        train_n=len(found.examples),
+        strength=found.strength,
+        slope=found.slope,
+        history=history,
+        recipe=recipe,
+        started=started,
+        command=command,
+        chosen=found.chosen,
+    )
+    report = report_of(found.model, found.answers, found.method, ran)
+    return Result(found.model, report, history, answers=found.answers)
 
 
 def _time(backbone: Backbone, data: Data, source: Labelled) -> tuple[float, str]:
@@ -141,12 +154,12 @@ def learn_automatically(
 
     backbone: with nothing attached.
     data: with validation and test examples.
-    source: what is learned from; where validation examples are among it, the validation numbers
-        are out of fold.
+    source: what is learned from; where validation examples are among it, they are no part of their
+        own.
     seed: of folds and queries.
     progress: whether to show how far it is.
     """
-    examples, folds, given = source.examples, source.folds, not source.joined
+    examples, folds = source.examples, source.folds
     queries = queries_for(backbone)
     blocks = queries.blocks if queries is not None else ()
     if queries is not None:
@@ -155,74 +168,47 @@ def learn_automatically(
     trial = Trial(backbone, kept, examples.classes, folds, queries if kept.memories else None)
     chosen = choose_among(trial, seed, progress)
     prompt, readout = refit(trial, chosen)
-    plain = probe_on(trial, "cls")
-    readouts = {MEANS: means_on(trial), PROBE: plain, "chosen": readout}
-    parts = {"val": data.val} if given else {}
+    method = _method_of(chosen.name)
+    answers = {"out_of_fold": _out_of_fold(trial, examples, chosen)} if folds else {}
+    readouts = _readouts(trial, chosen) | {method: readout}
+    parts = {} if source.joined else {"val": data.val}
     parts |= {"test": data.test} if data.test is not None else {}
-    scored: dict[str, dict[str, Scored]] = {}
     for part, some in parts.items():
         what = f"the same over the {part} data"
         other = keep(backbone, some, prompt=prompt, progress=progress, what=what)
-        scored[part] = {name: _scored(one, other, backbone) for name, one in readouts.items()}
-    held = {row["candidate"]: row for row in chosen.table} if not given else {}
-    means, probe = (
-        ({"val": held[name]["accuracy"]} if held else {})
-        | {part: of[name]["accuracy"] for part, of in scored.items()}
-        for name in (MEANS, PROBE)
-    )
+        scores = {name: _scores(one, other, backbone) for name, one in readouts.items()}
+        answers[part] = Answers.of(some, scores)
     strength = trial.strengths.get(PROBE, FALLBACK)
-    baselines = Baselines(means, probe, plain, strength)
+    slopes = {row["candidate"]: float(row["slope"]) for row in chosen.table}
+    slope = slopes.get(chosen.names[0], 1.0) if len(chosen.names) == 1 else None
     model = PromptedModel(backbone, prompt, readout)
-    test, val = (scored[part]["chosen"] if part in scored else None for part in ("test", "val"))
-    return Automatic(model, chosen, baselines, examples, test, val)
+    return Automatic(model, chosen, strength, slope, answers, method, examples)
+
+
+def _method_of(candidate: str) -> str:
+    """The probe of the model's own features is the linear probe everywhere else."""
+    return LINEAR_PROBE if candidate == PROBE else candidate
+
+
+def _out_of_fold(trial: Trial, examples: Examples, chosen: Chosen) -> Answers:
+    """What every candidate, and what was chosen, says of examples that were held out."""
+    scores = {_method_of(one.name): one.scores for one in trial.made}
+    parts = [scores[_method_of(name)] for name in chosen.names]
+    scores[_method_of(chosen.name)] = torch.stack(parts).logsumexp(0) - np.log(len(parts))
+    return Answers.of(examples, scores).take(trial.tested.nonzero()[:, 0])
+
+
+def _readouts(trial: Trial, chosen: Chosen) -> dict[str, Readout]:
+    """What needs no prompt: nearest means, the linear probe, and the probe of most promise."""
+    found: dict[str, Readout] = {MEANS: means_on(trial), LINEAR_PROBE: probe_on(trial, "cls")}
+    losses = {row["candidate"]: row["log_loss"] for row in chosen.table}
+    others = [name for name in losses if name.startswith("probe ") and name not in chosen.names]
+    if others:
+        best = min(others, key=losses.__getitem__)
+        found[_method_of(best)] = probe_on(trial, best.removeprefix("probe "))
+    return found
 
 
 @torch.no_grad()
-def _scored(readout: Readout, kept: Kept, backbone: Backbone) -> Scored:
-    scores = kept.of_examples(readout(kept.named(readout.named.text, backbone)))
-    return metrics.classification(scores, kept.y, readout.classes)
-
-
-def report_chosen(
-    found: Automatic, data: Data, recipe: Recipe, started: float, command: str | None
-) -> AdaptReport:
-    """The report of a run with prompt "auto".
-
-    found: what came out.
-    data: from which it learned.
-    recipe: of which the seed counts.
-    started: when the run began, by `time.monotonic()`.
-    command: the command line that began it, if one did.
-    """
-    model, chosen, test = found.model, found.chosen, found.test
-    outside = {name: getattr(chosen, name) for name in ("accuracy", "log_loss", "interval", "n")}
-    val = found.validation
-    return AdaptReport(
-        test_accuracy=test["accuracy"] if test else None,
-        test_n=test["n"] if test else 0,
-        test_per_class=test["per_class"] if test else None,
-        val_accuracy=val["accuracy"] if val else chosen.accuracy,
-        val_n=val["n"] if val else chosen.n,
-        train_n=len(found.examples),
-        baselines={
-            "nearest_mean": found.baselines.nearest_mean,
-            "linear_probe": found.baselines.linear_probe | {"C": found.baselines.strength},
-        },
-        verdict=f"chosen was {chosen.name}: {chosen.why}",
-        prompt=model.prompt.describe(),
-        parameters_trained=trained(model),
-        backbone=model.backbone.identity,
-        classes=model.classes,
-        label_map=None,
-        seed=recipe.seed,
-        recipe=recipe,
-        best_epoch=0,
-        rate_cuts=0,
-        skipped=data.skipped,
-        data=data_facts(data),
-        inputs=str(model.backbone.inputs),
-        seconds=round(time.monotonic() - started, 1),
-        command=command,
-        chosen=chosen.as_dict(),
-        out_of_fold=outside,
-    )
+def _scores(readout: Readout, kept: Kept, backbone: Backbone) -> Tensor:
+    return kept.of_examples(readout(kept.named(readout.named.text, backbone)))

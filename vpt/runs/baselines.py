@@ -4,30 +4,33 @@ split.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from vpt.backbones import Backbone
 from vpt.data import Data
-from vpt.metrics import classification as metrics
 from vpt.model import PromptedModel
-from vpt.readouts import Linear, NearestMean, Readout
+from vpt.readouts import Linear, NearestMean
+from vpt.runs.answers import MEANS, PROBE, PROMPT, Answers
 from vpt.runs.probe import fit_probe
-from vpt.training.evaluation import scores
+from vpt.training.evaluation import matched, scores
 
 
 @dataclass
 class Baselines:
-    """The same split without a prompt: accuracies on validation and test, the probe, and C, its
-    strength.
+    """What is said without a prompt on the same split: answers to what is validated and tested on,
+    the probe, and C, its strength.
     """
 
-    nearest_mean: dict[str, float]
-    linear_probe: dict[str, float]
+    answers: dict[str, Answers]
     probe: Linear
     strength: float
+
+    def accuracies(self, method: str) -> dict[str, float]:
+        """By part."""
+        return {part: found.scored(method)["accuracy"] for part, found in self.answers.items()}
 
 
 def measure_baselines(
@@ -45,12 +48,29 @@ def measure_baselines(
     x, y = features.pop("train")
     means.cpu().update(x, y)
     probe, strength = fit_probe(x, y, data.classes, seed)
-    return Baselines(_accuracies(means, features), _accuracies(probe, features), probe, strength)
+    with torch.no_grad():
+        answers = {
+            name: Answers.of(data.parts[name], {MEANS: means(held), PROBE: probe(held)})
+            for name, (held, _) in features.items()
+        }
+    return Baselines(answers, probe, strength)
 
 
-@torch.no_grad()
-def _accuracies(readout: Readout, parts: dict[str, tuple[Tensor, Tensor]]) -> dict[str, float]:
-    return {
-        name: metrics.classification(readout(features), y)["accuracy"]
-        for name, (features, y) in parts.items()
-    }
+def with_prompt(
+    answers: Mapping[str, Answers], model: PromptedModel, data: Data
+) -> dict[str, Answers]:
+    """The same, and what a model says of these parts as "prompt"; classes that only the model has
+    come last.
+    """
+    found = {}
+    for part, own in answers.items():
+        said, _ = scores(model, matched(model, data.parts[part]))
+        names: list[str | None] = [*(model.classes or own.classes)]
+        classes = own.classes + [name for name in names if name and name not in own.classes]
+        if set(names) != set(classes):  # a class that it lacks cannot be its answer
+            lowest = said.new_full((len(said), 1), float("-inf"))
+            said, names = torch.cat([said, lowest], 1), [*names, None]
+        place = {name: number for number, name in enumerate(names)}
+        order = [place.get(name, len(names) - 1) for name in classes]
+        found[part] = Answers(own.names, own.y, classes, own.scores | {PROMPT: said[:, order]})
+    return found

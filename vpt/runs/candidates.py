@@ -34,7 +34,8 @@ class Trial:
     """What is at hand while candidates are made.
 
     folds: none where nothing can be held out. start: the queries as they begin, if they can be.
-        strengths: C of each probe, once it was chosen. members: the queries as they learned.
+        strengths: C of each probe, once it was chosen. members: the queries as they learned. made:
+        all candidates.
     """
 
     backbone: Backbone
@@ -44,6 +45,7 @@ class Trial:
     start: QueryTokens | None
     strengths: dict[str, float] = field(default_factory=dict)
     members: Members | None = None
+    made: list[Candidate] = field(default_factory=list)
 
     @property
     def tested(self) -> Tensor:
@@ -73,7 +75,9 @@ def _sets(backbone: Backbone) -> Sequence[str]:
 
 
 def choose_among(trial: Trial, seed: int, progress: bool) -> Chosen:
-    """Make every candidate that there can be, and choose. C of each probe is left in the trial."""
+    """Make every candidate that there can be, and choose. They, and C of each probe, are left in
+    the trial.
+    """
     y = trial.kept.y
     if not trial.folds:
         why = "each class has one example, so that nothing can be held out to choose by"
@@ -81,6 +85,7 @@ def choose_among(trial: Trial, seed: int, progress: bool) -> Chosen:
     made = [_nearest(trial), *_probes(trial, progress)]
     if trial.start is not None:
         made.append(_learned(trial, trial.start, len(made), seed, progress))
+    trial.made = made
     return choose(made, y, trial.tested, PROBE)
 
 

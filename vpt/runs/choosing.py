@@ -15,12 +15,12 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from torch import Tensor
 
 from vpt.data import Examples
+from vpt.metrics.calibrating import slope_of
 from vpt.metrics.comparing import share_interval
 from vpt.runs.probe import Folds
 from vpt.sites import Config
 
 FOLDS = 5
-SLOPES = tuple(2.0 ** (power / 4) for power in range(-16, 25))  # 1/temperature, to choose among
 
 
 @dataclass(frozen=True)
@@ -92,15 +92,8 @@ def _units(examples: Examples) -> np.ndarray:
 
 
 def calibrated(name: str, place: int, scores: Tensor, y: Tensor, tested: Tensor) -> Candidate:
-    """A candidate with the slope of least log loss on the tested examples (temperature scaling, Guo
-    et al., ICML 2017).
-    """
-    some, labels = scores[tested].double(), y[tested]
-
-    def loss(slope: float) -> float:
-        return float(torch.nn.functional.cross_entropy(some * slope, labels))
-
-    slope = min(SLOPES, key=loss)
+    """A candidate with its slope, of the tested examples (`vpt.metrics.calibrating.slope_of`)."""
+    slope = slope_of(scores[tested], y[tested])
     return Candidate(name, place, torch.log_softmax(scores.double() * slope, 1), slope)
 
 

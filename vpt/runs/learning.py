@@ -12,13 +12,15 @@ from torch import Tensor
 from vpt.backbones import Backbone, first_block
 from vpt.data import Data, Examples, in_views
 from vpt.data.readers import RawInput
+from vpt.metrics.calibrating import slope_of
 from vpt.model import PromptedModel
 from vpt.prompts import Prompt
 from vpt.readouts import Linear, Readout
+from vpt.runs.answers import PROBE
 from vpt.runs.baselines import Baselines
 from vpt.runs.briefing import seconds_of_run
 from vpt.runs.probe import fit_probe
-from vpt.training.evaluation import evaluate, scores
+from vpt.training.evaluation import evaluate, matched, scores
 from vpt.training.late import without_cache
 from vpt.training.loop import History
 from vpt.training.recipe import Recipe, updated
@@ -93,7 +95,9 @@ def choose_augment(backbone: Backbone, data: Data, baselines: Baselines) -> str:
     mirrored = Examples(lambda i: _mirrored(val[i][0]), val.targets, val.classes)
     with PromptedModel(backbone, None, baselines.probe) as model, without_cache(model):
         accuracy = evaluate(model, mirrored)["accuracy"]
-    return "flip-crop" if accuracy >= baselines.linear_probe["val"] - FLIP_TOLERANCE else "crop"
+    return (
+        "flip-crop" if accuracy >= baselines.accuracies(PROBE)["val"] - FLIP_TOLERANCE else "crop"
+    )
 
 
 def _mirrored(image: RawInput) -> RawInput:
@@ -147,3 +151,16 @@ def _refit(model: PromptedModel, data: Data, seed: int, progress: bool) -> None:
     model.readout.load_state_dict(probe.state_dict())
     if evaluate(model, data.val)["loss"] >= loss:
         model.readout.load_state_dict(trained)
+
+
+def calibrate(model: PromptedModel, val: Examples) -> float:
+    """Multiply a linear readout by the slope that validation examples ask for, and say by what; 1
+    for other readouts, whose scores stay as they are.
+    """
+    if not isinstance(model.readout, Linear):
+        return 1.0
+    slope = slope_of(*scores(model, matched(model, val)))
+    with torch.no_grad():
+        model.readout.weight.mul_(slope)
+        model.readout.bias.mul_(slope)
+    return slope

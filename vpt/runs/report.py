@@ -16,17 +16,30 @@ from vpt.files.naming import PROMPT
 from vpt.model import PromptedModel
 from vpt.readouts import LabelMap
 from vpt.report import pictures
-from vpt.runs.baselines import Baselines
+from vpt.runs.answers import (
+    MEANS,
+    PARTS,
+    PROBE,
+    Answers,
+    accuracies,
+    best_other,
+    calibration_of,
+    called,
+    predictions_csv,
+    verdict_of,
+)
 from vpt.runs.briefing import data_facts
+from vpt.runs.choosing import Chosen
 from vpt.runs.folder import draw_pixels, trained
 from vpt.sites import Config
 from vpt.training.checkpoints import CHECKPOINT
-from vpt.training.evaluation import evaluate
 from vpt.training.folders import METRICS
 from vpt.training.loop import History
 from vpt.training.recipe import Recipe
 
 CURVES = "curves.png"
+PREDICTIONS = "predictions.csv"
+OUTSIDE = ("accuracy", "log_loss", "interval", "n")  # of what was chosen, out of fold
 
 LabelMapping = dict[str, list[tuple[str, float]]]  # class → (source class, weight), the largest
 
@@ -38,6 +51,10 @@ class AdaptReport:
     test_accuracy: None where there is no test data, as `test_per_class`.
     test_n: examples that were tested; `val_n` and `train_n` likewise.
     baselines: name → accuracies on "val" and "test"; of the linear probe its C, too.
+    method: what the model is called among all that were tried: "prompt", or what was chosen.
+    parts: by part ("test", "val", "out_of_fold") the numbers of every method (`Scored`), and the
+        paired difference from the best of the others.
+    calibration: by what the scores were multiplied, and the error before and after, by part.
     verdict: whether the prompt was worth it, a sentence.
     prompt: what it does, in words.
     parameters_trained: by part, "prompt" and "readout".
@@ -63,6 +80,9 @@ class AdaptReport:
     val_n: int
     train_n: int
     baselines: dict[str, dict[str, float]]
+    method: str
+    parts: Config
+    calibration: Config
     verdict: str
     prompt: str
     parameters_trained: dict[str, int]
@@ -87,71 +107,91 @@ class AdaptReport:
         return values | {"recipe": asdict(self.recipe)}
 
 
+@dataclass(frozen=True)
+class Ran:
+    """How a run went.
+
+    data: from which it learned.
+    train_n: how many examples it learned from.
+    strength: C of the linear probe.
+    slope: by which its scores were multiplied, so that they are calibrated; None where each part of
+        an average has its own.
+    history: of the training; empty where there was none.
+    recipe: by which it was trained.
+    started: when it began, by `time.monotonic()`.
+    command: the command line that began it, if one did.
+    chosen: with prompt "auto", what was chosen and among what.
+    """
+
+    data: Data
+    train_n: int
+    strength: float
+    slope: float | None
+    history: History
+    recipe: Recipe
+    started: float
+    command: str | None
+    chosen: Chosen | None = None
+
+
 def report_of(
-    model: PromptedModel,
-    data: Data,
-    baselines: Baselines,
-    history: History,
-    recipe: Recipe,
-    started: float,
-    command: str | None,
+    model: PromptedModel, answers: Mapping[str, Answers], method: str, ran: Ran
 ) -> AdaptReport:
-    """The report of a run that is done; the model is evaluated for it.
+    """The report of a run that is done.
 
     model: with what it learned.
-    data: from which it learned.
-    baselines: on the same data.
-    history: of the training.
-    recipe: by which it was trained.
-    started: when the run began, by `time.monotonic()`.
-    command: the command line that began it, if one did.
+    answers: of every method, by part: "test" where there is one, and "val" or "out_of_fold".
+    method: what the model is called there.
+    ran: how it went.
     """
-    val = evaluate(model, data.val)
-    test = evaluate(model, data.test) if data.test is not None else None
-    readout = model.readout
+    held = "val" if "val" in answers else "out_of_fold"
+    chosen, readout, data = ran.chosen, model.readout, ran.data
+    other = best_other(answers, held, method, chosen.names if chosen else ())
+    scored = {part: found.scored(method) for part, found in answers.items()}
+    test, val = scored.get("test"), scored[held]
     return AdaptReport(
         test_accuracy=test["accuracy"] if test else None,
         test_n=test["n"] if test else 0,
         test_per_class=test["per_class"] if test else None,
         val_accuracy=val["accuracy"],
         val_n=val["n"],
-        train_n=len(data.train),
+        train_n=ran.train_n,
         baselines={
-            "nearest_mean": baselines.nearest_mean,
-            "linear_probe": baselines.linear_probe | {"C": baselines.strength},
+            "nearest_mean": accuracies(answers, MEANS),
+            "linear_probe": accuracies(answers, PROBE) | {"C": ran.strength},
         },
-        verdict=_verdict(val["accuracy"], baselines.linear_probe["val"], val["n"], history.best),
+        method=method,
+        parts={part: found.as_dict(method, other) for part, found in answers.items()},
+        calibration=calibration_of(answers, method, ran.slope),
+        verdict=_verdict(answers, method, other, ran),
         prompt=model.prompt.describe(),
         parameters_trained=trained(model),
         backbone=model.backbone.identity,
         classes=model.classes,
         label_map=readout.mapping() if isinstance(readout, LabelMap) else None,
-        seed=recipe.seed,
-        recipe=recipe,
-        best_epoch=history.best,
-        rate_cuts=history.cuts,
+        seed=ran.recipe.seed,
+        recipe=ran.recipe,
+        best_epoch=ran.history.best,
+        rate_cuts=ran.history.cuts,
         skipped=data.skipped,
         data=data_facts(data),
         inputs=str(model.backbone.inputs),
-        seconds=round(time.monotonic() - started, 1),
-        command=command,
+        seconds=round(time.monotonic() - ran.started, 1),
+        command=ran.command,
+        chosen=chosen.as_dict() if chosen else None,
+        out_of_fold={name: getattr(chosen, name) for name in OUTSIDE} if chosen else None,
     )
 
 
-def _verdict(prompt: float, probe: float, n: int, best: int) -> str:
-    """Whether the prompt was worth it, by accuracies on n validation examples and the epoch that
-    was kept.
-    """
-    if prompt > probe:
-        worth = "the prompt is better than the linear probe on validation"
-    elif prompt == probe:
-        worth = "the linear probe alone was as good on validation"
-    else:
-        worth = "the linear probe alone was better on validation"
+def _verdict(answers: Mapping[str, Answers], method: str, other: str | None, ran: Ran) -> str:
+    """Whether it was worth it: on test, where there is one."""
+    part = next(part for part in PARTS if part in answers)
+    if ran.chosen is not None and method in (PROBE, MEANS):
+        return f"no prompt is needed, {called(method)} is taken: {ran.chosen.why}"
     kept = ""
-    if best == 0:
-        kept = "; training never had less loss there than its start, which is kept"
-    return f"{worth} ({prompt:.1%} against {probe:.1%} of {n}){kept}"
+    if ran.chosen is None and ran.history.best == 0:
+        kept = "; training never had less loss on validation than its start, which is kept"
+    return verdict_of(answers[part], part, method, other) + kept
 
 
 def write_run(
@@ -160,17 +200,23 @@ def write_run(
     report: AdaptReport,
     rows: Sequence[Mapping[str, float]],
     val: Examples,
+    answers: Mapping[str, Answers],
 ) -> Path:
     """A run's folder: pictures first, then metrics, then the prompt file, whose path is returned;
     the checkpoint goes last.
 
-    rows: of the run's history. val: examples to show under a pixel prompt.
+    model: that learned.
+    report: of it.
+    rows: of the run's history.
+    val: examples to show under a pixel prompt.
+    answers: of every method, by part.
     """
     baselines = {name.replace("_", " "): values["val"] for name, values in report.baselines.items()}
     if rows:
         png = pictures.curves(rows, report.best_epoch, baselines, report.prompt)
         write_atomically(folder / CURVES, png)
     draw_pixels(model, val, folder)
+    write_atomically(folder / PREDICTIONS, predictions_csv(answers, report.method))
     write_atomically(folder / METRICS, json.dumps(report.as_dict(), indent=2).encode())
     file = save(
         folder / PROMPT,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vpt.model import PromptedModel
+from vpt.runs.answers import Answers
 from vpt.runs.report import AdaptReport
 from vpt.sites import Config
 from vpt.training.loop import History
@@ -13,13 +14,14 @@ from vpt.training.loop import History
 
 @dataclass
 class Result:
-    """What `adapt` made: the fitted model, its report, its history, and the run's folder and
-    prompt file (if written).
+    """What `adapt` made: the fitted model, its report, its history, what every method says of each
+    part, and the run's folder and prompt file (if written).
     """
 
     model: PromptedModel
     report: AdaptReport
     history: History
+    answers: dict[str, Answers]
     folder: Path | None = None
     file: Path | None = None
 
