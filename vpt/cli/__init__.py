@@ -11,7 +11,7 @@ from rich.console import Console
 from vpt.cli.fairness import audit, reprogram
 from vpt.cli.learning import adapt, demo
 from vpt.cli.models import backbones, bench
-from vpt.cli.using import evaluate, inspect, library, predict
+from vpt.cli.using import evaluate, inspect, library, predict, report
 from vpt.errors import VptError
 from vpt.report.progress import clean
 
@@ -30,6 +30,7 @@ for command in (
     predict,
     library,
     inspect,
+    report,
     backbones,
     bench,
 ):

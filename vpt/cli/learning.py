@@ -194,6 +194,6 @@ def adapt(
     if (chosen := result.metrics["chosen"]) is not None:
         console.print(clean(f"chosen was {chosen['name']}: {chosen['why']}."), highlight=False)
     console.print(
-        f"{clean(result.metrics['verdict'])}. Everything is in [bold]{clean(out)}[/]"
-        f" ({result.metrics['seconds']:.0f} s)."
+        f"{clean(result.metrics['verdict'])}. Everything is in [bold]{clean(out)}[/], report.html"
+        f" first ({result.metrics['seconds']:.0f} s)."
     )

@@ -114,6 +114,22 @@ def predict(
         print_table(table)
 
 
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="folders of runs of vpt adapt")],
+    as_markdown: Annotated[
+        bool, typer.Option("--markdown", help="print verdict and numbers, for a pull request")
+    ] = False,
+) -> None:
+    """Write a page about each run: how good it is, what it gets wrong, how to use it."""
+    from vpt.runs.page import markdown, write_page
+
+    for run in runs:
+        if as_markdown:
+            typer.echo(markdown(run))
+        else:
+            console.print(f"[bold]{clean(str(write_page(run)))}[/]")
+
+
 def _on_input() -> list[Path]:
     """The paths on standard input, one on each line."""
     return [Path(line) for line in sys.stdin.read().splitlines() if line.strip()]

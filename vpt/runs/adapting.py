@@ -27,8 +27,10 @@ from vpt.runs.briefing import say_before
 from vpt.runs.learning import SOFTER, calibrate, choose_augment, learn, seconds_to_adapt
 from vpt.runs.making import make_prompt, make_readout, start_among
 from vpt.runs.opening import opened
+from vpt.runs.page import write_page
 from vpt.runs.report import Ran, report_of, write_run
 from vpt.runs.result import Result
+from vpt.runs.showing import from_parts
 from vpt.sites import Config
 from vpt.training.folders import run_folder
 from vpt.training.late import late_features
@@ -195,10 +197,8 @@ def _written(result: Result, folder: Path | None, data: Data) -> Result:
     result.folder = folder
     try:
         if Accelerator().is_main_process:
-            rows = result.history.rows
-            result.file = write_run(
-                folder, result.model, result.report, rows, data.val, result.answers
-            )
+            result.file = write_run(folder, result.model, result.report, data.val, result.answers)
+            write_page(folder, from_parts(list(data.parts.values())))
     except BaseException:
         result.model.close()
         raise

@@ -25,8 +25,7 @@ from vpt.runs.candidates import (
     PROBE,
     Trial,
     choose_among,
-    means_on,
-    probe_on,
+    fitted,
     queries_for,
     refit,
     seconds_of_probes,
@@ -200,12 +199,12 @@ def _out_of_fold(trial: Trial, examples: Examples, chosen: Chosen) -> Answers:
 
 def _readouts(trial: Trial, chosen: Chosen) -> dict[str, Readout]:
     """What needs no prompt: nearest means, the linear probe, and the probe of most promise."""
-    found: dict[str, Readout] = {MEANS: means_on(trial), LINEAR_PROBE: probe_on(trial, "cls")}
+    found: dict[str, Readout] = {MEANS: fitted(trial, MEANS), LINEAR_PROBE: fitted(trial, PROBE)}
     losses = {row["candidate"]: row["log_loss"] for row in chosen.table}
     others = [name for name in losses if name.startswith("probe ") and name not in chosen.names]
     if others:
         best = min(others, key=losses.__getitem__)
-        found[_method_of(best)] = probe_on(trial, best.removeprefix("probe "))
+        found[_method_of(best)] = fitted(trial, best)
     return found
 
 

@@ -11,6 +11,7 @@ import torch
 
 from vpt.backbones import Backbone
 from vpt.data import Data
+from vpt.metrics.calibrating import slope_of
 from vpt.model import PromptedModel
 from vpt.readouts import Linear, NearestMean
 from vpt.runs.answers import MEANS, PROBE, PROMPT, Answers
@@ -21,7 +22,7 @@ from vpt.training.evaluation import matched, scores
 @dataclass
 class Baselines:
     """What is said without a prompt on the same split: answers to what is validated and tested on,
-    the probe, and C, its strength.
+    calibrated on the former; the probe, and C, its strength.
     """
 
     answers: dict[str, Answers]
@@ -48,11 +49,15 @@ def measure_baselines(
     x, y = features.pop("train")
     means.cpu().update(x, y)
     probe, strength = fit_probe(x, y, data.classes, seed)
-    with torch.no_grad():
-        answers = {
-            name: Answers.of(data.parts[name], {MEANS: means(held), PROBE: probe(held)})
-            for name, (held, _) in features.items()
-        }
+    answers: dict[str, Answers] = {}
+    slopes: dict[str, float] = {}
+    for part in ("val", *(part for part in features if part != "val")):
+        held, labels = features[part]
+        with torch.no_grad():
+            said = {MEANS: means(held), PROBE: probe(held)}
+        slopes = slopes or {method: slope_of(one, labels) for method, one in said.items()}
+        scaled = {method: slopes[method] * one for method, one in said.items()}
+        answers[part] = Answers.of(data.parts[part], scaled)
     return Baselines(answers, probe, strength)
 
 

@@ -163,18 +163,24 @@ def seconds_to_learn(
 
 def refit(trial: Trial, chosen: Chosen) -> tuple[Prompt | None, Readout]:
     """The prompt and the readout of what was chosen, fitted on all examples."""
-    slopes = {row["candidate"]: float(row["slope"]) for row in chosen.table}
-    parts = [_fitted(trial, name) for name in chosen.names]
-    with torch.no_grad():
-        for name, readout in zip(chosen.names, parts, strict=True):
-            readout.weight.mul_(slopes.get(name, 1.0))
-            readout.bias.mul_(slopes.get(name, 1.0))
+    parts = [fitted(trial, name) for name in chosen.names]
     prompt = trial.start if any(readout.named.queries for readout in parts) else None
     return prompt, parts[0] if len(parts) == 1 else Average(parts)
 
 
+def fitted(trial: Trial, name: str) -> Linear:
+    """A candidate's readout, fitted on all examples and calibrated; the queries, too, are then
+    those.
+    """
+    readout = _fitted(trial, name)
+    slope = next((one.slope for one in trial.made if one.name == name), 1.0)
+    with torch.no_grad():
+        readout.weight.mul_(slope)
+        readout.bias.mul_(slope)
+    return readout
+
+
 def _fitted(trial: Trial, name: str) -> Linear:
-    """A candidate's readout, fitted on all examples; the queries, too, are then those."""
     if trial.start is not None and trial.members is not None and name.startswith("queries"):
         return trial.members.into(trial.start, trial.classes)
     if name == MEANS:

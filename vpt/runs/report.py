@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -61,6 +61,7 @@ class AdaptReport:
     backbone: its identity.
     classes: by name, in the order of the logits; None where they are only numbered.
     label_map: of a `LabelMap`, which source classes stand for each class.
+    history: of the training, a row for each epoch.
     best_epoch: whose prompt was kept; 0 is the start.
     rate_cuts: how often the learning rate was cut.
     skipped: files that were left out as bad, as (path, reason).
@@ -91,6 +92,7 @@ class AdaptReport:
     label_map: LabelMapping | None
     seed: int
     recipe: Recipe
+    history: list[dict[str, float]]
     best_epoch: int
     rate_cuts: int
     skipped: list[tuple[str, str]]
@@ -171,6 +173,7 @@ def report_of(
         label_map=readout.mapping() if isinstance(readout, LabelMap) else None,
         seed=ran.recipe.seed,
         recipe=ran.recipe,
+        history=[dict(row) for row in ran.history.rows],
         best_epoch=ran.history.best,
         rate_cuts=ran.history.cuts,
         skipped=data.skipped,
@@ -186,8 +189,8 @@ def report_of(
 def _verdict(answers: Mapping[str, Answers], method: str, other: str | None, ran: Ran) -> str:
     """Whether it was worth it: on test, where there is one."""
     part = next(part for part in PARTS if part in answers)
-    if ran.chosen is not None and method in (PROBE, MEANS):
-        return f"no prompt is needed, {called(method)} is taken: {ran.chosen.why}"
+    if ran.chosen is not None and not any("queries" in name for name in ran.chosen.names):
+        return f"no prompt is needed; what is taken is {called(method)}: {ran.chosen.why}"
     kept = ""
     if ran.chosen is None and ran.history.best == 0:
         kept = "; training never had less loss on validation than its start, which is kept"
@@ -198,7 +201,6 @@ def write_run(
     folder: Path,
     model: PromptedModel,
     report: AdaptReport,
-    rows: Sequence[Mapping[str, float]],
     val: Examples,
     answers: Mapping[str, Answers],
 ) -> Path:
@@ -207,13 +209,12 @@ def write_run(
 
     model: that learned.
     report: of it.
-    rows: of the run's history.
     val: examples to show under a pixel prompt.
     answers: of every method, by part.
     """
     baselines = {name.replace("_", " "): values["val"] for name, values in report.baselines.items()}
-    if rows:
-        png = pictures.curves(rows, report.best_epoch, baselines, report.prompt)
+    if report.history:
+        png = pictures.curves(report.history, report.best_epoch, baselines, report.prompt)
         write_atomically(folder / CURVES, png)
     draw_pixels(model, val, folder)
     write_atomically(folder / PREDICTIONS, predictions_csv(answers, report.method))
