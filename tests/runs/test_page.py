@@ -74,7 +74,7 @@ def test_it_is_written_again_from_the_folder_and_as_markdown(run: Path) -> None:
     assert Read(again).text == Read(before).text
     text = markdown(run)
     rows = [line for line in text.splitlines() if line.startswith("| ")]
-    assert len(rows) == 1 + len(page_of(run, lambda name: None)["numbers"])
+    assert len(rows) == 2 + len(page_of(run, lambda name: None)["numbers"])
     assert "**" in text
 
 

@@ -191,7 +191,8 @@ def adapt(
         console.print(clean(map_text(result.metrics["label_map"]), lines=True), highlight=False)
     for path, reason in result.metrics["skipped"][:10]:
         console.print(f"[yellow]left out[/] {clean(path)}: {clean(reason)}", highlight=False)
-    if (chosen := result.metrics["chosen"]) is not None:
+    chosen = result.metrics["chosen"]
+    if chosen is not None and chosen["why"] not in result.metrics["verdict"]:
         console.print(clean(f"chosen was {chosen['name']}: {chosen['why']}."), highlight=False)
     console.print(
         f"{clean(result.metrics['verdict'])}. Everything is in [bold]{clean(out)}[/], report.html"
