@@ -1,0 +1,233 @@
+"""Why a model says what it says: what each place of the input adds to the score of a class.
+
+What queries read is a weighted mean of a block's values, and a linear readout adds up what they
+read. So the score is a sum over places, queries, heads and blocks, and each addend can be named:
+nothing is estimated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vpt.backbones import Backbone
+from vpt.errors import PromptError
+from vpt.errors.needs import whole
+from vpt.model import PromptedModel
+from vpt.prompts import Prompt, QueryTokens, Stack
+from vpt.readouts import Average, Linear
+from vpt.readouts.named import Named
+from vpt.sites import Attended, Observe, Raw, Site
+
+MOST_EXTRA = 16  # class, distillation and register tokens before those of places
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What each place adds to the score of a class, against the mean score of all classes.
+
+    target: the class `[B]`. score: of it `[B]`. maps: of each place `[B,rows,columns]`; of sound,
+        rows are frequencies (low ones first) and columns time, or there is one row. outside: what
+        tokens without a place add `[B]` (the class token). rest: what no query read `[B]` (the
+        bias, other features). parts: the same by block, query and head `[B,blocks,count,heads]`,
+        without `rest`. attention: of each query to each place, the mean over heads
+        `[B,blocks,count,rows,columns]`.
+
+    score = maps.sum((1, 2)) + outside + rest.
+    """
+
+    target: Tensor
+    score: Tensor
+    maps: Tensor
+    outside: Tensor
+    rest: Tensor
+    parts: Tensor
+    attention: Tensor
+
+
+class _Watched(Prompt):
+    """A prompt as it is, and observers beside it. It is never saved."""
+
+    def __init__(self, prompt: Prompt, watch: list[Site]) -> None:
+        super().__init__()
+        self.prompt = prompt
+        self.watch = watch
+
+    def sites(self) -> tuple[Site, ...]:
+        return (*self.prompt.sites(), *self.watch)
+
+    @property
+    def reads(self) -> int:
+        return self.prompt.reads
+
+    def read(self) -> Tensor:
+        return self.prompt.read()
+
+    def describe(self) -> str:
+        return self.prompt.describe()
+
+
+def explain(model: PromptedModel, x: Raw, target: Tensor | int | None = None) -> Explanation:
+    """What each place of raw input adds to a class's score, exactly.
+
+    model: whose linear readout reads queries, alone or beside other features. x: raw input of one
+    or more examples, as for the model. target: the class, or one for each example `[B]`; by default
+    what the model says. Raises `PromptError` for a model without such queries (`vpt.occlusion`
+    explains any), and where its tokens have no places.
+    """
+    queries, readout, start = _readers(model)
+    seen: dict[int, Attended] = {}
+    watch: list[Site] = [
+        Observe(block, attention=partial(seen.__setitem__, block)) for block in queries.blocks
+    ]
+    was = model.training
+    model.eval()
+    with torch.no_grad(), _shapes(model.backbone) as shapes, _watched(model, watch):
+        seen.clear()
+        out = model.outputs(x)
+    model.train(was)
+    scores = readout(out[:, start[0] : start[0] + readout.features])
+    target = targets_of(scores, target)
+    rows = torch.arange(len(scores), device=scores.device)
+    score = scores[rows, target] - scores.mean(1)
+    weight = (readout.weight[target] - readout.weight.mean(0)).detach()  # [B,F]
+    unit, mean = torch.ones_like(weight[0]), torch.zeros_like(weight[0])
+    if readout.standardised:
+        unit, mean = readout.scale * readout.features**-0.5, readout.mean
+    places: list[Tensor] = []
+    parts, attention, at = [], [], start[1]
+    for index, block in enumerate(queries.blocks):
+        shares, values = _looks(queries.queries[index], seen[block], len(scores))
+        heads, size = values.shape[1], values.shape[3]
+        width = queries.count * heads * size
+        own = slice(at, at + width)
+        at += width
+        shape = (queries.count, heads, size)
+        w = (weight[:, own] * unit[own]).unflatten(1, shape)  # [B,M,H,d]
+        pull = torch.einsum("bmhd,bhnd->bmhn", w, values)
+        # what standardising subtracts is subtracted place by place, by how much each is looked at
+        pull = pull - torch.einsum("bmhd,mhd->bmh", w, mean[own].view(shape))[..., None]
+        adds = shares.transpose(1, 2) * pull  # [B,M,H,N]
+        parts.append(adds.sum(3))
+        places.append(adds.sum((1, 2)))
+        attention.append(shares.mean(1))  # [B,M,N]
+    total = torch.stack(places).sum(0)
+    grid, extra = _grid(shapes, total.shape[1])
+    maps = total[:, extra:].unflatten(1, grid)
+    outside = total[:, :extra].sum(1)
+    looks = torch.stack(attention, 1)[..., extra:].unflatten(3, grid)
+    rest = score - total.sum(1)
+    return Explanation(target, score, maps, outside, rest, torch.stack(parts, 1), looks)
+
+
+def _readers(model: PromptedModel) -> tuple[QueryTokens, Linear, tuple[int, int]]:
+    """The queries, the linear readout that reads them, where its features begin among those of the
+    model's readout, and where what queries read begins among its own. Raises `PromptError`.
+    """
+    prompts = list(model.prompt.prompts) if isinstance(model.prompt, Stack) else [model.prompt]
+    found = [prompt for prompt in prompts if isinstance(prompt, QueryTokens)]
+    whole_readout = model.readout
+    parts: list[Any] = (
+        list(whole_readout.parts) if isinstance(whole_readout, Average) else [whole_readout]
+    )
+    begin = 0
+    for part in parts:
+        if isinstance(part, Linear) and part.named.queries and len(found) == 1:
+            if found[0].through:
+                break
+            names = part.named.names
+            before = names[: names.index("queries")]
+            width = sum(Named(name).width(model.backbone, 0) for name in before)
+            return found[0], part, (begin, width)
+        begin += int(getattr(part, "features", 0))
+    raise PromptError(
+        f"Found {model.prompt.describe()} under {type(whole_readout).__name__}; needed are queries"
+        " (queries:4, as --prompt auto may choose) whose attention a linear readout reads."
+        " vpt.occlusion explains any model."
+    )
+
+
+def targets_of(scores: Tensor, target: Tensor | int | None) -> Tensor:
+    """The classes that are explained `[B]`: those that were asked for, or the likeliest. Raises
+    `PromptError` for a class that there is not.
+    """
+    count = scores.shape[1]
+    if target is None:
+        return scores.argmax(1)
+    if isinstance(target, int):
+        whole(PromptError, target=target, least=0, most=count - 1)
+        return torch.full((len(scores),), target, device=scores.device)
+    if target.shape != (len(scores),) or int(target.min()) < 0 or int(target.max()) >= count:
+        raise PromptError(
+            f"Found targets {target.tolist()[:8]}; needed is a class from 0 to {count - 1} for each"
+            f" of {len(scores)} examples."
+        )
+    return target.to(scores.device)
+
+
+@contextmanager
+def _watched(model: PromptedModel, watch: list[Site]) -> Iterator[None]:
+    """Inside, observers stand beside the prompt."""
+    prompt = model.prompt
+    model.swap(_Watched(prompt, watch))
+    try:
+        yield
+    finally:
+        model.swap(prompt)
+
+
+def _looks(queries: Tensor, seen: Attended, batch: int) -> tuple[Tensor, Tensor]:
+    """How much each query of each head looks at each token `[B,H,M,N]`, and the values
+    `[B,H,N,d]`. Raises `PromptError` where the block cuts windows.
+    """
+    if len(seen.keys) != batch:
+        raise PromptError(
+            "Found a model that cuts its tokens into windows, whose places are not told apart;"
+            " vpt.occlusion explains it."
+        )
+    rows = seen.project(queries[None].to(seen.keys.dtype)).float()
+    scale = seen.scale if seen.scale is not None else rows.shape[-1] ** -0.5
+    scores = (rows * scale) @ seen.keys.float().mT
+    if seen.valid is not None:
+        scores = scores.masked_fill(~seen.valid, float("-inf"))
+    return torch.softmax(scores, dim=-1), seen.values.float()
+
+
+@contextmanager
+def _shapes(backbone: Backbone) -> Iterator[list[tuple[int, int]]]:
+    """Inside, the shapes that convolutions give are noted, as (rows, columns)."""
+    found: list[tuple[int, int]] = []
+
+    def note(module: nn.Module, args: object, out: Tensor) -> None:
+        rows = out.shape[-2] if out.ndim == 4 else 1
+        found.append((rows, out.shape[-1]))
+
+    hooks = [
+        module.register_forward_hook(note)
+        for module in backbone.model.modules()
+        if isinstance(module, (nn.Conv1d, nn.Conv2d))
+    ]
+    try:
+        yield found
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _grid(shapes: list[tuple[int, int]], tokens: int) -> tuple[tuple[int, int], int]:
+    """(rows and columns of the tokens that have a place, how many come before them). Raises
+    `PromptError` where no convolution laid them out.
+    """
+    for rows, columns in reversed(shapes):
+        if 0 <= tokens - rows * columns <= MOST_EXTRA:
+            return (rows, columns), tokens - rows * columns
+    raise PromptError(
+        f"Found {tokens} tokens that no patch embedding laid out, so they have no places;"
+        " vpt.occlusion explains any model."
+    )
