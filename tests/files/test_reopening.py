@@ -83,7 +83,7 @@ def test_a_folder_that_is_still_there_is_opened_again(
     with pytest.raises(PromptFileError, match="was made for another backbone"):
         vpt.load(tmp_path / "run")
     (tmp_path / "mine").rename(tmp_path / "elsewhere")
-    with pytest.raises(PromptFileError, match="which is not there"):
+    with pytest.raises(PromptFileError, match="no model is there"):
         vpt.load(tmp_path / "run")
 
 

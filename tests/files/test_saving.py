@@ -167,7 +167,7 @@ def test_places_that_are_no_plain_files(tmp_path: Path) -> None:
     for place, message in (
         (tmp_path / "pipe.vpt", "it is no plain file"),
         ("/dev/zero", "it is no plain file"),
-        (tmp_path, "it is a folder"),
+        (tmp_path, "there is nothing. Needed is a run's folder"),
         (tmp_path / "loop", "there is nothing"),
         (tmp_path / "large.vpt", "3.2 GB, more than any prompt file"),
         ("a\0b", "there is nothing"),
@@ -231,7 +231,7 @@ def test_files_that_are_something_else(tmp_path: Path) -> None:
         path.write_bytes(data)
         with pytest.raises(PromptFileError, match=name):
             vpt.load(path)
-    with pytest.raises(PromptFileError, match="cannot be read"):
+    with pytest.raises(PromptFileError, match="there is nothing"):
         vpt.load(tmp_path / "missing")
     torch.save({"a": os.getcwd}, tmp_path / "pickle")
     with pytest.raises(PromptFileError):

@@ -8,6 +8,7 @@ import sys
 import typer
 from rich.console import Console
 
+from vpt.cli.explaining import explain
 from vpt.cli.fairness import audit, reprogram
 from vpt.cli.learning import adapt, demo
 from vpt.cli.models import backbones, bench
@@ -31,6 +32,7 @@ for command in (
     library,
     inspect,
     report,
+    explain,
     backbones,
     bench,
 ):

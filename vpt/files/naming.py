@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from vpt.errors import PromptFileError
-from vpt.errors.places import is_file, is_folder
+from vpt.errors.places import is_file, is_folder, is_there
 
 PROMPT = "prompt.vpt"
 
@@ -20,8 +20,9 @@ def prompt_file(place: str | Path) -> Path:
         )
     path = Path(place) / PROMPT if is_folder(place) else Path(place)
     if not is_file(path):
+        found = "it is no plain file" if is_there(path) else "there is nothing"
         raise PromptFileError(
-            f"Found no prompt file at {path}; needed is a run's folder (with {PROMPT}) or a prompt"
-            " file."
+            f"Found no prompt file at {str(path)[:200]}: {found}. Needed is a run's folder (with"
+            f" {PROMPT}) or a prompt file."
         )
     return path

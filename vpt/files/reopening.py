@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vpt.backbones import Backbone, Images, load_backbone
 from vpt.errors import BackboneError, InputError, PromptFileError
-from vpt.errors.places import is_folder, is_there
+from vpt.errors.places import is_file, is_there
 from vpt.files.headers import Header
 from vpt.sites import Config
 
@@ -56,18 +56,20 @@ def reopen(
     if not known or not plain or (kind == "hub" and is_there(source)):
         raise PromptFileError(
             f"This prompt was made for {source} ({kind}, weights: {weights}), which"
-            f" {'is not there' if kind == 'folder' else 'cannot be opened by name alone'}. Open it"
-            " and pass it: vpt.load(path, backbone=vpt.load_backbone(…)), or --backbone on the"
-            " command line."
+            f" cannot be opened by name alone{': no model is there' if kind == 'folder' else ''}."
+            " Open it and pass it: vpt.load(path, backbone=vpt.load_backbone(…)), or --backbone on"
+            " the command line."
         )
+    if kind == "folder":
+        return _open_instead(source, source, settings | {"weights": weights} | options)
     return load_backbone(source, kind=kind, weights=weights, **settings, **options)
 
 
 def _is_here(source: str) -> bool:
-    """Whether a folder is on this machine. What it holds is data alone, and is compared with the
-    file's fingerprint once it is open.
+    """Whether a model's folder is on this machine. What it holds is data alone, and is compared
+    with the file's fingerprint once it is open.
     """
-    return not source.startswith(("//", "\\\\")) and is_folder(source)
+    return not source.startswith(("//", "\\\\")) and is_file(Path(source) / "config.json")
 
 
 def _open_instead(named: str | Path, source: str, settings: Config) -> Backbone:

@@ -73,6 +73,7 @@ class _Watched(Prompt):
         return self.prompt.describe()
 
 
+@torch.no_grad()
 def explain(model: PromptedModel, x: Raw, target: Tensor | int | None = None) -> Explanation:
     """What each place of raw input adds to a class's score, exactly.
 
@@ -88,7 +89,7 @@ def explain(model: PromptedModel, x: Raw, target: Tensor | int | None = None) ->
     ]
     was = model.training
     model.eval()
-    with torch.no_grad(), _shapes(model.backbone) as shapes, _watched(model, watch):
+    with _shapes(model.backbone) as shapes, _watched(model, watch):
         seen.clear()
         out = model.outputs(x)
     model.train(was)

@@ -1,0 +1,101 @@
+"""Files explained: for each a picture of what speaks for the model's answer, and in which blocks it
+was read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import default_collate
+
+from vpt.data.given import all_given, examples_of
+from vpt.errors import DataError, PromptError
+from vpt.files import write_atomically
+from vpt.model import PromptedModel
+from vpt.report.overlays import overlay
+from vpt.report.pixels import shown
+from vpt.runs.explaining import explain
+from vpt.runs.occluding import occlusion
+from vpt.sites import Raw, takes_images
+
+
+@dataclass(frozen=True)
+class Explained:
+    """name: of the file. label, probability: what the model says of it. picture: where its map is.
+    blocks: what the queries of each block add to the score, by number; empty where the map was made
+    by covering parts. way: how it was made, for people.
+    """
+
+    name: str
+    label: str
+    probability: float
+    picture: Path
+    blocks: dict[int, float]
+    way: str
+
+
+def explain_files(
+    model: PromptedModel, inputs: object, out: Path, label: str | None = None
+) -> list[Explained]:
+    """Explain what a model says of files (or of what else `vpt.predict` takes), one PNG for each.
+
+    label: the class that is explained; by default what the model says. Raises `DataError` for a
+    class that the model does not have, and what `all_given` and `examples_of` raise.
+    """
+    things = list(all_given(inputs, model.backbone.inputs))
+    if not things:
+        raise DataError("Found nothing to explain; needed is at least one file.")
+    examples = examples_of(things, model.backbone.inputs)
+    names = model.classes or [str(c) for c in range(model.readout.count or 0)]
+    if label is not None and label not in names:
+        raise DataError(f"Found no class {label!r}; the model has {', '.join(names[:10])}.")
+    target = names.index(label) if label is not None else None
+    found = []
+    for i, thing in enumerate(things):
+        x: Raw = default_collate([examples[i][0]])
+        with torch.no_grad():
+            shares = torch.softmax(model.eval()(x), 1)[0]
+        chosen = int(shares.argmax()) if target is None else target
+        grid, blocks, way = _map(model, x, chosen)
+        title = f"{names[chosen]} ({float(shares[chosen]):.0%}): {way}"
+        png = overlay(
+            _picture(model, x), grid.numpy(), title, not takes_images(model.backbone.inputs)
+        )
+        path = out / f"{i:03d}-{Path(thing.name).stem[:60]}.png"
+        write_atomically(path, png)
+        found.append(Explained(thing.name, names[chosen], float(shares[chosen]), path, blocks, way))
+    return found
+
+
+def _map(model: PromptedModel, x: Raw, target: int) -> tuple[Tensor, dict[int, float], str]:
+    """What each place adds `[rows,columns]`, what each block does, and how that was found."""
+    try:
+        found = explain(model, x, target)
+    except PromptError:
+        if not isinstance(x, Tensor) or x.ndim != 4:
+            raise
+        return occlusion(model, x, target)[0], {}, "what it loses where a part is covered"
+    prompts = getattr(model.prompt, "prompts", [model.prompt])
+    blocks = next(prompt.blocks for prompt in prompts if hasattr(prompt, "queries"))
+    adds = found.parts[0].sum((1, 2)).tolist()
+    return found.maps[0].cpu(), dict(zip(blocks, adds, strict=True)), "what its queries read where"
+
+
+@torch.no_grad()
+def _picture(model: PromptedModel, x: Raw) -> np.ndarray:
+    """What the model is given, to look at: `[H,W,3]`, or a spectrogram `[bins,frames]`."""
+    inputs = model.backbone.inputs
+    if takes_images(inputs):
+        picture = x if isinstance(x, Tensor) else x[0]
+        picture = picture[0, 0] if picture.ndim == 5 else picture[0]
+        return shown(picture)
+    prepared, _ = inputs.prepare(x)
+    values = prepared[0].float().T.cpu()  # [bins,frames]
+    if len(values) == 1:  # of a waveform: its envelope, as a band
+        values = values.abs().expand(8, -1)
+    low, high = values.min(), values.max()
+    return np.asarray((values - low) / (high - low).clamp(min=1e-6))
