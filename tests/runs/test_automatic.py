@@ -108,6 +108,16 @@ def test_a_validation_split_that_is_given_is_learned_from_unless_told_otherwise(
     assert report.val_n == 12
 
 
+def test_a_probe_alone_can_be_asked_for() -> None:
+    report = run(probe_only=True).report
+    assert (report.method, report.chosen["names"]) == ("linear probe", ["probe cls"])
+    assert report.verdict == "taken is the linear probe, without a prompt: as was asked for"
+    assert set(report.parts["test"]["methods"]) == {"nearest mean", "linear probe"}
+    assert report.parameters_trained["prompt"] == 0
+    with pytest.raises(TrainingError, match="needed is one of them"):
+        vpt.adapt(data(), open_tiny("timm ViT"), "deep:1", probe_only=True)
+
+
 def test_it_repeats() -> None:
     one, two = (run().report for _ in range(2))
     assert one.chosen == two.chosen

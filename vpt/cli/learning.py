@@ -127,6 +127,9 @@ def adapt(
     val_apart: Annotated[
         bool, typer.Option("--val-apart", help="auto: learn nothing from the validation examples")
     ] = False,
+    probe_only: Annotated[
+        bool, typer.Option("--probe-only", help="fit a linear probe, and no prompt")
+    ] = False,
     seed: Seed = 0,
     epochs: Epochs = None,
     lr: Rate = None,
@@ -180,6 +183,7 @@ def adapt(
             seed=seed,
             skip_bad=skip_bad,
             val_apart=val_apart,
+            probe_only=probe_only,
             augment=augment,
             resume=resume,
             overwrite=overwrite,

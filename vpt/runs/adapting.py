@@ -56,6 +56,7 @@ def adapt(
     val_share: float = 0.2,
     test_share: float = 0.2,
     val_apart: bool = False,
+    probe_only: bool = False,
     augment: str | None = None,
     recipe: Recipe | None = None,
     resume: bool = False,
@@ -91,6 +92,7 @@ def adapt(
     test_share: as for `vpt.load_data`.
     val_apart: with "auto", learn nothing from the validation examples, which otherwise take their
         turn in the cross-validation and in the final fit.
+    probe_only: fit a linear probe of the model's own features, and no prompt.
     augment: "auto", the default without a recipe, shifts images, and mirrors them if the probe
         knows mirrored validation images as well as plain ones.
     recipe: how to train; what is said besides it (seed, augment, settings) goes over it.
@@ -113,6 +115,8 @@ def adapt(
         augment = recipe.augment if isinstance(recipe, Recipe) else "auto"
     one_of(TrainingError, ("auto", *AUGMENTS), augment=augment)
     recipe = chosen(recipe, Recipe(), seed=seed, **settings)
+    if probe_only and not automatic:
+        raise TrainingError(f"Found prompt={prompt!r} with probe_only=True; needed is one of them.")
     if automatic:
         _refuse_for_auto(readout, features, augment, given, settings)
     data = look(data, label, split_by=split_by) if isinstance(data, (str, Path)) else data
@@ -137,7 +141,7 @@ def adapt(
         )
         shown = progress and Accelerator().is_main_process
         if automatic:
-            source = learned_from(parts, recipe.seed, val_apart)
+            source = learned_from(parts, recipe.seed, val_apart, probe_only)
             result = adapt_automatically(backbone, parts, source, recipe, started, command, shown)
             return _written(result, folder, parts)
         if isinstance(prompt, str):

@@ -83,6 +83,7 @@ def adapt_automatically(
         data.notes.append(note)
     if shown:
         what = "chosen: fixed features, queries, or both"
+        what = "none, but a linear probe" if source.probe_only else what
         say_before(data, backbone, what, *_time(backbone, data, source))
     found = learn_automatically(backbone, data, source, recipe.seed, shown)
     history = History([], 0)
@@ -104,7 +105,7 @@ def adapt_automatically(
 def _time(backbone: Backbone, data: Data, source: Labelled) -> tuple[float, str]:
     """(How many seconds prompt="auto" will take, and for what), from a few examples timed here."""
     few = data.train.subset(range(min(TRIED, len(data.train))))
-    queries = queries_for(backbone)
+    queries = None if source.probe_only else queries_for(backbone)
     blocks = queries.blocks if queries is not None else ()
     keep(backbone, few)  # the first forward is slower
     started = time.perf_counter()
@@ -127,23 +128,24 @@ def _called(backbone: Backbone) -> str:
 @dataclass
 class Labelled:
     """Examples that are learned from, and their folds. joined: whether those for validation are
-    among them.
+    among them. probe_only: whether a linear probe is all that is to be fitted.
     """
 
     examples: Examples
     folds: Folds
     joined: bool
+    probe_only: bool = False
 
 
-def learned_from(data: Data, seed: int, val_apart: bool) -> Labelled:
+def learned_from(data: Data, seed: int, val_apart: bool, probe_only: bool) -> Labelled:
     """Training examples, and those for validation, unless these are to stay apart, or the training
     examples were to be few, or no folds could be made.
     """
     if not val_apart and "kept" not in data.made.get("train", ""):
         both = appended(data.train, data.val)
         if folds := folds_of(both, seed):
-            return Labelled(both, folds, True)
-    return Labelled(data.train, folds_of(data.train, seed), False)
+            return Labelled(both, folds, True, probe_only)
+    return Labelled(data.train, folds_of(data.train, seed), False, probe_only)
 
 
 def learn_automatically(
@@ -159,12 +161,13 @@ def learn_automatically(
     progress: whether to show how far it is.
     """
     examples, folds = source.examples, source.folds
-    queries = queries_for(backbone)
+    queries = None if source.probe_only else queries_for(backbone)
     blocks = queries.blocks if queries is not None else ()
     if queries is not None:
         start_among(queries, backbone, examples, seed)
     kept = keep(backbone, examples, blocks=blocks, progress=progress)
     trial = Trial(backbone, kept, examples.classes, folds, queries if kept.memories else None)
+    trial.probe_only = source.probe_only
     chosen = choose_among(trial, seed, progress)
     prompt, readout = refit(trial, chosen)
     method = _method_of(chosen.name)

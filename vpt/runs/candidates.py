@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import torch
@@ -35,7 +35,7 @@ class Trial:
 
     folds: none where nothing can be held out. start: the queries as they begin, if they can be.
         strengths: C of each probe, once it was chosen. members: the queries as they learned. made:
-        all candidates.
+        all candidates. probe_only: whether there is to be no choice.
     """
 
     backbone: Backbone
@@ -46,6 +46,7 @@ class Trial:
     strengths: dict[str, float] = field(default_factory=dict)
     members: Members | None = None
     made: list[Candidate] = field(default_factory=list)
+    probe_only: bool = False
 
     @property
     def tested(self) -> Tensor:
@@ -83,6 +84,9 @@ def choose_among(trial: Trial, seed: int, progress: bool) -> Chosen:
         why = "each class has one example, so that nothing can be held out to choose by"
         return Chosen(PROBE, [PROBE], [], 0.0, 0.0, (0.0, 1.0), 0, why)
     made = [_nearest(trial), *_probes(trial, progress)]
+    if trial.probe_only:
+        trial.made = made
+        return replace(choose(made[1:], y, trial.tested, PROBE), why="as was asked for")
     if trial.start is not None:
         made.append(_learned(trial, trial.start, len(made), seed, progress))
     trial.made = made
@@ -91,7 +95,8 @@ def choose_among(trial: Trial, seed: int, progress: bool) -> Chosen:
 
 def _probes(trial: Trial, progress: bool) -> list[Candidate]:
     """Probes of each fold, on each set of fixed features."""
-    sets, made = _sets(trial.backbone), []
+    sets = ("cls",) if trial.probe_only else _sets(trial.backbone)
+    made = []
     with progress_bar(progress) as bar:
         task = bar.add_task("probes of fixed features", total=len(sets))
         for place, name in enumerate(sets, 1):

@@ -190,7 +190,7 @@ def _verdict(answers: Mapping[str, Answers], method: str, other: str | None, ran
     """Whether it was worth it: on test, where there is one."""
     part = next(part for part in PARTS if part in answers)
     if ran.chosen is not None and not any("queries" in name for name in ran.chosen.names):
-        return f"no prompt is needed; what is taken is {called(method)}: {ran.chosen.why}"
+        return f"taken is {called(method)}, without a prompt: {ran.chosen.why}"
     kept = ""
     if ran.chosen is None and ran.history.best == 0:
         kept = "; training never had less loss on validation than its start, which is kept"
