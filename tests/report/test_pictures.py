@@ -76,10 +76,13 @@ def test_bars_of_groups_leave_out_what_is_empty():
 
 
 def test_a_tradeoff_marks_the_chosen_point():
-    points = [("0", 0.3, 0.9), ("1", 0.1, 0.8)]
+    points = [
+        ("0", (0.3, 0.2, 0.4), (0.9, 0.85, 0.95)),
+        ("1", (0.1, 0.05, 0.2), (0.8, 0.7, 0.9)),
+    ]
+    bare = (0.4, 0.3, 0.5), (0.9, 0.8, 1.0)
     drawn = [
-        opened(pictures.tradeoff(points, {"bare": (0.4, 0.9)}, chosen, "gap", "t"))
-        for chosen in (0, 1)
+        opened(pictures.tradeoff(points, {"bare": bare}, chosen, "gap", "t")) for chosen in (0, 1)
     ]
     assert (drawn[0] != drawn[1]).any()
     with pytest.raises(IndexError):

@@ -47,6 +47,12 @@ class Point:
         """One of the metrics; NaN where it could not be said."""
         return self.on(part).value(metric)
 
+    def interval(self, metric: str, part: str = "val") -> tuple[float, float, float]:
+        """(value, low, high) of one of the metrics; NaN where it could not be said."""
+        found = self.on(part).metrics[metric]
+        low, high = (float("nan") if end is None else end for end in (found.low, found.high))
+        return self.value(metric, part), low, high
+
     def as_dict(self) -> Config:
         """All of it but what was learned, in plain values."""
         return {

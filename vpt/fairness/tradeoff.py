@@ -66,8 +66,8 @@ class Frontier:
 
         part, words = self.shown
 
-        def at(point: Point) -> tuple[float, float]:
-            return point.value(self.gap, part), point.value("accuracy", part)
+        def at(point: Point) -> tuple[pictures.Ratio, pictures.Ratio]:
+            return point.interval(self.gap, part), point.interval("accuracy", part)
 
         marks = {"bare model": at(self.base)}
         if self.thresholds is not None:

@@ -7,12 +7,15 @@ from collections.abc import Mapping, Sequence
 from io import BytesIO
 from itertools import cycle
 from textwrap import fill
+from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from matplotlib.ticker import MaxNLocator
+from matplotlib.transforms import Bbox
 
 from vpt.errors.text import printable
 from vpt.sites import Config
@@ -20,6 +23,9 @@ from vpt.sites import Config
 INK = "#1b2a41"
 SOFT = "#8d99ae"
 GOOD = "#c1440e"
+
+# where a name can stand beside its point, in points of print
+PLACES = [(x, y) for y in (5, -11, 16, -22, 27, -33) for x in (8, -8)]
 
 Ratio = tuple[float, float, float]  # a value, and its interval
 
@@ -48,34 +54,56 @@ def png_of(figure: Figure) -> bytes:
 def curves(
     rows: Sequence[Mapping[str, float]], best: int, baselines: Mapping[str, float], title: str
 ) -> bytes:
-    """Accuracy and loss by epoch, the epoch that was kept, and baselines on validation as lines."""
+    """Accuracy and loss by epoch, the epoch that was kept, and baselines on validation as lines;
+    each is named at its end.
+    """
     figure = figure_of(8, 3.4)
     left, right = figure.subplots(1, 2)
-    _lines(left, rows, {"train_accuracy": SOFT, "val_accuracy": GOOD})
+    ends = _lines(left, rows, {"train_accuracy": SOFT, "val_accuracy": GOOD})
     for (name, value), style in zip(baselines.items(), cycle(("--", ":", "-.")), strict=False):
-        left.axhline(value, color=INK, lw=1, ls=style, label=f"{name} (validation)")
-    if best in [row["epoch"] for row in rows]:
-        left.axvline(best, color=GOOD, lw=6, alpha=0.15)
-    _lines(right, rows, {"loss": SOFT, "val_loss": GOOD})
-    for axes, label, place in (
-        (left, "accuracy", "lower right"),
-        (right, "cross-entropy", "upper right"),
-    ):
+        left.axhline(value, color=INK, lw=1, ls=style)
+        ends.append((value, name, INK))
+    _name_ends(left, ends)
+    _name_ends(right, _lines(right, rows, {"loss": SOFT, "val_loss": GOOD}))
+    for axes, label in ((left, "accuracy"), (right, "cross-entropy")):
+        if best in [row["epoch"] for row in rows]:
+            axes.axvline(best, color=GOOD, lw=6, alpha=0.15)
         axes.set(xlabel="epoch", ylabel=label)
-        if axes.get_legend_handles_labels()[0]:
-            axes.legend(fontsize=7, frameon=False, loc=place)  # "best" is slow on a busy machine
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.spines[["top", "right"]].set_visible(False)
-    figure.suptitle(title, color=INK, fontsize=10)
+    kept = f"; kept was epoch {best}, of least loss on validation" if rows else ""
+    figure.suptitle(title + kept, color=INK, fontsize=10)
     return png_of(figure)
 
 
-def _lines(axes: Axes, rows: Sequence[Mapping[str, float]], colours: Mapping[str, str]) -> None:
-    """What was measured, by epoch. colours: of each name."""
+def _lines(
+    axes: Axes, rows: Sequence[Mapping[str, float]], colours: Mapping[str, str]
+) -> list[tuple[float, str, str]]:
+    """Draw what was measured, by epoch; where each line ends, its name and colour. colours: of each
+    name.
+    """
+    ends = []
     for name, colour in colours.items():
         points = [(row["epoch"], row[name]) for row in rows if name in row]
         if points:
             x, y = zip(*points, strict=True)
-            axes.plot(x, y, color=colour, marker="o", ms=3, label=name.replace("_", " "))
+            axes.plot(x, y, color=colour, marker="o", ms=3)
+            part = "training" if name in ("loss", "train_accuracy") else "validation"
+            ends.append((points[-1][1], part, colour))
+    return ends
+
+
+def _name_ends(axes: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
+    """Write names to the right of the axes, each beside its value, none over another."""
+    low, high = axes.get_ylim()
+    places: list[float] = []
+    for value, name, colour in sorted(ends):
+        place = (value - low) / (high - low)
+        place = max(place, places[-1] + 0.06) if places else place
+        places.append(place)
+        axes.text(
+            1.02, place, name, transform=axes.transAxes, color=colour, fontsize=7, va="center"
+        )
 
 
 def group_bars(before: Config, after: Config, title: str) -> bytes:
@@ -112,40 +140,62 @@ def group_bars(before: Config, after: Config, title: str) -> bytes:
 
 
 def tradeoff(
-    points: Sequence[tuple[str, float, float]],
-    marks: dict[str, tuple[float, float]],
+    points: Sequence[tuple[str, Ratio, Ratio]],
+    marks: dict[str, tuple[Ratio, Ratio]],
     chosen: int,
     x_label: str,
     title: str,
 ) -> bytes:
-    """Accuracy against a gap. points: (name, gap, accuracy) along the strengths; marks: others
-    beside them, by name.
+    """Accuracy against a gap, with intervals of 95 % in grey; the axes are at least a tenth wide.
+    points: (name, gap, accuracy) along the strengths; marks: others beside them, by name.
     """
-    figure = figure_of(6, 4)
+    figure = figure_of(6.4, 4.4)
     axes = figure.add_subplot()
-    axes.plot(
-        [p[1] for p in points],
-        [p[2] for p in points],
-        color=SOFT,
-        marker="o",
-        ms=5,
-        lw=1,
-        label="prompts, by strength",
-    )
-    for name, x, y in points:
-        axes.annotate(
-            name, (x, y), xytext=(4, 5), textcoords="offset points", fontsize=7, color=INK
-        )
-    axes.plot(
-        *points[chosen][1:], "o", ms=11, mfc="none", mec=GOOD, mew=2, label="chosen on validation"
-    )
-    for (name, (x, y)), marker in zip(marks.items(), cycle("sD^v"), strict=False):
-        axes.plot(x, y, marker, color=INK, ms=7, label=name)
+    along = [(gap[0], accuracy[0]) for _, gap, accuracy in points]
+    axes.plot(*zip(*along, strict=True), color=SOFT, lw=1, zorder=1)
+    named = [*((name, gap, accuracy) for name, gap, accuracy in points)]
+    named += [(name, gap, accuracy) for name, (gap, accuracy) in marks.items()]
+    for _, (x, left, right), (y, low, high) in named:
+        axes.plot([left, right], [y, y], color=SOFT, lw=0.8, alpha=0.55, zorder=0)
+        axes.plot([x, x], [low, high], color=SOFT, lw=0.8, alpha=0.55, zorder=0)
+    axes.plot(*zip(*along, strict=True), "o", color=SOFT, ms=6)
+    axes.plot(*along[chosen], "o", ms=12, mfc="none", mec=GOOD, mew=2)
+    for (gap, accuracy), marker in zip(marks.values(), cycle("sD^v"), strict=False):
+        axes.plot(gap[0], accuracy[0], marker, color=INK, ms=7)
+    for axis in (axes.xaxis, axes.yaxis):
+        low, high = axis.get_view_interval()
+        short = max(0.0, 0.1 - (high - low)) / 2
+        axis.set_view_interval(low - short, high + short, ignore=True)
     axes.set(xlabel=x_label, ylabel="accuracy")
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(fontsize=7, frameon=False, loc="lower right")
     axes.set_title(title, color=INK, fontsize=9)
+    called = [
+        (f"{name} (chosen on validation)" if i == chosen else name, gap[0], accuracy[0])
+        for i, (name, gap, accuracy) in enumerate(named)
+    ]
+    _name_points(figure, axes, called)
     return png_of(figure)
+
+
+def _name_points(figure: Figure, axes: Axes, points: Sequence[tuple[str, float, float]]) -> None:
+    """Write names beside points, where none lies over another, over a point or over the edge."""
+    figure.draw_without_rendering()
+    inside = axes.get_window_extent()
+    spots = axes.transData.transform([(x, y) for _, x, y in points])
+    taken = [Bbox.from_extents(*(spot - 8), *(spot + 8)) for spot in spots]
+    for name, x, y in points:
+        for place in PLACES:
+            side: Literal["left", "right"] = "left" if place[0] > 0 else "right"
+            text = axes.annotate(
+                name, (x, y), place, textcoords="offset points", fontsize=7, color=INK, ha=side
+            )
+            box = text.get_window_extent().padded(1)
+            fits = inside.contains(*box.min) and inside.contains(*box.max)
+            if fits and not any(box.overlaps(other) for other in taken):
+                break
+            if place != PLACES[-1]:
+                text.remove()
+        taken.append(box)
 
 
 def costs(rows: Sequence[tuple[str, Ratio | None, Ratio | None]], title: str) -> bytes:
