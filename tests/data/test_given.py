@@ -88,6 +88,20 @@ def test_sound_is_heard_as_its_file_is(tmp_path: Path) -> None:
     assert [length for _, length in heard(batch, SOUND)] == [100, 8000]
 
 
+def test_a_turned_photo_is_turned_upright_and_bytes_come_in_any_order(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype=np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by a quarter
+    Image.fromarray(pixels).save(tmp_path / "a.png", exif=exif)
+    with Image.open(tmp_path / "a.png") as opened:
+        (found,) = heard(opened, PICTURES)
+    assert same(found, heard(tmp_path / "a.png", PICTURES)[0])
+    wave = np.sin(np.arange(100) / 7).astype(">f4")
+    assert same(heard(wave, SOUND)[0], heard(wave.astype("<f4"), SOUND)[0])
+    given = {"array": wave.astype("<f4"), "sampling_rate": np.int64(8000)}
+    assert same(heard(given, SOUND)[0], heard(wave, SOUND)[0])
+
+
 def test_what_reads_files_gives_the_same(photo: Path) -> None:
     assert same(heard(photo, PICTURES)[0], reader(PICTURES)(photo).float() / 255)
 
@@ -105,6 +119,8 @@ def test_what_reads_files_gives_the_same(photo: Path) -> None:
         (np.zeros((0, 4), np.uint8), PICTURES, "shape"),
         (np.array([[None]]), PICTURES, "an array of type object"),
         (Image.new("RGB", (4, 4)), SOUND, "Image, and this run takes sound"),
+        (np.zeros((100, 2), np.float32), SOUND, "Hand channels over as"),
+        ([{"array": np.ones(9), "sampling_rate": 3}], SOUND, "a sample rate of 3 Hz"),
         (np.zeros(100, np.int16), SOUND, r"floats in \[-1,1\]"),
         (np.full(100, 3000.0), SOUND, "divide 16-bit samples"),
         (np.zeros(0, np.float32), SOUND, "no samples"),

@@ -33,5 +33,11 @@ def test_a_few_right_ones_do_not_make_it_certain() -> None:
     scores = torch.eye(3)[[0, 1, 2, 0]]
     sure = torch.softmax(scores * slope_of(scores, torch.tensor([0, 1, 2, 0])), 1).max(1).values
     assert 0.7 < float(sure.min()) < 0.9  # of four examples, not 1 − 1e-27
+    absent = torch.full((4, 1), -1e4)
+    assert slope_of(torch.cat([scores, absent], 1), torch.tensor([0, 1, 2, 0])) == slope_of(
+        scores, torch.tensor([0, 1, 2, 0])
+    )
+    none = torch.cat([absent * float("inf"), scores], 1)  # a class without examples comes first
+    assert slope_of(none, torch.tensor([1, 2, 3, 1])) > 1
     assert slope_of(torch.zeros(0, 3), torch.zeros(0, dtype=torch.long)) == 1
     assert min(SLOPES) < 0.1 < 10 < max(SLOPES)

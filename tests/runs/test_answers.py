@@ -39,7 +39,8 @@ def answers(n: int, **right: int) -> Answers:
     [
         (200, 180, 150, "^the prompt is better than the linear probe: \\+15.0 points \\(\\+"),
         (200, 150, 180, "^the prompt is worse than the linear probe, take that: -15.0 points"),
-        (400, 350, 352, "^the prompt is level with the linear probe, take that: -0.5 points"),
+        (400, 350, 350, "^the prompt is level with the linear probe, take that: \\+0.0 points"),
+        (400, 340, 352, "^the prompt is worse than the linear probe, take that: -3.0 points"),
         (2, 2, 1, "^cannot tell from 2 examples whether the prompt is better than the linear"),
         (60, 54, 51, "^cannot tell from 60 examples"),
     ],
@@ -53,11 +54,23 @@ def test_the_verdict_claims_no_more_than_the_examples_say(
     assert text.endswith(f"on {n} test examples")
 
 
+def test_what_is_probably_worse_is_not_called_level() -> None:
+    found = answers(50, prompt=40, linear_probe=40)
+    found.scores["prompt"] = found.scores["prompt"].clone()
+    y = found.y
+    for i in (*range(10), 40, 41, 42):  # ten are lost, three won
+        found.scores["prompt"][i] = 3.0 * torch.nn.functional.one_hot(
+            1 - y[i] if i < 10 else y[i], 2
+        )
+    text = verdict_of(found, "test", "prompt", "linear probe")
+    assert text.startswith("the prompt is no better than the linear probe, take that: -14.0")
+
+
 def test_it_is_compared_with_the_best_of_what_needs_no_prompt() -> None:
     found = answers(20, prompt=15, nearest_mean=12, linear_probe=10, probe_x=14)
     parts = {"val": found, "test": answers(9, prompt=5, nearest_mean=1, linear_probe=9, probe_x=2)}
     assert best_other(parts, "val", "prompt") == "probe x"
-    assert best_other(parts, "val", "a and b", ["probe x"]) == "nearest mean"
+    assert best_other(parts, "val", "probe x") == "nearest mean"
     assert best_other(parts | {"test": answers(9, linear_probe=1)}, "val", "x") == "linear probe"
     assert best_other({"val": answers(4, prompt=1)}, "val", "prompt") is None
     assert "nothing to be compared" in verdict_of(found, "val", "prompt", None)

@@ -113,6 +113,18 @@ def test_other_features_are_the_rest_and_an_average_explains_its_queries() -> No
             assert sum(len(m._forward_hooks) for m in model.backbone.model.modules()) == hooks
 
 
+def test_the_prompt_stays_in_the_mode_that_it_is_in() -> None:
+    with model_on("timm ViT", average=True) as model:
+        model.prompt.dropout.p = 0.5
+        x = model.backbone.inputs.example(2)
+        assert torch.equal(vpt.explain(model, x).score, vpt.explain(model, x).score)
+        assert torch.equal(vpt.explain(model, x).target, model(x).argmax(1))
+        model.train()
+        with pytest.raises(Exception, match=r"shape|size|input"):
+            vpt.explain(model, torch.rand(2, 3, 7, 7))
+        assert model.prompt.training
+
+
 def test_what_cannot_be_explained_so_is_said() -> None:
     backbone = open_tiny("timm ViT")
     deep = vpt.PromptedModel(backbone, vpt.DeepTokens.like(backbone, 1), vpt.Linear(32, 2))

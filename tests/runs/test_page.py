@@ -8,14 +8,16 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+import torch
 from helpers import write_images, write_sounds
 
 import vpt
+from vpt.data import Examples
 from vpt.errors import PromptFileError
 from vpt.report.page import html_of, markdown_of
 from vpt.runs.mistakes import alike, classes, groups, matrix, reliability
 from vpt.runs.page import markdown, page_of, write_page
-from vpt.runs.showing import from_files, from_parts
+from vpt.runs.showing import from_notes, from_parts
 from vpt.training import side_by_side
 
 EVIL = "<blink>&\u202e\x1b'\""
@@ -69,21 +71,21 @@ def test_a_run_leaves_a_page_that_needs_nothing_else(run: Path) -> None:
 
 def test_it_is_written_again_from_the_folder_and_as_markdown(run: Path) -> None:
     before = (run / "report.html").read_text()
-    (run / "report.html").unlink()
+    (run / "report.html").unlink()  # what it showed is kept
     again = write_page(run).read_text()
-    assert Read(again).text == Read(before).text
+    assert again == before
     text = markdown(run)
     rows = [line for line in text.splitlines() if line.startswith("| ")]
-    assert len(rows) == 2 + len(page_of(run, lambda name: None)["numbers"])
+    assert len(rows) == 2 + len(page_of(run, lambda part, name: None)["numbers"])
     assert "**" in text
 
 
 def test_what_cannot_be_shown_is_said(run: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(run, copy)
-    page = page_of(copy, lambda name: None)
+    page = page_of(copy, lambda part, name: None)
     assert page["unseen"]
-    assert "files were not found" in Read(html_of(page).decode()).text
+    assert "the files were not at hand" in Read(html_of(page).decode()).text
     (copy / "predictions.csv").unlink()
     with pytest.raises(PromptFileError, match=r"Found no predictions.csv in"):
         write_page(copy)
@@ -105,10 +107,10 @@ def row(label: str, answer: str, sure: float, part: str = "test", file: str = "f
 
 
 def test_names_are_never_markup(run: Path) -> None:
-    page = page_of(run, lambda name: None)
+    page = page_of(run, lambda part, name: None)
     page |= {"title": EVIL, "verdict": EVIL, "facts": [(EVIL, EVIL)], "left_out": [(EVIL, EVIL)]}
     page["matrix"] = matrix([row(EVIL, "b", 0.9)], [EVIL, "b"])
-    page["groups"], _ = groups([row(EVIL, "b", 0.9)], [], lambda name: None)
+    page["groups"], _ = groups([row(EVIL, "b", 0.9)], [], lambda part, name: None)
     found = Read(html_of(page).decode())
     assert "blink" not in found.tags
     assert found.text.count("<blink>&") > 5
@@ -120,7 +122,7 @@ def test_names_are_never_markup(run: Path) -> None:
 def test_mistakes_are_sorted_by_how_sure_they_are() -> None:
     rows = [row("a", "b", 0.6), row("a", "b", 0.9), row("b", "b", 0.5), row("b", "b", 0.99)]
     rows += [row("a", "b", 0.97, "out_of_fold"), row("a", "b", 0.9, "out_of_fold")]
-    found, unseen = groups(rows[:4], rows, lambda name: None)
+    found, unseen = groups(rows[:4], rows, lambda part, name: None)
     assert [[item["probability"] for item in group["examples"]] for group in found] == [
         ["90%", "60%"],
         ["50%", "99%"],
@@ -128,7 +130,7 @@ def test_mistakes_are_sorted_by_how_sure_they_are() -> None:
     ]
     assert unseen
     assert alike(rows[:4]) == [{"text": "a and b (2)"}]
-    assert groups([], [], lambda name: None)[1] is False
+    assert groups([], [], lambda part, name: None)[1] is False
 
 
 def test_a_thousand_classes_leave_a_matrix_that_can_be_read() -> None:
@@ -148,14 +150,34 @@ def test_a_thousand_classes_leave_a_matrix_that_can_be_read() -> None:
 
 
 def test_sounds_have_a_spectrogram_and_a_player(tmp_path: Path) -> None:
-    file = next(write_sounds(tmp_path / "d").rglob("*.flac"))
-    shown = from_files(str(file))
-    assert shown.picture.startswith("data:image/jpeg;base64,")
-    assert shown.sound.startswith("data:audio/wav;base64,")
+    write_sounds(tmp_path / "d")
     data = vpt.load_data(tmp_path / "d", vpt.load_backbone("vpt:ast-tiny").inputs, progress=False)
-    given = from_parts([data.train])(data.train.name(0))
+    show = from_parts({"train": data.train})
+    given = show("out_of_fold", data.train.name(0))
+    assert given.picture.startswith("data:image/jpeg;base64,")
     assert given.sound.startswith("data:audio/wav;base64,")
-    assert from_parts([data.train])("nowhere") is None
-    (tmp_path / "text.png").write_text("no picture")
-    assert from_files(str(tmp_path / "text.png")) is None
-    assert from_files(str(tmp_path)) is None
+    assert show("test", data.train.name(0)) is None
+    assert show("out_of_fold", "nowhere") is None
+
+
+def test_a_name_that_two_examples_have_is_not_shown_and_the_part_decides() -> None:
+    red, blue = (
+        Examples(lambda i, c=c: torch.full((3, 8, 8), c), [0, 0], ["a"]) for c in (0.9, 0.1)
+    )
+    show = from_parts({"train": red, "test": blue})
+    assert show("out_of_fold", "1") != show("test", "1") is not None
+    assert from_parts({"train": red, "val": blue})("out_of_fold", "1") is None
+    assert from_parts({"train": red, "val": blue})("val", "1") is not None
+
+    def gone(i: int) -> torch.Tensor:
+        raise vpt.errors.DataError("it is gone")
+
+    assert from_parts({"test": Examples(gone, [0], ["a"])})("test", "0") is None
+
+
+def test_only_what_was_noted_and_leads_nowhere_is_shown_again() -> None:
+    good = {"picture": "data:image/jpeg;base64,AAAA", "sound": ""}
+    notes = {"test/a": good, "test/b": good | {"picture": "https://x/y.jpg"}, "test/c": {}}
+    show = from_notes(notes)
+    assert show("test", "a").picture == good["picture"]
+    assert [show("test", name) for name in "bcd"] == [None] * 3

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,13 @@ from torch import Tensor
 from vpt.data.examples import Examples
 from vpt.data.files import Files
 from vpt.data.readers import WORDS, RawInput, Reader, fit_image, kind_of
-from vpt.data.sounds import checked, cut, resampled, starts_of
+from vpt.data.sounds import RATES, checked, cut, resampled, starts_of
 from vpt.errors import BadFilesError, DataError
 from vpt.errors.places import is_file, is_folder
 from vpt.sites import InputsLike, SoundLike, takes_images
 
 CHANNELS = (1, 3, 4)  # grey, colours, colours with alpha
+MOST_CHANNELS = 8
 LOUDEST = 2.0  # of a sample: filters overshoot 1 a little, whole numbers by thousands
 
 
@@ -104,6 +106,11 @@ def _flat(given: object, inputs: InputsLike) -> Iterator[object]:
         yield given
     elif isinstance(given, (Tensor, np.ndarray)):
         most = len(inputs.shape) if takes_images(inputs) else 1
+        if most == 1 and given.ndim == 2 and 0 < given.shape[1] <= MOST_CHANNELS:
+            raise DataError(
+                f"Found sound of shape {list(given.shape)}: channels of one, or very short ones?"
+                ' Hand channels over as {"array": …, "sampling_rate": …}.'
+            )
         yield from given if given.ndim == most + 1 else [given]
     elif isinstance(given, tuple) and _is_batch(given):
         yield from (wave[: int(length)] for wave, length in zip(*given, strict=True))
@@ -138,6 +145,8 @@ def _files(path: Path, inputs: InputsLike) -> Iterator[Path]:
 def _misfit(path: Path, inputs: InputsLike) -> str | None:
     """Why a path is no file for a model, by its name; or None."""
     kind = kind_of(path)
+    if kind == "image" and takes_images(inputs) and inputs.frames is not None:
+        return "a picture, and this model takes videos: give arrays [T,C,H,W]"
     if kind in (None, inputs.kind):
         return None
     return f"this run takes {WORDS[inputs.kind]}, and that is {WORDS[kind]}"
@@ -181,9 +190,11 @@ def _waveform(value: object, inputs: SoundLike) -> Tensor:
     rate, mapped = inputs.sample_rate, isinstance(value, Mapping)
     if isinstance(value, Mapping):
         hertz, value = value.get("sampling_rate"), value.get("array")
-        if value is None or not isinstance(hertz, int) or hertz < 1:
-            raise DataError('a mapping without "array" and "sampling_rate" (Hz)')
-        rate = hertz
+        if value is None or not isinstance(hertz, Integral):
+            raise DataError('a mapping without "array" and "sampling_rate" (Hz, a whole number)')
+        rate = int(hertz)
+        if not RATES[0] <= rate <= RATES[1]:
+            raise DataError(f"a sample rate of {rate} Hz; read are {RATES[0]:,} to {RATES[1]:,}")
     if not isinstance(value, (Tensor, np.ndarray)):
         raise DataError(f"{type(value).__name__}, and this run takes {WORDS[inputs.kind]}")
     wave = _tensor(value)
@@ -204,6 +215,7 @@ def _tensor(value: Tensor | np.ndarray) -> Tensor:
     if isinstance(value, Tensor):
         return value.detach().cpu()
     try:
-        return torch.from_numpy(np.array(value))  # a copy: it may be read-only
-    except TypeError as error:
+        native = value.dtype.newbyteorder("=")
+        return torch.from_numpy(np.array(value, dtype=native))  # a copy: it may be read-only
+    except (TypeError, ValueError) as error:
         raise DataError(f"an array of type {value.dtype}") from error

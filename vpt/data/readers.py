@@ -126,6 +126,7 @@ def fit_image(image: Image.Image, inputs: ImagesLike) -> Tensor:
     if image.mode.startswith("I;16"):
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     try:
+        image = ImageOps.exif_transpose(image)
         if "transparency" in image.info:
             image = image.convert("RGBA")
         return inputs.picture(image.convert("RGB" if inputs.channels == 3 else "L"))

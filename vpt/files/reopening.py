@@ -69,7 +69,8 @@ def _is_here(source: str) -> bool:
     """Whether a model's folder is on this machine. What it holds is data alone, and is compared
     with the file's fingerprint once it is open.
     """
-    return not source.startswith(("//", "\\\\")) and is_file(Path(source) / "config.json")
+    elsewhere = source.replace("\\", "/").startswith("//")  # another machine's share
+    return not elsewhere and is_file(Path(source) / "config.json")
 
 
 def _open_instead(named: str | Path, source: str, settings: Config) -> Backbone:

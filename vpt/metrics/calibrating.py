@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 BINS = 15
+FAR = 100.0  # of scores, from the best
 SLOPES = tuple(2.0 ** (power / 4) for power in range(-16, 25))  # 1/temperature, to choose among
 
 
@@ -30,9 +31,15 @@ def slope_of(scores: Tensor, y: Tensor) -> float:
     Labels are taken for a little less than certain, by one example in n + 2 (Platt 1999): where
     every example is right, certainty would have no end otherwise.
     """
+    if not len(y):
+        return 1.0
     scores, doubt = scores.double(), 1 / (len(y) + 2)
+    # a class that no example is near (as it was never learned) has no share in the doubt
+    near = (scores.max(1, keepdim=True).values - scores).min(0).values < FAR
+    near[y] = True
+    y, scores = torch.cumsum(near, 0)[y] - 1, scores[:, near]
 
     def loss(slope: float) -> float:
         return float(F.cross_entropy(scores * slope, y, label_smoothing=doubt))
 
-    return min(SLOPES, key=loss) if len(y) else 1.0
+    return min(SLOPES, key=loss)

@@ -4,6 +4,7 @@ its content in words, too.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
@@ -104,7 +105,13 @@ def lines(
     rows: each with "epoch". names: key → what the line is called. marked: the epoch that was kept.
     """
     series = {key: [(row["epoch"], row[key]) for row in rows if key in row] for key in names}
+    series = {
+        key: [(epoch, value) for epoch, value in points if math.isfinite(value)]
+        for key, points in series.items()
+    }
     series = {key: points for key, points in series.items() if points}
+    if not series:
+        return ""
     every = [value for points in series.values() for _, value in points]
     last = max(row["epoch"] for row in rows)
     first = min(row["epoch"] for row in rows)
@@ -157,9 +164,8 @@ def lines(
 
 def _ticks(low: float, high: float) -> list[float]:
     """Round numbers within an axis, three to seven."""
-    for step in (0.01, 0.02, 0.05, 0.1, 0.2, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0):
-        if (high - low) / step <= 6:
-            break
+    size = 10.0 ** math.floor(math.log10(high - low))
+    step = next(one for one in (size / 5, size / 2, size, 2 * size) if (high - low) / one <= 6)
     first = -(-low // step)
     return [round(i * step, 6) for i in range(int(first), int(high // step) + 1)]
 

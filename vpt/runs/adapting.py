@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -30,7 +31,6 @@ from vpt.runs.opening import opened
 from vpt.runs.page import write_page
 from vpt.runs.report import Ran, report_of, write_run
 from vpt.runs.result import Result
-from vpt.runs.showing import from_parts
 from vpt.sites import Config
 from vpt.training.folders import run_folder
 from vpt.training.late import late_features
@@ -38,6 +38,7 @@ from vpt.training.loop import fit
 from vpt.training.recipe import Recipe, chosen, updated
 
 AUTO = "auto"
+LOGGER = logging.getLogger("vpt")
 
 
 def adapt(
@@ -202,11 +203,21 @@ def _written(result: Result, folder: Path | None, data: Data) -> Result:
     try:
         if Accelerator().is_main_process:
             result.file = write_run(folder, result.model, result.report, data.val, result.answers)
-            write_page(folder, from_parts(list(data.parts.values())))
+            _draw_page(folder, data)
     except BaseException:
         result.model.close()
         raise
     return result
+
+
+def _draw_page(folder: Path, data: Data) -> None:
+    """The page of a run; the run stands, whatever befalls the page."""
+    try:
+        write_page(folder, data.parts)
+    except Exception as error:
+        LOGGER.warning(
+            "The page of %s could not be drawn: %s. vpt report tries again.", folder, error
+        )
 
 
 def _refuse_for_auto(

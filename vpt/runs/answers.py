@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -71,16 +71,12 @@ class Answers:
         return scored
 
 
-def best_other(
-    parts: Mapping[str, Answers], held: str, method: str, made_of: Sequence[str] = ()
-) -> str | None:
+def best_other(parts: Mapping[str, Answers], held: str, method: str) -> str | None:
     """Of what needs no prompt and was tried on every part, the most accurate method (of equals the
-    one of least loss) on the held part; None where there is none.
-
-    method: which it is not, nor any that this is made of.
+    one of least loss) on the held part, but for the method itself; None where there is none.
     """
     known = set.intersection(*(set(found.scores) for found in parts.values()))
-    others = [name for name in parts[held].scores if name in known - {method, PROMPT, *made_of}]
+    others = [name for name in parts[held].scores if name in known - {method, PROMPT}]
     found = {name: parts[held].scored(name) for name in others if not name.startswith("queries")}
     order = sorted(found, key=lambda name: (-found[name]["accuracy"], found[name]["loss"]))
     return order[0] if order else None
@@ -105,7 +101,8 @@ def verdict_of(answers: Answers, part: str, method: str, other: str | None) -> s
     if found.high < 0:
         return f"{this} is worse than {that}, take that: {gap}"
     if found.high <= LEVEL:
-        return f"{this} is level with {that}, take that: {gap}"
+        level = "level with" if found.low >= -LEVEL else "no better than"
+        return f"{this} is {level} {that}, take that: {gap}"
     return f"cannot tell from {found.n} examples whether {this} is better than {that}: {gap}"
 
 

@@ -113,7 +113,9 @@ def _time(backbone: Backbone, data: Data, source: Labelled) -> tuple[float, str]
     inputs = sum(len(part.windows()[0]) for part in data.parts.values())
     once = (time.perf_counter() - started) / len(kept.clips) * inputs
     count = len(source.examples)
-    learning = seconds_of_probes(backbone, count, len(data.classes))
+    learning = 0.0
+    if not source.probe_only:
+        learning = seconds_of_probes(backbone, count, len(data.classes))
     if queries is not None and kept.memories:
         heard = len(source.examples.windows()[0])
         learning += seconds_to_learn(queries, kept, len(source.folds) + 1, len(data.classes), heard)
@@ -182,7 +184,7 @@ def learn_automatically(
         answers[part] = Answers.of(some, scores)
     strength = trial.strengths.get(PROBE, FALLBACK)
     slopes = {row["candidate"]: float(row["slope"]) for row in chosen.table}
-    slope = slopes.get(chosen.names[0], 1.0) if len(chosen.names) == 1 else None
+    slope = slopes.get(chosen.names[0]) if len(chosen.names) == 1 else None
     model = PromptedModel(backbone, prompt, readout)
     return Automatic(model, chosen, strength, slope, answers, method, examples)
 
@@ -204,7 +206,7 @@ def _readouts(trial: Trial, chosen: Chosen) -> dict[str, Readout]:
     """What needs no prompt: nearest means, the linear probe, and the probe of most promise."""
     found: dict[str, Readout] = {MEANS: fitted(trial, MEANS), LINEAR_PROBE: fitted(trial, PROBE)}
     losses = {row["candidate"]: row["log_loss"] for row in chosen.table}
-    others = [name for name in losses if name.startswith("probe ") and name not in chosen.names]
+    others = [name for name in losses if name.startswith("probe ") and name != chosen.name]
     if others:
         best = min(others, key=losses.__getitem__)
         found[_method_of(best)] = fitted(trial, best)

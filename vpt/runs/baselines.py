@@ -70,7 +70,9 @@ def with_prompt(
     found = {}
     for part, own in answers.items():
         said, _ = scores(model, matched(model, data.parts[part]))
-        names: list[str | None] = [*(model.classes or own.classes)]
+        numbered = [str(c) for c in range(len(own.classes), said.shape[1])]
+        names: list[str | None] = [*(model.classes or own.classes + numbered)]
+        names = names[: said.shape[1]]
         classes = own.classes + [name for name in names if name and name not in own.classes]
         if set(names) != set(classes):  # a class that it lacks cannot be its answer
             lowest = said.new_full((len(said), 1), float("-inf"))

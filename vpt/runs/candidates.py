@@ -100,9 +100,8 @@ def _probes(trial: Trial, progress: bool) -> list[Candidate]:
     with progress_bar(progress) as bar:
         task = bar.add_task("probes of fixed features", total=len(sets))
         for place, name in enumerate(sets, 1):
-            found = cross_fitted(
-                trial.features(name).double().numpy(), trial.kept.y.numpy(), trial.folds
-            )
+            x = trial.features(name).double().numpy()
+            found = cross_fitted(x, trial.kept.y.numpy(), trial.folds, len(trial.classes))
             trial.strengths[f"probe {name}"] = found.strength
             scores = torch.from_numpy(found.scores)
             made.append(calibrated(f"probe {name}", place, scores, trial.kept.y, trial.tested))

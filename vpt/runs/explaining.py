@@ -32,7 +32,8 @@ MOST_EXTRA = 16  # class, distillation and register tokens before those of place
 class Explanation:
     """What each place adds to the score of a class, against the mean score of all classes.
 
-    target: the class `[B]`. score: of it `[B]`. maps: of each place `[B,rows,columns]`; of sound,
+    target: the class `[B]`. score: of it `[B]`; where probabilities are averaged, that of the part
+        which reads queries. maps: of each place `[B,rows,columns]`; of sound,
         rows are frequencies (low ones first) and columns time, or there is one row. outside: what
         tokens without a place add `[B]` (the class token). rest: what no query read `[B]` (the
         bias, other features). parts: the same by block, query and head `[B,blocks,count,heads]`,
@@ -58,6 +59,7 @@ class _Watched(Prompt):
         super().__init__()
         self.prompt = prompt
         self.watch = watch
+        self.train(prompt.training)
 
     def sites(self) -> tuple[Site, ...]:
         return (*self.prompt.sites(), *self.watch)
@@ -80,7 +82,7 @@ def explain(model: PromptedModel, x: Raw, target: Tensor | int | None = None) ->
     model: whose linear readout reads queries, alone or beside other features. x: raw input of one
     or more examples, as for the model. target: the class, or one for each example `[B]`; by default
     what the model says. Raises `PromptError` for a model without such queries (`vpt.occlusion`
-    explains any), and where its tokens have no places.
+    explains any of pictures), and where its tokens have no places.
     """
     queries, readout, start = _readers(model)
     seen: dict[int, Attended] = {}
@@ -89,12 +91,14 @@ def explain(model: PromptedModel, x: Raw, target: Tensor | int | None = None) ->
     ]
     was = model.training
     model.eval()
-    with _shapes(model.backbone) as shapes, _watched(model, watch):
-        seen.clear()
-        out = model.outputs(x)
-    model.train(was)
+    try:
+        with _shapes(model.backbone) as shapes, _watched(model, watch):
+            seen.clear()
+            out = model.outputs(x)
+    finally:
+        model.train(was)
     scores = readout(out[:, start[0] : start[0] + readout.features])
-    target = targets_of(scores, target)
+    target = targets_of(model.readout(out), target)
     rows = torch.arange(len(scores), device=scores.device)
     score = scores[rows, target] - scores.mean(1)
     weight = (readout.weight[target] - readout.weight.mean(0)).detach()  # [B,F]
@@ -150,7 +154,7 @@ def _readers(model: PromptedModel) -> tuple[QueryTokens, Linear, tuple[int, int]
     raise PromptError(
         f"Found {model.prompt.describe()} under {type(whole_readout).__name__}; needed are queries"
         " (queries:4, as --prompt auto may choose) whose attention a linear readout reads."
-        " vpt.occlusion explains any model."
+        " vpt.occlusion explains any model of pictures."
     )
 
 
@@ -190,7 +194,7 @@ def _looks(queries: Tensor, seen: Attended, batch: int) -> tuple[Tensor, Tensor]
     if len(seen.keys) != batch:
         raise PromptError(
             "Found a model that cuts its tokens into windows, whose places are not told apart;"
-            " vpt.occlusion explains it."
+            " vpt.occlusion explains it, if it takes pictures."
         )
     rows = seen.project(queries[None].to(seen.keys.dtype)).float()
     scale = seen.scale if seen.scale is not None else rows.shape[-1] ** -0.5
@@ -230,5 +234,5 @@ def _grid(shapes: list[tuple[int, int]], tokens: int) -> tuple[tuple[int, int], 
             return (rows, columns), tokens - rows * columns
     raise PromptError(
         f"Found {tokens} tokens that no patch embedding laid out, so they have no places;"
-        " vpt.occlusion explains any model."
+        " vpt.occlusion explains any model of pictures."
     )

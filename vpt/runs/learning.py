@@ -153,12 +153,12 @@ def _refit(model: PromptedModel, data: Data, seed: int, progress: bool) -> None:
         model.readout.load_state_dict(trained)
 
 
-def calibrate(model: PromptedModel, val: Examples) -> float:
-    """Multiply a linear readout by the slope that validation examples ask for, and say by what; 1
-    for other readouts, whose scores stay as they are.
+def calibrate(model: PromptedModel, val: Examples) -> float | None:
+    """Multiply a linear readout by the slope that validation examples ask for, and say by what;
+    None for other readouts, whose scores stay as they are.
     """
     if not isinstance(model.readout, Linear):
-        return 1.0
+        return None
     slope = slope_of(*scores(model, matched(model, val)))
     with torch.no_grad():
         model.readout.weight.mul_(slope)

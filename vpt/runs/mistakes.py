@@ -42,8 +42,8 @@ def groups(shown: list[Row], rows: list[Row], show: Show) -> tuple[list[Config],
         ("Right, but least sure", "", right),
         (
             "Labels to look at",
-            "Training examples whose label is denied with at least 95 % by a model that never saw"
-            " them: the label may be wrong, or the example odd.",
+            "Examples whose label is denied with at least 95 % by a model that learned from the"
+            " others: the label may be wrong, or the example odd.",
             doubtful,
         ),
     ]
@@ -56,7 +56,7 @@ def groups(shown: list[Row], rows: list[Row], show: Show) -> tuple[list[Config],
 
 
 def _item(row: Row, show: Show) -> Config:
-    seen = show(row["file"])
+    seen = show(row["part"], row["file"])
     return {
         "file": row["file"],
         "picture": seen.picture if seen else "",
@@ -86,6 +86,8 @@ def matrix(shown: list[Row], classes: list[str]) -> Config | None:
     if not shown or len(classes) < 2:
         return None
     counts = Counter((row["label"], row["answer"]) for row in shown)
+    others = {row["answer"] for row in shown} - set(classes)  # that only the model has
+    classes = [*classes, *sorted(others)]
     caption = "Numbers of examples; the darker, the larger the share of the row."
     if len(classes) > MATRIX:
         wrong = Counter(

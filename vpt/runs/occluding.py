@@ -23,7 +23,7 @@ def occlusion(
     batch_size: int = 32,
 ) -> Tensor:
     """How far the score of a class falls when each part of a picture is covered `[B,rows,columns]`
-    (Zeiler and Fergus, ECCV 2014); works for every prompt and every model.
+    (Zeiler and Fergus, ECCV 2014); works for every prompt and every model of pictures.
 
     model: any.
     x: pictures `[B,C,H,W]` in [0,1].

@@ -4,6 +4,7 @@ was read.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from vpt.report.pixels import shown
 from vpt.runs.explaining import explain
 from vpt.runs.occluding import occlusion
 from vpt.sites import Raw, takes_images
+from vpt.training.evaluation import scores
 
 
 @dataclass(frozen=True)
@@ -55,12 +57,14 @@ def explain_files(
         raise DataError(f"Found no class {label!r}; the model has {', '.join(names[:10])}.")
     target = names.index(label) if label is not None else None
     found = []
+    answers, _ = scores(model, examples)
+    windows = Counter(examples.windows()[1])
     for i, thing in enumerate(things):
         x: Raw = default_collate([examples[i][0]])
-        with torch.no_grad():
-            shares = torch.softmax(model.eval()(x), 1)[0]
+        shares = torch.softmax(answers[i], 0)
         chosen = int(shares.argmax()) if target is None else target
         grid, blocks, way = _map(model, x, chosen)
+        way += f", in the first of {windows[i]} windows" if windows[i] > 1 else ""
         title = f"{names[chosen]} ({float(shares[chosen]):.0%}): {way}"
         png = overlay(
             _picture(model, x), grid.numpy(), title, not takes_images(model.backbone.inputs)

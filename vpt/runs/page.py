@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
+import shlex
+from collections.abc import Mapping
 from pathlib import Path
 
+from vpt.data.examples import Examples
 from vpt.errors import PromptFileError
 from vpt.errors.places import is_file
 from vpt.files import write_atomically
@@ -15,27 +18,43 @@ from vpt.report.progress import span
 from vpt.runs.answers import PARTS
 from vpt.runs.mistakes import Row, alike, classes, groups, matrix, reliability
 from vpt.runs.report import PREDICTIONS
-from vpt.runs.showing import Show, from_files
+from vpt.runs.showing import Show, from_notes, from_parts, noted
 from vpt.sites import Config
 from vpt.training.folders import METRICS
 
 PAGE = "report.html"
+SHOWN = "shown.json"
 TITLES = {"test": "test", "val": "validation", "out_of_fold": "out of fold"}
 
 
-def write_page(folder: Path, show: Show = from_files) -> Path:
+def write_page(folder: Path, parts: Mapping[str, Examples] | None = None) -> Path:
     """Write the page of a run's folder into it, and say where. Raises `PromptFileError`.
 
-    show: what an example looks like, by name; from its file by default.
+    parts: the examples, where they are at hand: what the page shows of them is kept in the folder,
+        and taken from there when the page is written again.
     """
-    path = folder / PAGE
-    write_atomically(path, html_of(page_of(folder, show)))
-    return path
+    notes: dict[str, dict[str, str]] = {}
+    show = from_notes(_notes(folder)) if parts is None else noted(from_parts(parts), notes)
+    page = html_of(page_of(folder, show))
+    if parts is not None:
+        write_atomically(folder / SHOWN, json.dumps(notes).encode())
+    write_atomically(folder / PAGE, page)
+    return folder / PAGE
+
+
+def _notes(folder: Path) -> Config:
+    if not is_file(folder / SHOWN):
+        return {}
+    try:
+        found = json.loads((folder / SHOWN).read_text(encoding="utf-8"))
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def markdown(folder: Path) -> str:
     """The same in short, as Markdown. Raises `PromptFileError`."""
-    return markdown_of(page_of(folder, lambda name: None))
+    return markdown_of(page_of(folder, from_notes({})))
 
 
 def page_of(folder: Path, show: Show) -> Config:
@@ -54,7 +73,6 @@ def page_of(folder: Path, show: Show) -> Config:
         "parts": [_part(name, metrics) for name in PARTS if name in metrics["parts"]],
         "numbers": _numbers(metrics),
         "groups": worth,
-        "mistakes": {"wrong": wrong, "right": len(shown) - len(wrong)},
         "rows_n": len(shown),
         "wrong_n": len(wrong),
         "shown_part": f"{PARTS[part]}{'' if part == 'out_of_fold' else ' examples'}"
@@ -65,7 +83,6 @@ def page_of(folder: Path, show: Show) -> Config:
         "matrix": matrix(shown, list(metrics["data"]["classes"])),
         "classes": classes(metrics["data"]["classes"], scored),
         "class_parts": list(metrics["data"]["parts"]),
-        "classes_note": "",
         "reliability": reliability(shown),
         "calibration": _calibration(metrics, part),
         "curves": _curves(metrics),
@@ -135,13 +152,14 @@ def _calibration(metrics: Config, part: str | None) -> str:
     found = metrics["calibration"]
     if part is None:
         return ""
-    after = f"{100 * found['after'][part]:.1f} points"
-    if found["before"] is None:
-        return f"Calibration error {after}; each part was scaled by examples held out."
+    after = f"Calibration error {100 * found['after'][part]:.1f} points"
+    on = " (they were scaled on these very examples)" if part != "test" else ""
+    if found["slope"] is None:
+        return f"{after}."
     before = f"{100 * found['before'][part]:.1f}"
     return (
-        f"Calibration error {after}; {before} before its scores were multiplied by"
-        f" {found['slope']:.2f}, chosen on examples that were held out."
+        f"{after}{on}; {before} before its scores were multiplied by {found['slope']:.2f}, chosen"
+        " on examples that were held out."
     )
 
 
@@ -198,7 +216,7 @@ def _facts(folder: Path, metrics: Config) -> list[tuple[str, str]]:
 
 def _usage(folder: Path, metrics: Config) -> str:
     return (
-        f"vpt predict {folder} FILE…\n\n"
+        f"vpt predict {shlex.quote(str(folder))} FILE…\n\n"
         "import vpt\n\n"
         f'for found in vpt.predict({str(folder)!r}, ["FILE"]):\n'
         "    print(found.label, found.probability)"

@@ -75,19 +75,20 @@ class CrossFitted:
     scores: np.ndarray
 
 
-def cross_fitted(x: np.ndarray, labels: np.ndarray, folds: Folds) -> CrossFitted:
+def cross_fitted(x: np.ndarray, labels: np.ndarray, folds: Folds, classes: int = 0) -> CrossFitted:
     """Probes on features `[n,F]`, fitted on each fold's kept examples, for the C of least log loss
-    on those that were held out.
+    on those that were held out. classes: how many there are, if the last have no examples.
 
     Each fold is solved in the span of its training rows, which is exact, as the penalty has no use
     for anything outside it. Over C the loss falls and rises again, so few are tried (`descend`).
     """
-    parts = [_in_span(x, labels, kept, held) for kept, held in folds]
+    count = max(classes, int(labels.max()) + 1)
+    parts = [_in_span(x, labels, kept, held, count) for kept, held in folds]
     known: dict[int, tuple[float, np.ndarray]] = {}
 
     def loss(place: int) -> float:
         if place not in known:
-            out = np.zeros((len(x), int(labels.max()) + 1))
+            out = np.zeros((len(x), count))
             for (_, held), probe in zip(folds, parts, strict=True):
                 out[held] = probe(STRENGTHS[place])
             tested = np.concatenate([held for _, held in folds])
@@ -114,7 +115,7 @@ def descend(loss: Callable[[int], float], count: int) -> int:
 
 
 def _in_span(
-    x: np.ndarray, labels: np.ndarray, kept: np.ndarray, held: np.ndarray
+    x: np.ndarray, labels: np.ndarray, kept: np.ndarray, held: np.ndarray, count: int
 ) -> Callable[[float], np.ndarray]:
     """C → log probabilities `[held,C]` of a probe fitted on what is kept. Each call starts where
     the last one ended.
@@ -128,7 +129,7 @@ def _in_span(
     def probe(strength: float) -> np.ndarray:
         with one_thread(known):
             regression.set_params(C=strength).fit(known, labels[kept])
-        found = np.full((len(held), int(labels.max()) + 1), np.log(np.finfo(float).eps))
+        found = np.full((len(held), count), np.log(np.finfo(float).eps))
         shares = regression.predict_proba(fresh).clip(np.finfo(float).eps)
         found[:, regression.classes_] = np.log(shares)
         return found

@@ -116,8 +116,8 @@ class Ran:
     data: from which it learned.
     train_n: how many examples it learned from.
     strength: C of the linear probe.
-    slope: by which its scores were multiplied, so that they are calibrated; None where each part of
-        an average has its own.
+    slope: by which its scores were multiplied, so that they are calibrated; None where they were
+        not, or where each part of an average has its own.
     history: of the training; empty where there was none.
     recipe: by which it was trained.
     started: when it began, by `time.monotonic()`.
@@ -148,7 +148,7 @@ def report_of(
     """
     held = "val" if "val" in answers else "out_of_fold"
     chosen, readout, data = ran.chosen, model.readout, ran.data
-    other = best_other(answers, held, method, chosen.names if chosen else ())
+    other = best_other(answers, held, method)
     scored = {part: found.scored(method) for part, found in answers.items()}
     test, val = scored.get("test"), scored[held]
     return AdaptReport(
@@ -194,7 +194,8 @@ def _verdict(answers: Mapping[str, Answers], method: str, other: str | None, ran
     kept = ""
     if ran.chosen is None and ran.history.best == 0:
         kept = "; training never had less loss on validation than its start, which is kept"
-    return verdict_of(answers[part], part, method, other) + kept
+    chosen = ", by which it was chosen" if part != "test" else ""
+    return verdict_of(answers[part], part, method, other) + chosen + kept
 
 
 def write_run(

@@ -26,7 +26,9 @@ except ImportError:  # Windows has none: there a folder is not locked
 METRICS = "metrics.json"
 LOCK = ".lock"
 # as write_atomically names them
-LEFT_OVER = re.compile(r"\.(.+\.(vpt|json|jsonl|safetensors|png)|\.writable)\.[a-z0-9_]{8}")
+LEFT_OVER = re.compile(
+    r"\.(.+\.(vpt|json|jsonl|safetensors|png|html|csv)|\.writable)\.[a-z0-9_]{8}"
+)
 OLD = 600.0  # seconds after which nobody is writing them any more
 
 _held: dict[Path, int] = {}  # folders of this process → the thread whose run has it
