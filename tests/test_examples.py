@@ -14,6 +14,8 @@ import torch
 from helpers import write_images
 from worlds import offline, run, write_world
 
+import vpt
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 # to read and copy: no options, in full in the guide beside it; what it prints at the end
 SHORT = {
@@ -42,8 +44,9 @@ TINY = {
         "{images} --shots 2 --seeds 1 --epochs 1 --prompts deep:1 --out {out}"
     ),
 }
-ELSEWHERE = {  # tests/test_pretrain.py, or a part of another
+ELSEWHERE = {  # below, tests/test_pretrain.py, or a part of another
     "biased_model/fairness",
+    "explained/measure",
     "measure/kwt",
     "measure/transfer",
     "real_backbones/tables",
@@ -97,6 +100,24 @@ def test_dear_ways_do_learn(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     forward(torch.rand(2, 3, 64, 64)).square().sum().backward()
     moved = sum(p.grad is not None and bool(p.grad.any()) for p in learn)
     assert moved >= len(learn) / 2  # not LoRA's A while B is 0, not what the features pass by
+
+
+def test_explanations_are_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.syspath_prepend(EXAMPLES / "explained")
+    script = loaded("explained/measure", monkeypatch)
+    backbone = vpt.load_backbone("vpt:vit-p8-64")
+    prompt = vpt.QueryTokens.like(backbone, 1, blocks=[7])
+    readout = vpt.Linear(prompt.reads, ["blue", "green", "red"], "queries")
+    torch.nn.init.normal_(readout.weight)
+    with vpt.PromptedModel(backbone, prompt, readout) as model:
+        vpt.save(tmp_path / "run" / "prompt.vpt", model)
+    write_images(tmp_path / "data", per_class=1)
+    script.main([str(tmp_path / "run"), str(tmp_path / "data"), "--count", "2"])
+    out = capsys.readouterr().out
+    for words in ("attention rollout", "chance", "2 test pictures", "±"):
+        assert words in out
 
 
 def test_all_are_here_and_short() -> None:
