@@ -59,7 +59,7 @@ def markdown(folder: Path) -> str:
 
 def page_of(folder: Path, show: Show) -> Config:
     """What the page says, by the names of its template."""
-    metrics, rows = _read(folder)
+    metrics, rows = read_run(folder)
     part = next((part for part in PARTS if part in metrics["parts"]), None)
     shown = [row for row in rows if row["part"] == part]
     method, chosen = metrics["method"], metrics["chosen"]
@@ -93,8 +93,8 @@ def page_of(folder: Path, show: Show) -> Config:
     }
 
 
-def _read(folder: Path) -> tuple[Config, list[Row]]:
-    """A run's numbers and answers."""
+def read_run(folder: Path) -> tuple[Config, list[Row]]:
+    """A run's numbers and answers. Raises `PromptFileError`."""
     for name in (METRICS, PREDICTIONS):
         if not is_file(folder / name):
             raise PromptFileError(

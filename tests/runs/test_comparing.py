@@ -1,0 +1,39 @@
+"""Runs side by side, on what all of them tested."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from vpt.errors import PromptFileError
+from vpt.runs.comparing import compare_runs
+
+
+def run(folder: Path, answers: dict[str, str], label: str = "a") -> Path:
+    folder.mkdir()
+    metrics = {"parts": {}, "method": folder.name, "data": {}, "verdict": ""}
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    rows = [f"test,{name},{label},{answer},0.9,0.9" for name, answer in answers.items()]
+    head = "part,file,label,answer,probability,probability of label"
+    (folder / "predictions.csv").write_text("\n".join([head, "val,v,a,b,1,1", *rows]))
+    return folder
+
+
+def test_only_what_all_have_counts_and_pairs_are_by_name(tmp_path: Path) -> None:
+    first = run(tmp_path / "one", {"x": "a", "y": "b", "z": "b", "only": "b"})
+    other = run(tmp_path / "two", {"z": "a", "y": "a", "x": "b"})
+    found = compare_runs([first, other])
+    assert [one.n for one in found] == [3, 3]
+    assert [one.accuracy for one in found] == pytest.approx([1 / 3, 2 / 3])
+    assert found[0].gain is None
+    assert (found[1].gain.better, found[1].gain.worse) == (2, 1)
+
+
+def test_other_tasks_are_refused(tmp_path: Path) -> None:
+    first = run(tmp_path / "one", {"x": "a"})
+    with pytest.raises(PromptFileError, match="Found no test example that all of"):
+        compare_runs([first, run(tmp_path / "two", {"y": "a"})])
+    with pytest.raises(PromptFileError, match=r"x is labelled b in .*: these are different tasks"):
+        compare_runs([first, run(tmp_path / "three", {"x": "a"}, label="b")])

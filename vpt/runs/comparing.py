@@ -1,0 +1,62 @@
+"""Several runs on the examples that all of them tested, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from vpt.errors import PromptFileError
+from vpt.metrics.comparing import Difference, difference, share_interval
+from vpt.runs.page import read_run
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A run on n examples: its accuracy with the interval of 95 %, and how much more often it is
+    right than the first run, in pairs (None for that one).
+    """
+
+    folder: Path
+    method: str
+    accuracy: float
+    interval: tuple[float, float]
+    n: int
+    gain: Difference | None
+
+
+def compare_runs(folders: Sequence[Path]) -> list[Compared]:
+    """Each run on the test examples that all of them have, by name. Raises `PromptFileError` where
+    there are none, or where labels disagree.
+    """
+    found = [read_run(folder) for folder in folders]
+    tested = [{row["file"]: row for row in rows if row["part"] == "test"} for _, rows in found]
+    names = [name for name in tested[0] if all(name in rows for rows in tested[1:])]
+    if not names:
+        raise PromptFileError(
+            f"Found no test example that all of {', '.join(map(str, folders))} have; needed are"
+            " runs on the same test split."
+        )
+    for rows, folder in zip(tested, folders, strict=True):
+        odd = [name for name in names if rows[name]["label"] != tested[0][name]["label"]]
+        if odd:
+            raise PromptFileError(
+                f"{odd[0]} is labelled {rows[odd[0]]['label']} in {folder}, and"
+                f" {tested[0][odd[0]]['label']} in {folders[0]}: these are different tasks."
+            )
+    right = [
+        np.array([rows[name]["answer"] == rows[name]["label"] for name in names]) for rows in tested
+    ]
+    return [
+        Compared(
+            folder,
+            metrics["method"],
+            float(own.mean()),
+            share_interval(float(own.sum()), len(own)),
+            len(own),
+            difference(own, right[0]) if i else None,
+        )
+        for i, (folder, (metrics, _), own) in enumerate(zip(folders, found, right, strict=True))
+    ]
