@@ -21,7 +21,7 @@ from vpt.data.readers import WORDS, RawInput, Reader, fit_image, kind_of
 from vpt.data.sounds import RATES, checked, cut, resampled, starts_of
 from vpt.errors import BadFilesError, DataError
 from vpt.errors.places import is_file, is_folder
-from vpt.sites import InputsLike, SoundLike, takes_images
+from vpt.sites import ImagesLike, InputsLike, SoundLike, takes_images
 
 CHANNELS = (1, 3, 4)  # grey, colours, colours with alpha
 MOST_CHANNELS = 8
@@ -51,21 +51,21 @@ class GivenReader(Reader):
             return super().__call__(value, window)
         if takes_images(inputs):
             return _picture(value, inputs)
-        return cut(_waveform(value, inputs), inputs.samples, self._starts(value)[window])
+        wave = _waveform(value, inputs)
+        return cut(wave, inputs.samples, _starts(wave, inputs)[window])
 
     def windows(self, given: Any) -> int:
         """How many windows of what the model hears it has; 1 for a picture."""
-        value = given.value
-        if not isinstance(value, Path):
-            return 1 if takes_images(self.inputs) else len(self._starts(value))
-        return 1 if _misfit(value, self.inputs) else super().windows(value)
+        value, inputs = given.value, self.inputs
+        if isinstance(value, Path):
+            return 1 if _misfit(value, inputs) else super().windows(value)
+        return 1 if takes_images(inputs) else len(_starts(_waveform(value, inputs), inputs))
 
-    def _starts(self, value: object) -> list[int]:
-        """The first samples of the windows of a waveform."""
-        assert not takes_images(self.inputs)
-        rate, samples = self.inputs.sample_rate, self.inputs.samples
-        seconds = len(_waveform(value, self.inputs)) / rate
-        return [round(start * rate) for start in starts_of(seconds, samples / rate)]
+
+def _starts(wave: Tensor, inputs: SoundLike) -> list[int]:
+    """The first samples of the windows of a waveform."""
+    rate = inputs.sample_rate
+    return [round(start * rate) for start in starts_of(len(wave) / rate, inputs.samples / rate)]
 
 
 def all_given(given: object, inputs: InputsLike) -> Iterator[Given]:
@@ -152,9 +152,8 @@ def _misfit(path: Path, inputs: InputsLike) -> str | None:
     return f"this run takes {WORDS[inputs.kind]}, and that is {WORDS[kind]}"
 
 
-def _picture(value: object, inputs: InputsLike) -> RawInput:
+def _picture(value: object, inputs: ImagesLike) -> RawInput:
     """A picture of PIL or an array of one. One that has the model's size already stays as it is."""
-    assert takes_images(inputs)
     if isinstance(value, Image.Image):
         return fit_image(value, inputs)
     if not isinstance(value, (Tensor, np.ndarray)):

@@ -168,22 +168,25 @@ def adapt(
             )
             strength = baselines.strength * SOFTER if readout == "linear" else None
             history = learn(model, parts, recipe, strength, train, progress)
-            slope = calibrate(model, parts.val)
-            answers = with_prompt(baselines.answers, model, parts)
             ran = Ran(
                 data=parts,
                 train_n=len(parts.train),
                 strength=baselines.strength,
-                slope=slope,
+                slope=calibrate(model, parts.val),
                 history=history,
                 recipe=recipe,
                 started=started,
                 command=command,
             )
-            report = report_of(model, answers, PROMPT, ran)
-        result = Result(model, report, history, answers, folder)
+            result = _result(model, baselines, ran)
         undo.pop_all()
         return _written(result, folder, parts)
+
+
+def _result(model: PromptedModel, baselines: Baselines, ran: Ran) -> Result:
+    """What came out of a training that is done."""
+    answers = with_prompt(baselines.answers, model, ran.data)
+    return Result(model, report_of(model, answers, PROMPT, ran), ran.history, answers)
 
 
 def _refuse_inside(out: str | Path | None, data: object) -> None:
