@@ -22,7 +22,7 @@ from vpt.prompts import Prompt
 from vpt.readouts import Readout
 from vpt.report.progress import notice
 from vpt.runs.answers import PROMPT
-from vpt.runs.automatic import adapt_automatically, learned_from
+from vpt.runs.automatic import adapt_automatically, learned_from, refuse_for_auto
 from vpt.runs.baselines import Baselines, measure_baselines, with_prompt
 from vpt.runs.briefing import say_before
 from vpt.runs.learning import SOFTER, calibrate, choose_augment, learn, seconds_to_adapt
@@ -31,10 +31,9 @@ from vpt.runs.opening import opened
 from vpt.runs.page import write_page
 from vpt.runs.report import Ran, report_of, write_run
 from vpt.runs.result import Result
-from vpt.sites import Config
 from vpt.training.folders import run_folder
 from vpt.training.late import late_features
-from vpt.training.loop import fit
+from vpt.training.loop import History, fit
 from vpt.training.recipe import Recipe, chosen, updated
 
 AUTO = "auto"
@@ -112,14 +111,13 @@ def adapt(
     """
     started = time.monotonic()
     automatic, given = prompt == AUTO, recipe
-    if not augment:
-        augment = recipe.augment if isinstance(recipe, Recipe) else "auto"
+    augment = augment or (recipe.augment if isinstance(recipe, Recipe) else "auto")
     one_of(TrainingError, ("auto", *AUGMENTS), augment=augment)
     recipe = chosen(recipe, Recipe(), seed=seed, **settings)
-    if probe_only and not automatic:
-        raise TrainingError(f"Found prompt={prompt!r} with probe_only=True; needed is one of them.")
     if automatic:
-        _refuse_for_auto(readout, features, augment, given, settings)
+        refuse_for_auto(readout, features, augment, given, settings)
+    elif probe_only:
+        raise TrainingError(f"Found prompt={prompt!r} with probe_only=True; needed is one of them.")
     data = look(data, label, split_by=split_by) if isinstance(data, (str, Path)) else data
     _refuse_inside(out, data)
     with (
@@ -168,25 +166,42 @@ def adapt(
             )
             strength = baselines.strength * SOFTER if readout == "linear" else None
             history = learn(model, parts, recipe, strength, train, progress)
-            ran = Ran(
-                data=parts,
-                train_n=len(parts.train),
-                strength=baselines.strength,
-                slope=calibrate(model, parts.val),
-                history=history,
-                recipe=recipe,
-                started=started,
-                command=command,
-            )
-            result = _result(model, baselines, ran)
+            result = _result(model, parts, baselines, history, recipe, started, command)
         undo.pop_all()
         return _written(result, folder, parts)
 
 
-def _result(model: PromptedModel, baselines: Baselines, ran: Ran) -> Result:
-    """What came out of a training that is done."""
-    answers = with_prompt(baselines.answers, model, ran.data)
-    return Result(model, report_of(model, answers, PROMPT, ran), ran.history, answers)
+def _result(
+    model: PromptedModel,
+    data: Data,
+    baselines: Baselines,
+    history: History,
+    recipe: Recipe,
+    started: float,
+    command: str | None,
+) -> Result:
+    """What came out of a training that is done; the readout is calibrated first.
+
+    model: that learned.
+    data: from which it learned.
+    baselines: on the same data.
+    history: of the training.
+    recipe: by which it was trained.
+    started: when the run began, by `time.monotonic()`.
+    command: the command line that began it, if one did.
+    """
+    ran = Ran(
+        data=data,
+        train_n=len(data.train),
+        strength=baselines.strength,
+        slope=calibrate(model, data.val),
+        history=history,
+        recipe=recipe,
+        started=started,
+        command=command,
+    )
+    answers = with_prompt(baselines.answers, model, data)
+    return Result(model, report_of(model, answers, PROMPT, ran), history, answers)
 
 
 def _refuse_inside(out: str | Path | None, data: object) -> None:
@@ -220,25 +235,4 @@ def _draw_page(folder: Path, data: Data) -> None:
     except Exception as error:
         LOGGER.warning(
             "The page of %s could not be drawn: %s. vpt report tries again.", folder, error
-        )
-
-
-def _refuse_for_auto(
-    readout: str | Readout,
-    features: str | None,
-    augment: str | None,
-    recipe: Recipe | None,
-    settings: Config,
-) -> None:
-    """Raise `TrainingError` for what prompt="auto" decides by itself."""
-    said = sorted(settings.keys() - {"workers", "cache"})
-    said += ["cache"] if settings.get("cache", "auto") != "auto" else []
-    said += ["readout"] if readout != "linear" else []
-    said += ["features"] if features is not None else []
-    said += ["augment"] if augment not in (None, "auto") else []
-    said += ["recipe"] if recipe is not None else []
-    if said:
-        raise TrainingError(
-            f"Found {', '.join(said)} with prompt='auto', the default, which chooses and fits by"
-            " itself. Leave that out, or name a prompt ('queries:4', 'deep:10')."
         )

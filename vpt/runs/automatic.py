@@ -14,6 +14,7 @@ from torch import Tensor
 from vpt.backbones import Backbone
 from vpt.data import Data, Examples
 from vpt.data.joining import appended
+from vpt.errors import TrainingError
 from vpt.model import PromptedModel
 from vpt.readouts import Readout
 from vpt.report.progress import span
@@ -37,7 +38,7 @@ from vpt.runs.making import start_among
 from vpt.runs.probe import FALLBACK, Folds
 from vpt.runs.report import Ran, report_of
 from vpt.runs.result import Result
-from vpt.sites import takes_images
+from vpt.sites import Config, takes_images
 from vpt.training.loop import History
 from vpt.training.recipe import Recipe
 
@@ -216,3 +217,24 @@ def _readouts(trial: Trial, chosen: Chosen) -> dict[str, Readout]:
 @torch.no_grad()
 def _scores(readout: Readout, kept: Kept, backbone: Backbone) -> Tensor:
     return kept.of_examples(readout(kept.named(readout.named.text, backbone)))
+
+
+def refuse_for_auto(
+    readout: str | Readout,
+    features: str | None,
+    augment: str | None,
+    recipe: Recipe | None,
+    settings: Config,
+) -> None:
+    """Raise `TrainingError` for what prompt="auto" decides by itself."""
+    said = sorted(settings.keys() - {"workers", "cache"})
+    said += ["cache"] if settings.get("cache", "auto") != "auto" else []
+    said += ["readout"] if readout != "linear" else []
+    said += ["features"] if features is not None else []
+    said += ["augment"] if augment not in (None, "auto") else []
+    said += ["recipe"] if recipe is not None else []
+    if said:
+        raise TrainingError(
+            f"Found {', '.join(said)} with prompt='auto', the default, which chooses and fits by"
+            " itself. Leave that out, or name a prompt ('queries:4', 'deep:10')."
+        )
