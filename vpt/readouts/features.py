@@ -86,6 +86,12 @@ class Linear(_OnFeatures):
         return nn.functional.linear(out, self.weight, self.bias)
 
     @torch.no_grad()
+    def multiply(self, slope: float) -> None:
+        """Multiply all scores, now and later."""
+        self.weight.mul_(slope)
+        self.bias.mul_(slope)
+
+    @torch.no_grad()
     def update(self, out: Tensor, y: Tensor) -> None:
         """Add features `[B,D]` to the statistics by which they are standardised."""
         if self.standardised:

@@ -190,17 +190,17 @@ def _result(
     started: when the run began, by `time.monotonic()`.
     command: the command line that began it, if one did.
     """
+    answers, slope = calibrate(model, with_prompt(baselines.answers, model, data))
     ran = Ran(
         data=data,
         train_n=len(data.train),
         strength=baselines.strength,
-        slope=calibrate(model, data.val),
+        slope=slope,
         history=history,
         recipe=recipe,
         started=started,
         command=command,
     )
-    answers = with_prompt(baselines.answers, model, data)
     return Result(model, report_of(model, answers, PROMPT, ran), history, answers)
 
 

@@ -23,7 +23,11 @@ MEANS = "nearest mean"
 PROBE = "linear probe"
 PROMPT = "prompt"
 LEVEL = 0.02  # what a prompt can gain at most where it is called level
-PARTS = {"test": "test", "val": "validation", "out_of_fold": "examples held out in turn"}
+PARTS = {
+    "test": "test examples",
+    "val": "validation examples",
+    "out_of_fold": "examples held out in turn",
+}
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,11 @@ class Answers:
         names = [self.names[i] for i in chosen.tolist()]
         scores = {method: values[chosen] for method, values in self.scores.items()}
         return Answers(names, self.y[chosen], self.classes, scores)
+
+    def scaled(self, method: str, slope: float) -> Answers:
+        """With the scores of one method multiplied."""
+        scores = self.scores | {method: slope * self.scores[method]}
+        return Answers(self.names, self.y, self.classes, scores)
 
     def scored(self, method: str) -> Scored:
         """What a method's scores come to."""
@@ -93,7 +102,7 @@ def verdict_of(answers: Answers, part: str, method: str, other: str | None) -> s
     found = answers.against(method, other)
     gap = (
         f"{_points(found.value)} points ({_points(found.low)} to {_points(found.high)}) on"
-        f" {found.n} {PARTS[part]}{' examples' if part != 'out_of_fold' else ''}"
+        f" {found.n} {PARTS[part]}"
     )
     this, that = called(method), called(other)
     if found.low > 0:

@@ -49,15 +49,14 @@ def measure_baselines(
     x, y = features.pop("train")
     means.cpu().update(x, y)
     probe, strength = fit_probe(x, y, data.classes, seed)
-    answers: dict[str, Answers] = {}
-    slopes: dict[str, float] = {}
-    for part in ("val", *(part for part in features if part != "val")):
-        held, labels = features[part]
-        with torch.no_grad():
-            said = {MEANS: means(held), PROBE: probe(held)}
-        slopes = slopes or {method: slope_of(one, labels) for method, one in said.items()}
-        scaled = {method: slopes[method] * one for method, one in said.items()}
-        answers[part] = Answers.of(data.parts[part], scaled)
+    with torch.no_grad():
+        answers = {
+            part: Answers.of(data.parts[part], {MEANS: means(held), PROBE: probe(held)})
+            for part, (held, _) in features.items()
+        }
+    for method in (MEANS, PROBE):
+        slope = slope_of(answers["val"].scores[method], answers["val"].y)
+        answers = {part: own.scaled(method, slope) for part, own in answers.items()}
     return Baselines(answers, probe, strength)
 
 

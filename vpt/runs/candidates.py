@@ -177,10 +177,7 @@ def fitted(trial: Trial, name: str) -> Linear:
     those.
     """
     readout = _fitted(trial, name)
-    slope = next((one.slope for one in trial.made if one.name == name), 1.0)
-    with torch.no_grad():
-        readout.weight.mul_(slope)
-        readout.bias.mul_(slope)
+    readout.multiply(next((one.slope for one in trial.made if one.name == name), 1.0))
     return readout
 
 

@@ -16,11 +16,11 @@ from vpt.metrics.calibrating import slope_of
 from vpt.model import PromptedModel
 from vpt.prompts import Prompt
 from vpt.readouts import Linear, Readout
-from vpt.runs.answers import PROBE
+from vpt.runs.answers import PROBE, PROMPT, Answers
 from vpt.runs.baselines import Baselines
 from vpt.runs.briefing import seconds_of_run
 from vpt.runs.probe import fit_probe
-from vpt.training.evaluation import evaluate, matched, scores
+from vpt.training.evaluation import evaluate, scores
 from vpt.training.late import without_cache
 from vpt.training.loop import History
 from vpt.training.recipe import Recipe, updated
@@ -153,14 +153,14 @@ def _refit(model: PromptedModel, data: Data, seed: int, progress: bool) -> None:
         model.readout.load_state_dict(trained)
 
 
-def calibrate(model: PromptedModel, val: Examples) -> float | None:
-    """Multiply a linear readout by the slope that validation examples ask for, and say by what;
-    None for other readouts, whose scores stay as they are.
+def calibrate(
+    model: PromptedModel, answers: dict[str, Answers]
+) -> tuple[dict[str, Answers], float | None]:
+    """Multiply a linear readout, and what it said, by the slope that validation examples ask for:
+    (the answers then, the slope). Scores of other readouts stay as they are, and the slope is None.
     """
     if not isinstance(model.readout, Linear):
-        return None
-    slope = slope_of(*scores(model, matched(model, val)))
-    with torch.no_grad():
-        model.readout.weight.mul_(slope)
-        model.readout.bias.mul_(slope)
-    return slope
+        return answers, None
+    slope = slope_of(answers["val"].scores[PROMPT], answers["val"].y)
+    model.readout.multiply(slope)
+    return {part: own.scaled(PROMPT, slope) for part, own in answers.items()}, slope

@@ -15,6 +15,7 @@ from vpt.files import write_atomically
 from vpt.report import charts
 from vpt.report.page import html_of, markdown_of
 from vpt.report.progress import span
+from vpt.report.tables import HEADS
 from vpt.runs.answers import PARTS
 from vpt.runs.mistakes import Row, alike, classes, groups, matrix, reliability
 from vpt.runs.report import PREDICTIONS
@@ -24,7 +25,6 @@ from vpt.training.folders import METRICS
 
 PAGE = "report.html"
 SHOWN = "shown.json"
-TITLES = {"test": "test", "val": "validation", "out_of_fold": "out of fold"}
 
 
 def write_page(folder: Path, parts: Mapping[str, Examples] | None = None) -> Path:
@@ -75,9 +75,7 @@ def page_of(folder: Path, show: Show) -> Config:
         "groups": worth,
         "rows_n": len(shown),
         "wrong_n": len(wrong),
-        "shown_part": f"{PARTS[part]}{'' if part == 'out_of_fold' else ' examples'}"
-        if part
-        else "",
+        "shown_part": PARTS[part] if part else "",
         "alike": alike(shown),
         "unseen": unseen,
         "matrix": matrix(shown, list(metrics["data"]["classes"])),
@@ -126,7 +124,7 @@ def _part(part: str, metrics: Config) -> Config:
             f" {100 * gap['value']:+.1f} points ({low:+.1f} to {high:+.1f})."
         )
     n = found["methods"][metrics["method"]]["n"]
-    title = TITLES[part]
+    title = HEADS[part]
     picture = charts.intervals(rows, metrics["method"], f"accuracy, {title}")
     return {"title": title.capitalize(), "n": n, "picture": picture, "difference": said}
 
@@ -135,7 +133,7 @@ def _numbers(metrics: Config) -> list[Config]:
     return [
         {
             "method": name,
-            "part": TITLES[part],
+            "part": HEADS[part],
             "accuracy": f"{scored['accuracy']:.1%}",
             "balanced": f"{scored['balanced_accuracy']:.1%}",
             "loss": f"{scored['loss']:.3f}",
@@ -182,6 +180,8 @@ def _curves(metrics: Config) -> list[Config]:
 
 
 def _candidates(chosen: Config | None) -> list[Config]:
+    if chosen is None:
+        return []
     return [
         {
             "name": row["candidate"],
@@ -189,8 +189,7 @@ def _candidates(chosen: Config | None) -> list[Config]:
             "loss": f"{row['log_loss']:.3f}",
             "strong": row["candidate"] in chosen["names"],
         }
-        for row in (chosen or {}).get("table", [])
-        if chosen
+        for row in chosen["table"]
     ]
 
 
@@ -221,9 +220,3 @@ def _usage(folder: Path, metrics: Config) -> str:
         f'for found in vpt.predict({str(folder)!r}, ["FILE"]):\n'
         "    print(found.label, found.probability)"
     )
-
-
-def _examples(part: str | None) -> str:
-    if part is None:
-        return ""
-    return PARTS[part] if part == "out_of_fold" else f"{PARTS[part]} examples"
