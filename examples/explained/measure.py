@@ -28,7 +28,7 @@ from torchvision.transforms.functional import gaussian_blur
 
 import vpt
 from vpt.data import read_parts
-from vpt.runs.explaining import _Watched
+from vpt.runs.explaining import watching
 from vpt.sites import Attended, Observe
 
 STEPS = 10
@@ -60,12 +60,8 @@ def watched(
     for block in blocks:
         sites.append(Observe(block, tokens=partial(tokens.__setitem__, block)))
         sites.append(Observe(block, attention=partial(seen.__setitem__, block)))
-    prompt = model.prompt
-    model.swap(_Watched(prompt, sites))
-    try:
+    with watching(model, sites):
         return model(x), tokens, seen
-    finally:
-        model.swap(prompt)
 
 
 @torch.no_grad()

@@ -92,7 +92,7 @@ def explain(model: PromptedModel, x: Raw, target: Tensor | int | None = None) ->
     was = model.training
     model.eval()
     try:
-        with _shapes(model.backbone) as shapes, _watched(model, watch):
+        with _shapes(model.backbone) as shapes, watching(model, watch):
             seen.clear()
             out = model.outputs(x)
     finally:
@@ -177,7 +177,7 @@ def targets_of(scores: Tensor, target: Tensor | int | None) -> Tensor:
 
 
 @contextmanager
-def _watched(model: PromptedModel, watch: list[Site]) -> Iterator[None]:
+def watching(model: PromptedModel, watch: list[Site]) -> Iterator[None]:
     """Inside, observers stand beside the prompt."""
     prompt = model.prompt
     model.swap(_Watched(prompt, watch))

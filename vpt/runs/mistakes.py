@@ -90,9 +90,7 @@ def matrix(shown: list[Row], classes: list[str]) -> Config | None:
     classes = [*classes, *sorted(others)]
     caption = "Numbers of examples; the darker, the larger the share of the row."
     if len(classes) > MATRIX:
-        wrong = Counter(
-            name for (label, said), n in counts.items() if label != said for name in (label,) * n
-        )
+        wrong = Counter(row["label"] for row in shown if row["answer"] != row["label"])
         some = {name for name, _ in wrong.most_common(MATRIX)}
         caption += f" Of {len(classes)} classes, the {len(some)} with most mistakes."
         classes = [name for name in classes if name in some]
