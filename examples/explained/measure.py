@@ -3,10 +3,10 @@
 
 python examples/explained/measure.py runs/photos photos/ --count 300
 
-From each test picture the places that a map calls most important are blurred away, a tenth at a
-time (deletion: a good map makes the answer's probability fall at once), or, in a blurred picture,
-brought back (insertion: it rises at once). Shown is the mean probability over the steps, and the
-paired difference from rollout with its interval of 95 %. All maps are of the same answers.
+From each test picture the places that a map calls most important are blurred away, step by step
+(deletion: a good map makes the answer's probability fall at once), or, in a blurred picture,
+brought back (insertion: it rises at once). Shown is the area under the probability, and the paired
+difference from rollout with its interval of 95 %. All maps are of the same answers.
 """
 
 from __future__ import annotations
@@ -31,8 +31,10 @@ from vpt.data import read_parts
 from vpt.runs.explaining import watching
 from vpt.sites import Attended, Observe
 
-STEPS = 10
 BASE = "attention rollout"
+GRADIENT = "gradient × token"
+CHANCE = "chance"
+BATCH = 20
 Maps = dict[str, Tensor]  # method → [B,rows,columns]
 
 
@@ -45,8 +47,8 @@ def maps_of(model: vpt.PromptedModel, x: Tensor, seed: int) -> Maps:
         "what queries read (exact)": found.maps,
         "attention of queries": found.attention.mean((1, 2)),
         BASE: rollout(model, x, grid),
-        "gradient × token": gradients(model, x, found.target, grid),
-        "chance": torch.rand(found.maps.shape, generator=generator),
+        GRADIENT: gradients(model, x, found.target, grid),
+        CHANCE: torch.rand(found.maps.shape, generator=generator),
     }
 
 
@@ -93,40 +95,54 @@ def gradients(model: vpt.PromptedModel, x: Tensor, target: Tensor, grid: torch.S
 
 
 @torch.no_grad()
-def areas(model: vpt.PromptedModel, x: Tensor, found: Tensor) -> tuple[Tensor, Tensor]:
-    """(insertion, deletion) of each picture `[B]`: the mean over the steps of the probability of
+def areas(model: vpt.PromptedModel, x: Tensor, maps: Maps, steps: int) -> Maps:
+    """Method → (insertion, deletion) of each picture `[B,2]`: the area under the probability of
     what the model says of the whole picture.
     """
     plain = torch.softmax(model(x), 1)
     said = plain.argmax(1, keepdim=True)
     side = 2 * (min(x.shape[-2:]) // 10) + 1
     blurred = gaussian_blur(x, [side, side], [side / 3, side / 3])
-    order = found.flatten(1).argsort(1, descending=True)
-    rank = torch.empty_like(order).scatter_(1, order, torch.arange(order.shape[1]).expand_as(order))
-    place = F.interpolate(rank.view(found.shape)[:, None].float(), x.shape[-2:], mode="nearest")
-    curves: list[list[Tensor]] = [[], []]
-    for step in range(STEPS + 1):
-        shown = (place < step / STEPS * order.shape[1]).float()
-        for curve, picture in zip(
-            curves,
-            (shown * x + (1 - shown) * blurred, shown * blurred + (1 - shown) * x),
-            strict=True,
-        ):
-            curve.append(torch.softmax(model(picture), 1).gather(1, said)[:, 0])
-    insertion, deletion = (torch.stack(curve).mean(0) for curve in curves)
-    return insertion, deletion
+
+    def chance_of(kept: Tensor) -> Tensor:
+        shown = F.interpolate(kept[:, None].float(), x.shape[-2:], mode="nearest")
+        scores = model(shown * x + (1 - shown) * blurred)
+        return torch.softmax(scores, 1).gather(1, said)[:, 0]
+
+    first = next(iter(maps.values()))
+    ends = chance_of(torch.zeros_like(first)), plain.gather(1, said)[:, 0]
+    found = {}
+    for method, map_ in maps.items():
+        order = map_.flatten(1).argsort(1, descending=True)
+        places = torch.arange(order.shape[1]).expand_as(order)
+        rank = torch.empty_like(order).scatter_(1, order, places).view(map_.shape)
+        cuts = [step / steps * order.shape[1] for step in range(1, steps)]
+        inserted = [ends[0], *(chance_of(rank < cut) for cut in cuts), ends[1]]
+        deleted = inserted  # what a random map leaves is random, too
+        if method != CHANCE:
+            deleted = [ends[1], *(chance_of(rank >= cut) for cut in cuts), ends[0]]
+        curves = torch.stack([torch.stack(inserted, 1), torch.stack(deleted, 1)], 1)
+        found[method] = torch.trapezoid(curves, dx=1 / steps)
+    return found
 
 
 def measured(
-    model: vpt.PromptedModel, examples: vpt.Examples, seed: int, say: Callable[[str], None]
+    model: vpt.PromptedModel,
+    examples: vpt.Examples,
+    steps: int,
+    seed: int,
+    without: list[str],
+    say: Callable[[str], None],
 ) -> dict[str, np.ndarray]:
     """Method → (insertion, deletion) of each picture `[n,2]`."""
     parts: dict[str, list[Tensor]] = {}
-    for start in range(0, len(examples), 16):
-        some = range(start, min(start + 16, len(examples)))
+    for start in range(0, len(examples), BATCH):
+        some = range(start, min(start + BATCH, len(examples)))
         x = default_collate([examples[i][0] for i in some])
-        for method, found in maps_of(model, x, seed + start).items():
-            parts.setdefault(method, []).append(torch.stack(areas(model, x, found), 1))
+        maps = maps_of(model, x, seed + start)
+        maps = {method: found for method, found in maps.items() if method not in without}
+        for method, found in areas(model, x, maps, steps).items():
+            parts.setdefault(method, []).append(found)
         say(f"{some[-1] + 1} of {len(examples)} pictures")
     return {method: torch.cat(rows).numpy() for method, rows in parts.items()}
 
@@ -152,6 +168,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("run", type=Path, help="a run whose prompt is queries")
     parser.add_argument("data", type=Path)
     parser.add_argument("--count", type=int, default=300)
+    parser.add_argument("--steps", type=int, default=10, help="of each curve")
+    parser.add_argument("--without", nargs="*", default=[], help="maps to leave out")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--backbone", help="to open the run with, if not the one that it names")
     options = parser.parse_args(argv)
@@ -160,8 +178,11 @@ def main(argv: list[str] | None = None) -> None:
     order = np.random.default_rng(options.seed).permutation(len(test))[: options.count]
     console = Console()
     say = partial(console.print, style="dim")
-    found = measured(model, test.subset(sorted(order.tolist())), options.seed, say)
-    console.print(table_of(found, f"{options.run.name}, {len(order)} test pictures"))
+    some = test.subset(sorted(order.tolist()))
+    found = measured(model, some, options.steps, options.seed, options.without, say)
+    console.print(
+        table_of(found, f"{options.run.name}, {len(order)} test pictures, {options.steps} steps")
+    )
 
 
 if __name__ == "__main__":

@@ -154,10 +154,11 @@ def methods(
         "log_loss": choice.log_loss,
         "interval": choice.interval,
     }
-    yield (
-        "auto",
-        Found(scores(readout, read), took(), {"chosen": choice.name, "out_of_fold": outside}),
-    )
+    found, seconds = scores(readout, read), took()
+    plain = replace(trial, made=[replace(one, slope=1.0) for one in trial.made])
+    before = result(scores(refit(plain, choice)[1], read), test.y.numpy())["calibration_error"]
+    details = {"chosen": choice.name, "out_of_fold": outside, "calibration_before": before}
+    yield "auto", Found(found, seconds, details)
     rows = {row["candidate"]: row for row in choice.table}
     for name in [name for name in rows if name.startswith("queries")]:
         prompt, readout = refit(trial, replace(choice, names=[name]))
@@ -229,6 +230,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--backbone", default="vpt:vit-p8-64")
     parser.add_argument("--shots", nargs="+", type=int, default=[5, 20, 0])
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--auto", action="store_true", help="nothing else")
     parser.add_argument("--kept", type=Path, help="a folder for what a pass over the data gives")
     parser.add_argument("--out", type=Path, default=Path("runs/few-shot"))
     options = parser.parse_args(argv)
@@ -248,6 +250,8 @@ def main(argv: list[str] | None = None) -> None:
         for shots, seed in left:
             y, rows = task.kept["test"].y.numpy(), []
             for method, found in methods(task, backbone, shots, seed):
+                if options.auto and method != "auto":
+                    break
                 where = {"backbone": name, "task": folder.name, "shots": shots, "seed": seed}
                 cost = {"method": method, "cpu_seconds": round(found.seconds, 1)}
                 rows.append(where | cost | result(found.scores, y) | found.details)

@@ -3,10 +3,10 @@
 python examples/real_backbones/tables.py runs/few-shot/results.jsonl --markdown
 
 For each backbone and number of examples: test accuracy in %, mean over draws (balanced over classes
-with --balanced); the mean over tasks; its difference from a linear probe of the class token on the
-same examples, with an interval of 95 % (a bootstrap of each task's test examples, the same for all
-draws of training examples); CPU-seconds, where they are known, with the pass over what is learned
-from.
+with --balanced; or the calibration error with --calibration); the mean over tasks; the difference
+in accuracy from a linear probe of the class token on the same examples, with an interval of 95 %
+(a bootstrap of each task's test examples, the same for all draws of training examples);
+CPU-seconds, where they are known, with the pass over what is learned from.
 """
 
 from __future__ import annotations
@@ -19,12 +19,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from rich.console import Console
 from rich.table import Table
 from sklearn.metrics import balanced_accuracy_score
 
+from vpt.metrics.calibrating import calibration_error
+
 BASE = "probe cls"
 DRAWS = 2000  # of the bootstrap
+SHOWN = {
+    "accuracy": "accuracy in %",
+    "balanced_accuracy": "balanced accuracy in %",
+    "calibration_error": "calibration error in points",
+    "calibration_before": "calibration error in points, before scaling",
+}
 Right = dict[tuple[str, int], np.ndarray]  # (task, seed) → which test examples are right
 
 
@@ -53,9 +62,11 @@ class Found:
 def result(scores: np.ndarray, y: np.ndarray) -> dict[str, Any]:
     """What scores `[n,C]` of test examples come to."""
     guess = scores.argmax(1)
+    shares = torch.softmax(torch.from_numpy(scores).double(), 1)
     return {
         "accuracy": float((guess == y).mean()),
         "balanced_accuracy": float(balanced_accuracy_score(y, guess)),
+        "calibration_error": calibration_error(shares, torch.from_numpy(y)),
         "right": "".join("01"[int(one)] for one in guess == y),
     }
 
@@ -63,6 +74,7 @@ def result(scores: np.ndarray, y: np.ndarray) -> dict[str, Any]:
 def tables(files: list[Path], key: str = "accuracy") -> list[Found]:
     """One for each backbone and number of examples. key: of the number that is shown."""
     rows = [json.loads(line) for file in files for line in file.read_text().splitlines()]
+    rows = [row for row in rows if key in row]
     kinds = sorted(
         {(row["backbone"], row["shots"]) for row in rows}, key=lambda kind: (kind[0], -kind[1])
     )
@@ -84,7 +96,7 @@ def _table(backbone: str, shots: int, rows: list[dict[str, Any]], key: str) -> F
         seconds[method] += [row["cpu_seconds"]] if "cpu_seconds" in row else []
     draws = len({row["seed"] for row in rows})
     many = f"{shots} per class" if shots else "all examples"
-    title = f"{backbone}, {many}, {draws} draw{'s' * (draws > 1)}: test accuracy in %"
+    title = f"{backbone}, {many}, {draws} draw{'s' * (draws > 1)}: test {SHOWN[key]}"
     lines = []
     for method, of in right.items():
         each = [shown.get((method, task)) for task in tasks]
@@ -119,8 +131,11 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("files", nargs="+", type=Path)
     parser.add_argument("--balanced", action="store_true")
     parser.add_argument("--markdown", action="store_true")
+    parser.add_argument("--calibration", choices=("before", "after"), help="its error instead")
     options = parser.parse_args(argv)
     key = "balanced_accuracy" if options.balanced else "accuracy"
+    if options.calibration:
+        key = {"before": "calibration_before", "after": "calibration_error"}[options.calibration]
     for table in tables(options.files, key):
         table.show(options.markdown)
 

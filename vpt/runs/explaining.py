@@ -14,18 +14,16 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from vpt.backbones import Backbone
 from vpt.errors import PromptError
 from vpt.errors.needs import whole
 from vpt.model import PromptedModel
 from vpt.prompts import Prompt, QueryTokens, Stack
 from vpt.readouts import Average, Linear
 from vpt.readouts.named import Named
+from vpt.runs.grids import grid_of, shapes_of
 from vpt.sites import Attended, Observe, Raw, Site
-
-MOST_EXTRA = 16  # class, distillation and register tokens before those of places
 
 
 @dataclass(frozen=True)
@@ -92,7 +90,7 @@ def explain(model: PromptedModel, x: Raw, target: Tensor | int | None = None) ->
     was = model.training
     model.eval()
     try:
-        with _shapes(model.backbone) as shapes, watching(model, watch):
+        with shapes_of(model.backbone) as shapes, watching(model, watch):
             seen.clear()
             out = model.outputs(x)
     finally:
@@ -123,7 +121,7 @@ def explain(model: PromptedModel, x: Raw, target: Tensor | int | None = None) ->
         places.append(adds.sum((1, 2)))
         attention.append(shares.mean(1))  # [B,M,N]
     total = torch.stack(places).sum(0)
-    grid, extra = _grid(shapes, total.shape[1])
+    grid, extra = grid_of(shapes, total.shape[1])
     maps = total[:, extra:].unflatten(1, grid)
     outside = total[:, :extra].sum(1)
     looks = torch.stack(attention, 1)[..., extra:].unflatten(3, grid)
@@ -202,37 +200,3 @@ def _looks(queries: Tensor, seen: Attended, batch: int) -> tuple[Tensor, Tensor]
     if seen.valid is not None:
         scores = scores.masked_fill(~seen.valid, float("-inf"))
     return torch.softmax(scores, dim=-1), seen.values.float()
-
-
-@contextmanager
-def _shapes(backbone: Backbone) -> Iterator[list[tuple[int, int]]]:
-    """Inside, the shapes that convolutions give are noted, as (rows, columns)."""
-    found: list[tuple[int, int]] = []
-
-    def note(module: nn.Module, args: object, out: Tensor) -> None:
-        rows = out.shape[-2] if out.ndim == 4 else 1
-        found.append((rows, out.shape[-1]))
-
-    hooks = [
-        module.register_forward_hook(note)
-        for module in backbone.model.modules()
-        if isinstance(module, (nn.Conv1d, nn.Conv2d))
-    ]
-    try:
-        yield found
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
-def _grid(shapes: list[tuple[int, int]], tokens: int) -> tuple[tuple[int, int], int]:
-    """(rows and columns of the tokens that have a place, how many come before them). Raises
-    `PromptError` where no convolution laid them out.
-    """
-    for rows, columns in reversed(shapes):
-        if 0 <= tokens - rows * columns <= MOST_EXTRA:
-            return (rows, columns), tokens - rows * columns
-    raise PromptError(
-        f"Found {tokens} tokens that no patch embedding laid out, so they have no places;"
-        " vpt.occlusion explains any model of pictures."
-    )

@@ -20,7 +20,7 @@ from vpt.readouts.named import Named
 from vpt.report.progress import progress_bar
 from vpt.sites import Attended, Observe, Site
 from vpt.training.evaluation import accelerator_in, of_clips, refuse_nan
-from vpt.training.side_by_side import Memory, read_all
+from vpt.training.memory import Memory, read_all
 
 BUDGET = 2 << 30  # bytes of keys and values
 BATCH = 32
@@ -34,7 +34,8 @@ class Kept:
         model's own `[n,D]`. sums: of the tokens before each block, and behind the last,
         `[n,2,D]`. read: what a prompt's queries read `[n,Q]`, if one was there. memories: of the
         blocks that were asked for, by number; empty where they have no place. full: whether they
-        had none.
+        had none. tokens: some that enter these blocks `[n,k,D]`, and where in the sequence they
+        stand `[n,k]`, the same for all blocks.
     """
 
     y: Tensor
@@ -44,6 +45,8 @@ class Kept:
     read: Tensor | None = None
     memories: dict[int, Memory] = field(default_factory=dict)
     full: bool = False
+    tokens: dict[int, Tensor] = field(default_factory=dict)
+    places: Tensor | None = None
 
     def named(self, text: str, backbone: Backbone) -> Tensor:
         """Features by name, `[n,F]`."""
@@ -63,6 +66,8 @@ class Kept:
             self.read[rows] if self.read is not None else None,
             {block: memory.take(rows) for block, memory in self.memories.items()},
             self.full,
+            {block: tokens[rows] for block, tokens in self.tokens.items()},
+            self.places[rows] if self.places is not None else None,
         )
 
     def of_blocks(self, blocks: Sequence[int]) -> list[Memory]:
@@ -123,6 +128,8 @@ def keep(
     examples: Examples,
     *,
     blocks: Sequence[int] = (),
+    each: int = 0,
+    seed: int = 0,
     prompt: Prompt | None = None,
     budget: int = BUDGET,
     progress: bool = False,
@@ -133,6 +140,8 @@ def keep(
     backbone: with nothing attached.
     examples: as for it.
     blocks: whose keys and values are kept.
+    each: how many tokens of each input, drawn at random, are kept before these blocks.
+    seed: of this draw.
     prompt: whose queries read on the way.
     budget: bytes for keys and values; they are held in half precision where that is needed, and
         not at all where that is not enough.
@@ -148,9 +157,21 @@ def keep(
     def take(name: object, value: Tensor) -> None:
         parts[name].append(value.float().cpu())
 
+    def draw(block: int, tokens: Tensor) -> None:
+        count = tokens.shape[1]
+        generator = torch.Generator().manual_seed(seed + memories.start)  # alike for all blocks
+        order = torch.rand(len(tokens), count, generator=generator).argsort(1)[:, :each]
+        take(
+            ("tokens", block),
+            tokens.cpu().gather(1, order[..., None].expand(-1, -1, tokens.shape[2])),
+        )
+        if block == blocks[0]:
+            parts["places"].append(order)
+
     places = range(1, backbone.depth + 1)
     sites: list[Site] = [Observe(place, summary=partial(take, place)) for place in places]
     sites += [Observe(block, attention=partial(memories.write, block)) for block in blocks]
+    sites += [Observe(block, tokens=partial(draw, block)) for block in blocks if each]
     sites += prompt.sites() if prompt is not None else ()
     attachment = backbone.insert(sites)
     parts.clear()  # of what was tried out
@@ -178,4 +199,6 @@ def keep(
         joined.get("read"),
         memories.of,
         memories.full,
+        {block: joined["tokens", block] for block in blocks if each},
+        joined.get("places"),
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ from vpt.prompts import QueryTokens
 from vpt.readouts import Linear
 from vpt.readouts.features import scale_of
 from vpt.report.progress import progress_bar
-from vpt.sites import Attended
+from vpt.training.memory import Memory, read_all
 
 BATCH = 64
 RATE = 2e-2  # of queries and classifiers, at the peak
@@ -28,76 +28,7 @@ STEPS = 80  # for 200 inputs; it grows with the root of their number
 FEWEST = 60
 WARM = 0.1  # share of the steps in which the rate rises
 
-
-@dataclass
-class Memory:
-    """What a block's attention sees of n inputs: keys and values `[n,W,heads,N,d]` of W windows (1
-    where it cuts none), and which are valid `[n,N]`. project, scale: as for `Attended`. device: of
-    the model, where queries are projected and all is computed.
-    """
-
-    keys: Tensor
-    values: Tensor
-    valid: Tensor | None
-    project: Callable[[Tensor], Tensor]
-    scale: float | None
-    device: torch.device
-    _places: dict[str, Tensor] = field(default_factory=dict, repr=False)
-
-    @classmethod
-    def empty(cls, seen: Attended, count: int, batch: int, half: bool) -> Memory:
-        """Place for `count` inputs like those of a batch. half: in fp16."""
-        shape = (count, len(seen.keys) // batch, *seen.keys.shape[1:])
-        dtype = torch.float16 if half else seen.keys.dtype
-        valid = None
-        if seen.valid is not None:
-            valid = torch.ones(count, seen.keys.shape[2], dtype=torch.bool)
-        keys, values = (torch.empty(shape, dtype=dtype) for _ in range(2))
-        return cls(keys, values, valid, seen.project, seen.scale, seen.keys.device)
-
-    def write(self, start: int, seen: Attended, batch: int) -> None:
-        """Keep a batch from input `start` on."""
-        here = slice(start, start + batch)
-        most = torch.finfo(self.keys.dtype).max
-        for own, new in ((self.keys, seen.keys), (self.values, seen.values)):
-            own[here] = new.detach().clamp(-most, most).cpu().view(batch, -1, *new.shape[1:])
-        if self.valid is not None and seen.valid is not None:
-            self.valid[here] = seen.valid.flatten(0, -2).expand(batch, -1).cpu()
-
-    def take(self, rows: Tensor) -> Memory:
-        """Of these inputs alone."""
-        valid = self.valid[rows] if self.valid is not None else None
-        keys, values = self.keys[rows], self.values[rows]
-        return replace(self, keys=keys, values=values, valid=valid, _places={})
-
-    def _some(self, name: str, index: Tensor) -> Tensor:
-        """Keys or values of some inputs, in fp32, in a place that the next call takes again: fresh
-        ones for each step cost as much as the computing.
-        """
-        part: Tensor = getattr(self, name)
-        if self.device.type != "cpu":
-            return part[index].to(self.device).float()
-        if len(self._places.get(name, ())) < len(index):
-            self._places[name] = torch.empty(len(index), *part.shape[1:])
-        place = self._places[name][: len(index)]
-        for row, number in zip(place, index.tolist(), strict=True):
-            row.copy_(part[number])
-        return place
-
-    def read(self, queries: Tensor, index: Tensor) -> Tensor:
-        """What queries `[E,M,D]` of E members read of some inputs: `[b,E,M·heads·d]`. A backward
-        pass through it must come before the next reading.
-        """
-        members, count, _ = queries.shape
-        rows = self.project(queries.flatten(0, 1)[None])[0].float()  # [heads, E·M, d]
-        keys, values = (self._some(name, index) for name in ("keys", "values"))
-        scale = self.scale if self.scale is not None else rows.shape[-1] ** -0.5
-        scores = (rows * scale) @ keys.mT  # [b, W, heads, E·M, N]
-        if self.valid is not None:
-            shut = ~self.valid[index][:, None, None, None].to(self.device)
-            scores = scores.masked_fill(shut, float("-inf"))
-        out = (torch.softmax(scores, dim=-1) @ values).mean(1)
-        return out.transpose(1, 2).flatten(2).unflatten(1, (members, count)).flatten(2)
+Snap = Callable[[int, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -144,6 +75,7 @@ def learn_side_by_side(
     decay: float,
     steps: int | None = None,
     seed: int = 0,
+    snap: Snap | None = None,
     progress: bool = False,
 ) -> Members:
     """Learn queries and classifiers by cross-entropy; each member is what it would be alone.
@@ -156,6 +88,8 @@ def learn_side_by_side(
     decay: weight decay of the classifiers, decoupled (Loshchilov and Hutter 2019).
     steps: how many, instead of `steps_for` the number of inputs.
     seed: of the order of inputs, and of dropout.
+    snap: to which queries those of a block (its place among them, `[E,M,D]`) are held in every
+        step; the gradient goes on to what is held (straight through).
     progress: whether to show how far it is.
     """
     generator = torch.Generator().manual_seed(seed)
@@ -178,7 +112,7 @@ def learn_side_by_side(
             rate = RATE * _share_of_rate(step / steps)
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            read = read_all(memories, queries, index)
+            read = read_all(memories, _held(queries, snap), index)
             dropped = torch.rand(len(index), 1, read.shape[2], generator=generator) < DROPOUT
             scores = _scores(read, mean, scale, weight, dropped.to(device)) + bias
             each = F.cross_entropy(
@@ -194,7 +128,15 @@ def learn_side_by_side(
                 weight.mul_(1 - rate * decay)
             optimizer.step()
             bar.advance(task)
+    queries = _held(queries, snap)
     return Members([rows.detach() for rows in queries], mean, scale, weight.detach(), bias.detach())
+
+
+def _held(queries: list[Tensor], snap: Snap | None) -> list[Tensor]:
+    """The queries that act: the nearest that may be, with the gradient of those that learn."""
+    if snap is None:
+        return queries
+    return [rows + (snap(i, rows.detach()) - rows).detach() for i, rows in enumerate(queries)]
 
 
 def steps_for(count: int) -> int:
@@ -207,12 +149,6 @@ def _share_of_rate(done: float) -> float:
     if done < WARM:
         return (done + 1e-2) / (WARM + 1e-2)
     return 0.5 * (1 + math.cos(math.pi * (done - WARM) / (1 - WARM)))
-
-
-def read_all(memories: Sequence[Memory], queries: Sequence[Tensor], index: Tensor) -> Tensor:
-    """What queries `[E,M,D]` read of some inputs, all blocks side by side: `[b,E,F]`."""
-    parts = [memory.read(rows, index) for memory, rows in zip(memories, queries, strict=True)]
-    return torch.cat(parts, dim=2)
 
 
 def _scores(

@@ -1,0 +1,169 @@
+"""How much is lost when queries have to be real tokens? Soft queries and hard ones on the same
+draws.
+
+python examples/hard_prompts/gap.py hands/ signs/ --backbone clip/ --shots 20 --seeds 3
+
+A folder holds train/CLASS/FILE and test/CLASS/FILE. Each draw takes as many examples of each class;
+on it soft queries are learned, and replaced by tokens of these examples in several ways. Unless a
+row says "as it was", its classifier is fitted anew, its strength cross-validated, the same way for
+all. One line of results.jsonl is one method on one draw; what stands there is not run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+import vpt
+from vpt.data import read_parts
+from vpt.runs.candidates import DECAY
+from vpt.runs.choosing import folds_of
+from vpt.runs.discrete import ROWS, Bank, Search
+from vpt.runs.grids import grid_of, shapes_of
+from vpt.runs.kept import Kept, keep
+from vpt.runs.making import start_among
+from vpt.runs.probe import fit_probe
+from vpt.training.side_by_side import learn_side_by_side
+
+SOFT = "soft"
+BUDGET = 8 << 30  # bytes of keys and values
+Rows = list[dict[str, Any]]
+
+
+def first_tokens(backbone: vpt.Backbone, kept: Kept, examples: vpt.Examples, block: int) -> int:
+    """How many tokens of the model come before those that have a place."""
+    with shapes_of(backbone) as shapes:
+        backbone.features(examples[0][0][None])
+    return grid_of(shapes, kept.memories[block].keys.shape[3])[1]
+
+
+def ways(
+    backbone: vpt.Backbone, examples: vpt.Examples, kept: Kept, extra: int, seed: int
+) -> Iterator[tuple[str, list[Tensor], vpt.Linear | None, list[Tensor] | None]]:
+    """(name, queries, their classifier or None: to be fitted, which rows of the bank they are)."""
+    prompt = vpt.QueryTokens.like(backbone, 4)
+    start_among(prompt, backbone, examples, seed)
+    memories, y = kept.of_blocks(prompt.blocks), kept.y[kept.clips]
+    folds, classes = folds_of(examples, seed), len(examples.classes)
+    bank = Bank.of(kept, prompt.blocks, extra, prompt.count)
+    search = Search(memories, bank, kept, folds, classes)
+    start, shares = list(prompt.queries), torch.ones(1, len(y))
+
+    def learn(**given: Any) -> tuple[list[Tensor], vpt.Linear]:
+        found = learn_side_by_side(
+            memories, start, y, shares, classes, decay=DECAY, seed=seed, **given
+        )
+        return [rows[0].cpu() for rows in found.queries], found.into(prompt, examples.classes)
+
+    soft, head = learn()
+    yield f"{SOFT}, as it was", soft, head, None
+    yield SOFT, soft, None, None
+    near = search.project(soft)
+    yield "nearest rows, as it was", search.rows(near), head, near
+    yield "nearest rows", search.rows(near), None, near
+    held, _ = learn(snap=search.snap)
+    pez = search.project(held)
+    yield "projected gradient (PEZ)", search.rows(pez), None, pez
+    yield "swaps from nearest", search.rows(swapped := search.flip(near)), None, swapped
+    yield "swaps from PEZ", search.rows(swapped := search.flip(pez)), None, swapped
+    generator = torch.Generator().manual_seed(seed)
+    chance = [torch.randperm(len(rows), generator=generator)[: prompt.count] for rows in bank.rows]
+    yield "random rows", search.rows(chance), None, chance
+
+
+def measured(backbone: vpt.Backbone, task: Path, shots: int, seeds: list[int]) -> Iterator[Rows]:
+    """Accuracies of each way on each draw."""
+    parts = {part: read_parts(task, backbone.inputs, part) for part in ("train", "test")}
+    blocks = vpt.QueryTokens.like(backbone, 4).blocks
+    most = shots * len(parts["train"].classes)
+    each = -(-ROWS // most)
+    kept = {
+        part: keep(backbone, some, blocks=blocks, each=each, budget=BUDGET, what=part)
+        for part, some in parts.items()
+    }
+    extra = first_tokens(backbone, kept["train"], parts["train"], blocks[0])
+    test = kept["test"]
+    for seed in seeds:
+        y, generator = np.array(parts["train"].targets), np.random.default_rng(seed)
+        order = [generator.permutation(np.flatnonzero(y == c)) for c in np.unique(y)]
+        chosen = sorted(int(i) for own in order for i in own[:shots])
+        examples, some = parts["train"].subset(chosen), kept["train"].take(chosen)
+        probe = fit_probe(some.of_examples(some.features), some.y, examples.classes)[0]
+        rows: Rows = [{"method": "linear probe", **right(probe, test.features, test)}]
+        reader = vpt.QueryTokens.like(backbone, 4)
+        for method, queries, head, _ in ways(backbone, examples, some, extra, seed):
+            with torch.no_grad():
+                for own, new in zip(reader.queries, queries, strict=True):
+                    own.copy_(new)
+            if head is None:
+                read = some.with_read(reader).read
+                assert read is not None
+                head = fit_probe(some.of_examples(read), some.y, examples.classes, of="queries")[0]
+            rows.append({"method": method, **right(head, test.with_read(reader).read, test)})
+        yield [{"seed": seed, "shots": shots, **row} for row in rows]
+
+
+def right(head: vpt.Linear, features: Tensor | None, test: Kept) -> dict[str, float]:
+    """The accuracy of a classifier on test examples, from features of each input."""
+    assert features is not None
+    with torch.no_grad():
+        answers = test.of_examples(head(features)).argmax(1)
+    return {"accuracy": float((answers == test.y).double().mean())}
+
+
+def table_of(rows: Rows) -> Table:
+    """Means over draws by task, their mean, and the paired difference from soft queries."""
+    found: dict[str, dict[tuple[str, str, int], float]] = defaultdict(dict)
+    for row in rows:
+        found[row["method"]][row["backbone"], row["task"], row["seed"]] = 100 * row["accuracy"]
+    kinds = list(dict.fromkeys((row["backbone"], row["task"]) for row in rows))
+    heads = [f"{task}\n{backbone}" for backbone, task in kinds]
+    table = Table("queries", *heads, "mean", f"− {SOFT}")
+    for method, own in found.items():
+        means = [np.mean([v for at, v in own.items() if at[:2] == kind]) for kind in kinds]
+        gaps = np.array([value - found[SOFT][at] for at, value in own.items()])
+        half = 1.96 * gaps.std(ddof=1) / len(gaps) ** 0.5 if len(gaps) > 1 else 0.0
+        gap = "" if method == SOFT else f"{gaps.mean():+.1f} ± {half:.1f}"
+        table.add_row(method, *(f"{mean:.1f}" for mean in means), f"{np.mean(means):.1f}", gap)
+    return table
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folders", nargs="+", type=Path)
+    parser.add_argument("--backbone", default="vpt:vit-p8-64")
+    parser.add_argument("--shots", type=int, default=20)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--out", type=Path, default=Path("runs/hard"))
+    options = parser.parse_args(argv)
+    name, file = Path(options.backbone).name, options.out / "results.jsonl"
+    options.out.mkdir(parents=True, exist_ok=True)
+    rows = [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
+    done = {(row["backbone"], row["task"], row["seed"]) for row in rows}
+    backbone = vpt.load_backbone(options.backbone)
+    for folder in options.folders:
+        where = {"backbone": name, "task": folder.name}
+        left = [s for s in range(options.seeds) if (name, folder.name, s) not in done]
+        for found in measured(backbone, folder, options.shots, left) if left else ():
+            lines = [where | row for row in found]
+            rows += lines
+            with file.open("a") as out:
+                out.writelines(json.dumps(line) + "\n" for line in lines)
+            print(folder.name, *(f"{r['method']} {r['accuracy']:.1%}" for r in lines), sep=" · ")
+    Console(width=140).print(table_of(rows))
+
+
+if __name__ == "__main__":
+    main()

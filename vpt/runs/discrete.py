@@ -1,0 +1,239 @@
+"""Queries that are real tokens: found among those of training examples, so that each can be looked
+at as the place that it was taken from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from vpt.errors import PromptError
+from vpt.readouts import Linear
+from vpt.runs.kept import Kept
+from vpt.runs.probe import Folds, fit_probe
+from vpt.training.memory import Memory, read_all
+
+ROWS = 4096  # of a bank
+SHORTLIST = 16  # candidates for a query's place that are tried
+SWEEPS = 2  # over all queries
+BATCH = 256
+
+Choice = list[Tensor]  # of each block, which rows of the bank its queries are [M]
+
+
+@dataclass
+class Bank:
+    """Real tokens of training inputs, among which hard queries are chosen.
+
+    rows: that enter each block `[R,D]`. inputs: of which input each is `[R]`. places: where it
+    stands among the places of that input `[R]`, row by row.
+    """
+
+    rows: list[Tensor]
+    inputs: Tensor
+    places: Tensor
+
+    @classmethod
+    def of(cls, kept: Kept, blocks: Sequence[int], extra: int, count: int) -> Bank:
+        """Of what was kept of a pass (`keep(each=…)`). Raises `PromptError` for a bank smaller
+        than the prompt.
+
+        extra: tokens before those that have a place. count: queries of a block.
+        """
+        if kept.places is None:
+            raise PromptError("Nothing was kept to choose hard queries from: keep(each=…).")
+        real = kept.places >= extra
+        valid = kept.memories[blocks[0]].valid
+        if valid is not None:  # padding is nothing to look at
+            real &= valid.gather(1, kept.places)
+        inputs, columns = real.nonzero(as_tuple=True)
+        if len(inputs) < count:
+            raise PromptError(
+                f"Found {len(inputs)} tokens to choose from for {count} queries; needed are more"
+                " examples, or fewer queries."
+            )
+        rows = [kept.tokens[block][inputs, columns] for block in blocks]
+        return cls(rows, inputs, kept.places[inputs, columns] - extra)
+
+
+class Search:
+    """Finds the rows of a bank that serve best as queries, on kept keys and values.
+
+    memories: of each block. bank: of rows for each. kept: of the same inputs. folds: of the
+    examples. classes: how many there are.
+    """
+
+    def __init__(
+        self, memories: Sequence[Memory], bank: Bank, kept: Kept, folds: Folds, classes: int
+    ) -> None:
+        self.memories = memories
+        self.bank = bank
+        self.kept = kept
+        self.folds = folds
+        self.classes = classes
+        self.strength: float | None = None  # C of the classifiers, once it is chosen
+        pairs = zip(memories, bank.rows, strict=True)
+        self.projected = [memory.projected(rows.to(memory.device)) for memory, rows in pairs]
+        self._roots = [_root(memory) for memory in memories]
+        self._seen = [r.mT.flatten(0, 1).T for r in map(_times, self.projected, self._roots)]
+
+    def nearest(self, block: int, rows: Tensor) -> Tensor:
+        """The rows of the bank that look most like these queries `[R,D]`: by the mean square by
+        which their attention scores differ over the training tokens, but for a constant.
+        """
+        memory = self.memories[block]
+        own = _times(memory.projected(rows.to(memory.device)), self._roots[block])
+        return torch.cdist(own.mT.flatten(0, 1).T, self._seen[block]).argmin(1).cpu()
+
+    def project(self, queries: Sequence[Tensor]) -> Choice:
+        """Soft queries `[M,D]` of each block → the nearest rows."""
+        return [self.nearest(block, rows) for block, rows in enumerate(queries)]
+
+    def snap(self, block: int, rows: Tensor) -> Tensor:
+        """Queries `[E,M,D]` → the nearest rows of the bank, for projected gradients (PEZ, Wen et
+        al., NeurIPS 2023, algorithm 1).
+        """
+        chosen = self.nearest(block, rows.flatten(0, 1))
+        return self.bank.rows[block][chosen].view_as(rows).to(rows.device)
+
+    def rows(self, choice: Choice) -> list[Tensor]:
+        """The queries themselves `[M,D]`."""
+        return [rows[own] for rows, own in zip(self.bank.rows, choice, strict=True)]
+
+    def read(self, queries: Sequence[Tensor], memories: Sequence[Memory] | None = None) -> Tensor:
+        """What queries read of all inputs `[n,F]`."""
+        memories = self.memories if memories is None else memories
+        every = torch.arange(len(memories[0].keys)).split(BATCH)
+        queries = [rows[None].to(m.device) for rows, m in zip(queries, memories, strict=True)]
+        with torch.no_grad():
+            return torch.cat([read_all(memories, queries, some)[:, 0] for some in every]).cpu()
+
+    def flip(self, choice: Choice, say: Callable[[], None] = lambda: None) -> Choice:
+        """Swap rows one query at a time, as long as less is lost on examples that are held out.
+
+        For each query the gradient of the loss says which rows promise most (HotFlip, Ebrahimi et
+        al., ACL 2018; AutoPrompt, Shin et al., EMNLP 2020, equation 2); those are tried exactly,
+        the classifiers of the folds as they are. They are fitted anew after each sweep. say: is
+        told after each query.
+        """
+        choice = [own.clone() for own in choice]
+        for _ in range(SWEEPS):
+            read = self.read(self.rows(choice))
+            heads = self._heads(read)
+            scores, before = heads.scores(read), [own.clone() for own in choice]
+            at = 0
+            for block, own in enumerate(choice):
+                width = read.shape[1] // sum(map(len, choice))
+                for number in range(len(own)):
+                    own[number], scores = self._swap(
+                        block, int(own[number]), slice(at, at + width), heads, scores, read
+                    )
+                    at += width
+                    say()
+            if all(torch.equal(one, two) for one, two in zip(before, choice, strict=True)):
+                break
+        return choice
+
+    def _swap(
+        self, block: int, now: int, own: slice, heads: _Heads, scores: Tensor, read: Tensor
+    ) -> tuple[int, Tensor]:
+        """(the best row for one query, the scores then). own: which numbers it reads."""
+        memory, bank = self.memories[block], self.projected[block]
+        here = bank[:, [now]].clone().requires_grad_()
+        every = torch.arange(len(scores)).split(BATCH)
+        for some in every:
+            out = memory.attend(here, some)[:, 0].cpu()
+            added = heads.adds(out - read[some, own], own, some)
+            heads.losses(scores[some] + added, some).sum().backward()
+        promise = (bank * -_gradient(here)).sum((0, 2))
+        best = promise.topk(min(SHORTLIST, len(promise))).indices.tolist()
+        tried = [now, *(row for row in best if row != now)]
+        found: list[list[Tensor]] = [[] for _ in tried]
+        with torch.no_grad():
+            for some in every:
+                outs = memory.attend(bank[:, tried], some).cpu()  # [b,K,width]
+                for place, parts in enumerate(found):
+                    parts.append(
+                        scores[some] + heads.adds(outs[:, place] - read[some, own], own, some)
+                    )
+            totals = [torch.cat(parts) for parts in found]
+            every_one = torch.arange(len(scores))
+            losses = [float(heads.losses(total, every_one).sum()) for total in totals]
+            place = min(range(len(tried)), key=losses.__getitem__)
+            # as it is now
+            read[:, own] = torch.cat(
+                [memory.attend(bank[:, [tried[place]]], some)[:, 0].cpu() for some in every]
+            )
+        return tried[place], totals[place]
+
+    def _heads(self, read: Tensor) -> _Heads:
+        """A classifier for each fold, which never saw what it judges."""
+        x, y = self.kept.of_examples(read), self.kept.y
+        if self.strength is None:
+            self.strength = fit_probe(x, y, self.classes, of="queries")[1]
+        heads = [
+            fit_probe(x[kept], y[kept], self.classes, strength=self.strength, of="queries")[0]
+            for kept, _ in self.folds
+        ]
+        judge = torch.full((len(y),), -1)
+        for number, (_, held) in enumerate(self.folds):
+            judge[held] = number
+        return _Heads(heads, judge[self.kept.clips], y[self.kept.clips])
+
+
+class _Heads:
+    """Linear classifiers of the folds.
+
+    judge: which of them judges each input `[n]`, or −1: none.
+    """
+
+    def __init__(self, heads: Sequence[Linear], judge: Tensor, y: Tensor) -> None:
+        weights = [head.weight * head.scale * head.features**-0.5 for head in heads]
+        self.weight = torch.stack(weights).detach()  # [E,C,F]
+        self.bias = torch.stack(
+            [head.bias - w @ head.mean for head, w in zip(heads, weights, strict=True)]
+        ).detach()
+        self.judge, self.y = judge, y
+
+    def scores(self, read: Tensor) -> Tensor:
+        """Of each input by its judge `[n,C]`."""
+        return self.adds(read, slice(None), torch.arange(len(read))) + self.bias[self.judge]
+
+    def adds(self, part: Tensor, own: slice, some: Tensor) -> Tensor:
+        """What these numbers `[b,f]` of all that is read add to the scores of some inputs."""
+        weight = self.weight[:, :, own]
+        every = torch.einsum("bf,ecf->bec", part, weight)
+        return every[torch.arange(len(some)), self.judge[some]]
+
+    def losses(self, scores: Tensor, some: Tensor) -> Tensor:
+        """Cross-entropy of each that has a judge, 0 for the others."""
+        losses = F.cross_entropy(scores, self.y[some], reduction="none")
+        return losses * (self.judge[some] >= 0)
+
+
+def _gradient(leaf: Tensor) -> Tensor:
+    """Of what was summed up over the batches."""
+    return leaf.grad if leaf.grad is not None else torch.zeros_like(leaf)
+
+
+def _root(memory: Memory) -> Tensor:
+    """A square root of the covariance of each head's keys, over tokens of the same input
+    `[heads,d,d]`.
+    """
+    heads, size = memory.keys.shape[2], memory.keys.shape[4]
+    total = torch.zeros(heads, size, size, device=memory.device)
+    for some in torch.arange(len(memory.keys)).split(BATCH):
+        keys = memory.keys[some].float().to(memory.device)  # [b,W,heads,N,d]
+        keys = keys - keys.mean(-2, keepdim=True)
+        total = total + torch.einsum("bwhnd,bwhne->hde", keys, keys)
+    values, vectors = torch.linalg.eigh(total)
+    return vectors * values.clamp(min=0).sqrt()[:, None]
+
+
+def _times(rows: Tensor, roots: Tensor) -> Tensor:
+    """Projected rows `[heads,R,d]` in the metric of `_root`."""
+    return rows @ roots
