@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from vpt.prompts import DeepTokens as DeepTokens
     from vpt.prompts import DualPrompt as DualPrompt
     from vpt.prompts import Full as Full
+    from vpt.prompts import HardQueries as HardQueries
     from vpt.prompts import MultiTask as MultiTask
     from vpt.prompts import Patch as Patch
     from vpt.prompts import Prefix as Prefix

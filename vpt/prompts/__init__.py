@@ -5,6 +5,7 @@ from vpt.prompts.border import Border
 from vpt.prompts.coda import CODAPrompt
 from vpt.prompts.dual import DualPrompt
 from vpt.prompts.full import Full
+from vpt.prompts.hard import HardQueries
 from vpt.prompts.l2p import L2P
 from vpt.prompts.multi_task import MultiTask
 from vpt.prompts.patch import Patch
@@ -28,6 +29,7 @@ __all__ = [
     "DeepTokens",
     "DualPrompt",
     "Full",
+    "HardQueries",
     "MultiTask",
     "Patch",
     "PixelPrompt",

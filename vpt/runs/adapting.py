@@ -18,13 +18,14 @@ from vpt.errors import TrainingError
 from vpt.errors.needs import one_of
 from vpt.errors.places import is_within
 from vpt.model import PromptedModel
-from vpt.prompts import Prompt
+from vpt.prompts import HardQueries, Prompt
 from vpt.readouts import Readout
 from vpt.report.progress import notice
 from vpt.runs.answers import PROMPT
 from vpt.runs.automatic import adapt_automatically, learned_from, refuse_for_auto
 from vpt.runs.baselines import Baselines, measure_baselines, with_prompt
 from vpt.runs.briefing import say_before
+from vpt.runs.hard import adapt_hard
 from vpt.runs.learning import SOFTER, calibrate, choose_augment, learn, seconds_to_adapt
 from vpt.runs.making import make_prompt, make_readout, start_among
 from vpt.runs.opening import opened
@@ -115,7 +116,8 @@ def adapt(
     one_of(TrainingError, ("auto", *AUGMENTS), augment=augment)
     recipe = chosen(recipe, Recipe(), seed=seed, **settings)
     if automatic:
-        refuse_for_auto(readout, features, augment, given, settings)
+        said = "prompt='auto', the default"
+        refuse_for_auto(readout, features, augment, given, settings, said)
     elif probe_only:
         raise TrainingError(f"Found prompt={prompt!r} with probe_only=True; needed is one of them.")
     data = look(data, label, split_by=split_by) if isinstance(data, (str, Path)) else data
@@ -142,6 +144,11 @@ def adapt(
         if automatic:
             source = learned_from(parts, recipe.seed, val_apart, probe_only)
             result = adapt_automatically(backbone, parts, source, recipe, started, command, shown)
+            return _written(result, folder, parts)
+        if isinstance(made, HardQueries):
+            said = f"{made.count} hard queries"
+            refuse_for_auto(readout, features, augment, given, settings, said)
+            result = adapt_hard(backbone, made, parts, recipe, started, command, shown)
             return _written(result, folder, parts)
         if isinstance(prompt, str):
             start_among(made, backbone, parts.train, recipe.seed)

@@ -225,8 +225,9 @@ def refuse_for_auto(
     augment: str | None,
     recipe: Recipe | None,
     settings: Config,
+    prompt: str,
 ) -> None:
-    """Raise `TrainingError` for what prompt="auto" decides by itself."""
+    """Raise `TrainingError` for what prompt="auto" (or "hard:4") decides by itself."""
     said = sorted(settings.keys() - {"workers", "cache"})
     said += ["cache"] if settings.get("cache", "auto") != "auto" else []
     said += ["readout"] if readout != "linear" else []
@@ -235,6 +236,6 @@ def refuse_for_auto(
     said += ["recipe"] if recipe is not None else []
     if said:
         raise TrainingError(
-            f"Found {', '.join(said)} with prompt='auto', the default, which chooses and fits by"
-            " itself. Leave that out, or name a prompt ('queries:4', 'deep:10')."
+            f"Found {', '.join(said)} with {prompt}, which chooses and fits by itself. Leave that"
+            " out, or name another prompt ('queries:4', 'deep:10')."
         )

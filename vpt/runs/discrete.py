@@ -81,23 +81,30 @@ class Search:
         self._roots = [_root(memory) for memory in memories]
         self._seen = [r.mT.flatten(0, 1).T for r in map(_times, self.projected, self._roots)]
 
-    def nearest(self, block: int, rows: Tensor) -> Tensor:
-        """The rows of the bank that look most like these queries `[R,D]`: by the mean square by
-        which their attention scores differ over the training tokens, but for a constant.
+    def far(self, block: int, rows: Tensor) -> Tensor:
+        """How unlike queries `[M,D]` the rows of the bank look `[M,R]`: the root of the mean square
+        by which their attention scores differ over the training tokens, but for a constant.
         """
         memory = self.memories[block]
         own = _times(memory.projected(rows.to(memory.device)), self._roots[block])
-        return torch.cdist(own.mT.flatten(0, 1).T, self._seen[block]).argmin(1).cpu()
+        return torch.cdist(own.mT.flatten(0, 1).T, self._seen[block]).cpu()
 
     def project(self, queries: Sequence[Tensor]) -> Choice:
-        """Soft queries `[M,D]` of each block → the nearest rows."""
-        return [self.nearest(block, rows) for block, rows in enumerate(queries)]
+        """Soft queries `[M,D]` of each block → the nearest rows, all different."""
+        choice = []
+        for block, rows in enumerate(queries):
+            far, own = self.far(block, rows), []
+            for each in far:
+                own.append(int(each.argmin()))
+                far[:, own[-1]] = float("inf")
+            choice.append(torch.tensor(own))
+        return choice
 
     def snap(self, block: int, rows: Tensor) -> Tensor:
         """Queries `[E,M,D]` → the nearest rows of the bank, for projected gradients (PEZ, Wen et
         al., NeurIPS 2023, algorithm 1).
         """
-        chosen = self.nearest(block, rows.flatten(0, 1))
+        chosen = self.far(block, rows.flatten(0, 1)).argmin(1)
         return self.bank.rows[block][chosen].view_as(rows).to(rows.device)
 
     def rows(self, choice: Choice) -> list[Tensor]:
@@ -129,9 +136,8 @@ class Search:
             for block, own in enumerate(choice):
                 width = read.shape[1] // sum(map(len, choice))
                 for number in range(len(own)):
-                    own[number], scores = self._swap(
-                        block, int(own[number]), slice(at, at + width), heads, scores, read
-                    )
+                    here = slice(at, at + width)
+                    own[number], scores = self._swap(block, own, number, here, heads, scores, read)
                     at += width
                     say()
             if all(torch.equal(one, two) for one, two in zip(before, choice, strict=True)):
@@ -139,10 +145,26 @@ class Search:
         return choice
 
     def _swap(
-        self, block: int, now: int, own: slice, heads: _Heads, scores: Tensor, read: Tensor
+        self,
+        block: int,
+        rows: Tensor,
+        number: int,
+        own: slice,
+        heads: _Heads,
+        scores: Tensor,
+        read: Tensor,
     ) -> tuple[int, Tensor]:
-        """(the best row for one query, the scores then). own: which numbers it reads."""
-        memory, bank = self.memories[block], self.projected[block]
+        """The best row for one query of a block, and the scores then.
+
+        block: its place among them.
+        rows: that its queries are.
+        number: which of them is to be swapped.
+        own: which numbers it reads.
+        heads: by which it is judged.
+        scores: with the row that it is.
+        read: by all queries; what it reads then is written there.
+        """
+        memory, bank, now = self.memories[block], self.projected[block], int(rows[number])
         here = bank[:, [now]].clone().requires_grad_()
         every = torch.arange(len(scores)).split(BATCH)
         for some in every:
@@ -150,8 +172,9 @@ class Search:
             added = heads.adds(out - read[some, own], own, some)
             heads.losses(scores[some] + added, some).sum().backward()
         promise = (bank * -_gradient(here)).sum((0, 2))
+        promise[rows] = float("-inf")  # no token twice
         best = promise.topk(min(SHORTLIST, len(promise))).indices.tolist()
-        tried = [now, *(row for row in best if row != now)]
+        tried = [now, *best]
         found: list[list[Tensor]] = [[] for _ in tried]
         with torch.no_grad():
             for some in every:

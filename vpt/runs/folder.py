@@ -14,11 +14,14 @@ from vpt.files import read, rebuild, write_atomically
 from vpt.files.headers import Header
 from vpt.files.naming import prompt_file
 from vpt.model import PromptedModel
-from vpt.prompts import Border, PixelPrompt, Prompt, Stack
+from vpt.prompts import Border, HardQueries, PixelPrompt, Prompt, Stack
 from vpt.readouts import LabelMap
 from vpt.report import pixels
+from vpt.report.crops import crops
 from vpt.sites import Config
 from vpt.training.evaluation import evaluate
+
+CROPS = "crops.png"
 
 
 class Inspection(TypedDict):
@@ -38,10 +41,16 @@ class Inspection(TypedDict):
 def draw_pixels(model: PromptedModel, val: Examples, folder: Path) -> None:
     """Each border or patch alone, and, for images, six validation images with all of them."""
     parts = pixel_prompts(model.prompt)
-    for name in (*(form.__name__.lower() for form in PixelPrompt.__subclasses__()), "reprogrammed"):
+    for name in (
+        *(form.__name__.lower() for form in PixelPrompt.__subclasses__()),
+        "reprogrammed",
+        "crops",
+    ):
         (folder / f"{name}.png").unlink(missing_ok=True)  # of a run whose place this one takes
     for part in parts:
         _draw(part, folder / f"{type(part).__name__.lower()}.png")
+    if isinstance(model.prompt, HardQueries):
+        _draw_crops(model.prompt, folder / CROPS)
     if parts and model.backbone.inputs.kind == "image":
         chosen = torch.linspace(0, len(val) - 1, min(6, len(val))).long().tolist()
         before = default_collate([val[i][0] for i in chosen])
@@ -62,6 +71,17 @@ def _draw(part: PixelPrompt, path: Path) -> None:
     write_atomically(path, png)
 
 
+def _draw_crops(prompt: HardQueries, path: Path) -> None:
+    """What each hard query is, as PNG."""
+    rows = []
+    for block, own, places in zip(prompt.blocks, prompt.crops, prompt.taken, strict=True):
+        named = [f"{Path(p['example']).stem[:18]}\nrow {p['row']}, {p['column']}" for p in places]
+        images = [crop.permute(1, 2, 0).numpy() / 255 for crop in own.cpu()]
+        rows.append((f"block {block}", list(zip(images, named, strict=True))))
+    title = "The places whose tokens are the queries, with what is around them"
+    write_atomically(path, crops(rows, title))
+
+
 def evaluate_on(model: PromptedModel, source: str | Path, label: str | None = None) -> Config:
     """`evaluate` on the test split of a folder or manifest; on all of it where it has no test
     split, which "of" says.
@@ -78,13 +98,16 @@ def evaluate_on(model: PromptedModel, source: str | Path, label: str | None = No
 def inspect(place: str | Path, draw_to: Path | None = None, draw: bool = True) -> Inspection:
     """What a prompt file is, without its backbone.
 
-    draw: pixel prompts are drawn as PNG into `draw_to` (by default beside the file). Raises
-        `PromptFileError`.
+    draw: pixel prompts and hard queries are drawn as PNG into `draw_to` (by default beside the
+        file). Raises `PromptFileError`.
     """
     path = prompt_file(place)
     header, tensors = read(path)
     prompt, readout = rebuild(header, tensors)
     drawn = []
+    if draw and isinstance(prompt, HardQueries):
+        drawn.append(str((draw_to or path.parent) / f"{path.stem}-{CROPS}"))
+        _draw_crops(prompt, Path(drawn[0]))
     for number, part in enumerate(pixel_prompts(prompt) if draw else []):
         suffix = f"-{number}" if number else ""
         name = f"{path.stem}-{type(part).__name__.lower()}{suffix}.png"

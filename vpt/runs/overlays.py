@@ -8,7 +8,6 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import default_collate
@@ -18,7 +17,7 @@ from vpt.errors import DataError, PromptError
 from vpt.files import write_atomically
 from vpt.model import PromptedModel
 from vpt.report.overlays import overlay
-from vpt.report.pixels import shown
+from vpt.runs.cropping import picture_of
 from vpt.runs.explaining import explain
 from vpt.runs.occluding import occlusion
 from vpt.sites import Raw, takes_images
@@ -67,7 +66,10 @@ def explain_files(
         way += f", in the first of {windows[i]} windows" if windows[i] > 1 else ""
         title = f"{names[chosen]} ({float(shares[chosen]):.0%}): {way}"
         png = overlay(
-            _picture(model, x), grid.numpy(), title, not takes_images(model.backbone.inputs)
+            picture_of(model.backbone, x),
+            grid.numpy(),
+            title,
+            not takes_images(model.backbone.inputs),
         )
         path = out / f"{i:03d}-{Path(thing.name).stem[:60]}.png"
         write_atomically(path, png)
@@ -87,19 +89,3 @@ def _map(model: PromptedModel, x: Raw, target: int) -> tuple[Tensor, dict[int, f
     blocks = next(prompt.blocks for prompt in prompts if hasattr(prompt, "queries"))
     adds = found.parts[0].sum((1, 2)).tolist()
     return found.maps[0].cpu(), dict(zip(blocks, adds, strict=True)), "what its queries read where"
-
-
-@torch.no_grad()
-def _picture(model: PromptedModel, x: Raw) -> np.ndarray:
-    """What the model is given, to look at: `[H,W,3]`, or a spectrogram `[bins,frames]`."""
-    inputs = model.backbone.inputs
-    if takes_images(inputs):
-        picture = x if isinstance(x, Tensor) else x[0]
-        picture = picture[0, 0] if picture.ndim == 5 else picture[0]
-        return shown(picture)
-    prepared, _ = inputs.prepare(x)
-    values = prepared[0].float().T.cpu()  # [bins,frames]
-    if len(values) == 1:  # of a waveform: its envelope, as a band
-        values = values.abs().expand(8, -1)
-    low, high = values.min(), values.max()
-    return np.asarray((values - low) / (high - low).clamp(min=1e-6))

@@ -192,7 +192,7 @@ def _verdict(answers: Mapping[str, Answers], method: str, other: str | None, ran
     if ran.chosen is not None and not any("queries" in name for name in ran.chosen.names):
         return f"taken is {called(method)}, without a prompt: {ran.chosen.why}"
     kept = ""
-    if ran.chosen is None and ran.history.best == 0:
+    if ran.history.rows and ran.history.best == 0:
         kept = "; training never had less loss on validation than its start, which is kept"
     chosen = ", by which it was chosen" if part != "test" else ""
     return verdict_of(answers[part], part, method, other) + chosen + kept
