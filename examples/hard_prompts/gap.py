@@ -28,8 +28,9 @@ import vpt
 from vpt.data import read_parts
 from vpt.runs.candidates import DECAY
 from vpt.runs.choosing import folds_of
-from vpt.runs.discrete import ROWS, Bank, Search
 from vpt.runs.grids import grid_of, shapes_of
+from vpt.runs.hard.bank import ROWS, Bank
+from vpt.runs.hard.search import Search
 from vpt.runs.kept import Kept, keep
 from vpt.runs.making import start_among
 from vpt.runs.probe import fit_probe

@@ -25,7 +25,7 @@ from vpt.runs.answers import PROMPT
 from vpt.runs.automatic import adapt_automatically, learned_from, refuse_for_auto
 from vpt.runs.baselines import Baselines, measure_baselines, with_prompt
 from vpt.runs.briefing import say_before
-from vpt.runs.hard import adapt_hard
+from vpt.runs.hard.adapting import adapt_hard
 from vpt.runs.learning import SOFTER, calibrate, choose_augment, learn, seconds_to_adapt
 from vpt.runs.making import make_prompt, make_readout, start_among
 from vpt.runs.opening import opened

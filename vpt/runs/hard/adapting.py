@@ -23,8 +23,9 @@ from vpt.runs.briefing import TRIED, say_before
 from vpt.runs.candidates import DECAY, seconds_to_learn
 from vpt.runs.choosing import folds_of
 from vpt.runs.cropping import crop_of, picture_of
-from vpt.runs.discrete import ROWS, SWEEPS, Bank, Choice, Search
 from vpt.runs.grids import Grid, grid_of, shapes_of
+from vpt.runs.hard.bank import ROWS, Bank
+from vpt.runs.hard.search import SWEEPS, Choice, Search
 from vpt.runs.kept import Kept, keep
 from vpt.runs.making import start_among
 from vpt.runs.probe import fit_probe
