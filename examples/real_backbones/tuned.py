@@ -29,10 +29,10 @@ from torch.nn import functional as F
 from torch.utils.data import default_collate
 
 import vpt
-from vpt.bench.tuning import RANK, lora_layers
 from vpt.data import Examples, hold_out, read_parts
 from vpt.runs.probe import fit_probe
 from vpt.sites import Observe
+from vpt.training.tuning import RANK, lora_layers
 
 RATES = {
     "lora": (2e-4, 1e-3, 5e-3),

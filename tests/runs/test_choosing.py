@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from vpt.data import Examples
-from vpt.runs.choosing import Candidate, calibrated, choose, folds_of
+from vpt.runs.choosing import Candidate, averaged, calibrated, choose, folds_of
 
 
 def labelled(labels: list[int], units: list[int] | None = None) -> Examples:
@@ -116,3 +116,23 @@ def test_scores_are_made_honest() -> None:
     assert too_sure.slope < 0.5
     assert loss(too_sure.scores) < loss(logits * 8)
     assert torch.allclose(too_sure.scores.exp().sum(1), torch.ones(300, dtype=torch.float64))
+
+
+def test_an_average_is_calibrated_once_more() -> None:
+    """Two parts that are sure and right, about different halves: their mean is too modest."""
+    n = 400
+    generator = torch.Generator().manual_seed(0)
+    y = torch.arange(n) % 2
+    parts = []
+    for _ in range(2):
+        sign = torch.where(torch.rand(n, generator=generator) < 0.9, 1.0, -1.0)
+        lean = 1.1 * sign * (2 * y - 1)
+        parts.append(torch.log_softmax(torch.stack([-lean, lean], 1).double(), 1))
+    tested = torch.ones(n, dtype=torch.bool)
+    rows = [Candidate("probe cls", 1, parts[0], 1.0), Candidate("queries:4", 2, parts[1], 1.0)]
+    chosen = choose(rows, y, tested, "probe cls")
+    assert len(chosen.names) == 2
+    plain, scaled = averaged(parts), averaged(parts, chosen.factor)
+    assert chosen.factor > 1
+    assert chosen.log_loss < float(-plain.gather(1, y[:, None]).mean())
+    assert chosen.log_loss == pytest.approx(float(-scaled.gather(1, y[:, None]).mean()))

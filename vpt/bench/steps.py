@@ -15,13 +15,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vpt.backbones import Backbone, load_backbone
-from vpt.bench.operations import count_operations
-from vpt.bench.tuning import lora_layers, tuned_model
 from vpt.errors import VptError
 from vpt.model import PromptedModel
 from vpt.prompts import DeepTokens
 from vpt.readouts import Linear
 from vpt.sites import Raw
+from vpt.training.operations import count_operations
+from vpt.training.tuning import lora_layers, tuned_model
 
 CLASSES = 5
 

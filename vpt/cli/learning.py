@@ -130,6 +130,9 @@ def adapt(
     probe_only: Annotated[
         bool, typer.Option("--probe-only", help="fit a linear probe, and no prompt")
     ] = False,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="auto: leave out queries that earn nothing")
+    ] = False,
     seed: Seed = 0,
     epochs: Epochs = None,
     lr: Rate = None,
@@ -184,6 +187,7 @@ def adapt(
             skip_bad=skip_bad,
             val_apart=val_apart,
             probe_only=probe_only,
+            prune=prune,
             augment=augment,
             resume=resume,
             overwrite=overwrite,

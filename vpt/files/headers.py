@@ -24,6 +24,7 @@ LISTS = {
     "heads": MOST_BLOCKS,
     "head_dim": MOST_BLOCKS,
     "width": MOST_BLOCKS,
+    "count": MOST_BLOCKS,
 }
 NUMBER = (int, float)
 DTYPES = ("float32", "bfloat16", "float16", "float64")

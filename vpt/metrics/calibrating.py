@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -31,15 +33,20 @@ def slope_of(scores: Tensor, y: Tensor) -> float:
     Labels are taken for a little less than certain, by one example in n + 2 (Platt 1999): where
     every example is right, certainty would have no end otherwise.
     """
+    return best_slope(lambda slope: scores.double() * slope, y)
+
+
+def best_slope(scaled: Callable[[float], Tensor], y: Tensor) -> float:
+    """The same for scores that depend on it in any way. scaled: slope → class scores `[n,C]`."""
     if not len(y):
         return 1.0
-    scores, doubt = scores.double(), 1 / (len(y) + 2)
+    scores, doubt = scaled(1.0), 1 / (len(y) + 2)
     # a class that no example is near (as it was never learned) has no share in the doubt
     near = (scores.max(1, keepdim=True).values - scores).min(0).values < FAR
     near[y] = True
-    y, scores = torch.cumsum(near, 0)[y] - 1, scores[:, near]
+    place = torch.cumsum(near, 0)[y] - 1
 
     def loss(slope: float) -> float:
-        return float(F.cross_entropy(scores * slope, y, label_smoothing=doubt))
+        return float(F.cross_entropy(scaled(slope)[:, near], place, label_smoothing=doubt))
 
     return min(SLOPES, key=loss)

@@ -174,12 +174,19 @@ def draw_rows(rows: Tensor, count: int, seed: int, init: str = "data") -> Tensor
     return rows[picked.to(rows.device)].float()
 
 
-def learned_rows(count: int, widths: Sequence[int]) -> nn.Parameter | nn.ParameterList:
-    """Rows `[blocks,count,width]` drawn as VPT does, or a list of `[count,width]` where widths
+def learned_rows(
+    count: int | Sequence[int], widths: Sequence[int]
+) -> nn.Parameter | nn.ParameterList:
+    """Rows `[blocks,count,width]` drawn as VPT does, or a list of `[count,width]` where these
     differ.
     """
-    rows = [torch.empty(count, w).uniform_(-vpt_bound(w, w), vpt_bound(w, w)) for w in widths]
-    return nn.Parameter(torch.stack(rows)) if len(set(widths)) == 1 else nn.ParameterList(rows)
+    counts = [count] * len(widths) if isinstance(count, int) else count
+    rows = [
+        torch.empty(n, w).uniform_(-vpt_bound(w, w), vpt_bound(w, w))
+        for n, w in zip(counts, widths, strict=True)
+    ]
+    same = len({row.shape for row in rows}) == 1
+    return nn.Parameter(torch.stack(rows)) if same else nn.ParameterList(rows)
 
 
 @torch.no_grad()

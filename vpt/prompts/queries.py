@@ -26,7 +26,8 @@ class QueryTokens(Prompt):
     Z = P + W_O A, Z + MLP(LN₂Z), as in the paper. Without it A itself is read, of all heads side by
     side: a linear readout absorbs W_O, and learning costs a fraction.
 
-    queries: parameter `[blocks, count, width]`, or a list of `[count, width]` where widths differ.
+    count: of each block; a list where they differ. queries: parameter `[blocks, count, width]`, or
+        a list of `[count, width]` where counts or widths differ.
     widths: of the tokens of each block. outputs: how many numbers a query reads of each block.
     blocks: their numbers. dropout: on what is read. Raises `PromptError` for sizes below 1 or a
         dropout outside [0, 1).
@@ -34,7 +35,7 @@ class QueryTokens(Prompt):
 
     def __init__(
         self,
-        count: int,
+        count: int | Sequence[int],
         widths: Sequence[int],
         outputs: Sequence[int],
         blocks: Sequence[int],
@@ -43,22 +44,25 @@ class QueryTokens(Prompt):
     ) -> None:
         super().__init__()
         widths, outputs, blocks = list(widths), list(outputs), list(blocks)
-        whole(PromptError, most=MOST, count=count)
+        counts = [count] * len(blocks) if isinstance(count, int) else list(count)
+        for one in counts:
+            whole(PromptError, most=MOST, count=one)
         sizes: Config = {f"width_{i}": width for i, width in enumerate([*widths, *outputs])}
         whole(PromptError, blocks=len(blocks), **sizes)
         share(PromptError, dropout=dropout)
-        if not len(widths) == len(outputs) == len(set(blocks)):
+        if not len(counts) == len(widths) == len(outputs) == len(set(blocks)):
             raise PromptError(
-                f"Found {len(widths)} widths and {len(outputs)} outputs for blocks {blocks}; needed"
-                " is one of each for each of different blocks."
+                f"Found {len(counts)} counts, {len(widths)} widths and {len(outputs)} outputs for"
+                f" blocks {blocks}; needed is one of each for each of different blocks."
             )
-        self.count = count
+        self.counts = counts
+        self.count = max(counts)
         self.widths = widths
         self.outputs = outputs
         self.blocks = choose_blocks(blocks, max(blocks) + 1)
         self.through = through
         self.dropout = nn.Dropout(dropout)
-        self.queries = learned_rows(count, widths)
+        self.queries = learned_rows(counts, widths)
         self._read: dict[int, Tensor] = {}
 
     @classmethod
@@ -103,10 +107,8 @@ class QueryTokens(Prompt):
     def sites(self) -> tuple[Queries, ...]:
         """One place per block."""
         return tuple(
-            Queries(
-                block, self.count, partial(self.make, i), partial(self.receive, i), self.through
-            )
-            for i, block in enumerate(self.blocks)
+            Queries(block, count, partial(self.make, i), partial(self.receive, i), self.through)
+            for i, (block, count) in enumerate(zip(self.blocks, self.counts, strict=True))
         )
 
     def make(self, index: int, x: Tensor) -> Tensor:
@@ -120,7 +122,7 @@ class QueryTokens(Prompt):
     @property
     def reads(self) -> int:
         """Numbers for each example: those of all queries."""
-        return self.count * sum(self.outputs)
+        return sum(count * size for count, size in zip(self.counts, self.outputs, strict=True))
 
     def read(self) -> Tensor:
         """What all queries read `[B,reads]`, block by block, with dropout."""
@@ -136,7 +138,7 @@ class QueryTokens(Prompt):
     def config(self) -> Config:
         """Sizes, blocks, and how they read."""
         return {
-            "count": self.count,
+            "count": self.count if len(set(self.counts)) == 1 else self.counts,
             "widths": self.widths,
             "outputs": self.outputs,
             "blocks": self.blocks,
@@ -146,8 +148,14 @@ class QueryTokens(Prompt):
 
     def describe(self) -> str:
         """One line for people."""
-        queries = "1 query reads" if self.count == 1 else f"{self.count} queries read"
         one = len(self.blocks) == 1
+        if len(set(self.counts)) > 1:
+            each = ", ".join(
+                f"{count} block {block}"
+                for count, block in zip(self.counts, self.blocks, strict=True)
+            )
+            return f"{sum(self.counts)} queries read: {each}"
+        queries = "1 query reads" if self.count == 1 else f"{self.count} queries read"
         return (
             f"{queries} {'block' if one else 'each of blocks'} {', '.join(map(str, self.blocks))}"
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
@@ -13,24 +12,26 @@ import torch
 from accelerate import Accelerator
 
 from vpt.backbones import Backbone
-from vpt.data import AUGMENTS, Data, Source, load_data, look
+from vpt.data import AUGMENTS, Data, load_data, look
 from vpt.errors import TrainingError
 from vpt.errors.needs import one_of
-from vpt.errors.places import is_within
 from vpt.model import PromptedModel
 from vpt.prompts import HardQueries, Prompt
 from vpt.readouts import Readout
 from vpt.report.progress import notice
 from vpt.runs.answers import PROMPT
-from vpt.runs.automatic import adapt_automatically, learned_from, refuse_for_auto
+from vpt.runs.automatic import adapt_automatically
 from vpt.runs.baselines import Baselines, measure_baselines, with_prompt
 from vpt.runs.briefing import say_before
+from vpt.runs.cost import Clock
 from vpt.runs.hard.adapting import adapt_hard
+from vpt.runs.labelled import learned_from, refuse_for_auto, refuse_inside
 from vpt.runs.learning import SOFTER, calibrate, choose_augment, learn, seconds_to_adapt
 from vpt.runs.making import make_prompt, make_readout, start_among
 from vpt.runs.opening import opened
 from vpt.runs.page import write_page
-from vpt.runs.report import Ran, report_of, write_run
+from vpt.runs.ran import Ran
+from vpt.runs.report import report_of, write_run
 from vpt.runs.result import Result
 from vpt.training.folders import run_folder
 from vpt.training.late import late_features
@@ -58,6 +59,7 @@ def adapt(
     test_share: float = 0.2,
     val_apart: bool = False,
     probe_only: bool = False,
+    prune: bool = False,
     augment: str | None = None,
     recipe: Recipe | None = None,
     resume: bool = False,
@@ -94,6 +96,7 @@ def adapt(
     val_apart: with "auto", learn nothing from the validation examples, which otherwise take their
         turn in the cross-validation and in the final fit.
     probe_only: fit a linear probe of the model's own features, and no prompt.
+    prune: with "auto", leave out queries without which no more is lost out of fold.
     augment: "auto", the default without a recipe, shifts images, and mirrors them if the probe
         knows mirrored validation images as well as plain ones.
     recipe: how to train; what is said besides it (seed, augment, settings) goes over it.
@@ -110,7 +113,7 @@ def adapt(
     long it will take. Raises a `VptError` that says what to do, before training wherever that can
     be known.
     """
-    started = time.monotonic()
+    clock = Clock()
     automatic, given = prompt == AUTO, recipe
     augment = augment or (recipe.augment if isinstance(recipe, Recipe) else "auto")
     one_of(TrainingError, ("auto", *AUGMENTS), augment=augment)
@@ -118,10 +121,11 @@ def adapt(
     if automatic:
         said = "prompt='auto', the default"
         refuse_for_auto(readout, features, augment, given, settings, said)
-    elif probe_only:
-        raise TrainingError(f"Found prompt={prompt!r} with probe_only=True; needed is one of them.")
+    elif probe_only or prune:
+        said = "probe_only" if probe_only else "prune"
+        raise TrainingError(f"Found prompt={prompt!r} with {said}=True; needed is one of them.")
     data = look(data, label, split_by=split_by) if isinstance(data, (str, Path)) else data
-    _refuse_inside(out, data)
+    refuse_inside(out, data)
     with (
         run_folder(out, resume, overwrite) as folder,
         opened(backbone, data) as backbone,
@@ -141,14 +145,16 @@ def adapt(
             progress=progress,
         )
         shown = progress and Accelerator().is_main_process
+        if folder is not None:
+            clock.look(backbone, parts)
         if automatic:
-            source = learned_from(parts, recipe.seed, val_apart, probe_only)
-            result = adapt_automatically(backbone, parts, source, recipe, started, command, shown)
+            source = learned_from(parts, recipe.seed, val_apart, probe_only, prune)
+            result = adapt_automatically(backbone, parts, source, recipe, clock, command, shown)
             return _written(result, folder, parts)
         if isinstance(made, HardQueries):
             said = f"{made.count} hard queries"
             refuse_for_auto(readout, features, augment, given, settings, said)
-            result = adapt_hard(backbone, made, parts, recipe, started, command, shown)
+            result = adapt_hard(backbone, made, parts, recipe, clock, command, shown)
             return _written(result, folder, parts)
         if isinstance(prompt, str):
             start_among(made, backbone, parts.train, recipe.seed)
@@ -173,7 +179,7 @@ def adapt(
             )
             strength = baselines.strength * SOFTER if readout == "linear" else None
             history = learn(model, parts, recipe, strength, train, progress)
-            result = _result(model, parts, baselines, history, recipe, started, command)
+            result = _result(model, parts, baselines, history, recipe, clock, command)
         undo.pop_all()
         return _written(result, folder, parts)
 
@@ -184,7 +190,7 @@ def _result(
     baselines: Baselines,
     history: History,
     recipe: Recipe,
-    started: float,
+    clock: Clock,
     command: str | None,
 ) -> Result:
     """What came out of a training that is done; the readout is calibrated first.
@@ -194,7 +200,7 @@ def _result(
     baselines: on the same data.
     history: of the training.
     recipe: by which it was trained.
-    started: when the run began, by `time.monotonic()`.
+    clock: since the run began.
     command: the command line that began it, if one did.
     """
     answers, slope = calibrate(model, with_prompt(baselines.answers, model, data))
@@ -205,19 +211,10 @@ def _result(
         slope=slope,
         history=history,
         recipe=recipe,
-        started=started,
+        clock=clock,
         command=command,
     )
     return Result(model, report_of(model, answers, PROMPT, ran), history, answers)
-
-
-def _refuse_inside(out: str | Path | None, data: object) -> None:
-    """Raise `TrainingError` for a folder whose files would be read as examples."""
-    if out is not None and isinstance(data, Source) and is_within(out, data.path):
-        raise TrainingError(
-            f"{out} lies inside the data, {data.path}: the run's own files would be read as"
-            " examples. Choose another out=…."
-        )
 
 
 def _written(result: Result, folder: Path | None, data: Data) -> Result:

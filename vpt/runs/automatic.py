@@ -7,14 +7,11 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from vpt.backbones import Backbone
 from vpt.data import Data, Examples
-from vpt.data.joining import appended
-from vpt.errors import TrainingError
 from vpt.model import PromptedModel
 from vpt.readouts import Readout
 from vpt.report.progress import span
@@ -32,12 +29,16 @@ from vpt.runs.candidates import (
     seconds_of_probes,
     seconds_to_learn,
 )
-from vpt.runs.choosing import Chosen, folds_of
+from vpt.runs.choosing import Chosen, averaged
+from vpt.runs.cost import Clock
 from vpt.runs.kept import Kept, keep
+from vpt.runs.labelled import Labelled
 from vpt.runs.making import start_among
-from vpt.runs.probe import FALLBACK, Folds
-from vpt.runs.report import Ran, report_of
+from vpt.runs.probe import FALLBACK
+from vpt.runs.ran import Ran
+from vpt.runs.report import report_of
 from vpt.runs.result import Result
+from vpt.runs.worth import worth_of
 from vpt.sites import Config, takes_images
 from vpt.training.loop import History
 from vpt.training.recipe import Recipe
@@ -49,6 +50,7 @@ class Automatic:
     says of each part.
 
     method: what the model is called there. slope: see `Ran`. examples: all that it learned from.
+    queries: what each is worth, in plain values.
     """
 
     model: PromptedModel
@@ -58,6 +60,7 @@ class Automatic:
     answers: dict[str, Answers]
     method: str
     examples: Examples
+    queries: Config | None
 
 
 def adapt_automatically(
@@ -65,7 +68,7 @@ def adapt_automatically(
     data: Data,
     source: Labelled,
     recipe: Recipe,
-    started: float,
+    clock: Clock,
     command: str | None,
     shown: bool,
 ) -> Result:
@@ -75,7 +78,7 @@ def adapt_automatically(
     data: with its parts.
     source: what it learns from.
     recipe: of which only the seed counts.
-    started: when the run began, by `time.monotonic()`.
+    clock: since the run began.
     command: the command line that began it, if one did.
     shown: whether to say what is done, and how far it is.
     """
@@ -95,9 +98,10 @@ def adapt_automatically(
         slope=found.slope,
         history=history,
         recipe=recipe,
-        started=started,
+        clock=clock,
         command=command,
         chosen=found.chosen,
+        queries=found.queries,
     )
     report = report_of(found.model, found.answers, found.method, ran)
     return Result(found.model, report, history, answers=found.answers)
@@ -128,29 +132,6 @@ def _called(backbone: Backbone) -> str:
     return "pictures" if takes_images(backbone.inputs) else "clips"
 
 
-@dataclass
-class Labelled:
-    """Examples that are learned from, and their folds. joined: whether those for validation are
-    among them. probe_only: whether a linear probe is all that is to be fitted.
-    """
-
-    examples: Examples
-    folds: Folds
-    joined: bool
-    probe_only: bool = False
-
-
-def learned_from(data: Data, seed: int, val_apart: bool, probe_only: bool) -> Labelled:
-    """Training examples, and those for validation, unless these are to stay apart, or the training
-    examples were to be few, or no folds could be made.
-    """
-    if not val_apart and "kept" not in data.made.get("train", ""):
-        both = appended(data.train, data.val)
-        if folds := folds_of(both, seed):
-            return Labelled(both, folds, True, probe_only)
-    return Labelled(data.train, folds_of(data.train, seed), False, probe_only)
-
-
 def learn_automatically(
     backbone: Backbone, data: Data, source: Labelled, seed: int, progress: bool
 ) -> Automatic:
@@ -164,13 +145,13 @@ def learn_automatically(
     progress: whether to show how far it is.
     """
     examples, folds = source.examples, source.folds
-    queries = None if source.probe_only else queries_for(backbone)
-    blocks = queries.blocks if queries is not None else ()
-    if queries is not None:
-        start_among(queries, backbone, examples, seed)
+    start = None if source.probe_only else queries_for(backbone)
+    blocks = start.blocks if start is not None else ()
+    if start is not None:
+        start_among(start, backbone, examples, seed)
     kept = keep(backbone, examples, blocks=blocks, progress=progress)
-    trial = Trial(backbone, kept, examples.classes, folds, queries if kept.memories else None)
-    trial.probe_only = source.probe_only
+    trial = Trial(backbone, kept, examples.classes, folds, start if kept.memories else None)
+    trial.probe_only, trial.pruned = source.probe_only, source.pruned
     chosen = choose_among(trial, seed, progress)
     prompt, readout = refit(trial, chosen)
     method = _method_of(chosen.name)
@@ -187,7 +168,18 @@ def learn_automatically(
     slopes = {row["candidate"]: float(row["slope"]) for row in chosen.table}
     slope = slopes.get(chosen.names[0]) if len(chosen.names) == 1 else None
     model = PromptedModel(backbone, prompt, readout)
-    return Automatic(model, chosen, strength, slope, answers, method, examples)
+    queries = _worth(trial) if prompt is not None else None
+    return Automatic(model, chosen, strength, slope, answers, method, examples, queries)
+
+
+def _worth(trial: Trial) -> Config | None:
+    """What each query is worth, in plain values."""
+    prompt = trial.prompt
+    if prompt is None or trial.start is None or trial.parts is None or not len(trial.parts.y):
+        return None
+    found, odd = worth_of(trial.parts, prompt, trial.kept.of_blocks(prompt.blocks))
+    left = sum(trial.start.counts) - sum(prompt.counts)
+    return {"worth": [one.as_dict() for one in found], "odd": odd, "left_out": left}
 
 
 def _method_of(candidate: str) -> str:
@@ -199,7 +191,7 @@ def _out_of_fold(trial: Trial, examples: Examples, chosen: Chosen) -> Answers:
     """What every candidate, and what was chosen, says of examples that were held out."""
     scores = {_method_of(one.name): one.scores for one in trial.made}
     parts = [scores[_method_of(name)] for name in chosen.names]
-    scores[_method_of(chosen.name)] = torch.stack(parts).logsumexp(0) - np.log(len(parts))
+    scores[_method_of(chosen.name)] = averaged(parts, chosen.factor)
     return Answers.of(examples, scores).take(trial.tested.nonzero()[:, 0])
 
 
@@ -217,25 +209,3 @@ def _readouts(trial: Trial, chosen: Chosen) -> dict[str, Readout]:
 @torch.no_grad()
 def _scores(readout: Readout, kept: Kept, backbone: Backbone) -> Tensor:
     return kept.of_examples(readout(kept.named(readout.named.text, backbone)))
-
-
-def refuse_for_auto(
-    readout: str | Readout,
-    features: str | None,
-    augment: str | None,
-    recipe: Recipe | None,
-    settings: Config,
-    prompt: str,
-) -> None:
-    """Raise `TrainingError` for what prompt="auto" (or "hard:4") decides by itself."""
-    said = sorted(settings.keys() - {"workers", "cache"})
-    said += ["cache"] if settings.get("cache", "auto") != "auto" else []
-    said += ["readout"] if readout != "linear" else []
-    said += ["features"] if features is not None else []
-    said += ["augment"] if augment not in (None, "auto") else []
-    said += ["recipe"] if recipe is not None else []
-    if said:
-        raise TrainingError(
-            f"Found {', '.join(said)} with {prompt}, which chooses and fits by itself. Leave that"
-            " out, or name another prompt ('queries:4', 'deep:10')."
-        )

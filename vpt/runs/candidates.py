@@ -19,6 +19,7 @@ from vpt.report.progress import progress_bar
 from vpt.runs.choosing import Candidate, Chosen, calibrated, choose
 from vpt.runs.kept import Kept
 from vpt.runs.probe import FALLBACK, Folds, cross_fitted, fit_probe
+from vpt.runs.worth import Parts, narrowed, parts_of, prune
 from vpt.training.side_by_side import BATCH, Members, learn_side_by_side, steps_for
 
 SETS = ("cls", "cls+mean", "blocks:4", "blocks")  # fixed features, from few to many
@@ -35,7 +36,9 @@ class Trial:
 
     folds: none where nothing can be held out. start: the queries as they begin, if they can be.
         strengths: C of each probe, once it was chosen. members: the queries as they learned. made:
-        all candidates. probe_only: whether there is to be no choice.
+        all candidates. probe_only: whether there is to be no choice. pruned: whether queries
+        without which nothing is lost are left out. stay: those that stay, where some are. prompt:
+        the queries that came of it. parts: what each adds to the scores of held-out examples.
     """
 
     backbone: Backbone
@@ -47,6 +50,10 @@ class Trial:
     members: Members | None = None
     made: list[Candidate] = field(default_factory=list)
     probe_only: bool = False
+    pruned: bool = False
+    stay: list[int] | None = None
+    prompt: QueryTokens | None = None
+    parts: Parts | None = None
 
     @property
     def tested(self) -> Tensor:
@@ -132,10 +139,16 @@ def _learned(trial: Trial, start: QueryTokens, place: int, seed: int, progress: 
     trial.members = learn_side_by_side(
         memories, begin, y, shares, len(trial.classes), decay=DECAY, seed=seed, progress=progress
     )
-    scores = kept.of_examples(trial.members.scores(memories))
-    found = torch.zeros(len(kept.y), len(trial.classes))
+    judge = torch.zeros(len(kept.y), dtype=torch.long)
     for number, (_, held) in enumerate(trial.folds):
-        found[held] = scores[held, number]
+        judge[held] = number
+    parts = parts_of(trial.members, memories, start, judge[kept.clips], y)
+    parts = Parts(kept.of_examples(parts.adds), kept.of_examples(parts.rest), kept.y)
+    stay = list(range(parts.adds.shape[1]))
+    if trial.pruned:
+        stay = trial.stay = prune(parts.take(trial.tested))
+    found = parts.scores(stay)
+    trial.parts = replace(parts, adds=parts.adds[:, stay]).take(trial.tested)
     return calibrated(f"queries:{start.count}", place, found, kept.y, trial.tested)
 
 
@@ -168,7 +181,9 @@ def seconds_to_learn(
 def refit(trial: Trial, chosen: Chosen) -> tuple[Prompt | None, Readout]:
     """The prompt and the readout of what was chosen, fitted on all examples."""
     parts = [fitted(trial, name) for name in chosen.names]
-    prompt = trial.start if any(readout.named.queries for readout in parts) else None
+    for part in parts:
+        part.multiply(chosen.factor)
+    prompt = trial.prompt if any(readout.named.queries for readout in parts) else None
     return prompt, parts[0] if len(parts) == 1 else Average(parts)
 
 
@@ -183,7 +198,10 @@ def fitted(trial: Trial, name: str) -> Linear:
 
 def _fitted(trial: Trial, name: str) -> Linear:
     if trial.start is not None and trial.members is not None and name.startswith("queries"):
-        return trial.members.into(trial.start, trial.classes)
+        readout, trial.prompt = trial.members.into(trial.start, trial.classes), trial.start
+        if trial.stay is not None:
+            trial.prompt, readout = narrowed(trial.start, readout, trial.stay)
+        return readout
     if name == MEANS:
         return _as_linear(means_on(trial))
     return probe_on(trial, name.removeprefix("probe "))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from torch import Tensor
 
 from vpt.data import Examples
-from vpt.metrics.calibrating import slope_of
+from vpt.metrics.calibrating import best_slope, slope_of
 from vpt.metrics.comparing import share_interval
 from vpt.runs.probe import Folds
 from vpt.sites import Config
@@ -45,7 +46,8 @@ class Chosen:
     table: of every candidate its accuracy, log loss and slope, out of fold.
     accuracy, log_loss, interval, n: of the one that was chosen, out of fold; the interval holds the
         accuracy with 95 % (Wilson). n is 0, and they mean nothing, where nothing could be held out.
-    why: a sentence.
+    why: a sentence. factor: by which the scores of what is averaged are multiplied once more: a
+        mean of calibrated probabilities is too modest.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Chosen:
     interval: tuple[float, float]
     n: int
     why: str
+    factor: float = 1.0
 
     def as_dict(self) -> Config:
         """In plain values."""
@@ -112,17 +115,21 @@ def choose(candidates: Sequence[Candidate], y: Tensor, tested: Tensor, least: st
         and _within(losses[c.name] - losses[best.name])
     ]
     one = min(allowed or [best], key=lambda c: c.place)
-    names, scores = [one.name], one.scores
+    names, scores, factor = [one.name], one.scores, 1.0
     why = "the least log loss out of fold"
     if one is not best:
         why = f"the simplest within one standard error of the best, {best.name}"
     others = [c for c in candidates if _go_together(c.name, one.name)]
     if others:
-        means = {c.name: torch.logaddexp(c.scores, one.scores) - np.log(2) for c in others}
+        means = {c.name: averaged([c.scores, one.scores]) for c in others}
         gains = {n: losses[one.name] - _losses(mean, y, tested) for n, mean in means.items()}
         other = max(gains, key=lambda n: float(gains[n].mean()))
         if not _within(gains[other]) and float(gains[other].mean()) > 0:
-            names, scores = [one.name, other], means[other]
+            names = [one.name, other]
+            parts = [c.scores for c in (one, *others) if c.name in names]
+            held = [part[tested] for part in parts]
+            factor = best_slope(partial(averaged, held), y[tested])
+            scores = averaged(parts, factor)
             why += f"; averaged with {other}, which is better by more than one standard error"
     right = (scores.argmax(1) == y)[tested].double()
     return Chosen(
@@ -134,7 +141,16 @@ def choose(candidates: Sequence[Candidate], y: Tensor, tested: Tensor, least: st
         interval=share_interval(float(right.sum()), len(right)),
         n=len(right),
         why=why,
+        factor=factor,
     )
+
+
+def averaged(parts: Sequence[Tensor], factor: float = 1.0) -> Tensor:
+    """The logarithm of the mean probability, the log probabilities `[m,C]` of each part being
+    multiplied by a factor first.
+    """
+    scaled = torch.stack([torch.log_softmax(part * factor, 1) for part in parts])
+    return scaled.logsumexp(0) - np.log(len(parts))
 
 
 def _losses(scores: Tensor, y: Tensor, tested: Tensor) -> Tensor:

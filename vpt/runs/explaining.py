@@ -35,7 +35,7 @@ class Explanation:
         rows are frequencies (low ones first) and columns time, or there is one row. outside: what
         tokens without a place add `[B]` (the class token). rest: what no query read `[B]` (the
         bias, other features). parts: the same by block, query and head `[B,blocks,count,heads]`,
-        without `rest`. attention: of each query to each place, the mean over heads
+        without `rest` (0 where a block has fewer queries than another). attention: of each query to each place, the mean over heads
         `[B,blocks,count,rows,columns]`.
 
     score = maps.sum((1, 2)) + outside + rest.
@@ -108,18 +108,19 @@ def explain(model: PromptedModel, x: Raw, target: Tensor | int | None = None) ->
     for index, block in enumerate(queries.blocks):
         shares, values = _looks(queries.queries[index], seen[block], len(scores))
         heads, size = values.shape[1], values.shape[3]
-        width = queries.count * heads * size
+        count = queries.counts[index]
+        width = count * heads * size
         own = slice(at, at + width)
         at += width
-        shape = (queries.count, heads, size)
+        shape = (count, heads, size)
         w = (weight[:, own] * unit[own]).unflatten(1, shape)  # [B,M,H,d]
         pull = torch.einsum("bmhd,bhnd->bmhn", w, values)
         # what standardising subtracts is subtracted place by place, by how much each is looked at
         pull = pull - torch.einsum("bmhd,mhd->bmh", w, mean[own].view(shape))[..., None]
         adds = shares.transpose(1, 2) * pull  # [B,M,H,N]
-        parts.append(adds.sum(3))
+        parts.append(_padded(adds.sum(3), queries.count))
         places.append(adds.sum((1, 2)))
-        attention.append(shares.mean(1))  # [B,M,N]
+        attention.append(_padded(shares.mean(1), queries.count))  # [B,M,N]
     total = torch.stack(places).sum(0)
     grid, extra = grid_of(shapes, total.shape[1])
     maps = total[:, extra:].unflatten(1, grid)
@@ -127,6 +128,12 @@ def explain(model: PromptedModel, x: Raw, target: Tensor | int | None = None) ->
     looks = torch.stack(attention, 1)[..., extra:].unflatten(3, grid)
     rest = score - total.sum(1)
     return Explanation(target, score, maps, outside, rest, torch.stack(parts, 1), looks)
+
+
+def _padded(values: Tensor, count: int) -> Tensor:
+    """`[B,M,…]` → `[B,count,…]`, with zeros behind."""
+    missing = count - values.shape[1]
+    return torch.cat([values, values.new_zeros(len(values), missing, *values.shape[2:])], 1)
 
 
 def _readers(model: PromptedModel) -> tuple[QueryTokens, Linear, tuple[int, int]]:

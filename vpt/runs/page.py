@@ -17,6 +17,7 @@ from vpt.report.page import html_of, markdown_of
 from vpt.report.progress import span
 from vpt.report.tables import HEADS
 from vpt.runs.answers import PARTS
+from vpt.runs.inlined import cost_of, pictures_in
 from vpt.runs.mistakes import Row, alike, classes, groups, matrix, reliability
 from vpt.runs.report import PREDICTIONS
 from vpt.runs.showing import Show, from_notes, from_parts, noted
@@ -85,6 +86,9 @@ def page_of(folder: Path, show: Show) -> Config:
         "calibration": _calibration(metrics, part),
         "curves": _curves(metrics),
         "candidates": _candidates(chosen),
+        "queries": _queries(metrics.get("queries")),
+        "cost": cost_of(metrics.get("cost")),
+        "pictures": pictures_in(folder),
         "facts": _facts(folder, metrics),
         "left_out": metrics["skipped"],
         "usage": _usage(folder, metrics),
@@ -191,6 +195,22 @@ def _candidates(chosen: Config | None) -> list[Config]:
         }
         for row in chosen["table"]
     ]
+
+
+def _queries(found: Config | None) -> Config | None:
+    """What each query is worth, for reading."""
+    if found is None:
+        return None
+    rows = [
+        {
+            "name": f"block {one['block']}, query {one['query']}",
+            "moves": f"{one['moves']:.0%}",
+            "costs": f"{one['costs']:+.3f}",
+            "spread": f"{one['spread']:.2f}",
+        }
+        for one in found["worth"]
+    ]
+    return {"rows": rows, "odd": found["odd"], "left_out": found["left_out"]}
 
 
 def _facts(folder: Path, metrics: Config) -> list[tuple[str, str]]:

@@ -5,12 +5,11 @@ folder.
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from vpt.data import Data, Examples
+from vpt.data import Examples
 from vpt.files import save, write_atomically
 from vpt.files.naming import PROMPT
 from vpt.model import PromptedModel
@@ -29,12 +28,11 @@ from vpt.runs.answers import (
     verdict_of,
 )
 from vpt.runs.briefing import data_facts
-from vpt.runs.choosing import Chosen
 from vpt.runs.folder import draw_pixels, trained
+from vpt.runs.ran import Ran
 from vpt.sites import Config
 from vpt.training.checkpoints import CHECKPOINT
 from vpt.training.folders import METRICS
-from vpt.training.loop import History
 from vpt.training.recipe import Recipe
 
 CURVES = "curves.png"
@@ -72,6 +70,9 @@ class AdaptReport:
     chosen: with prompt "auto", what was chosen and among what.
     out_of_fold: with prompt "auto", accuracy, log loss, interval and n of what was chosen, on
         examples that were held out.
+    queries: with prompt "auto", what each query is worth (`vpt.runs.worth.Worth`), what is odd
+        about them, and how many were left out.
+    cost: what it took, and what tuning the model would take (`vpt.runs.cost`).
     """
 
     test_accuracy: float | None
@@ -102,38 +103,13 @@ class AdaptReport:
     command: str | None
     chosen: Config | None = None
     out_of_fold: Config | None = None
+    queries: Config | None = None
+    cost: Config | None = None
 
     def as_dict(self) -> Config:
         """All of it in plain values, by the names above, as metrics.json has it."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return values | {"recipe": asdict(self.recipe)}
-
-
-@dataclass(frozen=True)
-class Ran:
-    """How a run went.
-
-    data: from which it learned.
-    train_n: how many examples it learned from.
-    strength: C of the linear probe.
-    slope: by which its scores were multiplied, so that they are calibrated; None where they were
-        not, or where each part of an average has its own.
-    history: of the training; empty where there was none.
-    recipe: by which it was trained.
-    started: when it began, by `time.monotonic()`.
-    command: the command line that began it, if one did.
-    chosen: with prompt "auto", what was chosen and among what.
-    """
-
-    data: Data
-    train_n: int
-    strength: float
-    slope: float | None
-    history: History
-    recipe: Recipe
-    started: float
-    command: str | None
-    chosen: Chosen | None = None
 
 
 def report_of(
@@ -179,10 +155,12 @@ def report_of(
         skipped=data.skipped,
         data=data_facts(data),
         inputs=str(model.backbone.inputs),
-        seconds=round(time.monotonic() - ran.started, 1),
+        seconds=ran.clock.seconds(),
         command=ran.command,
         chosen=chosen.as_dict() if chosen else None,
         out_of_fold={name: getattr(chosen, name) for name in OUTSIDE} if chosen else None,
+        queries=ran.queries,
+        cost=ran.clock.cost(model),
     )
 
 

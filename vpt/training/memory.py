@@ -80,14 +80,26 @@ class Memory:
 
     def attend(self, rows: Tensor, index: Tensor) -> Tensor:
         """What projected rows `[heads,R,d]` read of some inputs: `[b,R,heads·d]`."""
-        keys, values = (self._some(name, index) for name in ("keys", "values"))
+        shares = self._shares(rows, index)
+        out = (shares @ self._some("values", index)).mean(1)
+        return out.transpose(1, 2).flatten(2)
+
+    def looks(self, queries: Tensor, index: Tensor) -> Tensor:
+        """How much queries `[M,D]` look at each token of some inputs: `[b,heads,M,N]`; where a
+        block cuts windows, of each window in turn.
+        """
+        shares = self._shares(self.projected(queries.to(self.device)), index)
+        return (shares.permute(0, 2, 3, 1, 4).flatten(3) / shares.shape[1]).cpu()
+
+    def _shares(self, rows: Tensor, index: Tensor) -> Tensor:
+        """How much projected rows `[heads,R,d]` look at each token `[b,W,heads,R,N]`."""
+        keys = self._some("keys", index)
         scale = self.scale if self.scale is not None else rows.shape[-1] ** -0.5
         scores = (rows * scale) @ keys.mT  # [b, W, heads, R, N]
         if self.valid is not None:
             shut = ~self.valid[index][:, None, None, None].to(self.device)
             scores = scores.masked_fill(shut, float("-inf"))
-        out = (torch.softmax(scores, dim=-1) @ values).mean(1)
-        return out.transpose(1, 2).flatten(2)
+        return torch.softmax(scores, dim=-1)
 
 
 def read_all(memories: Sequence[Memory], queries: Sequence[Tensor], index: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ from vpt.runs.answers import MEANS, PROBE, PROMPT, Answers
 from vpt.runs.briefing import TRIED, say_before
 from vpt.runs.candidates import DECAY, seconds_to_learn
 from vpt.runs.choosing import folds_of
+from vpt.runs.cost import Clock
 from vpt.runs.cropping import crop_of, picture_of
 from vpt.runs.grids import Grid, grid_of, shapes_of
 from vpt.runs.hard.bank import ROWS, Bank
@@ -29,7 +30,8 @@ from vpt.runs.hard.search import SWEEPS, Choice, Search
 from vpt.runs.kept import Kept, keep
 from vpt.runs.making import start_among
 from vpt.runs.probe import fit_probe
-from vpt.runs.report import Ran, report_of
+from vpt.runs.ran import Ran
+from vpt.runs.report import report_of
 from vpt.runs.result import Result
 from vpt.training.loop import History
 from vpt.training.recipe import Recipe
@@ -59,7 +61,7 @@ def adapt_hard(
     prompt: HardQueries,
     data: Data,
     recipe: Recipe,
-    started: float,
+    clock: Clock,
     command: str | None,
     shown: bool,
 ) -> Result:
@@ -69,7 +71,7 @@ def adapt_hard(
     prompt: how many, and of which blocks.
     data: with its parts.
     recipe: of which only the seed counts.
-    started: when the run began, by `time.monotonic()`.
+    clock: since the run began.
     command: the command line that began it, if one did.
     shown: whether to say what is done, and how far it is.
 
@@ -108,7 +110,7 @@ def adapt_hard(
         slope=slopes[PROMPT],
         history=History([], 0),
         recipe=recipe,
-        started=started,
+        clock=clock,
         command=command,
     )
     model = PromptedModel(backbone, prompt, found.readout)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from families import open_tiny
 
-from vpt.bench.tuning import lora_layers, tuned_model
+from vpt.training.tuning import lora_layers, tuned_model
 
 
 @pytest.mark.parametrize("kind", ["lora", "full"])

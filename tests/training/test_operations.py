@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from vpt.bench.operations import count_operations
+from vpt.training.operations import count_operations
 
 
 def test_matrix_products_and_attention_forward_and_backward() -> None:

@@ -1,0 +1,74 @@
+"""What a run that chooses by itself learns from, and what it refuses to be told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from vpt.data import Data, Examples, Source
+from vpt.data.joining import appended
+from vpt.errors import TrainingError
+from vpt.errors.places import is_within
+from vpt.readouts import Readout
+from vpt.runs.choosing import folds_of
+from vpt.runs.probe import Folds
+from vpt.sites import Config
+from vpt.training.recipe import Recipe
+
+
+@dataclass
+class Labelled:
+    """Examples that are learned from, and their folds. joined: whether those for validation are
+    among them. probe_only: whether a linear probe is all that is to be fitted. pruned: whether
+    queries without which nothing is lost are left out.
+    """
+
+    examples: Examples
+    folds: Folds
+    joined: bool
+    probe_only: bool = False
+    pruned: bool = False
+
+
+def learned_from(
+    data: Data, seed: int, val_apart: bool, probe_only: bool, pruned: bool
+) -> Labelled:
+    """Training examples, and those for validation, unless these are to stay apart, or the training
+    examples were to be few, or no folds could be made.
+    """
+    if not val_apart and "kept" not in data.made.get("train", ""):
+        both = appended(data.train, data.val)
+        if folds := folds_of(both, seed):
+            return Labelled(both, folds, True, probe_only, pruned)
+    return Labelled(data.train, folds_of(data.train, seed), False, probe_only, pruned)
+
+
+def refuse_for_auto(
+    readout: str | Readout,
+    features: str | None,
+    augment: str | None,
+    recipe: Recipe | None,
+    settings: Config,
+    prompt: str,
+) -> None:
+    """Raise `TrainingError` for what prompt="auto" (or "hard:4") decides by itself."""
+    said = sorted(settings.keys() - {"workers", "cache"})
+    said += ["cache"] if settings.get("cache", "auto") != "auto" else []
+    said += ["readout"] if readout != "linear" else []
+    said += ["features"] if features is not None else []
+    said += ["augment"] if augment not in (None, "auto") else []
+    said += ["recipe"] if recipe is not None else []
+    if said:
+        raise TrainingError(
+            f"Found {', '.join(said)} with {prompt}, which chooses and fits by itself. Leave that"
+            " out, or name another prompt ('queries:4', 'deep:10')."
+        )
+
+
+def refuse_inside(out: str | Path | None, data: object) -> None:
+    """Raise `TrainingError` for a folder whose files would be read as examples."""
+    if out is not None and isinstance(data, Source) and is_within(out, data.path):
+        raise TrainingError(
+            f"{out} lies inside the data, {data.path}: the run's own files would be read as"
+            " examples. Choose another out=…."
+        )
