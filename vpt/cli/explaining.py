@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 
 from vpt.cli.options import AsJson, BackboneOption, Dtype, Run, Seconds
-from vpt.cli.terminal import print_json, print_table
+from vpt.cli.terminal import console, print_json, print_table
 from vpt.report.progress import clean
 
 
@@ -21,6 +21,10 @@ def explain(
     label: Annotated[
         str | None, typer.Option(help="the class to explain, instead of the model's answer")
     ] = None,
+    queries: Annotated[
+        bool,
+        typer.Option("--queries", help="draw what each query answers to most among these files"),
+    ] = False,
     backbone: BackboneOption = None,
     seconds: Seconds = None,
     dtype: Dtype = None,
@@ -31,6 +35,15 @@ def explain(
     from vpt.runs.overlays import explain_files
 
     model = load(run, backbone, seconds=seconds, dtype=dtype)
+    if queries:
+        from vpt.runs.answering import draw_answers
+
+        path = draw_answers(model, list(files), out, progress=True)
+        if as_json:
+            print_json({"picture": str(path)})
+        else:
+            console.print(f"What each query answers to is in [bold]{clean(path)}[/].")
+        return
     found = explain_files(model, list(files), out, label)
     if as_json:
         print_json([asdict(one) | {"picture": str(one.picture)} for one in found])

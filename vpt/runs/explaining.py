@@ -35,8 +35,9 @@ class Explanation:
         rows are frequencies (low ones first) and columns time, or there is one row. outside: what
         tokens without a place add `[B]` (the class token). rest: what no query read `[B]` (the
         bias, other features). parts: the same by block, query and head `[B,blocks,count,heads]`,
-        without `rest` (0 where a block has fewer queries than another). attention: of each query to each place, the mean over heads
-        `[B,blocks,count,rows,columns]`.
+        without `rest` (0 where a block has fewer queries than another). queries: the same by block,
+        query and place `[B,blocks,count,rows,columns]`, of which `maps` is the sum. attention: of
+        each query to each place, the mean over heads `[B,blocks,count,rows,columns]`.
 
     score = maps.sum((1, 2)) + outside + rest.
     """
@@ -47,6 +48,7 @@ class Explanation:
     outside: Tensor
     rest: Tensor
     parts: Tensor
+    queries: Tensor
     attention: Tensor
 
 
@@ -103,8 +105,8 @@ def explain(model: PromptedModel, x: Raw, target: Tensor | int | None = None) ->
     unit, mean = torch.ones_like(weight[0]), torch.zeros_like(weight[0])
     if readout.standardised:
         unit, mean = readout.scale * readout.features**-0.5, readout.mean
-    places: list[Tensor] = []
-    parts, attention, at = [], [], start[1]
+    places, parts, attention = [], [], []
+    at = start[1]
     for index, block in enumerate(queries.blocks):
         shares, values = _looks(queries.queries[index], seen[block], len(scores))
         heads, size = values.shape[1], values.shape[3]
@@ -119,15 +121,18 @@ def explain(model: PromptedModel, x: Raw, target: Tensor | int | None = None) ->
         pull = pull - torch.einsum("bmhd,mhd->bmh", w, mean[own].view(shape))[..., None]
         adds = shares.transpose(1, 2) * pull  # [B,M,H,N]
         parts.append(_padded(adds.sum(3), queries.count))
-        places.append(adds.sum((1, 2)))
+        places.append(_padded(adds.sum(2), queries.count))  # [B,M,N]
         attention.append(_padded(shares.mean(1), queries.count))  # [B,M,N]
-    total = torch.stack(places).sum(0)
+    each = torch.stack(places, 1)  # [B,blocks,M,N]
+    total = each.sum((1, 2))
     grid, extra = grid_of(shapes, total.shape[1])
-    maps = total[:, extra:].unflatten(1, grid)
+    by_query = each[..., extra:].unflatten(3, grid)
     outside = total[:, :extra].sum(1)
     looks = torch.stack(attention, 1)[..., extra:].unflatten(3, grid)
     rest = score - total.sum(1)
-    return Explanation(target, score, maps, outside, rest, torch.stack(parts, 1), looks)
+    by_head = torch.stack(parts, 1)
+    maps = by_query.sum((1, 2))
+    return Explanation(target, score, maps, outside, rest, by_head, by_query, looks)
 
 
 def _padded(values: Tensor, count: int) -> Tensor:
@@ -161,6 +166,11 @@ def _readers(model: PromptedModel) -> tuple[QueryTokens, Linear, tuple[int, int]
         " (queries:4, as --prompt auto may choose) whose attention a linear readout reads."
         " vpt.occlusion explains any model of pictures."
     )
+
+
+def queries_of(model: PromptedModel) -> QueryTokens:
+    """The queries whose reading is explained. Raises `PromptError` for a model without any."""
+    return _readers(model)[0]
 
 
 def targets_of(scores: Tensor, target: Tensor | int | None) -> Tensor:
