@@ -31,6 +31,8 @@ SHORT = {
     "real_backbones/open_one": "torch.Size",
 }
 TINY = {
+    "explained/checks": "--count 4",
+    "hard_prompts/gap": "{split} --shots 2 --seeds 1 --out {out}",
     "real_backbones/few_shot": "{split} --shots 2 --seeds 1 --out {out} --kept {out}",
     "real_backbones/tuned": "{split} --shots 3 --epochs 1 --batch-size 6 --out {out}",
     "label_maps/label_map_table": "{images} --shots 2 --seeds 1 --epochs 1 --prompt border:2",

@@ -29,7 +29,7 @@ from torchvision.transforms.functional import gaussian_blur
 import vpt
 from vpt.data import read_parts
 from vpt.runs.explaining import watching
-from vpt.sites import Attended, Observe
+from vpt.sites import Attended, Observe, Raw
 
 BASE = "attention rollout"
 GRADIENT = "gradient × token"
@@ -38,22 +38,24 @@ BATCH = 20
 Maps = dict[str, Tensor]  # method → [B,rows,columns]
 
 
-def maps_of(model: vpt.PromptedModel, x: Tensor, seed: int) -> Maps:
-    """Every method's map of what the model says of pictures `[B,C,H,W]`."""
+def maps_of(model: vpt.PromptedModel, x: Raw, seed: int) -> Maps:
+    """Every method's map of what the model says of pictures `[B,C,H,W]`, or of sounds."""
     found = vpt.explain(model, x)
     grid = found.maps.shape[1:]
     generator = torch.Generator().manual_seed(seed)
-    return {
+    maps = {
         "what queries read (exact)": found.maps,
         "attention of queries": found.attention.mean((1, 2)),
         BASE: rollout(model, x, grid),
-        GRADIENT: gradients(model, x, found.target, grid),
         CHANCE: torch.rand(found.maps.shape, generator=generator),
     }
+    if isinstance(x, Tensor):  # no gradient passes a front end of sound
+        maps[GRADIENT] = gradients(model, x, found.target, grid)
+    return maps
 
 
 def watched(
-    model: vpt.PromptedModel, x: Tensor, blocks: list[int]
+    model: vpt.PromptedModel, x: Raw, blocks: list[int]
 ) -> tuple[Tensor, dict[int, Tensor], dict[int, Attended]]:
     """(class scores, the tokens that enter these blocks, what their attention sees)."""
     tokens: dict[int, Tensor] = {}
@@ -67,7 +69,7 @@ def watched(
 
 
 @torch.no_grad()
-def rollout(model: vpt.PromptedModel, x: Tensor, grid: torch.Size) -> Tensor:
+def rollout(model: vpt.PromptedModel, x: Raw, grid: torch.Size) -> Tensor:
     """Attention of all blocks multiplied, half of it the token itself (Abnar and Zuidema, ACL 2020)
     from the class token, or from all where there is none, to places.
     """

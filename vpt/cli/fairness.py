@@ -168,6 +168,9 @@ def audit(
     split: Annotated[
         str, typer.Option(help="train, val or test, where the table has a column split")
     ] = "test",
+    out: Annotated[
+        Path | None, typer.Option(help="a page to write, for example audit.html")
+    ] = None,
     seconds: Seconds = None,
     inputs: Inputs = None,
     dtype: Dtype = None,
@@ -181,6 +184,7 @@ def audit(
     from vpt.backbones.user_function import names_function
     from vpt.data import look
     from vpt.errors import BackboneError
+    from vpt.fairness.page import write_audited
     from vpt.fairness.reprogramming import audit as run_audit
     from vpt.files import load
     from vpt.runs.opening import open_for
@@ -197,6 +201,8 @@ def audit(
         own = open_for(source, model, **how) if made else model
         audited = load(prompt, own, seconds=seconds, dtype=dtype)
     found = run_audit(source, audited, positive=positive, split=split)
+    if out is not None:
+        write_audited(out, found, str(prompt or model), str(data))
     if as_json:
         print_json(found)
         return

@@ -123,31 +123,20 @@ def report(
     """Write a page about each run: how good it is, what it gets wrong, how to use it. Several runs
     are compared on the examples that all of them tested, in pairs.
     """
-    from vpt.runs.comparing import compare_runs
+    from vpt.fairness.page import is_reprogrammed, write_reprogrammed
+    from vpt.runs.comparing import compare_runs, compared, write_comparison
     from vpt.runs.page import markdown, write_page
 
     for run in runs:
         if as_markdown:
             typer.echo(markdown(run))
         else:
-            console.print(f"[bold]{clean(str(write_page(run)))}[/]")
+            write = write_reprogrammed if is_reprogrammed(run) else write_page
+            console.print(f"[bold]{clean(str(write(run)))}[/]")
     if len(runs) > 1 and not as_markdown:
         found = compare_runs(runs)
-        table = Table(
-            "run", "method", "accuracy (95 %)", "− the first (95 %)", title=f"{found[0].n} examples"
-        )
-        for one in found:
-            low, high = one.interval
-            gain = one.gain
-            table.add_row(
-                clean(str(one.folder)),
-                clean(one.method),
-                f"{one.accuracy:.1%} ({low:.0%} to {high:.0%})",
-                f"{100 * gain.value:+.1f} ({100 * gain.low:+.1f} to {100 * gain.high:+.1f})"
-                if gain is not None
-                else "",
-            )
-        print_table(table)
+        print_table(compared(found))
+        console.print(f"Side by side: [bold]{clean(str(write_comparison(found)))}[/]")
 
 
 def _on_input() -> list[Path]:

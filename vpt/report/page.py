@@ -6,23 +6,40 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from rich.table import Table
+from rich.text import Text
 
 from vpt.errors.text import printable
 from vpt.sites import Config
 
 
 @cache
-def _template() -> Any:
-    text = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
-    return Environment(autoescape=True, undefined=StrictUndefined).from_string(text)
+def _template(name: str) -> Any:
+    room = FileSystemLoader(Path(__file__).parent)
+    return Environment(autoescape=True, undefined=StrictUndefined, loader=room).get_template(name)
 
 
-def html_of(page: Config) -> bytes:
-    """The page. Names of classes and files are data, never markup; what a terminal or a page would
-    take for an order is spelled out.
+def html_of(page: Config, template: str = "page.html") -> bytes:
+    """The page, from what its template asks for. Names of classes and files are data, never markup;
+    what a terminal or a page would take for an order is spelled out.
     """
-    return str(_template().render(**_plain(page))).encode("utf-8", "backslashreplace")
+    return str(_template(template).render(**_plain(page))).encode("utf-8", "backslashreplace")
+
+
+def table_of(table: Table) -> Config:
+    """A table of the terminal, for a page."""
+    columns = [[_words(cell) for cell in column.cells] for column in table.columns]
+    return {
+        "title": _words(table.title),
+        "heads": [_words(column.header) for column in table.columns],
+        "rows": [list(row) for row in zip(*columns, strict=True)],
+        "caption": _words(table.caption),
+    }
+
+
+def _words(cell: object) -> str:
+    return Text.from_markup(cell).plain if isinstance(cell, str) else str(cell or "")
 
 
 def _plain(value: Any) -> Any:

@@ -33,6 +33,7 @@ from vpt.runs.page import write_page
 from vpt.runs.ran import Ran
 from vpt.runs.report import report_of, write_run
 from vpt.runs.result import Result
+from vpt.runs.why import draw_why
 from vpt.training.folders import run_folder
 from vpt.training.late import late_features
 from vpt.training.loop import History, fit
@@ -225,16 +226,17 @@ def _written(result: Result, folder: Path | None, data: Data) -> Result:
     try:
         if Accelerator().is_main_process:
             result.file = write_run(folder, result.model, result.report, data.val, result.answers)
-            _draw_page(folder, data)
+            _draw_page(folder, result, data)
     except BaseException:
         result.model.close()
         raise
     return result
 
 
-def _draw_page(folder: Path, data: Data) -> None:
+def _draw_page(folder: Path, result: Result, data: Data) -> None:
     """The page of a run; the run stands, whatever befalls the page."""
     try:
+        draw_why(result.model, data.parts, result.answers, result.report.method, folder)
         write_page(folder, data.parts)
     except Exception as error:
         LOGGER.warning(

@@ -7,10 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from rich.table import Table
 
 from vpt.errors import PromptFileError
+from vpt.files import write_atomically
 from vpt.metrics.comparing import Difference, difference, share_interval
+from vpt.report import charts
+from vpt.report.page import html_of, table_of
+from vpt.report.progress import clean
 from vpt.runs.page import read_run
+
+COMPARISON = "comparison.html"
 
 
 @dataclass(frozen=True)
@@ -60,3 +67,43 @@ def compare_runs(folders: Sequence[Path]) -> list[Compared]:
         )
         for i, (folder, (metrics, _), own) in enumerate(zip(folders, found, right, strict=True))
     ]
+
+
+def compared(found: Sequence[Compared]) -> Table:
+    """The runs side by side, each against the first."""
+    heads = ("run", "method", "accuracy (95 %)", "− the first (95 %)")
+    table = Table(*heads, title=f"{found[0].n} examples that all have tested")
+    for one in found:
+        low, high = one.interval
+        gain = one.gain
+        table.add_row(
+            clean(str(one.folder)),
+            clean(one.method),
+            f"{one.accuracy:.1%} ({low:.0%} to {high:.0%})",
+            f"{100 * gain.value:+.1f} ({100 * gain.low:+.1f} to {100 * gain.high:+.1f})"
+            if gain is not None
+            else "",
+        )
+    return table
+
+
+def write_comparison(found: Sequence[Compared]) -> Path:
+    """Write a page with the runs side by side into the folder of the first, and say where."""
+    rows = [(str(one.folder), one.accuracy, *one.interval) for one in found]
+    best = max(found, key=lambda one: one.accuracy)
+    title = f"{len(found)} runs on the same {found[0].n} examples"
+    page = {
+        "title": title,
+        "verdict": f"Most often right is {best.folder}: {best.accuracy:.1%}.",
+        "rule": "",
+        "careful": [],
+        "tables": [table_of(compared(found))],
+        "bars": [{"title": title, "picture": charts.intervals(rows, str(best.folder), title)}],
+        "pictures": [],
+        "facts": [(str(one.folder), one.method) for one in found],
+        "left_out": [],
+        "usage": "",
+    }
+    path = Path(found[0].folder) / COMPARISON
+    write_atomically(path, html_of(page, "groups.html"))
+    return path
