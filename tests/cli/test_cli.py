@@ -321,7 +321,16 @@ def test_reprogram_and_audit(biased: Path, tmp_path: Path) -> None:
     assert "equalized odds difference" in before
     assert "Few examples" in before
     found = json.loads(
-        run("audit", biased, *columns, "--prompt", tmp_path / "run", "--json").splitlines()[-1]
+        run(
+            "audit",
+            biased,
+            *columns,
+            "--prompt",
+            tmp_path / "run",
+            "--json",
+            "--out",
+            tmp_path / "audit.html",
+        ).splitlines()[-1]
     )
     assert found["n"] == 100
     two = json.loads(run("audit", biased, *columns, "--group", "day", "--json").splitlines()[-1])

@@ -55,6 +55,7 @@ def test_a_run_from_a_table(tmp_path: Path) -> None:
         "groups.png",
         "frontier.png",
         "points",
+        "report.html",
     }
     assert {p.name for p in out.iterdir()} == wanted
     assert {p.name for p in (out / "points").iterdir()} == {"alone.vpt", "5.0.vpt"}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from vpt.errors import PromptFileError
-from vpt.runs.comparing import compare_runs
+from vpt.runs.comparing import compare_runs, write_comparison
 
 
 def run(folder: Path, answers: dict[str, str], label: str = "a") -> Path:
@@ -29,6 +29,12 @@ def test_only_what_all_have_counts_and_pairs_are_by_name(tmp_path: Path) -> None
     assert [one.accuracy for one in found] == pytest.approx([1 / 3, 2 / 3])
     assert found[0].gain is None
     assert (found[1].gain.better, found[1].gain.worse) == (2, 1)
+    path = write_comparison(found)
+    page = path.read_text()
+    assert path == first / "comparison.html"
+    assert "2 runs on the same 3 examples" in page
+    assert "+33.3 (" in page
+    assert f"Most often right is {other}: 66.7%" in page
 
 
 def test_other_tasks_are_refused(tmp_path: Path) -> None:
