@@ -7,7 +7,7 @@ import pytest
 from scipy.optimize import brentq, minimize_scalar
 from scipy.stats import binomtest
 
-from vpt.metrics.comparing import difference, share_interval
+from vpt.metrics.comparing import difference, share_interval, worth
 
 
 def answers(both: int, better: int, worse: int, neither: int) -> tuple[np.ndarray, np.ndarray]:
@@ -68,3 +68,32 @@ def test_shares() -> None:
     expected = binomtest(9, 10).proportion_ci(method="wilson")
     assert share_interval(9, 10) == pytest.approx((expected.low, expected.high))
     assert share_interval(0, 0) == (0, 1)
+
+
+def test_examples_of_one_person_are_worth_fewer() -> None:
+    """Against how far means of whole persons scatter in the long run."""
+    generator = np.random.default_rng(0)
+    persons, each = 30, 10
+    units = np.repeat(np.arange(persons), each)
+    covered, alone = [], []
+    for _ in range(300):
+        # where a person is spoken by one of the two alone, all of their examples are
+        lean = generator.choice([-1, 0, 1], p=[0.2, 0.6, 0.2], size=persons)[units]
+        first, second = lean > 0, lean < 0
+        for own, found in ((covered, units.tolist()), (alone, None)):
+            gap = difference(first, second, found)
+            own.append(gap.low <= 0 <= gap.high)
+    assert 0.9 < np.mean(covered) <= 1
+    assert np.mean(alone) < 0.7
+
+
+def test_units_of_one_example_change_nothing_and_few_units_are_doubted() -> None:
+    first, second = answers(10, 6, 2, 4)
+    plain = difference(first, second)
+    assert difference(first, second, list(range(22))) == plain
+    assert worth(np.zeros(20), [0] * 20) == 1
+    same = difference(np.ones(20), np.ones(20), [0] * 10 + [1] * 10)
+    assert same.units == 2
+    assert same.high > difference(np.ones(20), np.ones(20)).high
+    mixed = [i % 2 for i in range(22)]  # persons as unlike as examples
+    assert worth(first.astype(float) - second, mixed) <= 22

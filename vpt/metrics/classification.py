@@ -11,13 +11,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vpt.metrics.calibrating import calibration_error
-from vpt.metrics.comparing import share_interval
+from vpt.metrics.comparing import share_interval, worth
 
 
 class Scored(TypedDict):
     """What scores of n examples come to.
 
-    accuracy: with `interval`, which holds it with 95 % (Wilson). balanced_accuracy: the mean over
+    accuracy: with `interval`, which holds it with 95 % (Wilson; of units, where examples belong
+        together). balanced_accuracy: the mean over
         the classes that occur. loss: mean cross-entropy, nats. calibration_error: see
         `calibration_error`. per_class: accuracy of each class that occurs; per_class_n: its
         examples.
@@ -33,15 +34,21 @@ class Scored(TypedDict):
     per_class_n: dict[str, int]
 
 
-def classification(logits: Tensor, y: Tensor, classes: Sequence[str] | None = None) -> Scored:
-    """Scores `[n,C]` and labels `[n]` → `Scored`."""
+def classification(
+    logits: Tensor,
+    y: Tensor,
+    classes: Sequence[str] | None = None,
+    units: Sequence[int] | None = None,
+) -> Scored:
+    """Scores `[n,C]` and labels `[n]` → `Scored`. units: which examples belong together."""
     right = (logits.argmax(1) == y).double()
+    alone = worth(right.numpy(), units)
     names = classes or [str(c) for c in range(logits.shape[1])]
     present = sorted(set(y.tolist()))
     per_class = {names[c]: float(right[y == c].mean()) for c in present}
     return {
         "accuracy": float(right.mean()),
-        "interval": share_interval(float(right.sum()), len(y)),
+        "interval": share_interval(float(right.mean()) * alone if len(y) else 0.0, alone),
         "balanced_accuracy": float(np.mean(list(per_class.values()))),
         "loss": float(F.cross_entropy(logits.double(), y)),
         "calibration_error": calibration_error(torch.softmax(logits.double(), 1), y),

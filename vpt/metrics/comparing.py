@@ -5,9 +5,11 @@ is.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import stdtrit
 
 Z = 1.959964  # of 95 %
 
@@ -17,7 +19,8 @@ class Difference:
     """How much more often the first of two is right on the same n examples.
 
     value: difference of accuracies. low, high: its interval of 95 %. better, worse: examples that
-        only the first, and only the second, has right.
+        only the first, and only the second, has right. units: into how many the examples fall
+        that belong together (persons, recordings); n where each is its own.
     """
 
     value: float
@@ -26,25 +29,57 @@ class Difference:
     better: int
     worse: int
     n: int
+    units: int
 
 
-def difference(first: np.ndarray, second: np.ndarray) -> Difference:
+def difference(
+    first: np.ndarray, second: np.ndarray, units: Sequence[int] | None = None
+) -> Difference:
     """From which examples the first has right, and the second, `[n]` each.
 
     The interval is the score interval of paired shares (Tango, Statistics in Medicine 17, 1998,
-    equations 8 and 9), which holds for few examples too, and where both always agree.
+    equations 8 and 9), which holds for few examples too, and where both always agree. Where
+    examples belong together, by `units`, it is that of as many as are worth as much (`worth`).
     """
     first, second = np.asarray(first, bool), np.asarray(second, bool)
     better, worse = int((first & ~second).sum()), int((second & ~first).sum())
     n = len(first)
     if n == 0:
-        return Difference(0.0, -1.0, 1.0, 0, 0, 0)
+        return Difference(0.0, -1.0, 1.0, 0, 0, 0, 0)
     value = (better - worse) / n
+    share = worth(first.astype(float) - second, units) / n
+    b, w, m = share * better, share * worse, share * n
     # by its symmetry, the upper limit is the lower one with the two exchanged
-    return Difference(value, -_upper(worse, better, n), _upper(better, worse, n), better, worse, n)
+    low, high = -_upper(w, b, m), _upper(b, w, m)
+    return Difference(value, low, high, better, worse, n, _count(units, n))
 
 
-def _upper(better: int, worse: int, n: int) -> float:
+def worth(values: np.ndarray, units: Sequence[int] | None) -> float:
+    """How many examples that stand alone say as much about the mean of these values `[n]` as they
+    do, where those of a unit are alike: n divided by the design effect (Kish 1965; Rao and Scott,
+    JASA 76, 1981), with Student's t for few units.
+    """
+    n = len(values)
+    if units is None or len(set(units)) == n or n == 0:
+        return float(n)
+    _, place = np.unique(np.asarray(units), return_inverse=True)
+    count = int(place.max()) + 1
+    if count == 1:
+        return 1.0
+    rest = values - values.mean()
+    alone = float((rest**2).sum())
+    sums = np.bincount(place, rest)
+    together = float((sums**2).sum()) * count / (count - 1)
+    # where all are alike nothing is known of the rest but how many units there are
+    effect = max(1.0, together / alone) if alone > 0 else n / count
+    return n / (effect * (float(stdtrit(count - 1, 0.975)) / Z) ** 2)
+
+
+def _count(units: Sequence[int] | None, n: int) -> int:
+    return n if units is None else len(set(units))
+
+
+def _upper(better: float, worse: float, n: float) -> float:
     """The largest difference that is not refused: where the score statistic is −z."""
     low, high = (better - worse) / n, 1.0
     for _ in range(60):
@@ -53,7 +88,7 @@ def _upper(better: int, worse: int, n: int) -> float:
     return high
 
 
-def _score(better: int, worse: int, n: int, delta: float) -> float:
+def _score(better: float, worse: float, n: float, delta: float) -> float:
     """(b − c − nΔ) / √(n (2 q̂ + Δ (1 − Δ))), with q̂, the share of `worse`, most likely given Δ."""
     a = 2 * n
     b = -better - worse + (2 * n - better + worse) * delta
@@ -66,8 +101,11 @@ def _score(better: int, worse: int, n: int, delta: float) -> float:
     return gap / math.sqrt(spread)
 
 
-def share_interval(right: float, n: int) -> tuple[float, float]:
-    """The interval of a share with 95 % (Wilson 1927); (0, 1) of none."""
+def share_interval(right: float, n: float) -> tuple[float, float]:
+    """The interval of a share with 95 % (Wilson 1927); (0, 1) of none.
+
+    n: how many there are, or are worth (`worth`).
+    """
     if n == 0:
         return 0.0, 1.0
     share, extra = right / n, Z * Z / n

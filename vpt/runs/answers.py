@@ -7,7 +7,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import torch
@@ -35,34 +35,37 @@ class Answers:
     """Scores of several methods on the examples of one part.
 
     names: of the examples, for people. y: labels `[n]`. classes: by number. scores: by method, as
-        logits or log probabilities `[n,C]`.
+        logits or log probabilities `[n,C]`. units: which of them belong together, if any.
     """
 
     names: list[str]
     y: Tensor
     classes: list[str]
     scores: dict[str, Tensor]
+    units: list[int] | None = None
 
     @classmethod
     def of(cls, examples: Examples, scores: Mapping[str, Tensor]) -> Answers:
         """Of all examples of a part."""
         names = [examples.name(i) for i in range(len(examples))]
-        return cls(names, torch.tensor(examples.targets), examples.classes, dict(scores))
+        y = torch.tensor(examples.targets)
+        return cls(names, y, examples.classes, dict(scores), examples.together)
 
     def take(self, chosen: Tensor) -> Answers:
         """Of these examples alone."""
         names = [self.names[i] for i in chosen.tolist()]
         scores = {method: values[chosen] for method, values in self.scores.items()}
-        return Answers(names, self.y[chosen], self.classes, scores)
+        units = [self.units[i] for i in chosen.tolist()] if self.units is not None else None
+        return Answers(names, self.y[chosen], self.classes, scores, units)
 
     def scaled(self, method: str, slope: float) -> Answers:
         """With the scores of one method multiplied."""
         scores = self.scores | {method: slope * self.scores[method]}
-        return Answers(self.names, self.y, self.classes, scores)
+        return replace(self, scores=scores)
 
     def scored(self, method: str) -> Scored:
         """What a method's scores come to."""
-        return classification(self.scores[method], self.y, self.classes)
+        return classification(self.scores[method], self.y, self.classes, self.units)
 
     def right(self, method: str) -> np.ndarray:
         """Which examples a method has right `[n]`."""
@@ -70,7 +73,7 @@ class Answers:
 
     def against(self, method: str, other: str) -> Difference:
         """How much more often a method is right than another."""
-        return difference(self.right(method), self.right(other))
+        return difference(self.right(method), self.right(other), self.units)
 
     def as_dict(self, method: str, other: str | None) -> Config:
         """Every method's numbers, and what the first gains over the other, in plain values."""
@@ -100,9 +103,10 @@ def verdict_of(answers: Answers, part: str, method: str, other: str | None) -> s
     if other is None:
         return f"{called(method)} has nothing to be compared with"
     found = answers.against(method, other)
+    units = f" in {found.units} groups that belong together" if found.units < found.n else ""
     gap = (
         f"{_points(found.value)} points ({_points(found.low)} to {_points(found.high)}) on"
-        f" {found.n} {PARTS[part]}"
+        f" {found.n} {PARTS[part]}{units}"
     )
     this, that = called(method), called(other)
     if found.low > 0:

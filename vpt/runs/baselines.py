@@ -78,5 +78,7 @@ def with_prompt(
             said, names = torch.cat([said, lowest], 1), [*names, None]
         place = {name: number for number, name in enumerate(names)}
         order = [place.get(name, len(names) - 1) for name in classes]
-        found[part] = Answers(own.names, own.y, classes, own.scores | {PROMPT: said[:, order]})
+        found[part] = Answers(
+            own.names, own.y, classes, own.scores | {PROMPT: said[:, order]}, own.units
+        )
     return found
