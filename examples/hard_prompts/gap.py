@@ -7,6 +7,10 @@ A folder holds train/CLASS/FILE and test/CLASS/FILE. Each draw takes as many exa
 on it soft queries are learned, and replaced by tokens of these examples in several ways. Unless a
 row says "as it was", its classifier is fitted anew, its strength cross-validated, the same way for
 all. One line of results.jsonl is one method on one draw; what stands there is not run again.
+
+Where another backbone stands there with the same draw, its crops are tried, too: the tokens that
+this backbone has at the same places of the same pictures. Agreement: how often two draws of a task
+give the same answer to a test example.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ import argparse
 import json
 from collections import defaultdict
 from collections.abc import Iterator
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -37,15 +42,18 @@ from vpt.runs.probe import fit_probe
 from vpt.training.side_by_side import learn_side_by_side
 
 SOFT = "soft"
+BEST = "swaps from nearest"  # as vpt adapt does
 BUDGET = 8 << 30  # bytes of keys and values
 Rows = list[dict[str, Any]]
 
 
-def first_tokens(backbone: vpt.Backbone, kept: Kept, examples: vpt.Examples, block: int) -> int:
-    """How many tokens of the model come before those that have a place."""
+def places_in(
+    backbone: vpt.Backbone, kept: Kept, examples: vpt.Examples, block: int
+) -> tuple[tuple[int, int], int]:
+    """(rows and columns of places, how many tokens come before them)."""
     with shapes_of(backbone) as shapes:
         backbone.features(examples[0][0][None])
-    return grid_of(shapes, kept.memories[block].keys.shape[3])[1]
+    return grid_of(shapes, kept.memories[block].keys.shape[3])
 
 
 def ways(
@@ -82,8 +90,43 @@ def ways(
     yield "random rows", search.rows(chance), None, chance
 
 
-def measured(backbone: vpt.Backbone, task: Path, shots: int, seeds: list[int]) -> Iterator[Rows]:
-    """Accuracies of each way on each draw."""
+Places = list[list[tuple[int, float, float]]]  # of each query: example, height and width
+
+
+def places_of(rows: list[Tensor], kept: Kept, grid: tuple[int, int], extra: int) -> Places:
+    """Where the rows of a bank are from, as shares of a picture's sides."""
+    bank = Bank.of(kept, list(kept.tokens), extra, 1)
+    found = []
+    for own in rows:
+        at = [(int(bank.inputs[r]), divmod(int(bank.places[r]), grid[1])) for r in own]
+        found.append([(i, (y + 0.5) / grid[0], (x + 0.5) / grid[1]) for i, (y, x) in at])
+    return found
+
+
+def tokens_at(
+    backbone: vpt.Backbone,
+    examples: vpt.Examples,
+    places: Places,
+    grid: tuple[int, int],
+    extra: int,
+) -> list[Tensor]:
+    """This backbone's own tokens at those places, before the blocks that it reads."""
+    rows = []
+    for block, own in zip(vpt.QueryTokens.like(backbone, 4).blocks, places, strict=True):
+        x = torch.stack([examples[i][0] for i, _, _ in own])
+        at = [int(y * grid[0]) * grid[1] + int(x * grid[1]) + extra for _, y, x in own]
+        rows.append(backbone.record(x)[block]["tokens"][torch.arange(len(own)), at])
+    return rows
+
+
+def measured(
+    backbone: vpt.Backbone,
+    task: Path,
+    shots: int,
+    seeds: list[int],
+    others: dict[tuple[str, int], Places],
+) -> Iterator[Rows]:
+    """Accuracies of each way on each draw. others: by backbone and seed, whose crops are tried."""
     parts = {part: read_parts(task, backbone.inputs, part) for part in ("train", "test")}
     blocks = vpt.QueryTokens.like(backbone, 4).blocks
     most = shots * len(parts["train"].classes)
@@ -92,7 +135,7 @@ def measured(backbone: vpt.Backbone, task: Path, shots: int, seeds: list[int]) -
         part: keep(backbone, some, blocks=blocks, each=each, budget=BUDGET, what=part)
         for part, some in parts.items()
     }
-    extra = first_tokens(backbone, kept["train"], parts["train"], blocks[0])
+    grid, extra = places_in(backbone, kept["train"], parts["train"], blocks[0])
     test = kept["test"]
     for seed in seeds:
         y, generator = np.array(parts["train"].targets), np.random.default_rng(seed)
@@ -102,7 +145,12 @@ def measured(backbone: vpt.Backbone, task: Path, shots: int, seeds: list[int]) -
         probe = fit_probe(some.of_examples(some.features), some.y, examples.classes)[0]
         rows: Rows = [{"method": "linear probe", **right(probe, test.features, test)}]
         reader = vpt.QueryTokens.like(backbone, 4)
-        for method, queries, head, _ in ways(backbone, examples, some, extra, seed):
+        tried = list(ways(backbone, examples, some, extra, seed))
+        for (name, other), places in others.items():
+            if other == seed:
+                rows_there = tokens_at(backbone, examples, places, grid, extra)
+                tried.append((f"crops of {name}", rows_there, None, None))
+        for method, queries, head, taken in tried:
             with torch.no_grad():
                 for own, new in zip(reader.queries, queries, strict=True):
                     own.copy_(new)
@@ -110,16 +158,20 @@ def measured(backbone: vpt.Backbone, task: Path, shots: int, seeds: list[int]) -
                 read = some.with_read(reader).read
                 assert read is not None
                 head = fit_probe(some.of_examples(read), some.y, examples.classes, of="queries")[0]
-            rows.append({"method": method, **right(head, test.with_read(reader).read, test)})
+            row = {"method": method, **right(head, test.with_read(reader).read, test)}
+            if taken is not None:
+                row["places"] = places_of(taken, some, grid, extra)
+            rows.append(row)
         yield [{"seed": seed, "shots": shots, **row} for row in rows]
 
 
-def right(head: vpt.Linear, features: Tensor | None, test: Kept) -> dict[str, float]:
-    """The accuracy of a classifier on test examples, from features of each input."""
+def right(head: vpt.Linear, features: Tensor | None, test: Kept) -> dict[str, Any]:
+    """What a classifier says of test examples, from features of each input, and its accuracy."""
     assert features is not None
     with torch.no_grad():
         answers = test.of_examples(head(features)).argmax(1)
-    return {"accuracy": float((answers == test.y).double().mean())}
+    accuracy = float((answers == test.y).double().mean())
+    return {"accuracy": accuracy, "answers": answers.tolist()}
 
 
 def table_of(rows: Rows) -> Table:
@@ -129,14 +181,27 @@ def table_of(rows: Rows) -> Table:
         found[row["method"]][row["backbone"], row["task"], row["seed"]] = 100 * row["accuracy"]
     kinds = list(dict.fromkeys((row["backbone"], row["task"]) for row in rows))
     heads = [f"{task}\n{backbone}" for backbone, task in kinds]
-    table = Table("queries", *heads, "mean", f"− {SOFT}")
+    table = Table("queries", *heads, "mean", f"− {SOFT}", "agreement")
     for method, own in found.items():
-        means = [np.mean([v for at, v in own.items() if at[:2] == kind]) for kind in kinds]
+        each = [[v for at, v in own.items() if at[:2] == kind] for kind in kinds]
+        means = [f"{np.mean(some):.1f}" if some else "" for some in each]
+        mean = f"{np.mean([np.mean(some) for some in each]):.1f}" if all(each) else ""
         gaps = np.array([value - found[SOFT][at] for at, value in own.items()])
         half = 1.96 * gaps.std(ddof=1) / len(gaps) ** 0.5 if len(gaps) > 1 else 0.0
         gap = "" if method == SOFT else f"{gaps.mean():+.1f} ± {half:.1f}"
-        table.add_row(method, *(f"{mean:.1f}" for mean in means), f"{np.mean(means):.1f}", gap)
+        table.add_row(method, *means, mean, gap, agreement(rows, method))
     return table
+
+
+def agreement(rows: Rows, method: str) -> str:
+    """How often two draws of a task give the same answer to a test example."""
+    own = [row for row in rows if row["method"] == method]
+    shares = [
+        np.mean(np.array(one["answers"]) == other["answers"])
+        for one, other in combinations(own, 2)
+        if (one["backbone"], one["task"]) == (other["backbone"], other["task"])
+    ]
+    return f"{np.mean(shares):.0%}" if shares else ""
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -157,13 +222,18 @@ def main(argv: list[str] | None = None) -> None:
     for folder in options.folders:
         where = {"backbone": name, "task": folder.name}
         left = [s for s in range(options.seeds) if (name, folder.name, s) not in done]
-        for found in measured(backbone, folder, options.shots, left) if left else ():
+        others = {
+            (row["backbone"], row["seed"]): row["places"]
+            for row in rows
+            if row["method"] == BEST and row["task"] == folder.name and row["backbone"] != name
+        }
+        for found in measured(backbone, folder, options.shots, left, others) if left else ():
             lines = [where | row for row in found]
             rows += lines
             with file.open("a") as out:
                 out.writelines(json.dumps(line) + "\n" for line in lines)
             print(folder.name, *(f"{r['method']} {r['accuracy']:.1%}" for r in lines), sep=" · ")
-    Console(width=140).print(table_of(rows))
+    Console(width=160).print(table_of(rows))
 
 
 if __name__ == "__main__":
