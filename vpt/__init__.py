@@ -70,8 +70,10 @@ if TYPE_CHECKING:
     from vpt.readouts import Readout as Readout
     from vpt.readouts import TaskHeads as TaskHeads
     from vpt.runs.adapting import adapt as adapt
+    from vpt.runs.erasing import erasing as erasing
     from vpt.runs.explaining import Explanation as Explanation
     from vpt.runs.explaining import explain as explain
+    from vpt.runs.occluding import gradient_input as gradient_input
     from vpt.runs.occluding import occlusion as occlusion
     from vpt.runs.predicting import Prediction as Prediction
     from vpt.runs.predicting import predict as predict

@@ -40,3 +40,25 @@ def test_it_works_on_a_cnn() -> None:
     with vpt.PromptedModel(backbone, None, vpt.Linear(backbone.out_features, 2)) as model:
         found = vpt.occlusion(model, backbone.inputs.example(1), rows=2, columns=2)
     assert found.shape == (1, 2, 2)
+
+
+def test_gradient_times_input_is_the_derivative() -> None:
+    torch.manual_seed(0)
+    backbone = open_tiny("timm ViT")
+    prompt = vpt.Border.like(backbone, 2)
+    with vpt.PromptedModel(backbone, prompt, vpt.Linear(32, 3)) as model:
+        torch.nn.init.normal_(model.readout.weight)
+        x = 0.9 * backbone.inputs.example(2)
+        found = vpt.gradient_input(model, x, 1)
+        assert found.shape == (2, *x.shape[-2:])
+
+        def score(part: torch.Tensor) -> torch.Tensor:
+            with torch.no_grad():
+                out = model(part)
+            return out[:, 1] - out.mean(1)
+
+        step = 1e-2  # all pixels grow by a hundredth: their sum says by how much the score does
+        expected = (score(x * (1 + step)) - score(x * (1 - step))) / (2 * step)
+        assert torch.allclose(found.sum((1, 2)), expected, rtol=0.02, atol=1e-3)
+        with pytest.raises(PromptError, match="explains pictures"):
+            vpt.gradient_input(model, torch.rand(3, 4))

@@ -168,13 +168,16 @@ def seconds_to_learn(
     members: how many learn side by side.
     classes: how many there are.
     """
-    memories, begin = kept.of_blocks(queries.blocks), list(queries.queries)
-    y, shares = torch.zeros(len(kept.clips), dtype=torch.long), torch.ones(members, len(kept.clips))
+    # a whole batch, or what each step takes by itself would be counted for a few inputs
+    index = torch.arange(BATCH) % len(kept.clips)
+    memories = [memory.take(index) for memory in kept.of_blocks(queries.blocks)]
+    begin = list(queries.queries)
+    y, shares = torch.zeros(BATCH, dtype=torch.long), torch.ones(members, BATCH)
     learn = partial(learn_side_by_side, memories, begin, y, shares, classes, decay=DECAY)
     learn(steps=1)
     started = time.perf_counter()
     learn(steps=2)
-    once = (time.perf_counter() - started) / 3 / len(kept.clips)  # for one input; it reads thrice
+    once = (time.perf_counter() - started) / 3 / BATCH  # for one input; it reads thrice
     return once * (steps_for(count) * BATCH + 2 * count)
 
 

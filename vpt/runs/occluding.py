@@ -61,3 +61,28 @@ def occlusion(
         found[number] = falls.view(rows, columns).cpu()
     model.train(was)
     return found
+
+
+def gradient_input(model: PromptedModel, x: Tensor, target: Tensor | int | None = None) -> Tensor:
+    """Gradient × input of a class's score, summed over channels `[B,H,W]` (Shrikumar et al., 2016);
+    one backward pass, for every prompt and every model of pictures. The insertion and deletion of
+    `examples/explained` found such maps no better than chance under queries: prefer `vpt.explain`
+    there.
+
+    model: any. x: pictures `[B,C,H,W]` in [0,1]. target: as for `explain`. The score is the class's
+    logit less the mean of all. Raises `PromptError` for other input.
+    """
+    if not isinstance(x, Tensor) or x.ndim != 4:
+        raise PromptError("gradient_input explains pictures [B,C,H,W].")
+    was = model.training
+    model.eval()
+    try:
+        with torch.enable_grad():
+            learns = x.detach().clone().requires_grad_()
+            scores = model(learns)
+            label = targets_of(scores.detach(), target)[:, None]
+            score = (scores.gather(1, label)[:, 0] - scores.mean(1)).sum()
+            slope = torch.autograd.grad(score, learns)[0]
+    finally:
+        model.train(was)
+    return (slope * x).sum(1).detach()
