@@ -28,11 +28,17 @@ from vpt.metrics.calibrating import calibration_error
 
 BASE = "probe cls"
 DRAWS = 2000  # of the bootstrap
+CALIBRATION = {
+    "before": "calibration_before",
+    "after": "calibration_error",
+    "perfect": "calibration_perfect",
+}
 SHOWN = {
     "accuracy": "accuracy in %",
     "balanced_accuracy": "balanced accuracy in %",
     "calibration_error": "calibration error in points",
     "calibration_before": "calibration error in points, before scaling",
+    "calibration_perfect": "calibration error in points, if it were perfect",
 }
 Right = dict[tuple[str, int], np.ndarray]  # (task, seed) → which test examples are right
 
@@ -67,8 +73,18 @@ def result(scores: np.ndarray, y: np.ndarray) -> dict[str, Any]:
         "accuracy": float((guess == y).mean()),
         "balanced_accuracy": float(balanced_accuracy_score(y, guess)),
         "calibration_error": calibration_error(shares, torch.from_numpy(y)),
+        "calibration_perfect": perfect(shares),
         "right": "".join("01"[int(one)] for one in guess == y),
     }
+
+
+def perfect(shares: torch.Tensor, draws: int = 50) -> float:
+    """The mean error where labels are drawn from these very probabilities `[n,C]`: what few
+    examples show of a model that is calibrated perfectly.
+    """
+    generator = torch.Generator().manual_seed(0)
+    drawn = [torch.multinomial(shares, 1, generator=generator)[:, 0] for _ in range(draws)]
+    return float(np.mean([calibration_error(shares, y) for y in drawn]))
 
 
 def tables(files: list[Path], key: str = "accuracy") -> list[Found]:
@@ -131,11 +147,11 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("files", nargs="+", type=Path)
     parser.add_argument("--balanced", action="store_true")
     parser.add_argument("--markdown", action="store_true")
-    parser.add_argument("--calibration", choices=("before", "after"), help="its error instead")
+    parser.add_argument("--calibration", choices=CALIBRATION, help="its error instead")
     options = parser.parse_args(argv)
     key = "balanced_accuracy" if options.balanced else "accuracy"
     if options.calibration:
-        key = {"before": "calibration_before", "after": "calibration_error"}[options.calibration]
+        key = CALIBRATION[options.calibration]
     for table in tables(options.files, key):
         table.show(options.markdown)
 
