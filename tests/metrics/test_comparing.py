@@ -91,9 +91,24 @@ def test_units_of_one_example_change_nothing_and_few_units_are_doubted() -> None
     first, second = answers(10, 6, 2, 4)
     plain = difference(first, second)
     assert difference(first, second, list(range(22))) == plain
-    assert worth(np.zeros(20), [0] * 20) == 1
+    assert worth(np.zeros(20), [0] * 20) == 0
     same = difference(np.ones(20), np.ones(20), [0] * 10 + [1] * 10)
     assert same.units == 2
     assert same.high > difference(np.ones(20), np.ones(20)).high
     mixed = [i % 2 for i in range(22)]  # persons as unlike as examples
     assert worth(first.astype(float) - second, mixed) <= 22
+
+
+def test_one_more_mistake_does_not_make_sure() -> None:
+    """Where all of ten persons agree, and where one example deviates: about as much is known."""
+    units = [i // 100 for i in range(1000)]
+    found = []
+    for wrong in (0, 1, 5):
+        right = np.ones(1000)
+        right[:: 1000 // wrong if wrong else 1001][:wrong] = 0
+        found.append(worth(right if wrong else np.ones(1000), units))
+    assert found[0] < found[1] < found[2] < 3 * found[1] < 1000
+    alone, two = worth(np.ones(20), [0] * 20), worth(np.ones(20), [0] * 10 + [1] * 10)
+    assert alone == 0 < two
+    nothing = difference(np.ones(20), np.ones(20), [0] * 20)
+    assert (nothing.low, nothing.high) == (-1, 1)

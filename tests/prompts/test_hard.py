@@ -42,6 +42,11 @@ def test_it_reads_as_soft_queries_of_the_same_rows_do() -> None:
     assert torch.equal(*found)
 
 
+def test_blocks_of_other_widths_are_refused() -> None:
+    with pytest.raises(PromptError, match="one width"):
+        vpt.HardQueries(2, [8, 16], [8, 8], [0, 1])
+
+
 def test_before_they_are_chosen_they_do_nothing_silently() -> None:
     prompt = vpt.HardQueries.like(open_tiny("timm ViT"), 2)
     with pytest.raises(PromptError, match=r"vpt\.adapt\(data, prompt='hard:4'\)"):

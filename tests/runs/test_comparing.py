@@ -37,6 +37,23 @@ def test_only_what_all_have_counts_and_pairs_are_by_name(tmp_path: Path) -> None
     assert f"Most often right is {other}: 66.7%" in page
 
 
+def test_what_belongs_together_counts_once(tmp_path: Path) -> None:
+    names = {f"{person}{i}": person for person in "abcd" for i in range(10)}
+    first = run(tmp_path / "one", dict.fromkeys(names, "a"))
+    other = run(tmp_path / "two", {name: "a" if p in "ab" else "b" for name, p in names.items()})
+    plain = compare_runs([first, other])[1]
+    for folder in (first, other):
+        lines = (folder / "predictions.csv").read_text().splitlines()
+        rows = [f"{lines[0]},unit", f"{lines[1]},"]
+        rows += [f"{line},{'abcd'.index(line.split(',')[1][0])}" for line in lines[2:]]
+        (folder / "predictions.csv").write_text("\n".join(rows))
+    found = compare_runs([first, other])[1]
+    assert found.gain.value == plain.gain.value == -0.5
+    assert found.gain.units == 4
+    assert found.gain.low < plain.gain.low < plain.gain.high < found.gain.high
+    assert found.interval[0] < plain.interval[0]
+
+
 def test_other_tasks_are_refused(tmp_path: Path) -> None:
     first = run(tmp_path / "one", {"x": "a"})
     with pytest.raises(PromptFileError, match="Found no test example that all of"):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import torch
 from drawings import opened
 from families import open_tiny
 from helpers import colours
 
 import vpt
+from vpt.runs import why as module
 from vpt.runs.answers import Answers
 from vpt.runs.why import draw_why
 
@@ -18,9 +20,28 @@ def model(queries: bool = True) -> vpt.PromptedModel:
     backbone = open_tiny("timm ViT")
     prompt = vpt.QueryTokens.like(backbone, 1) if queries else None
     width = prompt.reads if prompt is not None else backbone.out_features
-    readout = vpt.Linear(width, ["a", "<b>", "c"], "queries" if queries else "cls")
+    readout = vpt.Linear(width, colours(1).classes, "queries" if queries else "cls")
     torch.nn.init.normal_(readout.weight)
     return vpt.PromptedModel(backbone, prompt, readout)
+
+
+def test_classes_in_another_order_are_told_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    examples, asked = colours(9), []
+    with model() as one:
+        one.readout.classes = ["blue", "red", "green"]
+        made = module.explain
+
+        def noted(model: vpt.PromptedModel, x: object, target: int) -> object:
+            asked.append(target)
+            return made(model, x, target)
+
+        monkeypatch.setattr(module, "explain", noted)
+        found = answers(examples, [0])
+        draw_why(one, {"test": examples}, found, "prompt", tmp_path)
+    said = examples.classes[int(found["test"].scores["prompt"][0].argmax())]
+    assert [one.classes[number] for number in asked] == [said]
 
 
 def answers(examples: vpt.Examples, wrong: list[int]) -> dict[str, Answers]:

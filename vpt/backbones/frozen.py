@@ -162,6 +162,21 @@ class Frozen(nn.Module):
         with self._set() if self._settings else nullcontext():
             return functional_call(self.model, instead, (x,), extra)
 
+    def adjust(self, model: nn.Module) -> None:
+        """Give a copy of the model, for good, what its input needs: positions of another length,
+        settings.
+        """
+        for name, value in self._overrides.items():
+            path, _, own = name.rpartition(".")
+            module = model.get_submodule(path)
+            old = getattr(module, own)
+            fresh = value.to(old)
+            if isinstance(old, nn.Parameter):
+                fresh = nn.Parameter(fresh, old.requires_grad)
+            setattr(module, own, fresh)
+        for (path, name), setting in self._settings.items():
+            setattr(model.get_submodule(path), name, setting)
+
     @contextmanager
     def _set(self) -> Iterator[None]:
         """Inside, some settings of the model are those that its input needs; they are put back,

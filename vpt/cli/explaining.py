@@ -38,7 +38,7 @@ def explain(
     if queries:
         from vpt.runs.answering import draw_answers
 
-        path = draw_answers(model, list(files), out, progress=True)
+        path = draw_answers(model, list(files), out, label, progress=True)
         if as_json:
             print_json({"picture": str(path)})
         else:

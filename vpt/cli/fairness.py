@@ -201,11 +201,16 @@ def audit(
         own = open_for(source, model, **how) if made else model
         audited = load(prompt, own, seconds=seconds, dtype=dtype)
     found = run_audit(source, audited, positive=positive, split=split)
-    if out is not None:
-        write_audited(out, found, str(prompt or model), str(data))
     if as_json:
         print_json(found)
-        return
+    else:
+        _show_audit(found)
+    if out is not None:
+        write_audited(out, found, str(prompt or model), str(data))
+
+
+def _show_audit(found: dict[str, Any]) -> None:
+    """The tables of an audit, and what is to be careful with."""
     for table in audit_tables(found):
         console.print(table)
     for label_name, name in found["empty"]:

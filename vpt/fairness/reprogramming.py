@@ -20,7 +20,7 @@ from vpt.data import Data, Examples, Source, load_data, look, read_parts
 from vpt.errors import TrainingError
 from vpt.errors.places import is_there
 from vpt.fairness.auditing import audit_model, suspicion
-from vpt.fairness.page import write_reprogrammed
+from vpt.fairness.page import draw_page
 from vpt.fairness.report import POINTS, Report, report_of, write
 from vpt.fairness.strengths import objectives
 from vpt.fairness.tradeoff import Frontier, frontier
@@ -165,7 +165,7 @@ def reprogram(
         result = Reprogrammed(prompted, tradeoff, numbers, folder)
         if folder is not None and main:
             result.file = write(folder, prompted, tradeoff, numbers, wanted.val)
-            write_reprogrammed(folder)
+            draw_page(folder)
         undo.pop_all()
     return result
 

@@ -48,6 +48,8 @@ def difference(
         return Difference(0.0, -1.0, 1.0, 0, 0, 0, 0)
     value = (better - worse) / n
     share = worth(first.astype(float) - second, units) / n
+    if share == 0:
+        return Difference(value, -1.0, 1.0, better, worse, n, _count(units, n))
     b, w, m = share * better, share * worse, share * n
     # by its symmetry, the upper limit is the lower one with the two exchanged
     low, high = -_upper(w, b, m), _upper(b, w, m)
@@ -57,7 +59,10 @@ def difference(
 def worth(values: np.ndarray, units: Sequence[int] | None) -> float:
     """How many examples that stand alone say as much about the mean of these values `[n]` as they
     do, where those of a unit are alike: n divided by the design effect (Kish 1965; Rao and Scott,
-    JASA 76, 1981), with Student's t for few units.
+    JASA 76, 1981), with Student's t for few units. One unit is worth nothing.
+
+    The effect is guessed as if one more example deviated, and all of its unit with it: where all
+    agree, nothing else would be known of it.
     """
     n = len(values)
     if units is None or len(set(units)) == n or n == 0:
@@ -65,13 +70,12 @@ def worth(values: np.ndarray, units: Sequence[int] | None) -> float:
     _, place = np.unique(np.asarray(units), return_inverse=True)
     count = int(place.max()) + 1
     if count == 1:
-        return 1.0
+        return 0.0
     rest = values - values.mean()
     alone = float((rest**2).sum())
     sums = np.bincount(place, rest)
     together = float((sums**2).sum()) * count / (count - 1)
-    # where all are alike nothing is known of the rest but how many units there are
-    effect = max(1.0, together / alone) if alone > 0 else n / count
+    effect = max(1.0, (together + n / count) / (alone + 1))
     return n / (effect * (float(stdtrit(count - 1, 0.975)) / Z) ** 2)
 
 

@@ -26,10 +26,10 @@ class HardQueries(QueryTokens):
     They are found by `vpt.adapt`, not by gradient alone, and are no parameters: a query is the
     number of a token among those of the training examples, 2 bytes.
 
-    taken: for each block and query where it is from, as {"example", "row", "column"}, places
-        counted in patches; empty before they were chosen. crops: that place and what is around it
-        `[blocks,count,3,48,48]`, as bytes. Otherwise as `QueryTokens`; needed is one width for all
-        blocks.
+    taken: for each block and query where it is from, as {"example", "window", "row", "column"}
+        (the window of a long clip; places counted in patches); empty before they were chosen.
+        crops: that place and what is around it `[blocks,count,3,48,48]`, as bytes. Otherwise as
+        `QueryTokens`; needed is one width for all blocks.
     """
 
     crops: Tensor
@@ -43,6 +43,10 @@ class HardQueries(QueryTokens):
         taken: Taken | None = None,
     ) -> None:
         super().__init__(count, widths, outputs, blocks)
+        if len({*self.widths}) > 1 or len({*self.outputs}) > 1:
+            raise PromptError(
+                f"Found blocks of widths {self.widths} for hard queries; needed is one width."
+            )
         for rows in self.parameters():
             rows.requires_grad_(False)
         self.taken = taken or []

@@ -18,17 +18,32 @@ from vpt.report.crops import Crop, crops
 from vpt.report.progress import progress_bar
 from vpt.runs.cropping import crop_of, picture_of
 from vpt.runs.explaining import Explanation, explain, queries_of
+from vpt.runs.overlays import class_of
+from vpt.sites import Raw
 
 MOST = 6  # places of a query
 BATCH = 16
 PICTURE = "queries.png"
 
 
-def draw_answers(model: PromptedModel, inputs: object, out: Path, progress: bool = False) -> Path:
+def draw_answers(
+    model: PromptedModel,
+    inputs: object,
+    out: Path,
+    label: str | None = None,
+    progress: bool = False,
+) -> Path:
     """For each query a row of crops: the places of these examples (best of all: of training) where
-    it adds most to the class that the model says, one of an example; by effect, not by distance.
+    it adds most to the class that the model says, one of an example (of each window of a long
+    clip); by effect, not by distance.
 
-    inputs: files, or what else `vpt.predict` takes. Raises `PromptError` for a model without
+    model: whose queries are looked at.
+    inputs: files, or what else `vpt.predict` takes.
+    out: a folder for queries.png, whose path is returned.
+    label: a class to look at instead.
+    progress: whether to show how far it is.
+
+    Raises `PromptError` for a model without
     queries, and `DataError` for inputs that cannot be used.
     """
     prompt = queries_of(model)
@@ -36,16 +51,18 @@ def draw_answers(model: PromptedModel, inputs: object, out: Path, progress: bool
     if not things:
         raise DataError("Found nothing to look at; needed is at least one file.")
     examples = examples_of(things, model.backbone.inputs)
-    names = model.classes or [str(c) for c in range(model.readout.count or 0)]
+    names, target = class_of(model, label)
+    heard, _ = examples.windows()
     best: list[Tensor] = []
     where: list[Tensor] = []
     targets: list[int] = []
     grid = (1, 1)
     with progress_bar(progress) as bar:
-        task = bar.add_task("looking at examples", total=len(things))
-        for start in range(0, len(things), BATCH):
-            some = range(start, min(start + BATCH, len(things)))
-            found: Explanation = explain(model, default_collate([examples[i][0] for i in some]))
+        task = bar.add_task("looking at examples", total=len(heard))
+        for start in range(0, len(heard), BATCH):
+            some = range(start, min(start + BATCH, len(heard)))
+            x: Raw = default_collate([heard[i][0] for i in some])
+            found: Explanation = explain(model, x, target)
             value, place = found.queries.flatten(3).max(3)  # [B,blocks,count]
             best.append(value)
             where.append(place)
@@ -59,7 +76,7 @@ def draw_answers(model: PromptedModel, inputs: object, out: Path, progress: bool
             order = value[:, i, number].argsort(descending=True)[:MOST].tolist()
             row = []
             for example in order:
-                picture = picture_of(model.backbone, default_collate([examples[example][0]]))
+                picture = picture_of(model.backbone, default_collate([heard[example][0]]))
                 crop = crop_of(picture, grid, int(place[example, i, number]), SIDE)
                 said = f"{names[targets[example]]} {float(value[example, i, number]):+.2f}"
                 row.append((np.asarray(crop.permute(1, 2, 0)) / 255, said[:24]))

@@ -154,10 +154,20 @@ def calibration_of(answers: Mapping[str, Answers], method: str, slope: float | N
 
 def predictions_csv(parts: Mapping[str, Answers], method: str) -> bytes:
     """One row for each example of each part: its label, what the method says of it and how sure it
-    is, the probability of the label, and what every other method says.
+    is, the probability of the label, with what it belongs together (a number), and what every
+    other method says.
     """
     others = sorted({name for answers in parts.values() for name in answers.scores} - {method})
-    head = ["part", "file", "label", "answer", "probability", "probability of label", *others]
+    head = [
+        "part",
+        "file",
+        "label",
+        "answer",
+        "probability",
+        "probability of label",
+        "unit",
+        *others,
+    ]
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(head)
@@ -168,6 +178,7 @@ def predictions_csv(parts: Mapping[str, Answers], method: str) -> bytes:
             said = guess[method][i]
             row = [part, name, answers.classes[label], answers.classes[said]]
             row += [f"{float(shares[i, said]):.4f}", f"{float(shares[i, label]):.4f}"]
+            row.append(str(answers.units[i]) if answers.units is not None else "")
             row += [answers.classes[guess[o][i]] if o in guess else "" for o in others]
             rows.writerow(row)
     return text.getvalue().encode("utf-8", "backslashreplace")

@@ -4,6 +4,7 @@ that it never saw.
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import dataclass
 
@@ -42,6 +43,8 @@ from vpt.runs.worth import worth_of
 from vpt.sites import Config, takes_images
 from vpt.training.loop import History
 from vpt.training.recipe import Recipe
+
+LOGGER = logging.getLogger("vpt")
 
 
 @dataclass
@@ -152,6 +155,7 @@ def learn_automatically(
     kept = keep(backbone, examples, blocks=blocks, progress=progress)
     trial = Trial(backbone, kept, examples.classes, folds, start if kept.memories else None)
     trial.probe_only, trial.pruned = source.probe_only, source.pruned
+    trial.together = examples.together
     chosen = choose_among(trial, seed, progress)
     prompt, readout = refit(trial, chosen)
     method = _method_of(chosen.name)
@@ -168,7 +172,12 @@ def learn_automatically(
     slopes = {row["candidate"]: float(row["slope"]) for row in chosen.table}
     slope = slopes.get(chosen.names[0]) if len(chosen.names) == 1 else None
     model = PromptedModel(backbone, prompt, readout)
-    queries = _worth(trial) if prompt is not None else None
+    queries = None
+    if prompt is not None:
+        try:
+            queries = _worth(trial)
+        except Exception as error:  # a table of the page is no reason to lose a run
+            LOGGER.warning("What each query is worth could not be said: %s", error)
     return Automatic(model, chosen, strength, slope, answers, method, examples, queries)
 
 

@@ -39,6 +39,7 @@ class Trial:
         all candidates. probe_only: whether there is to be no choice. pruned: whether queries
         without which nothing is lost are left out. stay: those that stay, where some are. prompt:
         the queries that came of it. parts: what each adds to the scores of held-out examples.
+        together: which examples belong together.
     """
 
     backbone: Backbone
@@ -54,6 +55,7 @@ class Trial:
     stay: list[int] | None = None
     prompt: QueryTokens | None = None
     parts: Parts | None = None
+    together: list[int] | None = None
 
     @property
     def tested(self) -> Tensor:
@@ -93,11 +95,12 @@ def choose_among(trial: Trial, seed: int, progress: bool) -> Chosen:
     made = [_nearest(trial), *_probes(trial, progress)]
     if trial.probe_only:
         trial.made = made
-        return replace(choose(made[1:], y, trial.tested, PROBE), why="as was asked for")
+        chosen = choose(made[1:], y, trial.tested, PROBE, trial.together)
+        return replace(chosen, why="as was asked for")
     if trial.start is not None:
         made.append(_learned(trial, trial.start, len(made), seed, progress))
     trial.made = made
-    return choose(made, y, trial.tested, PROBE)
+    return choose(made, y, trial.tested, PROBE, trial.together)
 
 
 def _probes(trial: Trial, progress: bool) -> list[Candidate]:

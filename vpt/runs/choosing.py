@@ -17,7 +17,7 @@ from torch import Tensor
 
 from vpt.data import Examples
 from vpt.metrics.calibrating import best_slope, slope_of
-from vpt.metrics.comparing import share_interval
+from vpt.metrics.comparing import share_interval, worth
 from vpt.runs.probe import Folds
 from vpt.sites import Config
 
@@ -100,19 +100,32 @@ def calibrated(name: str, place: int, scores: Tensor, y: Tensor, tested: Tensor)
     return Candidate(name, place, torch.log_softmax(scores.double() * slope, 1), slope)
 
 
-def choose(candidates: Sequence[Candidate], y: Tensor, tested: Tensor, least: str) -> Chosen:
+def choose(
+    candidates: Sequence[Candidate],
+    y: Tensor,
+    tested: Tensor,
+    least: str,
+    together: Sequence[int] | None = None,
+) -> Chosen:
     """The simplest candidate that is within one standard error of the best, by log loss out of
     fold; then the average with another where that is better by more than one standard error.
 
+    candidates: what each says.
+    y: labels `[m]`.
+    tested: which of them were held out `[m]`.
     least: the name of the candidate than which nothing worse is given.
+    together: which examples belong together, by number `[m]`.
     """
+    units = None
+    if together is not None:
+        units = [together[i] for i in tested.nonzero()[:, 0].tolist()]
     losses = {c.name: _losses(c.scores, y, tested) for c in candidates}
     best = min(candidates, key=lambda c: float(losses[c.name].mean()))
     allowed = [
         c
         for c in candidates
         if losses[c.name].mean() <= losses[least].mean()
-        and _within(losses[c.name] - losses[best.name])
+        and _within(losses[c.name] - losses[best.name], units)
     ]
     one = min(allowed or [best], key=lambda c: c.place)
     names, scores, factor = [one.name], one.scores, 1.0
@@ -124,7 +137,7 @@ def choose(candidates: Sequence[Candidate], y: Tensor, tested: Tensor, least: st
         means = {c.name: averaged([c.scores, one.scores]) for c in others}
         gains = {n: losses[one.name] - _losses(mean, y, tested) for n, mean in means.items()}
         other = max(gains, key=lambda n: float(gains[n].mean()))
-        if not _within(gains[other]) and float(gains[other].mean()) > 0:
+        if not _within(gains[other], units) and float(gains[other].mean()) > 0:
             names = [one.name, other]
             parts = [c.scores for c in (one, *others) if c.name in names]
             held = [part[tested] for part in parts]
@@ -132,13 +145,14 @@ def choose(candidates: Sequence[Candidate], y: Tensor, tested: Tensor, least: st
             scores = averaged(parts, factor)
             why += f"; averaged with {other}, which is better by more than one standard error"
     right = (scores.argmax(1) == y)[tested].double()
+    alone = worth(right.numpy(), units)
     return Chosen(
         name=" and ".join(names),
         names=names,
         table=[_row(c, losses[c.name], y, tested) for c in candidates],
         accuracy=float(right.mean()),
         log_loss=float(_losses(scores, y, tested).mean()),
-        interval=share_interval(float(right.sum()), len(right)),
+        interval=share_interval(float(right.mean()) * alone, alone),
         n=len(right),
         why=why,
         factor=factor,
@@ -157,11 +171,12 @@ def _losses(scores: Tensor, y: Tensor, tested: Tensor) -> Tensor:
     return -scores.gather(1, y[:, None])[tested, 0]
 
 
-def _within(differences: Tensor) -> bool:
-    """Whether a mean difference is no more than its standard error."""
+def _within(differences: Tensor, units: Sequence[int] | None) -> bool:
+    """Whether a mean difference is no more than its standard error (of units, if there are any)."""
     if not differences.any():
         return True
-    error = float(differences.std()) / len(differences) ** 0.5
+    alone = worth(differences.numpy(), units)
+    error = float(differences.std()) / alone**0.5 if alone else float("inf")
     return float(differences.mean()) <= error
 
 

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from vpt.errors import PromptFileError
 from vpt.files import write_atomically
-from vpt.metrics.comparing import Difference, difference, share_interval
+from vpt.metrics.comparing import Difference, difference, share_interval, worth
 from vpt.report import charts
 from vpt.report.page import html_of, table_of
 from vpt.report.progress import clean
@@ -56,16 +56,23 @@ def compare_runs(folders: Sequence[Path]) -> list[Compared]:
     right = [
         np.array([rows[name]["answer"] == rows[name]["label"] for name in names]) for rows in tested
     ]
+    # what belongs together; an example without such a number stands alone
+    units = [tested[0][name].get("unit") or f"alone {i}" for i, name in enumerate(names)]
+    place = {unit: number for number, unit in enumerate(dict.fromkeys(units))}
+    together = [place[unit] for unit in units]
+    alone = [worth(own.astype(float), together) for own in right]
     return [
         Compared(
             folder,
             metrics["method"],
             float(own.mean()),
-            share_interval(float(own.sum()), len(own)),
+            share_interval(float(own.mean()) * n, n),
             len(own),
-            difference(own, right[0]) if i else None,
+            difference(own, right[0], together) if i else None,
         )
-        for i, (folder, (metrics, _), own) in enumerate(zip(folders, found, right, strict=True))
+        for i, (folder, (metrics, _), own, n) in enumerate(
+            zip(folders, found, right, alone, strict=True)
+        )
     ]
 
 

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
+from accelerate.utils import send_to_device
 from torch import nn
 from torch.utils.data import default_collate
 
 from vpt.backbones import Backbone
 from vpt.data import Data
 from vpt.model import PromptedModel
-from vpt.sites import Config
+from vpt.sites import Config, Raw
+from vpt.training.evaluation import accelerator_in
 from vpt.training.operations import count_operations
 from vpt.training.tuning import RANK, lora_layers, tuned_model
 
+LOGGER = logging.getLogger("vpt")
 BATCH = 4  # examples of a step that is timed
 EPOCHS = 8  # of tuning; few, for a few hundred examples
 LARGEST = 1 << 30  # bytes of a model that is copied to be timed
@@ -28,15 +32,11 @@ ENOUGH = 0.2  # seconds of timing, twice at least
 
 @dataclass
 class Clock:
-    """When a run began, and what was measured of its alternatives on the way.
-
-    device: what the model ran on, once that is known.
-    """
+    """When a run began, and what was measured of its alternatives on the way."""
 
     wall: float = field(default_factory=time.monotonic)
     cpu: float = field(default_factory=time.process_time)
     others: list[Config] = field(default_factory=list)
-    device: str = "cpu"
 
     def seconds(self) -> float:
         """Since then."""
@@ -49,26 +49,28 @@ class Clock:
         backbone: with nothing attached.
         """
         wall, cpu = time.monotonic(), time.process_time()
-        self.device = backbone.device.type
+        backbone.to(accelerator_in("no").device)
         self.others = alternatives(backbone, data)
         self.wall += time.monotonic() - wall
         self.cpu += time.process_time() - cpu
 
     def cost(self, model: PromptedModel) -> Config:
         """What was spent until now, in plain values. Parameters and bytes are those of prompt and
-        readout, as the file holds them, and of a copy of the whole model.
+        readout, as the file holds them, and of a copy of the whole model; seconds of all CPU cores,
+        or, on another device, of the clock.
         """
         backbone = model.backbone
         learned = [model.prompt, model.readout]
-        cpu = round(time.process_time() - self.cpu, 1)
+        device = backbone.device.type
+        cpu = round(time.process_time() - self.cpu, 1) if device == "cpu" else self.seconds()
         return {
-            "parameters": sum(v.numel() for part in learned for v in part.state_dict().values()),
+            "parameters": sum(p.numel() for part in learned for p in part.parameters()),
             "of_the_model": sum(p.numel() for p in backbone.model.parameters()),
             "bytes": sum(v.nbytes for part in learned for v in part.state_dict().values()),
             "bytes_of_the_model": _bytes(backbone.model),
-            "cpu_seconds": cpu,
-            "device": self.device,
-            "watt_hours": round(cpu * WATTS / 3600, 3) if self.device == "cpu" else None,
+            "seconds": cpu,
+            "device": device,
+            "watt_hours": round(cpu * WATTS / 3600, 3) if device == "cpu" else None,
             "watts_of_a_core": WATTS,
             "others": self.others,
         }
@@ -84,52 +86,85 @@ def alternatives(backbone: Backbone, data: Data) -> list[Config]:
     if _bytes(backbone.model) > LARGEST:
         return []
     heard = data.train.windows()[0]
-    x = default_collate([heard[i][0] for i in range(min(BATCH, len(heard)))])
+    some: Raw = default_collate([heard[i][0] for i in range(min(BATCH, len(heard)))])
+    x = send_to_device(some, backbone.device)
     count = len(heard) / min(BATCH, len(heard))
-    whole = sum(p.numel() for p in backbone.model.parameters())
     head = backbone.out_features * len(data.classes)
 
     @torch.no_grad()
     def forward() -> None:
         backbone.features(x)
 
-    found = [_measured("linear probe", forward, count, 1, head)]
-    for kind in ("lora", "full"):
-        if kind == "lora" and not lora_layers(backbone):
-            continue
-        with warnings.catch_warnings():  # of peft, about names of layers
-            warnings.simplefilter("ignore")
-            model, answer = tuned_model(backbone, kind, x, str(backbone.device))
-
-        def step(model: nn.Module = model, answer: Callable[[], torch.Tensor] = answer) -> None:
-            answer().square().mean().backward()
-            model.zero_grad()
-
-        learned = sum(p.numel() for p in model.parameters() if p.requires_grad) + head
-        name = f"LoRA of rank {RANK}" if kind == "lora" else "full fine-tuning"
-        found.append(_measured(name, step, count, EPOCHS, min(learned, whole + head)))
-        del model, answer, step
+    works: dict[str, Callable[[], tuple[Callable[[], None], int]]] = {
+        "linear probe": lambda: (forward, head),
+        f"LoRA of rank {RANK}": lambda: _step(backbone, "lora", x, head),
+        "full fine-tuning": lambda: _step(backbone, "full", x, head),
+    }
+    if not lora_layers(backbone):
+        del works[f"LoRA of rank {RANK}"]
+    found = []
+    for name, make in works.items():
+        epochs = 1 if name == "linear probe" else EPOCHS
+        try:
+            found.append(_measured(name, *make(), count, epochs, backbone.device))
+        except Exception as error:  # a table of the page is no reason to lose a run
+            LOGGER.info("What %s would cost was not measured: %s", name, error)
     return found
 
 
+def _step(backbone: Backbone, kind: str, x: Raw, head: int) -> tuple[Callable[[], None], int]:
+    """(a step of tuning a copy of the model, how many numbers it learns)."""
+    with warnings.catch_warnings():  # of peft, about names of layers
+        warnings.simplefilter("ignore")
+        model, answer = tuned_model(backbone, kind, x, str(backbone.device))
+
+    def step() -> None:
+        answer().square().mean().backward()
+        model.zero_grad()
+
+    return step, head + sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
 def _measured(
-    name: str, work: Callable[[], None], count: float, epochs: int, learned: int
+    name: str,
+    work: Callable[[], None],
+    learned: int,
+    count: float,
+    epochs: int,
+    device: torch.device,
 ) -> Config:
-    """A method's numbers. count: how many times `work` sees all examples once."""
+    """A method's numbers.
+
+    name: of the method.
+    work: one step of it.
+    learned: how many numbers.
+    count: steps in which all examples are seen once.
+    epochs: how often they are.
+    device: where it runs.
+    """
     operations = count_operations(work)  # the first is slower
     seconds: list[float] = []
     while len(seconds) < 2 or sum(seconds) < ENOUGH:
-        started = time.process_time()
+        started = _now(device)
         work()
-        seconds.append(time.process_time() - started)
+        seconds.append(_now(device) - started)
     return {
         "method": name,
         "epochs": epochs,
         "parameters": learned,
         "bytes": SCALE * learned,
-        "cpu_seconds": round(min(seconds) * count * epochs, 1),
+        "seconds": round(min(seconds) * count * epochs, 1),
         "operations": round(operations * count * epochs),
     }
+
+
+def _now(device: torch.device) -> float:
+    """Seconds of all CPU cores, or of the clock once the device has done what it was given."""
+    if device.type == "cpu":
+        return time.process_time()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
 
 
 def _bytes(model: nn.Module) -> int:

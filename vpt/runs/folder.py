@@ -134,7 +134,8 @@ def pixel_prompts(prompt: Prompt) -> list[PixelPrompt]:
 def trained(model: PromptedModel) -> dict[str, int]:
     """How many numbers learn by gradient, of the "prompt" and of the "readout"."""
     readout = model.readout
-    return {"prompt": count(model.prompt), "readout": count(readout) if readout.trainable else 0}
+    learned = sum(p.numel() for p in model.prompt.parameters() if p.requires_grad)
+    return {"prompt": learned, "readout": count(readout) if readout.trainable else 0}
 
 
 def count(module: torch.nn.Module) -> int:

@@ -37,16 +37,16 @@ def cost_of(cost: Config | None) -> Config | None:
     """What a run took, beside its alternatives."""
     if cost is None:
         return None
-    own = {"method": "this run", "cpu_seconds": cost["cpu_seconds"]}
+    own = {"method": "this run", "seconds": cost["seconds"]}
     own |= {name: cost[name] for name in ("parameters", "bytes")}
     rows = [
         {
             "method": _named(one),
             "parameters": f"{one['parameters']:,}",
             "bytes": _size(one["bytes"]),
-            "seconds": span(one["cpu_seconds"]),
+            "seconds": span(one["seconds"]),
             "operations": _power(one.get("operations")),
-            "energy": _energy(one["cpu_seconds"], cost),
+            "energy": _energy(one["seconds"], cost),
             "strong": one is own,
         }
         for one in [own, *cost["others"]]
@@ -56,7 +56,9 @@ def cost_of(cost: Config | None) -> Config | None:
         f"A copy of the model for each task would be {_size(cost['bytes_of_the_model'])}:"
         f" {times:,.0f} times what was learned."
     )
-    return {"rows": rows, "said": said, "watts": f"{cost['watts_of_a_core']:g}"}
+    clock = "CPU time" if cost["device"] == "cpu" else f"time ({cost['device']})"
+    watts = f"{cost['watts_of_a_core']:g}"
+    return {"rows": rows, "said": said, "watts": watts, "clock": clock}
 
 
 def _named(one: Config) -> str:

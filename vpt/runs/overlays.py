@@ -18,7 +18,7 @@ from vpt.files import write_atomically
 from vpt.model import PromptedModel
 from vpt.report.overlays import overlay
 from vpt.runs.cropping import picture_of
-from vpt.runs.explaining import explain
+from vpt.runs.explaining import explain, queries_of
 from vpt.runs.occluding import occlusion
 from vpt.sites import Raw, takes_images
 from vpt.training.evaluation import scores
@@ -51,10 +51,7 @@ def explain_files(
     if not things:
         raise DataError("Found nothing to explain; needed is at least one file.")
     examples = examples_of(things, model.backbone.inputs)
-    names = model.classes or [str(c) for c in range(model.readout.count or 0)]
-    if label is not None and label not in names:
-        raise DataError(f"Found no class {label!r}; the model has {', '.join(names[:10])}.")
-    target = names.index(label) if label is not None else None
+    names, target = class_of(model, label)
     found = []
     answers, _ = scores(model, examples)
     windows = Counter(examples.windows()[1])
@@ -77,6 +74,16 @@ def explain_files(
     return found
 
 
+def class_of(model: PromptedModel, label: str | None) -> tuple[list[str], int | None]:
+    """(names of the model's classes, the number of this one). Raises `DataError` for a class that
+    it does not have.
+    """
+    names = model.classes or [str(c) for c in range(model.readout.count or 0)]
+    if label is not None and label not in names:
+        raise DataError(f"Found no class {label!r}; the model has {', '.join(names[:10])}.")
+    return names, names.index(label) if label is not None else None
+
+
 def _map(model: PromptedModel, x: Raw, target: int) -> tuple[Tensor, dict[int, float], str]:
     """What each place adds `[rows,columns]`, what each block does, and how that was found."""
     try:
@@ -85,7 +92,6 @@ def _map(model: PromptedModel, x: Raw, target: int) -> tuple[Tensor, dict[int, f
         if not isinstance(x, Tensor) or x.ndim != 4:
             raise
         return occlusion(model, x, target)[0], {}, "what it loses where a part is covered"
-    prompts = getattr(model.prompt, "prompts", [model.prompt])
-    blocks = next(prompt.blocks for prompt in prompts if hasattr(prompt, "queries"))
+    blocks = queries_of(model).blocks
     adds = found.parts[0].sum((1, 2)).tolist()
     return found.maps[0].cpu(), dict(zip(blocks, adds, strict=True)), "what its queries read where"

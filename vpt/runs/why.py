@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -45,15 +46,23 @@ def draw_why(
     shares, guess = torch.softmax(own.scores[method].double(), 1).max(1)
     wrong = (guess != own.y).nonzero()[:, 0]
     order = wrong[shares[wrong].argsort(descending=True)][:MOST].tolist()
+    # the model may have its classes in another order
+    numbers = {name: c for c, name in enumerate(model.classes or own.classes)}
+    windows = Counter(examples.windows()[1])
     drawn: list[Path] = []
     for number, i in enumerate(order):
         x: Raw = default_collate([examples[i][0]])
+        said, right = own.classes[int(guess[i])], own.classes[int(own.y[i])]
+        if said not in numbers:
+            continue
         try:
-            found = explain(model, x, int(guess[i]))
+            found = explain(model, x, numbers[said])
         except PromptError:  # windows, or tokens without places
             return drawn
-        said, right = own.classes[int(guess[i])], own.classes[int(own.y[i])]
-        title = printable(f"{said} ({float(shares[i]):.0%}), labelled {right}", lines=False)
+        part_of = f", first of {windows[i]} windows" if windows[i] > 1 else ""
+        title = printable(
+            f"{said} ({float(shares[i]):.0%}), labelled {right}{part_of}", lines=False
+        )
         sound = not takes_images(model.backbone.inputs)
         png = overlay(picture_of(model.backbone, x), found.maps[0].cpu().numpy(), title, sound)
         drawn.append(folder / f"why-{number}.png")

@@ -4,7 +4,6 @@ without which nothing is lost.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
@@ -89,11 +88,13 @@ def parts_of(
     for some in torch.arange(len(judge)).split(BATCH):
         read = read_all(memories, members.queries, some)
         z = (read - members.mean) * (members.scale * read.shape[2] ** -0.5)  # [b,E,F]
-        own = z[torch.arange(len(some)), judge[some]]
-        weight = members.weight[judge[some]]  # [b,C,F]
-        each = [torch.einsum("bf,bcf->bc", own[:, s], weight[:, :, s]) for s in slots]
-        added.append(torch.stack(each, 1).cpu())
-    return Parts(torch.cat(added), members.bias[judge].cpu(), y)
+        each = torch.zeros(len(some), len(slots), members.weight.shape[1])
+        for member in judge[some].unique().tolist():
+            rows = (judge[some] == member).nonzero()[:, 0]
+            own, weight = z[rows.to(z.device), member], members.weight[member]
+            each[rows] = torch.stack([own[:, s] @ weight[:, s].T for s in slots], 1).cpu()
+        added.append(each)
+    return Parts(torch.cat(added), members.bias.cpu()[judge], y)
 
 
 def slots_of(prompt: QueryTokens) -> list[slice]:
@@ -166,16 +167,23 @@ def worth_of(
     every = list(range(parts.adds.shape[1]))
     whole = parts.loss(every)
     own = parts.adds - parts.adds.mean(2, keepdim=True)
+    own = own - own.mean(0)  # what is the same for all examples moves none
     moved = own.abs().mean((0, 2))
     moved = moved / moved.sum().clamp(min=1e-9)
     found: list[Worth] = []
     odd: list[str] = []
     slot = 0
     for i, block in enumerate(prompt.blocks):
-        shares = memories[i].looks(prompt.queries[i], torch.arange(len(memories[i].keys))[:LOOKED])
-        spread = torch.special.entr(shares).sum(-1).mean((0, 1)) / math.log(shares.shape[-1])
+        looked = torch.arange(len(memories[i].keys))[:LOOKED]
+        shares = memories[i].looks(prompt.queries[i], looked)
+        valid = memories[i].valid
+        tokens = torch.full((len(looked),), shares.shape[-1])
+        if valid is not None:  # padding is looked at by nobody
+            tokens = valid[looked].sum(1) * (shares.shape[-1] // valid.shape[1])
+        most = tokens.clamp(min=2).log()[:, None, None]
+        spread = (torch.special.entr(shares).sum(-1) / most).mean((0, 1))
         for number in range(prompt.counts[i]):
-            costs = parts.loss([s for s in every if s != slot]) - whole if len(every) > 1 else 0.0
+            costs = parts.loss([s for s in every if s != slot]) - whole
             one = Worth(block, number, float(moved[slot]), costs, float(spread[number]))
             found.append(one)
             slot += 1

@@ -55,7 +55,7 @@ def evaluate(
     logits, y = scores(
         model, examples, batch_size=batch_size, accelerator=accelerator, progress=progress
     )
-    return classification(logits, y, model.classes)
+    return classification(logits, y, model.classes, examples.together)
 
 
 def scores(

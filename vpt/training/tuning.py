@@ -6,6 +6,7 @@ import copy
 import importlib.metadata
 from collections.abc import Callable
 
+from accelerate.utils import send_to_device
 from torch import Tensor, nn
 
 from vpt.backbones import Backbone
@@ -40,8 +41,10 @@ def tuned_model(
         config = LoraConfig(r=RANK, lora_alpha=RANK, target_modules=lora_layers(backbone))
         model = inject_adapter_in_model(config, model)
         model.to(device)
-    prepared, lengths = backbone.inputs.prepare(x)
+    prepared, lengths = backbone.inputs.prepare(send_to_device(x, backbone.device))
     first, others = backbone.inputs.arguments(prepared, lengths)
+    first, others = send_to_device((first.float(), others), device)
+    backbone.adjust(model)
 
     def forward() -> Tensor:
         answer = model(first, **others)

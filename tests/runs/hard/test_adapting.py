@@ -15,6 +15,7 @@ from helpers import colours
 import vpt
 from vpt.errors import PromptError, TrainingError
 from vpt.runs.folder import inspect
+from vpt.runs.hard import adapting as module
 from vpt.training import side_by_side
 
 
@@ -76,6 +77,14 @@ def test_it_explains_itself() -> None:
 def test_one_example_of_each_class_is_enough() -> None:
     with run(shots=1).model as model:
         assert isinstance(model.prompt, vpt.HardQueries)
+
+
+def test_more_than_memory_holds_is_said_before_anything(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "BUDGET", 1000)
+    with pytest.raises(TrainingError, match=r"GiB, and .* may be taken; needed are fewer"):
+        run()
 
 
 def test_wrong_requests_are_refused_before_anything_is_learned() -> None:

@@ -27,7 +27,7 @@ from vpt.runs.cropping import crop_of, picture_of
 from vpt.runs.grids import Grid, grid_of, shapes_of
 from vpt.runs.hard.bank import ROWS, Bank
 from vpt.runs.hard.search import SWEEPS, Choice, Search
-from vpt.runs.kept import Kept, keep
+from vpt.runs.kept import BUDGET, Kept, keep
 from vpt.runs.making import start_among
 from vpt.runs.probe import fit_probe
 from vpt.runs.ran import Ran
@@ -79,15 +79,11 @@ def adapt_hard(
     """
     seed = recipe.seed
     start_among(prompt, backbone, data.train, seed)
+    _refuse_many(backbone, prompt, data.train)
     if shown:
         say_before(data, backbone, prompt.describe(), *_time(backbone, prompt, data))
     each = -(-ROWS // len(data.train))
     kept = keep(backbone, data.train, blocks=prompt.blocks, each=each, seed=seed, progress=shown)
-    if kept.full:
-        raise TrainingError(
-            f"The keys and values of {len(kept.clips)} examples have no place in memory; needed"
-            " are fewer examples (shots=…) or fewer blocks (hard:4@11)."
-        )
     found = _find(backbone, prompt, data, kept, seed, shown)
     answers = {}
     for part, some in data.parts.items():
@@ -115,6 +111,19 @@ def adapt_hard(
     )
     model = PromptedModel(backbone, prompt, found.readout)
     return Result(model, report_of(model, answers, PROMPT, ran), ran.history, answers)
+
+
+def _refuse_many(backbone: Backbone, prompt: HardQueries, examples: Examples) -> None:
+    """Raise `TrainingError` where keys and values of all have no place in memory."""
+    one = keep(backbone, examples.subset([0]), blocks=prompt.blocks)
+    numbers = sum(2 * memory.keys[:1].numel() for memory in one.memories.values())
+    count = len(examples.windows()[0])
+    if 2 * numbers * count > BUDGET:  # in half precision
+        raise TrainingError(
+            f"The keys and values of {count:,} inputs take {2 * numbers * count / 2**30:.1f} GiB,"
+            f" and {BUDGET / 2**30:g} may be taken; needed are fewer examples (shots=…, --shots) or"
+            " fewer blocks (hard:4@11)."
+        )
 
 
 def _find(
@@ -203,7 +212,8 @@ def _taken(
         for row in own.tolist():
             number, place = int(bank.inputs[row]), int(bank.places[row])
             at = dict(zip(("row", "column"), divmod(place, grid[1]), strict=True))
-            taken[-1].append({"example": examples.name(clips[number])} | at)
+            window = number - clips.index(clips[number])
+            taken[-1].append({"example": examples.name(clips[number]), "window": window} | at)
             picture = picture_of(backbone, default_collate([heard[number][0]]))
             crops.append(crop_of(picture, grid, place, SIDE))
     return taken, torch.stack(crops).unflatten(0, (len(choice), -1))

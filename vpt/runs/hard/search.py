@@ -136,7 +136,8 @@ class Search:
             heads.losses(scores[some] + added, some).sum().backward()
         promise = (bank * -_gradient(here)).sum((0, 2))
         promise[rows] = float("-inf")  # no token twice
-        best = promise.topk(min(SHORTLIST, len(promise))).indices.tolist()
+        found_best = promise.topk(min(SHORTLIST, len(promise)))
+        best = found_best.indices[found_best.values.isfinite()].tolist()
         tried = [now, *best]
         found: list[list[Tensor]] = [[] for _ in tried]
         with torch.no_grad():
@@ -214,7 +215,11 @@ def _root(memory: Memory) -> Tensor:
     total = torch.zeros(heads, size, size, device=memory.device)
     for some in torch.arange(len(memory.keys)).split(BATCH):
         keys = memory.keys[some].float().to(memory.device)  # [b,W,heads,N,d]
-        keys = keys - keys.mean(-2, keepdim=True)
+        real = torch.ones(keys.shape[-2:-1], device=keys.device).expand(*keys.shape[:-1])
+        if memory.valid is not None:
+            real = memory.valid[some].to(keys)[:, None, None].expand_as(real)
+        real = real[..., None]
+        keys = (keys - (keys * real).sum(-2, True) / real.sum(-2, True).clamp(min=1)) * real
         total = total + torch.einsum("bwhnd,bwhne->hde", keys, keys)
     values, vectors = torch.linalg.eigh(total)
     return vectors * values.clamp(min=0).sqrt()[:, None]
