@@ -244,7 +244,10 @@ def test_backbones() -> None:
             ["adapt", "{data}", "--out", "x", "--prompt", "full", "--readout", "bayes"],
             "Did you mean map:bayes?",
         ),
-        (["adapt", "{data}", "--out", "x", "--epochs", "3"], "Leave that out, or name a prompt"),
+        (
+            ["adapt", "{data}", "--out", "x", "--epochs", "3"],
+            "Leave that out, or name a prompt that learns as it is told",
+        ),
         (["adapt", "{data}", "--out", "x", "--backbone", "vit-p8-64"], "Near: vpt:vit-p8-64"),
         (["adapt", "{data}", "--out", "x", "--backbone", "nonsense"], "Found no model"),
     ],

@@ -61,7 +61,7 @@ def refuse_for_auto(
     if said:
         raise TrainingError(
             f"Found {', '.join(said)} with {prompt}, which chooses and fits by itself. Leave that"
-            " out, or name another prompt ('queries:4', 'deep:10')."
+            " out, or name a prompt that learns as it is told ('queries:4', 'deep:10')."
         )
 
 
