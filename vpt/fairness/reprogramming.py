@@ -158,10 +158,8 @@ def reprogram(
             progress=progress,
             say=say,
         )
-        took = round(time.monotonic() - started, 1)
-        numbers = report_of(
-            prompted, tradeoff, wanted, recipe, seconds=took, command=command, **aims
-        )
+        aims |= {"seconds": round(time.monotonic() - started, 1), "command": command}
+        numbers = report_of(prompted, tradeoff, wanted, recipe, **aims)
         result = Reprogrammed(prompted, tradeoff, numbers, folder)
         if folder is not None and main:
             result.file = write(folder, prompted, tradeoff, numbers, wanted.val)

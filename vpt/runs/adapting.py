@@ -25,7 +25,7 @@ from vpt.runs.baselines import Baselines, measure_baselines, with_prompt
 from vpt.runs.briefing import say_before
 from vpt.runs.cost import Clock
 from vpt.runs.hard.adapting import adapt_hard
-from vpt.runs.labelled import learned_from, refuse_for_auto, refuse_inside
+from vpt.runs.labelled import AUTO, learned_from, refuse_inside, refuse_told
 from vpt.runs.learning import SOFTER, calibrate, choose_augment, learn, seconds_to_adapt
 from vpt.runs.making import make_prompt, make_readout, start_among
 from vpt.runs.opening import opened
@@ -34,12 +34,12 @@ from vpt.runs.ran import Ran
 from vpt.runs.report import report_of, write_run
 from vpt.runs.result import Result
 from vpt.runs.why import draw_why
+from vpt.sites import Config
 from vpt.training.folders import run_folder
 from vpt.training.late import late_features
 from vpt.training.loop import History, fit
 from vpt.training.recipe import Recipe, chosen, updated
 
-AUTO = "auto"
 LOGGER = logging.getLogger("vpt")
 
 
@@ -119,10 +119,8 @@ def adapt(
     augment = augment or (recipe.augment if isinstance(recipe, Recipe) else "auto")
     one_of(TrainingError, ("auto", *AUGMENTS), augment=augment)
     recipe = chosen(recipe, Recipe(), seed=seed, **settings)
-    if automatic:
-        said = "prompt='auto', the default"
-        refuse_for_auto(readout, features, augment, given, settings, said)
-    elif probe_only or prune:
+    refuse_told(prompt, readout, features, augment, given, settings)
+    if not automatic and (probe_only or prune):
         said = "probe_only" if probe_only else "prune"
         raise TrainingError(f"Found prompt={prompt!r} with {said}=True; needed is one of them.")
     data = look(data, label, split_by=split_by) if isinstance(data, (str, Path)) else data
@@ -153,8 +151,6 @@ def adapt(
             result = adapt_automatically(backbone, parts, source, recipe, clock, command, shown)
             return _written(result, folder, parts)
         if isinstance(made, HardQueries):
-            said = f"{made.count} hard queries"
-            refuse_for_auto(readout, features, augment, given, settings, said)
             result = adapt_hard(backbone, made, parts, recipe, clock, command, shown)
             return _written(result, folder, parts)
         if isinstance(prompt, str):
@@ -170,14 +166,8 @@ def adapt(
             recipe = updated(recipe, augment=augment)
             model = PromptedModel(backbone, made, joined)
             undo.callback(model.close)  # whatever goes wrong: Ctrl-C, a disk that went away
-            train = partial(
-                fit,
-                out=folder,
-                resume=resume,
-                overwrite=overwrite,
-                workers=workers,
-                progress=progress,
-            )
+            how: Config = {"resume": resume, "overwrite": overwrite, "workers": workers}
+            train = partial(fit, out=folder, progress=progress, **how)
             strength = baselines.strength * SOFTER if readout == "linear" else None
             history = learn(model, parts, recipe, strength, train, progress)
             result = _result(model, parts, baselines, history, recipe, clock, command)

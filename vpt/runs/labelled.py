@@ -9,11 +9,14 @@ from vpt.data import Data, Examples, Source
 from vpt.data.joining import appended
 from vpt.errors import TrainingError
 from vpt.errors.places import is_within
+from vpt.prompts import HardQueries
 from vpt.readouts import Readout
 from vpt.runs.choosing import folds_of
 from vpt.runs.probe import Folds
 from vpt.sites import Config
 from vpt.training.recipe import Recipe
+
+AUTO = "auto"
 
 
 @dataclass
@@ -43,15 +46,21 @@ def learned_from(
     return Labelled(data.train, folds_of(data.train, seed), False, probe_only, pruned)
 
 
-def refuse_for_auto(
+def refuse_told(
+    prompt: object,
     readout: str | Readout,
     features: str | None,
     augment: str | None,
     recipe: Recipe | None,
     settings: Config,
-    prompt: str,
 ) -> None:
-    """Raise `TrainingError` for what prompt="auto" (or "hard:4") decides by itself."""
+    """Raise `TrainingError` for what prompt="auto", and hard queries, decide by themselves.
+
+    prompt, readout, features, augment, recipe, settings: as for `vpt.adapt`.
+    """
+    hard = isinstance(prompt, HardQueries) or (isinstance(prompt, str) and prompt[:4] == "hard")
+    if prompt != AUTO and (not hard or "+" in str(prompt)):
+        return
     said = sorted(settings.keys() - {"workers", "cache"})
     said += ["cache"] if settings.get("cache", "auto") != "auto" else []
     said += ["readout"] if readout != "linear" else []
@@ -59,8 +68,9 @@ def refuse_for_auto(
     said += ["augment"] if augment not in (None, "auto") else []
     said += ["recipe"] if recipe is not None else []
     if said:
+        named = "hard queries" if hard else "prompt='auto', the default"
         raise TrainingError(
-            f"Found {', '.join(said)} with {prompt}, which chooses and fits by itself. Leave that"
+            f"Found {', '.join(said)} with {named}, which choose and fit by themselves. Leave that"
             " out, or name a prompt that learns as it is told ('queries:4', 'deep:10')."
         )
 
