@@ -23,6 +23,8 @@ from vpt.training.tuning import RANK, lora_layers, tuned_model
 
 LOGGER = logging.getLogger("vpt")
 BATCH = 4  # examples of a step that is timed
+# of a small model more, or what a call takes by itself would be counted too often
+SMALL_BATCH, SMALL = 16, 50 << 20  # examples, bytes
 EPOCHS = 8  # of tuning; few, for a few hundred examples
 LARGEST = 1 << 30  # bytes of a model that is copied to be timed
 WATTS = 10.0  # of a busy CPU core, with its share of the rest
@@ -86,9 +88,11 @@ def alternatives(backbone: Backbone, data: Data) -> list[Config]:
     if _bytes(backbone.model) > LARGEST:
         return []
     heard = data.train.windows()[0]
-    some: Raw = default_collate([heard[i][0] for i in range(min(BATCH, len(heard)))])
+    batch = SMALL_BATCH if _bytes(backbone.model) < SMALL else BATCH
+    batch = min(batch, len(heard))
+    some: Raw = default_collate([heard[i][0] for i in range(batch)])
     x = send_to_device(some, backbone.device)
-    count = len(heard) / min(BATCH, len(heard))
+    count = len(heard) / batch
     head = backbone.out_features * len(data.classes)
 
     @torch.no_grad()
