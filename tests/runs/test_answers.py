@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -110,6 +111,7 @@ def test_every_example_has_a_row() -> None:
         "answer": "a",
         "probability": "0.9526",
         "probability of label": "0.9526",
+        "unit": "",
         "probe": "b",
     }
     assert (rows[5]["answer"], rows[5]["probability of label"], rows[5]["probe"]) == (
@@ -117,3 +119,6 @@ def test_every_example_has_a_row() -> None:
         "0.0474",
         "",
     )
+    together = {"val": replace(parts["val"], units=[3, 3, 7, 7])}
+    rows = list(csv.DictReader(io.StringIO(predictions_csv(together, "prompt").decode())))
+    assert [row["unit"] for row in rows] == ["3", "3", "7", "7"]
