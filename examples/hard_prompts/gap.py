@@ -33,7 +33,7 @@ import vpt
 from vpt.data import read_parts
 from vpt.runs.candidates import DECAY
 from vpt.runs.choosing import folds_of
-from vpt.runs.grids import grid_of, shapes_of
+from vpt.runs.grids import grid_for
 from vpt.runs.hard.bank import ROWS, Bank
 from vpt.runs.hard.search import Search
 from vpt.runs.kept import Kept, keep
@@ -45,15 +45,6 @@ SOFT = "soft"
 BEST = "swaps from nearest"  # as vpt adapt does
 BUDGET = 8 << 30  # bytes of keys and values
 Rows = list[dict[str, Any]]
-
-
-def places_in(
-    backbone: vpt.Backbone, kept: Kept, examples: vpt.Examples, block: int
-) -> tuple[tuple[int, int], int]:
-    """(rows and columns of places, how many tokens come before them)."""
-    with shapes_of(backbone) as shapes:
-        backbone.features(examples[0][0][None])
-    return grid_of(shapes, kept.memories[block].keys.shape[3])
 
 
 def ways(
@@ -135,7 +126,9 @@ def measured(
         part: keep(backbone, some, blocks=blocks, each=each, budget=BUDGET, what=part)
         for part, some in parts.items()
     }
-    grid, extra = places_in(backbone, kept["train"], parts["train"], blocks[0])
+    grid, extra = grid_for(
+        backbone, parts["train"], kept["train"].memories[blocks[0]].keys.shape[3]
+    )
     test = kept["test"]
     for seed in seeds:
         y, generator = np.array(parts["train"].targets), np.random.default_rng(seed)

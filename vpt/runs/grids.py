@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
 from torch import Tensor, nn
+from torch.utils.data import default_collate
 
 from vpt.backbones import Backbone
+from vpt.data import Examples
 from vpt.errors import PromptError
 
 MOST_EXTRA = 16  # class, distillation and register tokens before those of places
@@ -46,3 +49,12 @@ def grid_of(shapes: list[Grid], tokens: int) -> tuple[Grid, int]:
         f"Found {tokens} tokens that no patch embedding laid out, so they have no places;"
         " vpt.occlusion explains any model of pictures."
     )
+
+
+def grid_for(backbone: Backbone, examples: Examples, tokens: int) -> tuple[Grid, int]:
+    """(rows and columns of a model's places, how many of its tokens come before them). Raises
+    `PromptError` where its tokens have no places.
+    """
+    with shapes_of(backbone) as shapes, torch.no_grad():
+        backbone.features(default_collate([examples.windows()[0][0][0]]))
+    return grid_of(shapes, tokens)

@@ -87,6 +87,12 @@ def test_more_than_memory_holds_is_said_before_anything(
         run()
 
 
+def test_windows_are_refused_before_the_pass() -> None:
+    data = {"train": colours(12, size=64), "test": colours(6, 2, size=64)}
+    with pytest.raises(PromptError, match=r"windows|one width"):
+        vpt.adapt(data, open_tiny("timm Swin"), "hard:1@0", progress=False)
+
+
 def test_wrong_requests_are_refused_before_anything_is_learned() -> None:
     with pytest.raises(TrainingError, match=r"Found epochs with hard queries"):
         run(epochs=3)

@@ -11,7 +11,7 @@ from torch.utils.data import default_collate
 
 from vpt.backbones import Backbone
 from vpt.data import Data, Examples
-from vpt.errors import TrainingError
+from vpt.errors import PromptError, TrainingError
 from vpt.metrics.calibrating import slope_of
 from vpt.model import PromptedModel
 from vpt.prompts import HardQueries, QueryTokens, Stack
@@ -24,7 +24,7 @@ from vpt.runs.candidates import DECAY, seconds_to_learn
 from vpt.runs.choosing import folds_of
 from vpt.runs.cost import Clock
 from vpt.runs.cropping import crop_of, picture_of
-from vpt.runs.grids import Grid, grid_of, shapes_of
+from vpt.runs.grids import Grid, grid_for
 from vpt.runs.hard.bank import ROWS, Bank
 from vpt.runs.hard.search import SWEEPS, Choice, Search
 from vpt.runs.kept import BUDGET, Kept, keep
@@ -79,12 +79,12 @@ def adapt_hard(
     """
     seed = recipe.seed
     start_among(prompt, backbone, data.train, seed)
-    _refuse_many(backbone, prompt, data.train)
+    places = _places(backbone, prompt, data.train)
     if shown:
         say_before(data, backbone, prompt.describe(), *_time(backbone, prompt, data))
     each = -(-ROWS // len(data.train))
     kept = keep(backbone, data.train, blocks=prompt.blocks, each=each, seed=seed, progress=shown)
-    found = _find(backbone, prompt, data, kept, seed, shown)
+    found = _find(backbone, prompt, data, kept, places, seed, shown)
     answers = {}
     for part, some in data.parts.items():
         if part != "train":
@@ -113,8 +113,10 @@ def adapt_hard(
     return Result(model, report_of(model, answers, PROMPT, ran), ran.history, answers)
 
 
-def _refuse_many(backbone: Backbone, prompt: HardQueries, examples: Examples) -> None:
-    """Raise `TrainingError` where keys and values of all have no place in memory."""
+def _places(backbone: Backbone, prompt: HardQueries, examples: Examples) -> tuple[Grid, int]:
+    """As `grid_for`, from one example. Raises `PromptError` where tokens have no places, and
+    `TrainingError` where keys and values of all examples have no place in memory.
+    """
     one = keep(backbone, examples.subset([0]), blocks=prompt.blocks)
     numbers = sum(2 * memory.keys[:1].numel() for memory in one.memories.values())
     count = len(examples.windows()[0])
@@ -124,15 +126,37 @@ def _refuse_many(backbone: Backbone, prompt: HardQueries, examples: Examples) ->
             f" and {BUDGET / 2**30:g} may be taken; needed are fewer examples (shots=…, --shots) or"
             " fewer blocks (hard:4@11)."
         )
+    first = one.memories[prompt.blocks[0]].keys
+    if first.shape[1] > 1:
+        raise PromptError(
+            "Found a model that cuts its tokens into windows, whose places are not told apart; hard"
+            " queries are taken from places. queries:4 works there."
+        )
+    return grid_for(backbone, examples, first.shape[3])
 
 
 def _find(
-    backbone: Backbone, prompt: HardQueries, data: Data, kept: Kept, seed: int, shown: bool
+    backbone: Backbone,
+    prompt: HardQueries,
+    data: Data,
+    kept: Kept,
+    places: tuple[Grid, int],
+    seed: int,
+    shown: bool,
 ) -> Found:
-    """Learn soft queries, and swap them for real tokens; the prompt is then these."""
+    """Learn soft queries, and swap them for real tokens; the prompt is then these.
+
+    backbone: with nothing attached.
+    prompt: how many, and of which blocks.
+    data: of whose classes.
+    kept: of the training examples.
+    places: as `grid_for` gives them.
+    seed: of what is drawn.
+    shown: whether to show how far it is.
+    """
     train, classes = data.train, data.classes
     memories = kept.of_blocks(prompt.blocks)
-    grid, extra = grid_for(backbone, train, memories[0].keys.shape[3])
+    grid, extra = places
     bank = Bank.of(kept, prompt.blocks, extra, prompt.count)
     folds = folds_of(train, seed)
     search = Search(memories, bank, kept, folds, len(classes))
@@ -185,15 +209,6 @@ def _answers(
         scores |= {SOFT: kept.of_examples(found.soft_readout(soft))}
         scores |= {PROMPT: kept.of_examples(found.readout(hard))}
     return Answers.of(examples, scores)
-
-
-def grid_for(backbone: Backbone, examples: Examples, tokens: int) -> tuple[Grid, int]:
-    """(rows and columns of a model's places, how many of its tokens come before them). Raises
-    `PromptError` where its tokens have no places.
-    """
-    with shapes_of(backbone) as shapes, torch.no_grad():
-        backbone.features(default_collate([examples.windows()[0][0][0]]))
-    return grid_of(shapes, tokens)
 
 
 def _taken(
