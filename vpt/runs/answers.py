@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from vpt.data import Examples
-from vpt.metrics.calibrating import calibration_error
+from vpt.metrics.calibrating import calibration_error, slope_of
 from vpt.metrics.classification import Scored, classification
 from vpt.metrics.comparing import Difference, difference
 from vpt.sites import Config
@@ -138,6 +138,19 @@ def accuracies(answers: Mapping[str, Answers], method: str) -> dict[str, float]:
     }
     held = found.pop("out_of_fold", None)
     return ({"val": held} if held is not None else {}) | found
+
+
+def calibrated_on_val(
+    answers: dict[str, Answers], methods: Iterable[str]
+) -> tuple[dict[str, Answers], dict[str, float]]:
+    """(the answers with the scores of these methods multiplied as validation examples ask for, by
+    what each was).
+    """
+    val = answers["val"]
+    slopes = {method: slope_of(val.scores[method], val.y) for method in methods}
+    for method, slope in slopes.items():
+        answers = {part: own.scaled(method, slope) for part, own in answers.items()}
+    return answers, slopes
 
 
 def calibration_of(answers: Mapping[str, Answers], method: str, slope: float | None) -> Config:

@@ -11,10 +11,9 @@ import torch
 
 from vpt.backbones import Backbone
 from vpt.data import Data
-from vpt.metrics.calibrating import slope_of
 from vpt.model import PromptedModel
 from vpt.readouts import Linear, NearestMean
-from vpt.runs.answers import MEANS, PROBE, PROMPT, Answers
+from vpt.runs.answers import MEANS, PROBE, PROMPT, Answers, calibrated_on_val
 from vpt.runs.probe import fit_probe
 from vpt.training.evaluation import matched, scores
 
@@ -54,9 +53,7 @@ def measure_baselines(
             part: Answers.of(data.parts[part], {MEANS: means(held), PROBE: probe(held)})
             for part, (held, _) in features.items()
         }
-    for method in (MEANS, PROBE):
-        slope = slope_of(answers["val"].scores[method], answers["val"].y)
-        answers = {part: own.scaled(method, slope) for part, own in answers.items()}
+    answers, _ = calibrated_on_val(answers, (MEANS, PROBE))
     return Baselines(answers, probe, strength)
 
 

@@ -12,11 +12,10 @@ from torch import Tensor
 from vpt.backbones import Backbone, first_block
 from vpt.data import Data, Examples, in_views
 from vpt.data.readers import RawInput
-from vpt.metrics.calibrating import slope_of
 from vpt.model import PromptedModel
 from vpt.prompts import Prompt
 from vpt.readouts import Linear, Readout
-from vpt.runs.answers import PROBE, PROMPT, Answers
+from vpt.runs.answers import PROBE, PROMPT, Answers, calibrated_on_val
 from vpt.runs.baselines import Baselines
 from vpt.runs.briefing import seconds_of_run
 from vpt.runs.probe import fit_probe
@@ -161,6 +160,6 @@ def calibrate(
     """
     if not isinstance(model.readout, Linear):
         return answers, None
-    slope = slope_of(answers["val"].scores[PROMPT], answers["val"].y)
-    model.readout.multiply(slope)
-    return {part: own.scaled(PROMPT, slope) for part, own in answers.items()}, slope
+    answers, slopes = calibrated_on_val(answers, [PROMPT])
+    model.readout.multiply(slopes[PROMPT])
+    return answers, slopes[PROMPT]

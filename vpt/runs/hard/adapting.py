@@ -12,13 +12,12 @@ from torch.utils.data import default_collate
 from vpt.backbones import Backbone
 from vpt.data import Data, Examples
 from vpt.errors import PromptError, TrainingError
-from vpt.metrics.calibrating import slope_of
 from vpt.model import PromptedModel
 from vpt.prompts import HardQueries, QueryTokens, Stack
 from vpt.prompts.hard import SIDE, Taken
 from vpt.readouts import Linear, NearestMean, Readout
 from vpt.report.progress import progress_bar, span
-from vpt.runs.answers import MEANS, PROBE, PROMPT, Answers
+from vpt.runs.answers import MEANS, PROBE, PROMPT, Answers, calibrated_on_val
 from vpt.runs.briefing import TRIED, say_before
 from vpt.runs.candidates import DECAY, seconds_to_learn
 from vpt.runs.choosing import folds_of
@@ -89,10 +88,7 @@ def adapt_hard(
     for part, some in data.parts.items():
         if part != "train":
             answers[part] = _answers(backbone, found, some, shown, f"the same over the {part} data")
-    val = answers["val"]
-    slopes = {method: slope_of(scores, val.y) for method, scores in val.scores.items()}
-    for method, slope in slopes.items():
-        answers = {part: own.scaled(method, slope) for part, own in answers.items()}
+    answers, slopes = calibrated_on_val(answers, answers["val"].scores)
     found.readout.multiply(slopes[PROMPT])
     gap = answers["val"].against(PROMPT, SOFT)
     data.notes.append(

@@ -74,9 +74,9 @@ class Search:
         """The queries themselves `[M,D]`."""
         return [rows[own] for rows, own in zip(self.bank.rows, choice, strict=True)]
 
-    def read(self, queries: Sequence[Tensor], memories: Sequence[Memory] | None = None) -> Tensor:
+    def read(self, queries: Sequence[Tensor]) -> Tensor:
         """What queries read of all inputs `[n,F]`."""
-        memories = self.memories if memories is None else memories
+        memories = self.memories
         every = torch.arange(len(memories[0].keys)).split(BATCH)
         queries = [rows[None].to(m.device) for rows, m in zip(queries, memories, strict=True)]
         with torch.no_grad():
@@ -139,22 +139,13 @@ class Search:
         found_best = promise.topk(min(SHORTLIST, len(promise)))
         best = found_best.indices[found_best.values.isfinite()].tolist()
         tried = [now, *best]
-        found: list[list[Tensor]] = [[] for _ in tried]
         with torch.no_grad():
-            for some in every:
-                outs = memory.attend(bank[:, tried], some).cpu()  # [b,K,width]
-                for place, parts in enumerate(found):
-                    parts.append(
-                        scores[some] + heads.adds(outs[:, place] - read[some, own], own, some)
-                    )
-            totals = [torch.cat(parts) for parts in found]
-            every_one = torch.arange(len(scores))
-            losses = [float(heads.losses(total, every_one).sum()) for total in totals]
-            place = min(range(len(tried)), key=losses.__getitem__)
-            # as it is now
-            read[:, own] = torch.cat(
-                [memory.attend(bank[:, [tried[place]]], some)[:, 0].cpu() for some in every]
-            )
+            outs = torch.cat([memory.attend(bank[:, tried], some).cpu() for some in every])
+        everyone = torch.arange(len(scores))
+        totals = [scores + heads.adds(out - read[:, own], own, everyone) for out in outs.unbind(1)]
+        losses = [float(heads.losses(total, everyone).sum()) for total in totals]
+        place = min(range(len(tried)), key=losses.__getitem__)
+        read[:, own] = outs[:, place]
         return tried[place], totals[place]
 
     def _heads(self, read: Tensor) -> _Heads:
