@@ -48,14 +48,13 @@ Rows = list[dict[str, Any]]
 
 
 def ways(
-    backbone: vpt.Backbone, examples: vpt.Examples, kept: Kept, extra: int, seed: int
+    backbone: vpt.Backbone, examples: vpt.Examples, kept: Kept, bank: Bank, seed: int
 ) -> Iterator[tuple[str, list[Tensor], vpt.Linear | None, list[Tensor] | None]]:
     """(name, queries, their classifier or None: to be fitted, which rows of the bank they are)."""
     prompt = vpt.QueryTokens.like(backbone, 4)
     start_among(prompt, backbone, examples, seed)
     memories, y = kept.of_blocks(prompt.blocks), kept.y[kept.clips]
     folds, classes = folds_of(examples, seed), len(examples.classes)
-    bank = Bank.of(kept, prompt.blocks, extra, prompt.count)
     search = Search(memories, bank, kept, folds, classes)
     start, shares = list(prompt.queries), torch.ones(1, len(y))
 
@@ -84,9 +83,8 @@ def ways(
 Places = list[list[tuple[int, float, float]]]  # of each query: example, height and width
 
 
-def places_of(rows: list[Tensor], kept: Kept, grid: tuple[int, int], extra: int) -> Places:
+def places_of(rows: list[Tensor], bank: Bank, grid: tuple[int, int]) -> Places:
     """Where the rows of a bank are from, as shares of a picture's sides."""
-    bank = Bank.of(kept, list(kept.tokens), extra, 1)
     found = []
     for own in rows:
         at = [(int(bank.inputs[r]), divmod(int(bank.places[r]), grid[1])) for r in own]
@@ -138,7 +136,8 @@ def measured(
         probe = fit_probe(some.of_examples(some.features), some.y, examples.classes)[0]
         rows: Rows = [{"method": "linear probe", **right(probe, test.features, test)}]
         reader = vpt.QueryTokens.like(backbone, 4)
-        tried = list(ways(backbone, examples, some, extra, seed))
+        bank = Bank.of(some, blocks, extra, reader.count)
+        tried = list(ways(backbone, examples, some, bank, seed))
         for (name, other), places in others.items():
             if other == seed:
                 rows_there = tokens_at(backbone, examples, places, grid, extra)
@@ -153,7 +152,7 @@ def measured(
                 head = fit_probe(some.of_examples(read), some.y, examples.classes, of="queries")[0]
             row = {"method": method, **right(head, test.with_read(reader).read, test)}
             if taken is not None:
-                row["places"] = places_of(taken, some, grid, extra)
+                row["places"] = places_of(taken, bank, grid)
             rows.append(row)
         yield [{"seed": seed, "shots": shots, **row} for row in rows]
 

@@ -5,7 +5,6 @@ that it never saw.
 from __future__ import annotations
 
 import logging
-import time
 from dataclasses import dataclass
 
 import torch
@@ -18,7 +17,7 @@ from vpt.readouts import Readout
 from vpt.report.progress import span
 from vpt.runs.answers import PROBE as LINEAR_PROBE
 from vpt.runs.answers import Answers
-from vpt.runs.briefing import TRIED, say_before
+from vpt.runs.briefing import say_before
 from vpt.runs.candidates import (
     MEANS,
     PROBE,
@@ -32,7 +31,7 @@ from vpt.runs.candidates import (
 )
 from vpt.runs.choosing import Chosen, averaged
 from vpt.runs.cost import Clock
-from vpt.runs.kept import Kept, keep
+from vpt.runs.kept import Kept, keep, time_pass
 from vpt.runs.labelled import Labelled
 from vpt.runs.making import start_among
 from vpt.runs.probe import FALLBACK
@@ -112,14 +111,9 @@ def adapt_automatically(
 
 def _time(backbone: Backbone, data: Data, source: Labelled) -> tuple[float, str]:
     """(How many seconds prompt="auto" will take, and for what), from a few examples timed here."""
-    few = data.train.subset(range(min(TRIED, len(data.train))))
     queries = None if source.probe_only else queries_for(backbone)
     blocks = queries.blocks if queries is not None else ()
-    keep(backbone, few)  # the first forward is slower
-    started = time.perf_counter()
-    kept = keep(backbone, few, blocks=blocks)
-    inputs = sum(len(part.windows()[0]) for part in data.parts.values())
-    once = (time.perf_counter() - started) / len(kept.clips) * inputs
+    kept, once, inputs = time_pass(backbone, data, blocks)
     count = len(source.examples)
     learning = 0.0
     if not source.probe_only:

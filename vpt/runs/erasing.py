@@ -12,7 +12,7 @@ from vpt.errors import PromptError
 from vpt.errors.needs import whole
 from vpt.model import PromptedModel
 from vpt.prompts import PixelPrompt, Prompt, Stack
-from vpt.runs.explaining import targets_of
+from vpt.runs.explaining import lead_of, targets_of
 from vpt.runs.folder import pixel_prompts
 from vpt.sites import Pixels, Site
 
@@ -67,8 +67,8 @@ def erasing(
     area = _area(own)
     model.eval()
     plain = model(x)
-    label = targets_of(plain, target)[:, None]
-    score = plain.gather(1, label)[:, 0] - plain.mean(1)
+    label = targets_of(plain, target)
+    score = lead_of(plain, label)
     found = torch.zeros(len(x), rows, columns)
     height, width = area.shape
     try:
@@ -80,9 +80,7 @@ def erasing(
                 gone[top:bottom, left:right] = area[top:bottom, left:right]
                 if gone.any():
                     model.swap(_without(whole_prompt, own, gone))
-                    less = model(x)
-                    fallen = score - (less.gather(1, label)[:, 0] - less.mean(1))
-                    found[:, i, j] = fallen.cpu()
+                    found[:, i, j] = (score - lead_of(model(x), label)).cpu()
     finally:
         model.swap(whole_prompt)
         model.train(was)

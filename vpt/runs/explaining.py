@@ -99,8 +99,7 @@ def explain(model: PromptedModel, x: Raw, target: Tensor | int | None = None) ->
         model.train(was)
     scores = readout(out[:, start[0] : start[0] + readout.features])
     target = targets_of(model.readout(out), target)
-    rows = torch.arange(len(scores), device=scores.device)
-    score = scores[rows, target] - scores.mean(1)
+    score = lead_of(scores, target)
     weight = (readout.weight[target] - readout.weight.mean(0)).detach()  # [B,F]
     unit, mean = torch.ones_like(weight[0]), torch.zeros_like(weight[0])
     if readout.standardised:
@@ -166,6 +165,11 @@ def _readers(model: PromptedModel) -> tuple[QueryTokens, Linear, tuple[int, int]
         " (queries:4, as --prompt auto may choose) whose attention a linear readout reads."
         " vpt.occlusion explains any model of pictures."
     )
+
+
+def lead_of(scores: Tensor, target: Tensor) -> Tensor:
+    """By how much classes `[B]` lead the mean of all, in scores `[B,C]`: what is explained."""
+    return scores.gather(1, target[:, None])[:, 0] - scores.mean(1)
 
 
 def queries_of(model: PromptedModel) -> QueryTokens:

@@ -4,6 +4,7 @@ and values of some.
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -14,10 +15,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from vpt.backbones import Backbone
-from vpt.data import Examples
+from vpt.data import Data, Examples
 from vpt.prompts import Prompt, QueryTokens
 from vpt.readouts.named import Named
 from vpt.report.progress import progress_bar
+from vpt.runs.briefing import TRIED
 from vpt.sites import Attended, Observe, Site
 from vpt.training.evaluation import accelerator_in, of_clips, refuse_nan
 from vpt.training.memory import Memory, read_all
@@ -202,3 +204,15 @@ def keep(
         {block: joined["tokens", block] for block in blocks if each},
         joined.get("places"),
     )
+
+
+def time_pass(backbone: Backbone, data: Data, blocks: Sequence[int]) -> tuple[Kept, float, int]:
+    """(what was kept of a few training examples, how many seconds a pass over all parts will take
+    by them, how many inputs these have). blocks: as for `keep`.
+    """
+    few = data.train.subset(range(min(TRIED, len(data.train))))
+    keep(backbone, few)  # the first forward is slower
+    started = time.perf_counter()
+    kept = keep(backbone, few, blocks=blocks)
+    inputs = sum(len(part.windows()[0]) for part in data.parts.values())
+    return kept, (time.perf_counter() - started) / len(kept.clips) * inputs, inputs

@@ -8,7 +8,7 @@ from torch import Tensor
 from vpt.errors import PromptError
 from vpt.errors.needs import whole
 from vpt.model import PromptedModel
-from vpt.runs.explaining import targets_of
+from vpt.runs.explaining import lead_of, targets_of
 
 
 @torch.no_grad()
@@ -80,9 +80,8 @@ def gradient_input(model: PromptedModel, x: Tensor, target: Tensor | int | None 
         with torch.enable_grad():
             learns = x.detach().clone().requires_grad_()
             scores = model(learns)
-            label = targets_of(scores.detach(), target)[:, None]
-            score = (scores.gather(1, label)[:, 0] - scores.mean(1)).sum()
-            slope = torch.autograd.grad(score, learns)[0]
+            lead = lead_of(scores, targets_of(scores.detach(), target))
+            slope = torch.autograd.grad(lead.sum(), learns)[0]
     finally:
         model.train(was)
     return (slope * x).sum(1).detach()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 
 import torch
@@ -18,7 +17,7 @@ from vpt.prompts.hard import SIDE, Taken
 from vpt.readouts import Linear, NearestMean, Readout
 from vpt.report.progress import progress_bar, span
 from vpt.runs.answers import MEANS, PROBE, PROMPT, Answers, calibrated_on_val
-from vpt.runs.briefing import TRIED, say_before
+from vpt.runs.briefing import say_before
 from vpt.runs.candidates import DECAY, seconds_to_learn
 from vpt.runs.choosing import folds_of
 from vpt.runs.cost import Clock
@@ -26,7 +25,7 @@ from vpt.runs.cropping import crop_of, picture_of
 from vpt.runs.grids import Grid, grid_for
 from vpt.runs.hard.bank import ROWS, Bank
 from vpt.runs.hard.search import SWEEPS, Choice, Search
-from vpt.runs.kept import BUDGET, Kept, keep
+from vpt.runs.kept import BUDGET, Kept, keep, time_pass
 from vpt.runs.making import start_among
 from vpt.runs.probe import fit_probe
 from vpt.runs.ran import Ran
@@ -232,12 +231,7 @@ def _taken(
 
 def _time(backbone: Backbone, prompt: HardQueries, data: Data) -> tuple[float, str]:
     """(How many seconds it will take, and for what), from a few examples timed here."""
-    few = data.train.subset(range(min(TRIED, len(data.train))))
-    keep(backbone, few)  # the first forward is slower
-    started = time.perf_counter()
-    kept = keep(backbone, few, blocks=prompt.blocks)
-    inputs = sum(len(part.windows()[0]) for part in data.parts.values())
-    once = (time.perf_counter() - started) / len(kept.clips) * inputs
+    kept, once, inputs = time_pass(backbone, data, prompt.blocks)
     heard = len(data.train.windows()[0])
     learning = SLOWER * seconds_to_learn(prompt, kept, 1, len(data.classes), heard)
     return once + learning, f": {span(once)} for one pass over {inputs} inputs, the rest to search"
