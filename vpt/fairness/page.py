@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import shlex
 from pathlib import Path
 
@@ -20,18 +19,7 @@ from vpt.runs.page import PAGE
 from vpt.sites import Config
 from vpt.training.folders import METRICS
 
-LOGGER = logging.getLogger("vpt")
 TEMPLATE = "groups.html"
-
-
-def draw_page(folder: Path) -> None:
-    """The page of a run; the run stands, whatever befalls the page."""
-    try:
-        write_reprogrammed(folder)
-    except Exception as error:
-        LOGGER.warning(
-            "The page of %s could not be drawn: %s. vpt report tries again.", folder, error
-        )
 
 
 def is_reprogrammed(folder: Path) -> bool:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,14 @@ from vpt.data import Data, Examples, Source, load_data, look, read_parts
 from vpt.errors import TrainingError
 from vpt.errors.places import is_there
 from vpt.fairness.auditing import audit_model, suspicion
-from vpt.fairness.page import draw_page
+from vpt.fairness.page import write_reprogrammed
 from vpt.fairness.report import POINTS, Report, report_of, write
 from vpt.fairness.strengths import objectives
 from vpt.fairness.tradeoff import Frontier, frontier
 from vpt.model import PromptedModel
 from vpt.prompts import Prompt
 from vpt.readouts import Readout
+from vpt.report.page import draw_or_say
 from vpt.runs.briefing import say_before, seconds_of_runs
 from vpt.runs.making import make_prompt, make_readout, start_among
 from vpt.runs.opening import open_for, opened
@@ -163,7 +165,7 @@ def reprogram(
         result = Reprogrammed(prompted, tradeoff, numbers, folder)
         if folder is not None and main:
             result.file = write(folder, prompted, tradeoff, numbers, wanted.val)
-            draw_page(folder)
+            draw_or_say(folder, partial(write_reprogrammed, folder))
         undo.pop_all()
     return result
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,8 @@ from rich.text import Text
 
 from vpt.errors.text import printable
 from vpt.sites import Config
+
+LOGGER = logging.getLogger("vpt")
 
 
 @cache
@@ -25,6 +29,16 @@ def html_of(page: Config, template: str = "page.html") -> bytes:
     what a terminal or a page would take for an order is spelled out.
     """
     return str(_template(template).render(**_plain(page))).encode("utf-8", "backslashreplace")
+
+
+def draw_or_say(folder: Path, draw: Callable[[], object]) -> None:
+    """Draw the page of a run's folder; the run stands, whatever befalls the page."""
+    try:
+        draw()
+    except Exception as error:
+        LOGGER.warning(
+            "The page of %s could not be drawn: %s. vpt report tries again.", folder, error
+        )
 
 
 def table_of(table: Table) -> Config:

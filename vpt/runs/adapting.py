@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
@@ -18,6 +17,7 @@ from vpt.errors.needs import one_of
 from vpt.model import PromptedModel
 from vpt.prompts import HardQueries, Prompt
 from vpt.readouts import Readout
+from vpt.report.page import draw_or_say
 from vpt.report.progress import notice
 from vpt.runs.answers import PROMPT
 from vpt.runs.automatic import adapt_automatically
@@ -39,8 +39,6 @@ from vpt.training.folders import run_folder
 from vpt.training.late import late_features
 from vpt.training.loop import History, fit
 from vpt.training.recipe import Recipe, chosen, updated
-
-LOGGER = logging.getLogger("vpt")
 
 
 def adapt(
@@ -216,7 +214,7 @@ def _written(result: Result, folder: Path | None, data: Data) -> Result:
     try:
         if Accelerator().is_main_process:
             result.file = write_run(folder, result.model, result.report, data.val, result.answers)
-            _draw_page(folder, result, data)
+            draw_or_say(folder, partial(_draw_page, folder, result, data))
     except BaseException:
         result.model.close()
         raise
@@ -224,11 +222,5 @@ def _written(result: Result, folder: Path | None, data: Data) -> Result:
 
 
 def _draw_page(folder: Path, result: Result, data: Data) -> None:
-    """The page of a run; the run stands, whatever befalls the page."""
-    try:
-        draw_why(result.model, data.parts, result.answers, result.report.method, folder)
-        write_page(folder, data.parts)
-    except Exception as error:
-        LOGGER.warning(
-            "The page of %s could not be drawn: %s. vpt report tries again.", folder, error
-        )
+    draw_why(result.model, data.parts, result.answers, result.report.method, folder)
+    write_page(folder, data.parts)
