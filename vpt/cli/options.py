@@ -54,7 +54,7 @@ SplitBy = Annotated[
     typer.Option(
         help=(
             "column of a CSV (a person, a speaker, …) whose values stay on one side when data is"
-            " held out"
+            " held out; of a folder: series or file, by the files' names"
         )
     ),
 ]

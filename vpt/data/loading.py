@@ -57,7 +57,8 @@ def load_data(
     group: likewise, if not "group"; several columns make a group of each combination. A group is
         handed to objectives and metrics.
     split_by: a column whose values each stay on one side when examples are held out (a person, a
-        speaker, a track).
+        speaker, a track). Of a folder: "series", files whose names differ in their last number, or
+        "file", each by itself; by default the first where names say so plainly.
     progress: whether a bar is shown.
 
     Raises `DataError`; `BadFilesError` listing every file that cannot be used, unless `skip_bad`.

@@ -7,7 +7,7 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from vpt.data.archives import Archive
 from vpt.data.folders import list_folder
 from vpt.data.manifests import list_manifest
 from vpt.data.readers import kind_of
+from vpt.data.series import FILE, SERIES, keep_together
 from vpt.data.sounds import seconds_of
 from vpt.data.sources import Columns, Listing
 from vpt.errors import DataError
@@ -78,7 +79,8 @@ def look(
     split_by: str | None = None,
 ) -> Source:
     """List a folder (`class/file` or `split/class/file`), a zip of one, or a CSV. label, group,
-    split_by: as for `load_data`.
+    split_by: as for `load_data`. In a folder, files that are plainly numbered in series stay
+    together (`vpt.data.series`).
 
     Raises `DataError`.
     """
@@ -94,30 +96,36 @@ def look(
             " manifest (.csv)."
         )
     if not path.is_file():
-        _refuse_columns(columns, path)
-        return Source(path, path, list_folder(path), columns)
+        return _of_folder(path, path, columns)
     if path.suffix.lower() == ".csv":
         return Source(path, path, list_manifest(path, columns), columns)
     archive = Archive(path)
     try:
-        if archive.manifest is not None:
-            listing = list_manifest(archive.manifest, columns, archive.root)
-        else:
-            _refuse_columns(columns, path)
-            listing = list_folder(archive.root)
+        if archive.manifest is None:
+            return _of_folder(path, archive.root, columns, archive)
+        listing = list_manifest(archive.manifest, columns, archive.root)
     except DataError as error:
         raise DataError(str(error).replace(str(archive.root), str(path))) from error
     return Source(path, archive.root, listing, columns, archive)
 
 
+def _of_folder(path: Path, root: Path, columns: Columns, archive: Archive | None = None) -> Source:
+    _refuse_columns(columns, path)
+    listing = list_folder(root)
+    together = keep_together(listing, columns.apart)
+    return Source(
+        path, root, listing, replace(columns, apart=SERIES if together else None), archive
+    )
+
+
 def _refuse_columns(columns: Columns, path: Path) -> None:
-    wanted = [
-        name for name in (columns.label, *(columns.group or ()), columns.apart) if name is not None
-    ]
+    apart = None if columns.apart in (SERIES, FILE) else columns.apart
+    wanted = [name for name in (columns.label, *(columns.group or ()), apart) if name is not None]
     if wanted:
+        names = f", or split_by={SERIES!r} or {FILE!r}, by the names of the files" if apart else ""
         raise DataError(
             f"{path} is a folder, which has no column {' or '.join(wanted)}; needed is a CSV"
-            " (path,label,…)."
+            f" (path,label,…){names}."
         )
 
 
