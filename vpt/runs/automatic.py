@@ -117,7 +117,8 @@ def _time(backbone: Backbone, data: Data, source: Labelled) -> tuple[float, str]
     count = len(source.examples)
     learning = 0.0
     if not source.probe_only:
-        learning = seconds_of_probes(backbone, count, len(data.classes))
+        reads = queries.reads if queries is not None and kept.memories else 0
+        learning = seconds_of_probes(backbone, count, len(data.classes), reads)
     if queries is not None and kept.memories:
         heard = len(source.examples.windows()[0])
         learning += seconds_to_learn(queries, kept, len(source.folds) + 1, len(data.classes), heard)

@@ -19,6 +19,7 @@ from vpt.report.progress import progress_bar
 from vpt.runs.choosing import Candidate, Chosen, calibrated, choose
 from vpt.runs.kept import Kept
 from vpt.runs.probe import FALLBACK, Folds, cross_fitted, fit_probe
+from vpt.runs.refitting import refitted
 from vpt.runs.worth import Parts, narrowed, parts_of, prune
 from vpt.training.side_by_side import BATCH, Members, learn_side_by_side, steps_for
 
@@ -131,7 +132,7 @@ def _nearest(trial: Trial) -> Candidate:
 
 
 def _learned(trial: Trial, start: QueryTokens, place: int, seed: int, progress: bool) -> Candidate:
-    """Queries of each fold, and of all examples, learned side by side."""
+    """Queries of each fold, and of all examples, learned side by side; then their classifiers."""
     kept = trial.kept
     shares = torch.ones(len(trial.folds) + 1, len(kept.clips))
     for number, (_, held) in enumerate(trial.folds):
@@ -139,9 +140,13 @@ def _learned(trial: Trial, start: QueryTokens, place: int, seed: int, progress: 
     memories = kept.of_blocks(start.blocks)
     begin = list(start.queries)
     y = kept.y[kept.clips]
-    trial.members = learn_side_by_side(
+    learned = learn_side_by_side(
         memories, begin, y, shares, len(trial.classes), decay=DECAY, seed=seed, progress=progress
     )
+    with progress_bar(progress) as bar:
+        bar.add_task("fitting the classifier of what they read", total=None)
+        trial.members, strength = refitted(learned, memories, kept, trial.folds, len(trial.classes))
+    trial.strengths[f"queries:{start.count}"] = strength
     judge = torch.zeros(len(kept.y), dtype=torch.long)
     for number, (_, held) in enumerate(trial.folds):
         judge[held] = number
@@ -155,9 +160,11 @@ def _learned(trial: Trial, start: QueryTokens, place: int, seed: int, progress: 
     return calibrated(f"queries:{start.count}", place, found, kept.y, trial.tested)
 
 
-def seconds_of_probes(backbone: Backbone, count: int, classes: int) -> float:
-    """About how long the probes of `count` examples will take: a guess by their sizes."""
-    widths = [Named(name).width(backbone, 0) for name in _sets(backbone)]
+def seconds_of_probes(backbone: Backbone, count: int, classes: int, reads: int = 0) -> float:
+    """About how long the probes of `count` examples will take, and that of what queries read
+    (`reads` numbers): a guess by their sizes.
+    """
+    widths = [*(Named(name).width(backbone, 0) for name in _sets(backbone)), reads]
     return sum(PROBE_COST * count * min(count, width) * classes for width in widths)
 
 

@@ -75,20 +75,27 @@ class CrossFitted:
     scores: np.ndarray
 
 
-def cross_fitted(x: np.ndarray, labels: np.ndarray, folds: Folds, classes: int = 0) -> CrossFitted:
+def cross_fitted(
+    x: np.ndarray | Sequence[np.ndarray], labels: np.ndarray, folds: Folds, classes: int = 0
+) -> CrossFitted:
     """Probes on features `[n,F]`, fitted on each fold's kept examples, for the C of least log loss
-    on those that were held out. classes: how many there are, if the last have no examples.
+    on those that were held out. x: one for all folds, or one for each. classes: how many there are,
+    if the last have no examples.
 
     Each fold is solved in the span of its training rows, which is exact, as the penalty has no use
     for anything outside it. Over C the loss falls and rises again, so few are tried (`descend`).
     """
     count = max(classes, int(labels.max()) + 1)
-    parts = [_in_span(x, labels, kept, held, count) for kept, held in folds]
+    each = [x] * len(folds) if isinstance(x, np.ndarray) else x
+    parts = [
+        _in_span(own, labels, kept, held, count)
+        for own, (kept, held) in zip(each, folds, strict=True)
+    ]
     known: dict[int, tuple[float, np.ndarray]] = {}
 
     def loss(place: int) -> float:
         if place not in known:
-            out = np.zeros((len(x), count))
+            out = np.zeros((len(labels), count))
             for (_, held), probe in zip(folds, parts, strict=True):
                 out[held] = probe(STRENGTHS[place])
             tested = np.concatenate([held for _, held in folds])
