@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from vpt.data import Data as Data
     from vpt.data import Examples as Examples
     from vpt.data import load_data as load_data
+    from vpt.fairness.audited import audit as audit
     from vpt.fairness.influence import Influence as Influence
     from vpt.fairness.influence import influence as influence
-    from vpt.fairness.reprogramming import audit as audit
     from vpt.fairness.reprogramming import reprogram as reprogram
     from vpt.fairness.tradeoff import Frontier as Frontier
     from vpt.fairness.tradeoff import frontier as frontier

@@ -10,8 +10,9 @@ from helpers import planted, planted_model
 
 import vpt
 from vpt.errors import PromptFileError
+from vpt.fairness.audited import audit
 from vpt.fairness.page import is_reprogrammed, write_audited, write_reprogrammed
-from vpt.fairness.reprogramming import audit, reprogram
+from vpt.fairness.reprogramming import reprogram
 
 
 def test_a_page_says_what_the_tables_say(tmp_path: Path) -> None:

@@ -14,6 +14,10 @@ from vpt.fairness.report import BARS, POINTS, TRADEOFF, report_of, write
 from vpt.fairness.tradeoff import frontier
 
 NAMES = [
+    "recommendation",
+    "why",
+    "changes",
+    "soft",
     "verdict",
     "rule",
     "chosen",

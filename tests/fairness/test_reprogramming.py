@@ -16,7 +16,8 @@ from helpers import planted, planted_model, planted_sounds, table, with_planted_
 import vpt
 from vpt.data import Data
 from vpt.errors import DataError, PromptError, TrainingError
-from vpt.fairness.reprogramming import audit, reprogram
+from vpt.fairness.audited import audit
+from vpt.fairness.reprogramming import reprogram
 
 QUICK = {"epochs": 2, "lr": 0.003, "strengths": [5.0], "progress": False}
 

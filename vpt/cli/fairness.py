@@ -69,7 +69,12 @@ def reprogram(
     ] = None,
     prompt: Annotated[
         str | None,
-        typer.Option(help=f"by default a border of 20 in 224 pixels; {PROMPT_FORMS}"),
+        typer.Option(
+            help=(
+                "auto (no prompt: corrects the model's own scores, in seconds), or one of:"
+                f" {PROMPT_FORMS}; by default a border of 20 in 224 pixels"
+            )
+        ),
     ] = None,
     method: Annotated[
         str,
@@ -184,8 +189,8 @@ def audit(
     from vpt.backbones.user_function import names_function
     from vpt.data import look
     from vpt.errors import BackboneError
+    from vpt.fairness.audited import audit as run_audit
     from vpt.fairness.page import write_audited
-    from vpt.fairness.reprogramming import audit as run_audit
     from vpt.files import load
     from vpt.runs.opening import open_for
 
@@ -228,12 +233,15 @@ def _show_audit(found: dict[str, Any]) -> None:
 
 
 def show_reprogrammed(report: dict[str, Any]) -> None:
-    """The trade-off, accuracy by label and group before and after, and what was chosen by what
-    rule.
+    """Whether to use it, what was chosen by what rule, accuracy by label and group before and
+    after, and the trade-off.
     """
-    for table in tradeoff_tables(report):
-        console.print(table)
+    said = {"use": "use it", "keep the model": "keep the model as it is"}
+    recommendation = said.get(report["recommendation"], report["recommendation"])
+    verdict = clean(report["verdict"][0].upper() + report["verdict"][1:])
+    console.print(f"[bold]Recommendation: {recommendation}.[/] {clean(report['why'])}.")
+    console.print(f"{verdict}.\nChosen: {clean(report['rule'])}.")
     for note in report["notes"]:
         careful(note)
-    verdict = clean(report["verdict"][0].upper() + report["verdict"][1:])
-    console.print(f"Chosen: {clean(report['rule'])}.\n{verdict}.\n")
+    for table in tradeoff_tables(report):
+        console.print(table)

@@ -9,6 +9,7 @@ from vpt.metrics.audit import Audit, audit
 from vpt.model import PromptedModel
 from vpt.training.evaluation import grouped, scores
 
+PRECISION = 0.1  # of a cell's rate that is wished for, half of an interval of 95 %
 ABOVE_CHANCE = 0.1  # of group-balanced accuracy; with less, a model knows the group alone
 
 
@@ -63,6 +64,23 @@ def collapse(audited: Audit) -> str:
     if audited.value("balanced_accuracy") < least:
         return "it hardly tells the classes apart any more"
     return ""
+
+
+def few_in_cells(audited: Audit) -> str:
+    """Which cells have too few examples for anything to be said of them, and how many are needed;
+    else an empty text.
+    """
+    small = [
+        f"{label}, {group}: {audited.cells[label][group].n}"
+        for label, group in [*audited.empty, *audited.small]
+    ]
+    if not small:
+        return ""
+    needed = round(0.25 * (1.96 / PRECISION) ** 2)
+    return (
+        f"few examples in some cells ({'; '.join(small)}): what is said of them may be chance; to"
+        f" know a rate to {100 * PRECISION:.0f} points, a cell needs about {needed}"
+    )
 
 
 def cell_counts(audited: Audit) -> str:

@@ -1,4 +1,6 @@
-"""A point of the trade-off between accuracy and fairness, and the rule that chooses one."""
+"""A point of the trade-off between accuracy and fairness, the rule that chooses one, and whether it
+is worth using.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from torch import Tensor
 
-from vpt.metrics.audit import Audit
+from vpt.data import Examples
+from vpt.metrics.audit import Audit, Interval
+from vpt.metrics.changes import changes, soft_changes
 from vpt.sites import Config
 from vpt.training.checkpoints import Row
 
@@ -22,7 +26,7 @@ class Point:
     examples.
 
     strength: None for the bare model and for accuracy alone. note: why it is not to be used. rows:
-        of its training.
+        of its training. scores: of the classes, on each part `[n,C]`.
     """
 
     name: str
@@ -32,6 +36,7 @@ class Point:
     learned: dict[str, Tensor] | None = None
     note: str = ""
     rows: list[Row] = field(default_factory=list)
+    scores: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def called(self) -> str:
@@ -94,3 +99,80 @@ def choose(
     if within:
         return min(within, key=gap_of), f"the least {gap.replace('_', ' ')} {rule}"
     return max(usable, key=accuracy), f"the most accurate, since none is {rule}"
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Whether a chosen prompt is worth using: "use", "keep the model" or "cannot tell", and why.
+
+    changes: every number of `vpt.metrics.groups.TITLES` with the prompt less without it, on what
+        chose it, in pairs. soft: the same of mean probabilities in place of decisions.
+    """
+
+    recommendation: str
+    why: str
+    changes: dict[str, Interval]
+    soft: dict[str, Interval]
+
+
+def judged(
+    base: Point,
+    chosen: Point,
+    val: Examples,
+    gap: str,
+    budget: float | None,
+    positive: str | None,
+    seed: int = 0,
+) -> Judged:
+    """Whether the chosen point is measurably fairer than the bare model, for what it costs: its
+    gap must be smaller, and measurably so in mean probabilities, of which a few hundred examples
+    say more than of the decisions of a few in a rare cell.
+
+    base, chosen: with their scores on "val".
+    val: the examples that chose.
+    gap: the metric by which was chosen.
+    budget: accuracy that may be lost; None where it was chosen by a bound.
+    positive: of two classes, the one whose rates count.
+    seed: of the redrawing.
+    """
+    both = [point.scores["val"].double() for point in (base, chosen)]
+    groups, names = val.grouped or [], val.group_names or []
+    before, after = (scores.argmax(1).tolist() for scores in both)
+    hard = changes(
+        val.targets, before, after, groups, val.classes, names, positive=positive, seed=seed
+    )
+    number = val.classes.index(positive) if positive is not None else None
+    old, new = (scores.softmax(1).numpy() for scores in both)
+    soft = soft_changes(val.targets, old, new, groups, positive=number, seed=seed)
+    fairer, surer, right = hard[gap], soft[gap], hard["accuracy"]
+    by = (
+        f"{gap.replace('_', ' ')} {_signed(fairer)}, in mean probabilities {_signed(surer)},"
+        f" accuracy {_signed(right, 100)} points, on {len(val)} examples"
+    )
+    if fairer.value is None or right.value is None or fairer.value >= 0 or chosen.note:
+        return Judged("keep the model", f"nothing that was tried is fairer: {by}", hard, soft)
+    if budget is not None and right.value < -budget - 1e-9:
+        return Judged("keep the model", f"it costs more than may be lost: {by}", hard, soft)
+    if surer.high is not None and surer.high < 0:
+        return Judged("use", f"measurably fairer: {by}", hard, soft)
+    value, high = surer.value or -1e-9, surer.high or 0.0
+    more = len(val) * ((high - value) / value) ** 2
+    return Judged(
+        "cannot tell",
+        f"it may be chance: {by}; to tell, about {_round(more)} labelled examples are needed",
+        hard,
+        soft,
+    )
+
+
+def _signed(change: Interval, times: float = 1.0) -> str:
+    digits = 1 if times > 1 else 3
+    ends = (change.value, change.low, change.high)
+    value, low, high = ("?" if v is None else f"{times * v:+.{digits}f}" for v in ends)
+    return f"{value} ({low} to {high})"
+
+
+def _round(count: float) -> str:
+    """Two digits of a large number, upwards."""
+    step = 10 ** max(0, int(np.log10(max(count, 1))) - 1)
+    return f"{int(np.ceil(count / step) * step):,}"

@@ -40,7 +40,8 @@ def write_reprogrammed(folder: Path) -> Path:
     both = {"The model as it was": numbers["base"], "With the prompt": chosen}
     page = {
         "title": f"{folder.resolve().name}: a fairer model",
-        "verdict": numbers["verdict"][0].upper() + numbers["verdict"][1:] + ".",
+        "verdict": f"{numbers['recommendation'].capitalize()}: {numbers['why']}."
+        f" {numbers['verdict'][0].upper()}{numbers['verdict'][1:]}.",
         "rule": numbers["rule"],
         "careful": numbers["notes"],
         "tables": [table_of(table) for table in tradeoff_tables(numbers)],

@@ -12,6 +12,7 @@ from vpt.fairness.choosing import Point
 from vpt.fairness.tradeoff import Frontier
 from vpt.files import restore, save, write_atomically
 from vpt.files.naming import PROMPT
+from vpt.metrics.audit import Interval
 from vpt.model import PromptedModel
 from vpt.report import pictures
 from vpt.runs.briefing import data_facts
@@ -30,11 +31,18 @@ class Report:
     """What a run made of a model: the verdict, the bare model, every point, the choice, and with
     which settings.
 
+    recommendation: "use", "keep the model" or "cannot tell"; why: by which numbers. changes, soft:
+        the choice less the bare model, in pairs, on the examples that chose, of decisions and of
+        mean probabilities.
     chosen: the name of the point. gap: the metric by which it was chosen. parameters_trained: by
     part. train_n: training examples. skipped: files that could not be used, with the reason. data:
     what is known of the data. seconds: that it took. command: by which it was begun, if by one.
     """
 
+    recommendation: str
+    why: str
+    changes: dict[str, Interval]
+    soft: dict[str, Interval]
     verdict: str
     rule: str
     chosen: str
@@ -69,7 +77,9 @@ def _plain(value: object) -> object:
         return value.as_dict()
     if isinstance(value, list):
         return [_plain(one) for one in value]
-    return asdict(value) if isinstance(value, Recipe) else value
+    if isinstance(value, dict):
+        return {name: _plain(one) for name, one in value.items()}
+    return asdict(value) if isinstance(value, (Recipe, Interval)) else value
 
 
 def report_of(
@@ -95,6 +105,10 @@ def report_of(
     command: by which it was begun, if by one.
     """
     return Report(
+        recommendation=frontier.judged.recommendation,
+        why=frontier.judged.why,
+        changes=frontier.judged.changes,
+        soft=frontier.judged.soft,
         verdict=_verdict(frontier),
         rule=frontier.rule,
         chosen=frontier.chosen.name,
@@ -104,7 +118,7 @@ def report_of(
         base=frontier.base,
         points=frontier.points,
         thresholds=frontier.thresholds,
-        prompt=model.prompt.describe(),
+        prompt=_prompt(model),
         parameters_trained=trained(model),
         backbone=model.backbone.identity,
         classes=model.classes,
@@ -118,6 +132,15 @@ def report_of(
         data=data_facts(data),
         seconds=seconds,
         command=command,
+    )
+
+
+def _prompt(model: PromptedModel) -> str:
+    """What was learned, in a line."""
+    if model.prompt.sites() or model.readout.named.plain:
+        return model.prompt.describe()
+    return (
+        f"no prompt: the model's own scores, corrected on its features {model.readout.named.text}"
     )
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -17,10 +17,10 @@ import torch
 from accelerate import Accelerator
 
 from vpt.backbones import Backbone
-from vpt.data import Data, Examples, Source, load_data, look, read_parts
+from vpt.data import Data, load_data, look
 from vpt.errors import TrainingError
 from vpt.errors.places import is_there
-from vpt.fairness.auditing import audit_model, suspicion
+from vpt.fairness.automatic import AUTO, mended, refuse_told, seconds_to_mend
 from vpt.fairness.page import write_reprogrammed
 from vpt.fairness.report import POINTS, Report, report_of, write
 from vpt.fairness.strengths import objectives
@@ -31,7 +31,7 @@ from vpt.readouts import Readout
 from vpt.report.page import draw_or_say
 from vpt.runs.briefing import say_before, seconds_of_runs
 from vpt.runs.making import make_prompt, make_readout, start_among
-from vpt.runs.opening import open_for, opened
+from vpt.runs.opening import opened
 from vpt.runs.probe import fit_probe
 from vpt.sites import Config
 from vpt.training.evaluation import scores
@@ -90,7 +90,8 @@ def reprogram(
 
     data: as for `vpt.load_data`, with a group for every example.
     model: a classifier as for `vpt.load_backbone`.
-    prompt: as for `vpt.adapt`; by default a border of 20 pixels in 224.
+    prompt: as for `vpt.adapt`; by default a border of 20 pixels in 224. "auto" learns none: it
+        corrects the model's own scores on its frozen features, and chooses out of fold.
     label: the column of labels.
     group: the column of groups; of several, their combinations.
     split_by: a column whose values (persons, say) stay on one side when parts are held out.
@@ -115,15 +116,22 @@ def reprogram(
             f"Found readout={readout!r}; needed is 'identity' (the model's own classes), 'linear',"
             " or a readout."
         )
+    if prompt == AUTO:
+        refuse_told(method, readout, settings | ({"recipe": recipe} if recipe is not None else {}))
+        objectives(method, criterion, strengths, budget, bound)  # refuses what is none
     recipe = chosen(recipe, Recipe(), seed=seed, **settings)
     seed = recipe.seed
     data = look(data, label, group, split_by=split_by) if isinstance(data, (str, Path)) else data
     aims: Config = {"method": method, "budget": budget, "bound": bound}
-    tried: Config = aims | {"criterion": criterion, "strengths": strengths}
+    tried: Config = {
+        "criterion": criterion,
+        "strengths": strengths,
+        "budget": budget,
+        "bound": bound,
+    }
     with run_folder(out, resume, overwrite) as folder, ExitStack() as undo:
         points = _points(folder, resume, overwrite)
         backbone = undo.enter_context(opened(model, data))
-        made = make_prompt(_usual_border(backbone) if prompt is None else prompt, backbone, seed)
         wanted = load_data(
             data,
             backbone.inputs,
@@ -136,30 +144,19 @@ def reprogram(
             val_share=val_share,
             test_share=test_share,
         )
-        if prompt is None or isinstance(prompt, str):
-            start_among(made, backbone, wanted.train, seed)
-        head = make_readout(readout, backbone, wanted, seed, made)
-        prompted = PromptedModel(backbone, made, head)
-        undo.callback(prompted.close)  # whatever goes wrong: Ctrl-C, a disk that went away
         main = Accelerator().is_main_process
-        if progress and main:
-            seconds = seconds_of_runs(prompted, wanted, recipe, 1 + len(objectives(**tried)))
-            say_before(wanted, backbone, made.describe(), seconds)
-        if readout == "linear":
-            _begin_at_probe(prompted, wanted, seed, progress)
-        tradeoff = frontier(
-            prompted,
-            wanted.train,
-            wanted.val,
-            wanted.test,
-            **tried,
-            positive=positive,
-            recipe=recipe,
-            out=points,
-            resume=resume,
-            progress=progress,
-            say=say,
-        )
+        tried |= {"positive": positive, "progress": progress, "say": say}
+        if prompt == AUTO:
+            if progress and main:
+                what = "none: corrections of its own scores, on frozen features"
+                say_before(wanted, backbone, what, seconds_to_mend(backbone, wanted))
+            prompted, tradeoff = mended(backbone, wanted, seed=seed, **tried)
+            undo.callback(prompted.close)
+        else:
+            prompted = _prompted(backbone, prompt, readout, wanted, seed)
+            undo.callback(prompted.close)  # whatever goes wrong: Ctrl-C, a disk that went away
+            tried |= {"method": method, "recipe": recipe, "out": points, "resume": resume}
+            tradeoff = _learned(prompted, wanted, readout, tried, progress and main)
         aims |= {"seconds": round(time.monotonic() - started, 1), "command": command}
         numbers = report_of(prompted, tradeoff, wanted, recipe, **aims)
         result = Reprogrammed(prompted, tradeoff, numbers, folder)
@@ -170,6 +167,42 @@ def reprogram(
     return result
 
 
+def _prompted(
+    backbone: Backbone,
+    prompt: str | Prompt | Callable[[Backbone], Prompt] | None,
+    readout: str | Readout,
+    data: Data,
+    seed: int,
+) -> PromptedModel:
+    """The model with its prompt and readout as they begin."""
+    made = make_prompt(_usual_border(backbone) if prompt is None else prompt, backbone, seed)
+    if prompt is None or isinstance(prompt, str):
+        start_among(made, backbone, data.train, seed)
+    return PromptedModel(backbone, made, make_readout(readout, backbone, data, seed, made))
+
+
+def _learned(
+    model: PromptedModel, data: Data, readout: str | Readout, tried: Config, shown: bool
+) -> Frontier:
+    """The trade-off of prompts that are trained.
+
+    model: as it begins.
+    data: with its parts.
+    readout: as for `reprogram`.
+    tried: of `frontier`.
+    shown: whether to say beforehand how long it will take.
+    """
+    recipe = tried["recipe"]
+    if shown:
+        names = ("method", "criterion", "strengths", "budget", "bound")
+        runs = 1 + len(objectives(**{name: tried[name] for name in names}))
+        seconds = seconds_of_runs(model, data, recipe, runs)
+        say_before(data, model.backbone, model.prompt.describe(), seconds)
+    if readout == "linear":
+        _begin_at_probe(model, data, recipe.seed, tried["progress"])
+    return frontier(model, data.train, data.val, data.test, **tried)
+
+
 def _begin_at_probe(model: PromptedModel, data: Data, seed: int, progress: bool) -> None:
     """Give the readout a probe of the bare model's features, or of what queries read of it."""
     with model.prompts_off():
@@ -177,51 +210,6 @@ def _begin_at_probe(model: PromptedModel, data: Data, seed: int, progress: bool)
     of = model.readout.named.text
     probe = fit_probe(*features, classes=data.classes, seed=seed, of=of)[0]
     model.readout.load_state_dict(probe.state_dict())
-
-
-def audit(
-    data: Any,
-    model: str | Path | Backbone | torch.nn.Module | PromptedModel,
-    *,
-    label: str | None = None,
-    group: str | Sequence[str] | None = None,
-    positive: str | None = None,
-    split: str = "test",
-    progress: bool = True,
-) -> Config:
-    """How a classifier, with a prompt or without, serves each group: an `Audit` as plain values,
-    and a "warning" where the model seems to know the group only, or nothing.
-
-    Where the model has more classes than the data, it is asked to choose among those of the data
-    only. Raises `DataError`.
-
-    data: as for `vpt.load_data`, with a group for every example.
-    model: a classifier as for `vpt.load_backbone`, or one with its prompt.
-    label: the column of labels.
-    group: the column of groups; of several, their combinations.
-    positive: of two classes, the one whose rates count; the second by default.
-    split: which part of the data, where they have parts; else all of them.
-    progress: whether to show how far it is.
-    """
-    source = look(Path(data), label, group) if isinstance(data, (str, Path)) else data
-    backbone = model.backbone if isinstance(model, PromptedModel) else open_for(source, model)
-    if isinstance(source, Source):
-        examples = read_parts(source, backbone.inputs, split, progress)
-    elif isinstance(data, Examples):
-        examples = data
-    else:
-        # so that nothing is held out
-        given = data if isinstance(data, Mapping) else {"train": data, "val": data}
-        wanted = load_data(given, backbone.inputs, label=label, group=group, progress=progress)
-        examples = wanted.test or wanted.train
-    if isinstance(model, PromptedModel):
-        audited = audit_model(model, examples, positive, progress)
-    else:
-        alone = Data(examples, examples, None, examples.classes, [])
-        bare = make_readout("identity", backbone, alone, 0)
-        with PromptedModel(backbone, None, bare) as prompted:
-            audited = audit_model(prompted, examples, positive, progress)
-    return audited.as_dict() | {"warning": suspicion(audited)}
 
 
 def _points(folder: Path | None, resume: bool, overwrite: bool) -> Path | None:

@@ -29,8 +29,30 @@ class _Scores(ClassifierMixin, BaseEstimator):
 def group_thresholds(
     logits: dict[str, Tensor], parts: dict[str, Examples], criterion: str, positive: str | None
 ) -> Point | None:
-    """fairlearn's `ThresholdOptimizer` (Hardt et al. 2016) on the scores `[n,2]` of each part:
-    thresholds by group, learned from "train".
+    """Thresholds by group, learned from "train", as a point beside others; None where there are
+    none (`decided_by_group`).
+    """
+    decided = decided_by_group(logits, parts, criterion, positive)
+    return point_of(decided, parts, positive) if decided is not None else None
+
+
+def point_of(decided: dict[str, Tensor], parts: dict[str, Examples], positive: str | None) -> Point:
+    """These decisions on "val", and on "test" if they are there, as a point."""
+    audits = {name: audit_decisions(parts[name], said, positive) for name, said in decided.items()}
+    return Point(
+        "group thresholds",
+        None,
+        audits["val"],
+        audits.get("test"),
+        note="needs the group when predicting",
+    )
+
+
+def decided_by_group(
+    logits: dict[str, Tensor], parts: dict[str, Examples], criterion: str, positive: str | None
+) -> dict[str, Tensor] | None:
+    """What fairlearn's `ThresholdOptimizer` (Hardt et al. 2016) decides `[n]` on the scores `[n,2]`
+    of each part: thresholds by group, learned from "train".
 
     None where there are none: for more than two classes, for a group that was not learned from, or
     one in which a label does not occur.
@@ -54,18 +76,8 @@ def group_thresholds(
         optimizer.fit(x["train"], y, sensitive_features=groups["train"])
     except ValueError:  # a group in which one label does not occur
         return None
-    audits = {}
-    for name, part in parts.items():
-        if name != "train":
-            says_one = torch.as_tensor(
-                optimizer.predict(x[name], sensitive_features=groups[name], random_state=0)
-            )
-            decided = torch.where(says_one == 1, one, 1 - one)
-            audits[name] = audit_decisions(part, decided, positive)
-    return Point(
-        "group thresholds",
-        None,
-        audits["val"],
-        audits.get("test"),
-        note="needs the group when predicting",
-    )
+    decided = {}
+    for name in parts.keys() - {"train"}:
+        said = optimizer.predict(x[name], sensitive_features=groups[name], random_state=0)
+        decided[name] = torch.where(torch.as_tensor(said) == 1, one, 1 - one)
+    return decided

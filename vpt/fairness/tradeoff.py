@@ -10,12 +10,13 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from torch import Tensor
 
 from vpt.data import CALLED, Examples
 from vpt.data.examples import same_groups
 from vpt.errors import DataError, DivergedError
-from vpt.fairness.auditing import audit_decisions, audit_model, cell_counts, collapse, suspicion
-from vpt.fairness.choosing import GAP, Point, choose
+from vpt.fairness.auditing import audit_decisions, cell_counts, collapse, suspicion
+from vpt.fairness.choosing import GAP, Judged, Point, choose, judged
 from vpt.fairness.strengths import objectives
 from vpt.fairness.thresholds import group_thresholds
 from vpt.files import learned_copy, restore
@@ -35,7 +36,7 @@ class Frontier:
     post-processing beside them.
 
     notes: what to know before using it: a model that knows the group only, strengths that broke, a
-        choice that gains nothing.
+        choice that gains nothing. judged: whether the choice is worth using.
     """
 
     base: Point
@@ -45,6 +46,7 @@ class Frontier:
     criterion: str
     thresholds: Point | None
     notes: list[str]
+    judged: Judged
 
     @property
     def gap(self) -> str:
@@ -138,10 +140,7 @@ def frontier(
     held = {name: part for name, part in parts.items() if name != "train"}
     with model.prompts_off():
         bare = {name: scores(model, part)[0] for name, part in parts.items()}
-    audits = {
-        name: audit_decisions(part, bare[name].argmax(1), positive) for name, part in held.items()
-    }
-    base = Point("bare model", None, audits["val"], audits.get("test"))
+    base = point_at("bare model", None, {n: bare[n] for n in held}, held, positive)
     thresholds = group_thresholds(bare, parts, criterion, positive)
     if np.isnan(base.value(gap)):
         raise DataError(
@@ -160,9 +159,10 @@ def frontier(
         say("accuracy alone" if strength is None else f"strength {strength:g}")
         place = folder / name if folder is not None else None
         history = learn(objective=objective, out=place, progress=progress)
-        audits = {key: audit_model(model, part, positive) for key, part in held.items()}
-        val, test = audits["val"], audits.get("test")
-        return Point(name, strength, val, test, learned_copy(model), collapse(val), history.rows)
+        said = {key: scores(model, part)[0] for key, part in held.items()}
+        point = point_at(name, strength, said, held, positive)
+        point.learned, point.rows = learned_copy(model), history.rows
+        return point
 
     points = [train_to(None, None)]
     start = points[0].learned or {}
@@ -179,12 +179,30 @@ def frontier(
             say(notes[-1])
             break
     chosen, rule = choose(base, points, gap, budget, bound)
-    notes += _against(base, chosen, gap, budget if bound is None else None)
+    notes += against(base, chosen, gap, budget if bound is None else None)
     restore(model, chosen.learned or start)
-    return Frontier(base, points, chosen, rule, criterion, thresholds, notes)
+    worth = judged(
+        base, chosen, held["val"], gap, budget if bound is None else None, positive, recipe.seed
+    )
+    return Frontier(base, points, chosen, rule, criterion, thresholds, notes, worth)
 
 
-def _against(base: Point, chosen: Point, gap: str, budget: float | None) -> list[str]:
+def point_at(
+    name: str,
+    strength: float | None,
+    said: dict[str, Tensor],
+    parts: dict[str, Examples],
+    positive: str | None,
+) -> Point:
+    """A point by its scores on "val", and on "test" where there are such examples."""
+    audits = {
+        key: audit_decisions(parts[key], scored.argmax(1), positive) for key, scored in said.items()
+    }
+    note = collapse(audits["val"]) if name != "bare model" else ""
+    return Point(name, strength, audits["val"], audits.get("test"), note=note, scores=said)
+
+
+def against(base: Point, chosen: Point, gap: str, budget: float | None) -> list[str]:
     """What speaks against the chosen prompt. budget: None where it was chosen by a bound."""
     notes = []
     accuracies = [point.value("accuracy") for point in (base, chosen)]

@@ -102,7 +102,7 @@ def audit(
     shape = (len(group_names), len(classes))
     places, counts = counted(y, predicted, group, len(classes), len(group_names))
     number = list(classes).index(positive) if positive is not None else None
-    right, sizes, said = (part[0] for part in _sums(counts[None], places, *shape))
+    right, sizes, said = (part[0] for part in sums_at(counts[None], places, *shape))
     values = rates_of_sums(right, sizes, said, number)
     drawn = redrawn(places, counts, shape, number, draws, seed)
     tails = [50 * (1 - level), 50 * (1 + level)]
@@ -176,11 +176,11 @@ def redrawn(
     parts = []
     for size in [block] * (draws // block) + [draws % block]:
         again = generator.multinomial(total, counts / total, size=size)
-        parts.append(rates_of_sums(*_sums(again, places, *shape), positive))
+        parts.append(rates_of_sums(*sums_at(again, places, *shape), positive))
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def _sums(
+def sums_at(
     counts: np.ndarray, places: tuple[np.ndarray, ...], groups: int, classes: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Counts `[draws, K]` at their places → rightly predicted, of each label, of each prediction

@@ -37,7 +37,8 @@ class Kept:
         `[n,2,D]`. read: what a prompt's queries read `[n,Q]`, if one was there. memories: of the
         blocks that were asked for, by number; empty where they have no place. full: whether they
         had none. tokens: some that enter these blocks `[n,k,D]`, and where in the sequence they
-        stand `[n,k]`, the same for all blocks.
+        stand `[n,k]`, the same for all blocks. logits: the model's own scores `[n,K]`, where it has
+        a classifier.
     """
 
     y: Tensor
@@ -49,6 +50,7 @@ class Kept:
     full: bool = False
     tokens: dict[int, Tensor] = field(default_factory=dict)
     places: Tensor | None = None
+    logits: Tensor | None = None
 
     def named(self, text: str, backbone: Backbone) -> Tensor:
         """Features by name, `[n,F]`."""
@@ -70,6 +72,7 @@ class Kept:
             self.full,
             {block: tokens[rows] for block, tokens in self.tokens.items()},
             self.places[rows] if self.places is not None else None,
+            self.logits[rows] if self.logits is not None else None,
         )
 
     def of_blocks(self, blocks: Sequence[int]) -> list[Memory]:
@@ -184,7 +187,10 @@ def keep(
             task = bar.add_task(what, total=len(loader))
             for batch in loader:
                 memories.batch = len(batch[1])
-                take("features", backbone.features(batch[0]))
+                out = backbone.run(batch[0])
+                take("features", out.features)
+                if out.logits is not None:
+                    take("logits", out.logits)
                 if prompt is not None and prompt.reads:
                     take("read", prompt.read())
                 memories.start += memories.batch
@@ -203,6 +209,7 @@ def keep(
         memories.full,
         {block: joined["tokens", block] for block in blocks if each},
         joined.get("places"),
+        joined.get("logits"),
     )
 
 

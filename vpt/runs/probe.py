@@ -88,7 +88,7 @@ def cross_fitted(
     count = max(classes, int(labels.max()) + 1)
     each = [x] * len(folds) if isinstance(x, np.ndarray) else x
     parts = [
-        _in_span(own, labels, kept, held, count)
+        _probe_of(own, labels, kept, held, count)
         for own, (kept, held) in zip(each, folds, strict=True)
     ]
     known: dict[int, tuple[float, np.ndarray]] = {}
@@ -106,11 +106,11 @@ def cross_fitted(
     return CrossFitted(STRENGTHS[best], known[best][1])
 
 
-def descend(loss: Callable[[int], float], count: int) -> int:
-    """Of `count` places, the one of least loss: from the middle in steps of two, both ways, until
-    two in a row are worse than the best; then its neighbours.
+def descend(loss: Callable[[int], float], count: int, start: int | None = None) -> int:
+    """Of `count` places, the one of least loss: from the middle, or from `start`, in steps of two,
+    both ways, until two in a row are worse than the best; then its neighbours.
     """
-    middle = best = count // 2
+    middle = best = count // 2 if start is None else start
     for way in (-2, 2):
         here, worse = middle + way, 0
         while 0 <= here < count and worse < 2:
@@ -121,7 +121,7 @@ def descend(loss: Callable[[int], float], count: int) -> int:
     return min(near, key=loss)
 
 
-def _in_span(
+def _probe_of(
     x: np.ndarray, labels: np.ndarray, kept: np.ndarray, held: np.ndarray, count: int
 ) -> Callable[[float], np.ndarray]:
     """C → log probabilities `[held,C]` of a probe fitted on what is kept. Each call starts where
@@ -129,7 +129,7 @@ def _in_span(
     """
     scaler = StandardScaler().fit(x[kept])
     known, fresh = scaler.transform(x[kept]), scaler.transform(x[held])
-    known, basis = _span(known)
+    known, basis = in_span(known)
     fresh = fresh if basis is None else fresh @ basis
     regression = LogisticRegression(max_iter=2000, warm_start=True)
 
@@ -151,7 +151,7 @@ def one_thread(rows: np.ndarray) -> AbstractContextManager[object]:
     return threadpool_limits(1) if rows.size < ONE_THREAD else nullcontext()
 
 
-def _span(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+def in_span(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
     """Rows `[n,F]` → (the same `[n,r]` in an orthonormal basis of their span, the basis `[F,r]`);
     as they are, and None, where they are no wider than there are of them.
     """
@@ -169,7 +169,7 @@ def _fitted(
     """(weights `[C,F]` on standardised features, biases, the scaler, which classes these are)."""
     scaler = StandardScaler().fit(x)
     rows = scaler.transform(x)
-    rows, basis = _span(rows)
+    rows, basis = in_span(rows)
     with one_thread(rows):
         regression = LogisticRegression(C=strength, max_iter=2000).fit(rows, labels)
     weight, bias = regression.coef_, regression.intercept_

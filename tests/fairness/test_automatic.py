@@ -1,0 +1,110 @@
+"""prompt="auto" of `vpt reprogram`, from a table to the file that is used."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from helpers import planted, planted_model, table
+
+import vpt
+from vpt.data import Data
+from vpt.errors import DataError, TrainingError
+from vpt.fairness.automatic import mended
+from vpt.fairness.reprogramming import reprogram
+from vpt.metrics.audit import audit
+
+
+def backbone() -> vpt.Backbone:
+    return vpt.load_backbone(planted_model(), classes=("dull", "red"))
+
+
+def test_a_run_from_a_table(tmp_path: Path) -> None:
+    data, out = table(tmp_path / "data"), tmp_path / "run"
+    result = reprogram(data, backbone(), "auto", label="look", group="sky", out=out, progress=False)
+    report = json.loads((out / "metrics.json").read_text())
+    assert report["recommendation"] in ("use", "keep the model", "cannot tell")
+    assert [point["strength"] for point in report["points"]] == [None, 0.3, 1, 3, 10, 30]
+    assert report["prompt"].startswith("no prompt")
+    result.model.close()
+    again = vpt.load(result.file, backbone())
+    parts = vpt.load_data(
+        data, again.backbone.inputs, label="look", group="sky", val_share=0.3, progress=False
+    )
+    chosen = next(p for p in report["points"] if p["name"] == report["chosen"])
+    found = vpt.audit(parts.test, again, progress=False)
+    assert found["metrics"] == chosen["test"]["metrics"]
+    # all that is not for testing was tuned on, and held out once
+    assert chosen["val"]["n"] == len(parts.train) + len(parts.val)
+    assert (out / "report.html").is_file()
+
+
+def test_it_is_fairer_on_examples_that_it_never_saw() -> None:
+    own, test = backbone(), planted(600, 5)
+    data = Data(planted(300, 1), planted(100, 2), test, ["dull", "red"], [])
+    model, found = mended(own, data, progress=False)
+    assert found.judged.recommendation == "use"
+    gap, accuracy = "average_odds_difference", "accuracy"
+    base, chosen = found.base.test, found.chosen.test
+    assert base is not None
+    assert chosen is not None
+    assert chosen.value(gap) < 0.75 * base.value(gap)
+    assert chosen.value(accuracy) > base.value(accuracy) - 0.02
+    with torch.no_grad():
+        said = model.eval()(torch.stack([test[i][0] for i in range(600)])).argmax(1)
+    again = audit(test.targets, said.tolist(), test.grouped or [], test.classes, ["plain", "blue"])
+    assert again.value(gap) == pytest.approx(chosen.value(gap))
+    assert found.thresholds is not None
+    model.close()
+
+
+def test_groups_that_are_drawn_by_lot_leave_nothing_to_mend() -> None:
+    own = backbone()
+
+    def by_lot(count: int, seed: int) -> vpt.Examples:
+        plain = planted(count, seed)
+        draw = torch.Generator().manual_seed(seed + 9)
+        groups = torch.randint(2, (count,), generator=draw).tolist()
+        return vpt.Examples(
+            plain.get, plain.labels, plain.classes, groups=groups, group_names=["a", "b"]
+        )
+
+    data = Data(by_lot(300, 1), by_lot(100, 2), None, ["dull", "red"], [])
+    model, found = mended(own, data, progress=False)
+    assert found.judged.recommendation != "use"
+    model.close()
+
+
+def test_what_it_decides_by_itself(tmp_path: Path) -> None:
+    data, own = table(tmp_path / "data"), backbone()
+    told = {"label": "look", "group": "sky", "progress": False}
+    for more, message in (
+        ({"epochs": 3}, "Found epochs with prompt='auto'"),
+        ({"method": "adversary"}, "Found method='adversary'"),
+        ({"readout": "linear"}, "Found readout"),
+        ({"recipe": vpt.Recipe()}, "Found recipe"),
+    ):
+        with pytest.raises(TrainingError, match=message):
+            reprogram(data, own, "auto", **told, **more)
+    with pytest.raises(TrainingError, match="all different"):
+        reprogram(data, own, "auto", strengths=[1, 1], **told)
+
+
+def test_one_group() -> None:
+    plain = planted(60, 0)
+    alone = vpt.Examples(plain.get, plain.labels, plain.classes, groups=[0] * 60, group_names=["a"])
+    with pytest.raises(DataError, match="not defined on the 120 examples"):
+        mended(backbone(), Data(alone, alone, None, ["dull", "red"], []), progress=False)
+
+
+def test_cells_of_a_few_are_named() -> None:
+    plain = planted(200, 0)
+    groups = [2 if i in (0, 2, 3) else g for i, g in enumerate(plain.grouped or [])]
+    few = vpt.Examples(
+        plain.get, plain.labels, plain.classes, groups=groups, group_names=["plain", "blue", "x"]
+    )
+    model, found = mended(backbone(), Data(few, few, None, ["dull", "red"], []), progress=False)
+    assert any("dull, x: 4" in note and "red, x: 2" in note for note in found.notes)
+    model.close()

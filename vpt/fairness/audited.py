@@ -1,0 +1,62 @@
+"""The short form for an audit: from a classifier and a table with groups to how it serves each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vpt.backbones import Backbone
+from vpt.data import Data, Examples, Source, load_data, look, read_parts
+from vpt.fairness.auditing import audit_model, suspicion
+from vpt.model import PromptedModel
+from vpt.runs.making import make_readout
+from vpt.runs.opening import open_for
+from vpt.sites import Config
+
+
+def audit(
+    data: Any,
+    model: str | Path | Backbone | torch.nn.Module | PromptedModel,
+    *,
+    label: str | None = None,
+    group: str | Sequence[str] | None = None,
+    positive: str | None = None,
+    split: str = "test",
+    progress: bool = True,
+) -> Config:
+    """How a classifier, with a prompt or without, serves each group: an `Audit` as plain values,
+    and a "warning" where the model seems to know the group only, or nothing.
+
+    Where the model has more classes than the data, it is asked to choose among those of the data
+    only. Raises `DataError`.
+
+    data: as for `vpt.load_data`, with a group for every example.
+    model: a classifier as for `vpt.load_backbone`, or one with its prompt.
+    label: the column of labels.
+    group: the column of groups; of several, their combinations.
+    positive: of two classes, the one whose rates count; the second by default.
+    split: which part of the data, where they have parts; else all of them.
+    progress: whether to show how far it is.
+    """
+    source = look(Path(data), label, group) if isinstance(data, (str, Path)) else data
+    backbone = model.backbone if isinstance(model, PromptedModel) else open_for(source, model)
+    if isinstance(source, Source):
+        examples = read_parts(source, backbone.inputs, split, progress)
+    elif isinstance(data, Examples):
+        examples = data
+    else:
+        # so that nothing is held out
+        given = data if isinstance(data, Mapping) else {"train": data, "val": data}
+        wanted = load_data(given, backbone.inputs, label=label, group=group, progress=progress)
+        examples = wanted.test or wanted.train
+    if isinstance(model, PromptedModel):
+        audited = audit_model(model, examples, positive, progress)
+    else:
+        alone = Data(examples, examples, None, examples.classes, [])
+        bare = make_readout("identity", backbone, alone, 0)
+        with PromptedModel(backbone, None, bare) as prompted:
+            audited = audit_model(prompted, examples, positive, progress)
+    return audited.as_dict() | {"warning": suspicion(audited)}

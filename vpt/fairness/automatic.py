@@ -1,0 +1,163 @@
+"""prompt="auto" of `vpt reprogram`: corrections of the model's own scores, chosen out of fold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vpt.backbones import Backbone
+from vpt.data import Data, Examples
+from vpt.data.examples import same_groups
+from vpt.data.joining import appended
+from vpt.errors import DataError, TrainingError
+from vpt.fairness.auditing import cell_counts, few_in_cells, suspicion
+from vpt.fairness.choosing import GAP, Point, choose, judged
+from vpt.fairness.mending import Mending, scores_of
+from vpt.fairness.thresholds import decided_by_group, point_of
+from vpt.fairness.tradeoff import ALONE, Frontier, against, point_at
+from vpt.files import learned_copy, restore
+from vpt.model import PromptedModel
+from vpt.objectives import METHODS
+from vpt.readouts import Identity
+from vpt.runs.kept import Kept, keep, time_pass
+from vpt.sites import Config
+from vpt.training.evaluation import grouped
+
+AUTO = "auto"
+METHOD = "penalty"  # whose gap it is, and whose strengths
+SECONDS = 0.04  # to cross-fit corrections, for each example: a guess
+
+
+def mended(
+    backbone: Backbone,
+    data: Data,
+    *,
+    criterion: str = "eo",
+    strengths: Sequence[float] | None = None,
+    budget: float = 0.01,
+    bound: float | None = None,
+    positive: str | None = None,
+    seed: int = 0,
+    progress: bool = True,
+    say: Callable[[str], None] = lambda text: None,
+) -> tuple[PromptedModel, Frontier]:
+    """(The model with the chosen correction, the trade-off): what "val" is there was said out of
+    fold, of all examples that are not for testing.
+
+    backbone: a classifier with nothing attached.
+    data: with groups.
+    criterion, strengths, budget, bound, positive: as for `vpt.frontier`, of the penalty.
+    seed: of the folds.
+    progress: whether to show how far it is.
+    say: is told what is done.
+
+    Raises `TrainingError`, `DataError`.
+    """
+    own = Identity.like(backbone, data.classes)
+    parts = _parts(backbone, own, data)
+    tuned, gap = parts["val"], GAP[criterion]
+    mending = Mending.of(backbone, own, tuned, criterion, seed, progress)
+    kept = {"val": mending.kept}
+    if "test" in parts:
+        what = "one pass over the test data"
+        kept["test"] = keep(backbone, parts["test"], progress=progress, what=what)
+    bare = {name: scores_of(own, one) for name, one in kept.items()}
+    base = point_at("bare model", None, bare, parts, positive)
+    if np.isnan(base.value(gap)):
+        raise DataError(
+            f"The {gap.replace('_', ' ')} is not defined on the {len(tuned)} examples:"
+            f" {cell_counts(base.val)}. Give it examples of every label in two groups at least."
+        )
+    notes = [note for note in (suspicion(base.val), few_in_cells(base.val)) if note]
+    model = PromptedModel(backbone, None, mending.fit(own, 0.0))
+    points = []
+    for strength in (0.0, *sorted(strengths or METHODS[METHOD].strengths)):
+        say(f"strength {strength:g}" if strength else "accuracy alone")
+        model.readout.load_state_dict(mending.fit(own, strength).state_dict())
+        said = {"val": mending.held_out(strength)}
+        if "test" in kept:
+            said["test"] = _said(model, kept["test"])
+        name, of = (repr(float(strength)), strength) if strength else (ALONE, None)
+        point = point_at(name, of, said, parts, positive)
+        point.learned = learned_copy(model)
+        points.append(point)
+    chosen, rule = choose(base, points, gap, budget, bound)
+    allowed = budget if bound is None else None
+    notes += against(base, chosen, gap, allowed)
+    restore(model, chosen.learned or {})
+    return model, Frontier(
+        base,
+        points,
+        chosen,
+        rule,
+        criterion,
+        _thresholds(mending, bare, parts, criterion, positive),
+        notes,
+        judged(base, chosen, tuned, gap, allowed, positive, seed),
+    )
+
+
+def refuse_told(method: str, readout: object, settings: Config) -> None:
+    """Raise `TrainingError` for what prompt="auto" decides by itself."""
+    said = [f"method={method!r}"] if method != METHOD else []
+    said += ["readout"] if readout != "identity" else []
+    said += sorted(settings)
+    if said:
+        raise TrainingError(
+            f"Found {', '.join(said)} with prompt='auto', which corrects the model's own scores by"
+            " a penalty on the gap, and trains nothing by epochs. Leave that out, or name a prompt"
+            " (border:6, prefix:4)."
+        )
+
+
+def seconds_to_mend(backbone: Backbone, data: Data) -> float:
+    """About how long it will take, from a few examples timed here."""
+    tuned = sum(len(part) for name, part in data.parts.items() if name != "test")
+    return time_pass(backbone, data, ())[1] + SECONDS * tuned
+
+
+def _parts(backbone: Backbone, own: Identity, data: Data) -> dict[str, Examples]:
+    """What is tuned on, as "val" (all of it is held out once), and "test", matched to the model.
+    Raises `DataError`.
+    """
+    with PromptedModel(backbone, None, own) as bare:
+        parts = {"val": grouped(bare, appended(data.train, data.val), "training")}
+        if data.test is not None:
+            parts["test"] = grouped(bare, data.test, "test")
+    return same_groups(parts)
+
+
+@torch.no_grad()
+def _said(model: PromptedModel, kept: Kept) -> Tensor:
+    """Scores of a corrected model, of what was kept `[m,C]`."""
+    features = kept.named(model.readout.named.text, model.backbone)
+    return kept.of_examples(model.readout(features))
+
+
+def _thresholds(
+    mending: Mending,
+    bare: dict[str, Tensor],
+    parts: dict[str, Examples],
+    criterion: str,
+    positive: str | None,
+) -> Point | None:
+    """Thresholds by group, of which each fold's are learned from the others."""
+    tuned, decided = parts["val"], torch.zeros(len(parts["val"]), dtype=torch.long)
+    for kept, held in mending.folds:
+        rows = {"train": kept.tolist(), "held": held.tolist()}
+        said = decided_by_group(
+            {name: bare["val"][own] for name, own in rows.items()},
+            {name: tuned.subset(own) for name, own in rows.items()},
+            criterion,
+            positive,
+        )
+        if said is None:
+            return None
+        decided[rows["held"]] = said["held"]
+    every = {"train": tuned} | {name: parts[name] for name in parts if name != "val"}
+    scores = {"train": bare["val"]} | {name: bare[name] for name in parts if name != "val"}
+    others = decided_by_group(scores, every, criterion, positive)
+    return point_of({"val": decided} | (others or {}), parts, positive)

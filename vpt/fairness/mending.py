@@ -1,0 +1,156 @@
+"""The short way to a fairer model: corrections of its own scores, of several strengths, all
+cross-fitted on one pass over the data.
+
+Every tuned example is held out once, so that all of them choose, and not a part; then each
+correction is fitted on all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from sklearn.model_selection import StratifiedGroupKFold
+from torch import Tensor
+
+from vpt.backbones import Backbone
+from vpt.data import Examples
+from vpt.errors import TrainingError
+from vpt.fairness.heads import Cells, Head
+from vpt.readouts import Identity, Linear
+from vpt.report.progress import progress_bar
+from vpt.runs.kept import Kept, keep
+from vpt.runs.probe import Folds
+
+FOLDS = 5
+SETS = ("cls+mean", "blocks")  # of features: a correction on each, and their mean is taken
+
+
+@dataclass
+class Mending:
+    """What corrections say of examples.
+
+    examples: with groups, matched to the model. kept: of them. bare: the model's own scores of
+        their classes `[n,C]`. heads: a correction on each set of features. folds: by which they are
+        cross-fitted.
+    """
+
+    backbone: Backbone
+    examples: Examples
+    kept: Kept
+    bare: Tensor
+    heads: list[Head]
+    folds: Folds
+
+    @classmethod
+    def of(
+        cls,
+        backbone: Backbone,
+        own: Identity,
+        examples: Examples,
+        criterion: str,
+        seed: int = 0,
+        progress: bool = False,
+    ) -> Mending:
+        """Run the model once over examples, and prepare corrections.
+
+        backbone: with nothing attached, and a classifier.
+        own: its classes, bound to it.
+        examples: as for it, with groups.
+        criterion: "eo" or "dp".
+        seed: of the folds.
+        progress: whether to show how far it is.
+        """
+        kept = keep(backbone, examples, progress=progress)
+        bare = scores_of(own, kept)
+        y, group = np.array(examples.targets), np.array(examples.grouped)
+        folds = folds_by_cell(y, group, examples.together, seed)
+        cells = Cells(y if criterion == "eo" else np.zeros_like(y), group)
+        heads = []
+        sets = SETS if backbone.depth else ("cls",)
+        with progress_bar(progress) as bar:
+            for text in bar.track(sets, description="corrections on frozen features"):
+                x = kept.of_examples(kept.named(text, backbone)).double().numpy()
+                heads.append(Head(text, x, bare.double().numpy(), y, cells, folds))
+        return cls(backbone, examples, kept, bare, heads, folds)
+
+    def held_out(self, strength: float) -> Tensor:
+        """Scores `[n,C]` of examples that were not learned from. Strengths are to rise."""
+        found = np.mean([head.held_out(strength) for head in self.heads], axis=0)
+        return torch.from_numpy(found).float()
+
+    def fit(self, own: Identity, strength: float) -> Linear:
+        """The corrected classifier, as one linear readout. own: as for `of`."""
+        weight, bias = classifier_of(self.backbone, own)
+        texts = [head.text for head in self.heads]
+        parts = [head.fit(strength) for head in self.heads]
+        mean = np.concatenate([scaler.mean_ for _, _, scaler in parts])
+        scale = np.concatenate([1 / scaler.scale_ for _, _, scaler in parts])
+        weights = np.concatenate([found for found, _, _ in parts], axis=1) / len(parts)
+        biases = np.mean([found for _, found, _ in parts], axis=0)
+        first = weight.shape[1]  # cls comes first: the model's own classifier, on the same features
+        weights[:, :first] += weight / scale[:first]
+        biases = biases + bias + weight @ mean[:first]
+        readout = Linear(weights.shape[1], self.examples.classes, "+".join(texts))
+        with torch.no_grad():
+            if readout.standardised:
+                readout.mean.copy_(torch.from_numpy(mean))
+                readout.scale.copy_(torch.from_numpy(scale))
+                weights = weights * weights.shape[1] ** 0.5
+            else:
+                biases = biases - weights @ (mean * scale)
+                weights = weights * scale
+            readout.weight.copy_(torch.from_numpy(weights))
+            readout.bias.copy_(torch.from_numpy(biases))
+        return readout
+
+
+def scores_of(own: Identity, kept: Kept) -> Tensor:
+    """The model's own scores of the data's classes `[m,C]`."""
+    if kept.logits is None:
+        raise TrainingError("This model has no classifier of its own that could be corrected.")
+    return kept.of_examples(own(kept.logits))
+
+
+@torch.no_grad()
+def classifier_of(backbone: Backbone, own: Identity) -> tuple[np.ndarray, np.ndarray]:
+    """(weights `[C,D]`, biases `[C]`) of the model's own final layer, for the data's classes.
+    Raises `TrainingError` for a model whose scores are no linear function of its features.
+    """
+    x = backbone.inputs.example(4)
+    out = backbone.run(x)
+    layers = backbone.classifiers
+    if len(layers) == 1 and out.logits is not None:
+        every = layers[0].weight.double().cpu()
+        rows = own.index if own.index is not None else list(range(len(every)))
+        weight, bias = every[rows], torch.zeros(len(rows)).double()
+        if layers[0].bias is not None:
+            bias = layers[0].bias[rows].double().cpu()
+        scores = out.features.double().cpu() @ weight.T + bias
+        if torch.allclose(scores, own(out.logits).double().cpu(), rtol=1e-3, atol=1e-3):
+            return weight.numpy(), bias.numpy()
+    raise TrainingError(
+        f"The scores of {type(backbone.model).__name__} are no linear function of what its"
+        " classifier reads, so that they cannot be corrected there. Learn a prompt instead, for"
+        " example --prompt border:6."
+    )
+
+
+def folds_by_cell(
+    y: np.ndarray, group: np.ndarray, together: Sequence[int] | None, seed: int
+) -> Folds:
+    """(what is kept, what is held out) of each fold; each label × group cell is spread evenly over
+    the folds, but what belongs together stays on one side.
+    """
+    everyone = np.arange(len(y))
+    cells = y * (group.max() + 1) + group
+    if together is not None and len(set(together)) < len(y):
+        splitter = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed)
+        return list(splitter.split(everyone, cells, np.array(together)))
+    order = np.random.default_rng(seed).permutation(len(y))
+    order = order[np.argsort(cells[order], kind="stable")]
+    number = np.empty(len(y), int)
+    number[order] = everyone % FOLDS  # dealt out one by one, cell after cell
+    return [(np.flatnonzero(number != f), np.flatnonzero(number == f)) for f in range(FOLDS)]
