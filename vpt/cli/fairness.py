@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -30,7 +30,6 @@ from vpt.cli.options import (
     SplitBy,
 )
 from vpt.cli.terminal import (
-    careful,
     command,
     console,
     dim,
@@ -39,8 +38,8 @@ from vpt.cli.terminal import (
     print_json,
     stoppable,
 )
+from vpt.cli.verdicts import show_audited, show_reprogrammed
 from vpt.report.progress import clean
-from vpt.report.tables import audit_tables, tradeoff_tables
 
 if TYPE_CHECKING:
     from vpt.backbones import Backbone
@@ -170,6 +169,10 @@ def audit(
     label: Label = None,
     group: Group = None,
     positive: Positive = None,
+    classes: Annotated[
+        str | None,
+        typer.Option(help="names of the model's classes, in its order, as young,old"),
+    ] = None,
     split: Annotated[
         str, typer.Option(help="train, val or test, where the table has a column split")
     ] = "test",
@@ -198,9 +201,10 @@ def audit(
         raise BackboneError("Found neither --model nor --prompt; needed is a classifier to audit.")
     source = look(data, label, group or None)
     how = {"inputs": told(inputs) if inputs else None, "seconds": seconds, "dtype": dtype}
+    named = {"classes": [name.strip() for name in classes.split(",")]} if classes else {}
     audited: Backbone | PromptedModel
     if prompt is None:
-        audited = open_for(source, model, **how)
+        audited = open_for(source, model, **how, **named)
     else:
         made = model is not None and names_function(model)
         own = open_for(source, model, **how) if made else model
@@ -209,39 +213,6 @@ def audit(
     if as_json:
         print_json(found)
     else:
-        _show_audit(found)
+        show_audited(found)
     if out is not None:
         write_audited(out, found, str(prompt or model), str(data))
-
-
-def _show_audit(found: dict[str, Any]) -> None:
-    """The tables of an audit, and what is to be careful with."""
-    for table in audit_tables(found):
-        console.print(table)
-    for label_name, name in found["empty"]:
-        console.print(
-            f"[yellow]No examples[/] of label {clean(label_name)} in group {clean(name)}: its rates"
-            " are left out."
-        )
-    if found["small"]:
-        small = "; ".join(f"{label_name}, {name}" for label_name, name in found["small"])
-        console.print(
-            f"[yellow]Few examples[/] (their rates say little): {clean(small)}.", highlight=False
-        )
-    if found["warning"]:
-        careful(found["warning"])
-
-
-def show_reprogrammed(report: dict[str, Any]) -> None:
-    """Whether to use it, what was chosen by what rule, accuracy by label and group before and
-    after, and the trade-off.
-    """
-    said = {"use": "use it", "keep the model": "keep the model as it is"}
-    recommendation = said.get(report["recommendation"], report["recommendation"])
-    verdict = clean(report["verdict"][0].upper() + report["verdict"][1:])
-    console.print(f"[bold]Recommendation: {recommendation}.[/] {clean(report['why'])}.")
-    console.print(f"{verdict}.\nChosen: {clean(report['rule'])}.")
-    for note in report["notes"]:
-        careful(note)
-    for table in tradeoff_tables(report):
-        console.print(table)

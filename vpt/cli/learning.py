@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from vpt.cli.fairness import show_reprogrammed
 from vpt.cli.options import (
     PROMPT_FORMS,
     READOUT_FORMS,
@@ -32,6 +31,7 @@ from vpt.cli.options import (
     Weights,
 )
 from vpt.cli.terminal import command, console, dim, folder_for, given, stoppable
+from vpt.cli.verdicts import show_reprogrammed
 from vpt.report.progress import clean
 from vpt.report.tables import map_text, report_table
 

@@ -9,12 +9,15 @@ from typing import Any
 import torch
 
 from vpt.backbones import Backbone
-from vpt.data import Data, Examples, Source, load_data, look, read_parts
+from vpt.data import Examples, Source, load_data, look, read_parts
+from vpt.errors import TrainingError
 from vpt.fairness.auditing import audit_model, suspicion
+from vpt.fairness.remedies import remedies
 from vpt.model import PromptedModel
-from vpt.runs.making import make_readout
+from vpt.readouts import Identity
 from vpt.runs.opening import open_for
 from vpt.sites import Config
+from vpt.training.evaluation import grouped
 
 
 def audit(
@@ -28,7 +31,9 @@ def audit(
     progress: bool = True,
 ) -> Config:
     """How a classifier, with a prompt or without, serves each group: an `Audit` as plain values,
-    and a "warning" where the model seems to know the group only, or nothing.
+    a "warning" where the model seems to know the group only, or nothing, and, without a prompt,
+    what can be done about it: "remedies" (`vpt.fairness.remedies.Remedies`) and a
+    "recommendation".
 
     Where the model has more classes than the data, it is asked to choose among those of the data
     only. Raises `DataError`.
@@ -54,9 +59,17 @@ def audit(
         examples = wanted.test or wanted.train
     if isinstance(model, PromptedModel):
         audited = audit_model(model, examples, positive, progress)
-    else:
-        alone = Data(examples, examples, None, examples.classes, [])
-        bare = make_readout("identity", backbone, alone, 0)
-        with PromptedModel(backbone, None, bare) as prompted:
-            audited = audit_model(prompted, examples, positive, progress)
-    return audited.as_dict() | {"warning": suspicion(audited)}
+        return audited.as_dict() | {"warning": suspicion(audited)}
+    own = Identity.like(backbone, examples.classes)
+    with PromptedModel(backbone, None, own) as prompted:
+        examples = grouped(prompted, examples, "audited")
+        audited = audit_model(prompted, examples, positive, progress)
+    warning = suspicion(audited)
+    found = audited.as_dict() | {"warning": warning}
+    if len(set(examples.grouped or [])) < 2:
+        return found
+    try:
+        said = remedies(backbone, own, examples, positive=positive, progress=progress)
+    except TrainingError as error:  # what was asked for is known all the same
+        return found | {"warning": " ".join(part for part in (warning, str(error)) if part)}
+    return found | {"remedies": said.as_dict(), "recommendation": said.recommendation}

@@ -16,7 +16,7 @@ from vpt.errors import DataError, TrainingError
 from vpt.fairness.auditing import cell_counts, few_in_cells, suspicion
 from vpt.fairness.choosing import GAP, Point, choose, judged
 from vpt.fairness.mending import Mending, scores_of
-from vpt.fairness.thresholds import decided_by_group, point_of
+from vpt.fairness.thresholds import cross_fitted_thresholds, decided_by_group, point_of
 from vpt.fairness.tradeoff import ALONE, Frontier, against, point_at
 from vpt.files import learned_copy, restore
 from vpt.model import PromptedModel
@@ -145,18 +145,10 @@ def _thresholds(
     positive: str | None,
 ) -> Point | None:
     """Thresholds by group, of which each fold's are learned from the others."""
-    tuned, decided = parts["val"], torch.zeros(len(parts["val"]), dtype=torch.long)
-    for kept, held in mending.folds:
-        rows = {"train": kept.tolist(), "held": held.tolist()}
-        said = decided_by_group(
-            {name: bare["val"][own] for name, own in rows.items()},
-            {name: tuned.subset(own) for name, own in rows.items()},
-            criterion,
-            positive,
-        )
-        if said is None:
-            return None
-        decided[rows["held"]] = said["held"]
+    tuned = parts["val"]
+    decided = cross_fitted_thresholds(bare["val"], tuned, mending.folds, criterion, positive)
+    if decided is None:
+        return None
     every = {"train": tuned} | {name: parts[name] for name in parts if name != "val"}
     scores = {"train": bare["val"]} | {name: bare[name] for name in parts if name != "val"}
     others = decided_by_group(scores, every, criterion, positive)

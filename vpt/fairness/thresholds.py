@@ -12,6 +12,7 @@ from vpt.data import Examples
 from vpt.fairness.auditing import audit_decisions
 from vpt.fairness.choosing import Point
 from vpt.objectives.by_group import CRITERIA
+from vpt.runs.probe import Folds
 
 
 class _Scores(ClassifierMixin, BaseEstimator):
@@ -80,4 +81,25 @@ def decided_by_group(
     for name in parts.keys() - {"train"}:
         said = optimizer.predict(x[name], sensitive_features=groups[name], random_state=0)
         decided[name] = torch.where(torch.as_tensor(said) == 1, one, 1 - one)
+    return decided
+
+
+def cross_fitted_thresholds(
+    logits: Tensor, examples: Examples, folds: Folds, criterion: str, positive: str | None
+) -> Tensor | None:
+    """What thresholds by group decide `[n]` of examples that they were not learned from; None where
+    there are none. logits: scores `[n,C]`.
+    """
+    decided = torch.zeros(len(examples), dtype=torch.long)
+    for kept, held in folds:
+        rows = {"train": kept.tolist(), "held": held.tolist()}
+        said = decided_by_group(
+            {name: logits[own] for name, own in rows.items()},
+            {name: examples.subset(own) for name, own in rows.items()},
+            criterion,
+            positive,
+        )
+        if said is None:
+            return None
+        decided[rows["held"]] = said["held"]
     return decided

@@ -1,0 +1,50 @@
+"""What the commands for a biased model say of their results: the verdict first."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vpt.cli.terminal import careful, console
+from vpt.report.progress import clean
+from vpt.report.tables import audit_tables, tradeoff_tables
+
+
+def show_audited(found: dict[str, Any]) -> None:
+    """What can be done about it, the tables of an audit, and what is to be careful with."""
+    if "remedies" in found:
+        said = found["remedies"]
+        console.print(
+            f"[bold]{said['verdict'][0].upper()}{said['verdict'][1:]}.[/] {clean(said['why'])}.\nOn"
+            f" its features the label is told on {said['knows_label']:.1%}, the group on"
+            f" {said['knows_group']:.1%} (cells weighed alike, out of fold).",
+            highlight=False,
+        )
+    for table in audit_tables(found):
+        console.print(table)
+    for label_name, name in found["empty"]:
+        console.print(
+            f"[yellow]No examples[/] of label {clean(label_name)} in group {clean(name)}: its rates"
+            " are left out."
+        )
+    if found["small"]:
+        small = "; ".join(f"{label_name}, {name}" for label_name, name in found["small"])
+        console.print(
+            f"[yellow]Few examples[/] (their rates say little): {clean(small)}.", highlight=False
+        )
+    if found["warning"]:
+        careful(found["warning"])
+
+
+def show_reprogrammed(report: dict[str, Any]) -> None:
+    """Whether to use it, what was chosen by what rule, accuracy by label and group before and
+    after, and the trade-off.
+    """
+    said = {"use": "use it", "keep the model": "keep the model as it is"}
+    recommendation = said.get(report["recommendation"], report["recommendation"])
+    verdict = clean(report["verdict"][0].upper() + report["verdict"][1:])
+    console.print(f"[bold]Recommendation: {recommendation}.[/] {clean(report['why'])}.")
+    console.print(f"{verdict}.\nChosen: {clean(report['rule'])}.")
+    for note in report["notes"]:
+        careful(note)
+    for table in tradeoff_tables(report):
+        console.print(table)
