@@ -13,7 +13,7 @@ from vpt.metrics.comparing import share_interval
 from vpt.report import charts
 from vpt.report.page import html_of, table_of
 from vpt.report.progress import span
-from vpt.report.tables import audit_tables, tradeoff_tables
+from vpt.report.tables import RECOMMENDED, audit_tables, tradeoff_tables
 from vpt.runs.inlined import pictures_in
 from vpt.runs.page import PAGE
 from vpt.sites import Config
@@ -40,7 +40,7 @@ def write_reprogrammed(folder: Path) -> Path:
     both = {"The model as it was": numbers["base"], "With the prompt": chosen}
     page = {
         "title": f"{folder.resolve().name}: a fairer model",
-        "verdict": f"{numbers['recommendation'].capitalize()}: {numbers['why']}."
+        "verdict": f"{RECOMMENDED[numbers['recommendation']].capitalize()}: {numbers['why']}."
         f" {numbers['verdict'][0].upper()}{numbers['verdict'][1:]}.",
         "rule": numbers["rule"],
         "careful": numbers["notes"],
@@ -65,9 +65,13 @@ def write_audited(path: Path, audit: Config, model: str, data: str) -> Path:
     """
     worst = " and ".join(audit["worst_group"])
     accuracy = audit["metrics"]["worst_group_accuracy"]["value"]
+    verdict = f"Worst served is {worst}: {accuracy:.1%} right."
+    if "remedies" in audit:
+        said = audit["remedies"]
+        verdict += f" {said['verdict'][0].upper()}{said['verdict'][1:]}: {said['why']}."
     page = {
         "title": f"How {model} serves each group",
-        "verdict": f"Worst served is {worst}: {accuracy:.1%} right.",
+        "verdict": verdict,
         "rule": "",
         "careful": [audit["warning"]] if audit["warning"] else [],
         "tables": [table_of(table) for table in audit_tables(audit)],

@@ -15,6 +15,12 @@ PERCENTILES = (
     "(2.5 to 97.5 % of redrawings of the examples; those of a gap lie too high, 0 is never inside)"
 )
 
+RECOMMENDED = {
+    "use": "use it",
+    "keep the model": "keep the model as it is",
+    "cannot tell": "none, it cannot be told",
+}
+
 
 def tradeoff_tables(report: Config) -> list[Table]:
     """Bare model, strengths, thresholds by group; and each cell without and with the chosen; on
