@@ -40,8 +40,7 @@ def write_reprogrammed(folder: Path) -> Path:
     both = {"The model as it was": numbers["base"], "With the prompt": chosen}
     page = {
         "title": f"{folder.resolve().name}: a fairer model",
-        "verdict": f"{RECOMMENDED[numbers['recommendation']].capitalize()}: {numbers['why']}."
-        f" {numbers['verdict'][0].upper()}{numbers['verdict'][1:]}.",
+        "verdict": _verdict(numbers),
         "rule": numbers["rule"],
         "careful": numbers["notes"],
         "tables": [table_of(table) for table in tradeoff_tables(numbers)],
@@ -56,6 +55,15 @@ def write_reprogrammed(folder: Path) -> Path:
     }
     write_atomically(folder / PAGE, html_of(page, TEMPLATE))
     return folder / PAGE
+
+
+def _verdict(numbers: Config) -> str:
+    """Whether to use it, if the run says so (older ones do not), and what it changed."""
+    changed = numbers["verdict"][0].upper() + numbers["verdict"][1:] + "."
+    if "recommendation" not in numbers:
+        return changed
+    said = RECOMMENDED[numbers["recommendation"]].capitalize()
+    return f"{said}: {numbers['why']}. {changed}"
 
 
 def write_audited(path: Path, audit: Config, model: str, data: str) -> Path:
