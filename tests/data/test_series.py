@@ -113,3 +113,16 @@ def test_the_training_part_decides(tmp_path: Path) -> None:
             *(f"{part}/{c}/{name}_{k}.png" for c in "pq" for name in names for k in range(3)),
         )
     assert look(tmp_path).columns.apart == "series"
+
+
+def test_series_that_hold_copies_of_one_file_are_one(tmp_path: Path) -> None:
+    for c in ("cat", "dog"):
+        for number, who in enumerate("abcdefgh"):
+            for k in range(3):
+                level = 3 * number + k if who != "h" else k  # h is a copy of a
+                picture(tmp_path / c / f"{c}_{who}_{k}.png", level)
+    for seed in range(4):
+        data = load(tmp_path, seed=seed)
+        sides = ["".join(sorted(series_on(part))) for part in data.parts.values()]
+        assert sum("a" in side for side in sides) == 1
+        assert all(("a" in side) == ("h" in side) for side in sides)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from families import open_tiny
 from helpers import planted, planted_model, table
 
 import vpt
@@ -108,3 +109,57 @@ def test_cells_of_a_few_are_named() -> None:
     model, found = mended(backbone(), Data(few, few, None, ["dull", "red"], []), progress=False)
     assert any("dull, x: 4" in note and "red, x: 2" in note for note in found.notes)
     model.close()
+
+
+def test_groups_go_by_name_however_each_part_numbers_them() -> None:
+    def turned(examples: vpt.Examples) -> vpt.Examples:
+        groups = [1 - g for g in examples.grouped or []]
+        return vpt.Examples(
+            examples.get,
+            examples.labels,
+            examples.classes,
+            groups=groups,
+            group_names=["blue", "plain"],
+        )
+
+    found = []
+    for val in (planted(100, 2), turned(planted(100, 2))):
+        data = Data(planted(100, 1), val, turned(planted(60, 3)), ["dull", "red"], [])
+        model, frontier = mended(backbone(), data, strengths=[1.0], progress=False)
+        model.close()
+        found.append((frontier.base.as_dict(), frontier.judged.why))
+    assert found[0] == found[1]
+
+
+def test_a_group_that_only_the_test_examples_have() -> None:
+    plain = planted(60, 3)
+    groups = [2 if i < 6 else g for i, g in enumerate(plain.grouped or [])]
+    test = vpt.Examples(
+        plain.get, plain.labels, plain.classes, groups=groups, group_names=["plain", "blue", "x"]
+    )
+    data = Data(planted(60, 1), planted(60, 2), test, ["dull", "red"], [])
+    model, found = mended(backbone(), data, strengths=[1.0], progress=False)
+    assert found.thresholds is None
+    assert found.picture()
+    model.close()
+
+
+def test_the_model_is_free_again_whatever_happens() -> None:
+    own = backbone()
+
+    def stop(text: str) -> None:
+        if text == "strength 1":
+            raise KeyboardInterrupt
+
+    data = Data(planted(60, 1), planted(60, 2), None, ["dull", "red"], [])
+    with pytest.raises(KeyboardInterrupt):
+        mended(own, data, strengths=[1.0], progress=False, say=stop)
+    assert own.attachment is None
+
+
+def test_a_model_that_cannot_be_corrected_is_refused_before_the_pass() -> None:
+    own = open_tiny("timm DeiT distilled")
+    own.class_names = ["dull", "red", *(str(i) for i in range(own.classes - 2))]
+    data = Data(planted(20, 1), planted(20, 2), None, ["dull", "red"], [])
+    with pytest.raises(TrainingError, match="no linear function"):
+        mended(own, data, progress=False)

@@ -124,3 +124,18 @@ def test_an_audit_goes_on_where_nothing_can_be_corrected(
     found = vpt.audit(data, backbone, label="look", group="sky", progress=False)
     assert "no linear function" in found["warning"]
     assert "remedies" not in found
+
+
+def test_an_audit_leaves_the_model_as_it_was() -> None:
+    model = planted_model().train()
+    for parameter in model.parameters():
+        parameter.requires_grad_(True)
+    backbone = vpt.load_backbone(model, classes=("dull", "red"))
+    vpt.audit(planted(40, 0), backbone, progress=False)
+    assert model.training
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_a_gap_that_is_not_defined() -> None:
+    verdict, why = room._verdict(0.0, 1.0, float("nan"), worth("keep the model"), None, "a_gap")
+    assert (verdict, why) == (UNKNOWN, "the a gap is not defined on these examples")

@@ -49,6 +49,15 @@ ModelOption = Annotated[
     str,
     typer.Option(help="the classifier: a timm or Hugging Face name, a folder, or module:function"),
 ]
+Classes = Annotated[
+    str | None,
+    typer.Option(help="names of the model's classes, in its order, where it has none: young,old"),
+]
+
+
+def _named(classes: str | None) -> dict[str, Any]:
+    """Names of classes as an option of `load_backbone`."""
+    return {"classes": [name.strip() for name in classes.split(",")]} if classes else {}
 
 
 def reprogram(
@@ -94,6 +103,7 @@ def reprogram(
     ] = None,
     positive: Positive = None,
     readout: Annotated[str, typer.Option(help=READOUT_FORMS)] = "identity",
+    classes: Classes = None,
     seconds: Seconds = None,
     inputs: Inputs = None,
     seed: Seed = 0,
@@ -121,9 +131,8 @@ def reprogram(
     settings = given(epochs=epochs, lr=lr, batch_size=batch_size, precision=precision)
     with stoppable():
         source = look(data, label, group or None, split_by=split_by)
-        classifier = open_for(
-            source, model, seconds=seconds, dtype=dtype, inputs=told(inputs) if inputs else None
-        )
+        how = {"inputs": told(inputs) if inputs else None, "seconds": seconds, "dtype": dtype}
+        classifier = open_for(source, model, **how, **_named(classes))
         result = run_reprogram(
             source,
             classifier,
@@ -169,10 +178,7 @@ def audit(
     label: Label = None,
     group: Group = None,
     positive: Positive = None,
-    classes: Annotated[
-        str | None,
-        typer.Option(help="names of the model's classes, in its order, as young,old"),
-    ] = None,
+    classes: Classes = None,
     split: Annotated[
         str, typer.Option(help="train, val or test, where the table has a column split")
     ] = "test",
@@ -201,13 +207,15 @@ def audit(
         raise BackboneError("Found neither --model nor --prompt; needed is a classifier to audit.")
     source = look(data, label, group or None)
     how = {"inputs": told(inputs) if inputs else None, "seconds": seconds, "dtype": dtype}
-    named = {"classes": [name.strip() for name in classes.split(",")]} if classes else {}
+    named = _named(classes)
     audited: Backbone | PromptedModel
     if prompt is None:
         audited = open_for(source, model, **how, **named)
     else:
         made = model is not None and names_function(model)
-        own = open_for(source, model, **how) if made else model
+        if named and not made:
+            raise typer.BadParameter("--classes names those of a bare model; a run names its own")
+        own = open_for(source, model, **how, **named) if made else model
         audited = load(prompt, own, seconds=seconds, dtype=dtype)
     found = run_audit(source, audited, positive=positive, split=split)
     if as_json:

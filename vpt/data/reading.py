@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from vpt.data.examples import Examples
 from vpt.data.files import Files
@@ -97,6 +97,7 @@ def file_examples(
     if source.columns.apart is not None:
         numbers: dict[str, int] = {}
         units = [numbers.setdefault(item.unit or "", len(numbers)) for item in items]
+        units = with_copies(units, files.copies)
     elif files.copies:
         units = [files.copies.get(i, i) for i in range(len(items))]
     return Examples(
@@ -111,6 +112,23 @@ def file_examples(
         units=units,
         apart=source.columns.apart,
     )
+
+
+def with_copies(units: Sequence[int], copies: Mapping[int, int]) -> list[int]:
+    """Units of which those that hold copies of one file are one.
+
+    units: by item. copies: number of an item → of the first with the same bytes.
+    """
+    of = list(range(max(units, default=-1) + 1))
+
+    def root(unit: int) -> int:
+        while of[unit] != unit:
+            unit = of[unit]
+        return unit
+
+    for item, first in copies.items():
+        of[root(units[item])] = root(units[first])
+    return [root(unit) for unit in units]
 
 
 def _scan(items: Sequence[Item], files: Files, kind: str, progress: bool) -> dict[int, str]:

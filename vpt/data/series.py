@@ -1,4 +1,4 @@
-"""Files that are numbered in series: frames of one track, words of one speaker, by their names.
+"""Files that are numbered in series, by their names: frames of one track, words of one speaker.
 
 A picture that was held out and its neighbour of the same track that was learned from are nearly
 one picture. What is chosen by such examples looks better than it is, and too sure.
@@ -65,8 +65,8 @@ def keep_together(listing: Listing, asked: str | None) -> bool:
     ]
     count, example = len(set(filter(None, names))), _example(listing.items, names)
     listing.notes.append(
-        f"files are numbered in {count} series ({example}): a series stays on one side"
-        " (--split-by file: each file is its own)"
+        f"files are numbered in {count} series ({example}): where some are held out, a series"
+        " stays on one side (--split-by file: each file is its own)"
     )
     return True
 

@@ -72,4 +72,6 @@ def audit(
         said = remedies(backbone, own, examples, positive=positive, progress=progress)
     except TrainingError as error:  # what was asked for is known all the same
         return found | {"warning": " ".join(part for part in (warning, str(error)) if part)}
+    finally:
+        backbone.release()
     return found | {"remedies": said.as_dict(), "recommendation": said.recommendation}

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from vpt.backbones import Backbone
-from vpt.data import Data, Examples
+from vpt.data import CALLED, Data, Examples
 from vpt.data.examples import same_groups
 from vpt.data.joining import appended
 from vpt.errors import DataError, TrainingError
 from vpt.fairness.auditing import cell_counts, few_in_cells, suspicion
 from vpt.fairness.choosing import GAP, Point, choose, judged
-from vpt.fairness.mending import Mending, scores_of
+from vpt.fairness.mending import Mending, classifier_of, scores_of
 from vpt.fairness.thresholds import cross_fitted_thresholds, decided_by_group, point_of
 from vpt.fairness.tradeoff import ALONE, Frontier, against, point_at
 from vpt.files import learned_copy, restore
@@ -58,12 +58,13 @@ def mended(
     """
     own = Identity.like(backbone, data.classes)
     parts = _parts(backbone, own, data)
+    classifier_of(backbone, own)  # refuses a model that cannot be corrected
     tuned, gap = parts["val"], GAP[criterion]
     mending = Mending.of(backbone, own, tuned, criterion, seed, progress)
     kept = {"val": mending.kept}
     if "test" in parts:
         what = "one pass over the test data"
-        kept["test"] = keep(backbone, parts["test"], progress=progress, what=what)
+        kept["test"] = keep(backbone, parts["test"], logits=True, progress=progress, what=what)
     bare = {name: scores_of(own, one) for name, one in kept.items()}
     base = point_at("bare model", None, bare, parts, positive)
     if np.isnan(base.value(gap)):
@@ -74,16 +75,19 @@ def mended(
     notes = [note for note in (suspicion(base.val), few_in_cells(base.val)) if note]
     model = PromptedModel(backbone, None, mending.fit(own, 0.0))
     points = []
-    for strength in (0.0, *sorted(strengths or METHODS[METHOD].strengths)):
-        say(f"strength {strength:g}" if strength else "accuracy alone")
-        model.readout.load_state_dict(mending.fit(own, strength).state_dict())
-        said = {"val": mending.held_out(strength)}
-        if "test" in kept:
-            said["test"] = _said(model, kept["test"])
-        name, of = (repr(float(strength)), strength) if strength else (ALONE, None)
-        point = point_at(name, of, said, parts, positive)
-        point.learned = learned_copy(model)
-        points.append(point)
+    try:
+        for strength in (0.0, *sorted(strengths or METHODS[METHOD].strengths)):
+            say(f"strength {strength:g}" if strength else "accuracy alone")
+            model.readout.load_state_dict(mending.fit(own, strength).state_dict())
+            said = {"val": mending.held_out(strength)}
+            if "test" in kept:
+                said["test"] = _said(model, kept["test"])
+            name, of = (repr(float(strength)), strength) if strength else (ALONE, None)
+            points.append(point_at(name, of, said, parts, positive))
+            points[-1].learned = learned_copy(model)
+    except BaseException:
+        model.close()
+        raise
     chosen, rule = choose(base, points, gap, budget, bound)
     allowed = budget if bound is None else None
     notes += against(base, chosen, gap, allowed)
@@ -97,6 +101,7 @@ def mended(
         _thresholds(mending, bare, parts, criterion, positive),
         notes,
         judged(base, chosen, tuned, gap, allowed, positive, seed),
+        out_of_fold=True,
     )
 
 
@@ -124,17 +129,17 @@ def _parts(backbone: Backbone, own: Identity, data: Data) -> dict[str, Examples]
     Raises `DataError`.
     """
     with PromptedModel(backbone, None, own) as bare:
-        parts = {"val": grouped(bare, appended(data.train, data.val), "training")}
-        if data.test is not None:
-            parts["test"] = grouped(bare, data.test, "test")
-    return same_groups(parts)
+        found = {name: grouped(bare, part, CALLED[name]) for name, part in data.parts.items()}
+    found = same_groups(found)  # before two of them are joined, whose groups go by number
+    parts = {"val": appended(found["train"], found["val"])}
+    return parts | ({"test": found["test"]} if "test" in found else {})
 
 
 @torch.no_grad()
 def _said(model: PromptedModel, kept: Kept) -> Tensor:
     """Scores of a corrected model, of what was kept `[m,C]`."""
     features = kept.named(model.readout.named.text, model.backbone)
-    return kept.of_examples(model.readout(features))
+    return kept.of_examples(model.readout(features.to(model.backbone.device)).cpu())
 
 
 def _thresholds(
@@ -152,4 +157,6 @@ def _thresholds(
     every = {"train": tuned} | {name: parts[name] for name in parts if name != "val"}
     scores = {"train": bare["val"]} | {name: bare[name] for name in parts if name != "val"}
     others = decided_by_group(scores, every, criterion, positive)
-    return point_of({"val": decided} | (others or {}), parts, positive)
+    if others is None:  # a group that only the test examples have
+        return None
+    return point_of({"val": decided} | others, parts, positive)

@@ -155,14 +155,13 @@ def judged(
         return Judged("keep the model", f"it costs more than may be lost: {by}", hard, soft)
     if surer.high is not None and surer.high < 0:
         return Judged("use", f"measurably fairer: {by}", hard, soft)
-    value, high = surer.value or -1e-9, surer.high or 0.0
-    more = len(val) * ((high - value) / value) ** 2
-    return Judged(
-        "cannot tell",
-        f"it may be chance: {by}; to tell, about {_round(more)} labelled examples are needed",
-        hard,
-        soft,
-    )
+    why = f"it may be chance: {by}"
+    if surer.value is None or surer.value >= 0 or surer.high is None:
+        return Judged("cannot tell", f"{why}; the two do not agree", hard, soft)
+    more = ((surer.high - surer.value) / surer.value) ** 2
+    needed = f"about {_round(len(val) * more)}" if more < 100 else "a hundred times as many"
+    why += f"; to tell, {needed} labelled examples are needed"
+    return Judged("cannot tell", why, hard, soft)
 
 
 def _signed(change: Interval, times: float = 1.0) -> str:

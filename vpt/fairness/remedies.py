@@ -16,7 +16,7 @@ from vpt.backbones import Backbone
 from vpt.data import Examples
 from vpt.fairness.auditing import ABOVE_CHANCE
 from vpt.fairness.choosing import GAP, Judged, choose, judged
-from vpt.fairness.mending import Mending, scores_of
+from vpt.fairness.mending import Mending, classifier_of, scores_of
 from vpt.fairness.thresholds import cross_fitted_thresholds
 from vpt.fairness.tradeoff import point_at
 from vpt.metrics.audit import Interval
@@ -91,6 +91,7 @@ def remedies(
         order = np.random.default_rng(seed).permutation(len(examples))[:MOST]
         examples = examples.subset(sorted(order.tolist()))
     gap = GAP[criterion]
+    classifier_of(backbone, own)  # refuses a model that cannot be corrected
     mending = Mending.of(backbone, own, examples, criterion, seed, progress)
     parts = {"val": examples}
     bare = scores_of(own, mending.kept)
@@ -141,6 +142,8 @@ def _verdict(
     name: str,
 ) -> tuple[str, str]:
     """(the verdict, why)."""
+    if np.isnan(gap):
+        return UNKNOWN, f"the {name.replace('_', ' ')} is not defined on these examples"
     if knows < chance + ABOVE_CHANCE:
         return SHORTCUT, (
             f"a probe of the label on its features is right on {knows:.1%} once label and group are"
@@ -161,8 +164,7 @@ def _verdict(
 
 def _knows(x: np.ndarray, of: np.ndarray, y: np.ndarray, group: np.ndarray, folds: Folds) -> float:
     """How often a probe of `of` on features `[n,F]` is right out of fold, the mean over cells."""
-    cells = y * (group.max() + 1) + group
-    numbers, cell = np.unique(cells, return_inverse=True)
+    cell = np.unique(y * (group.max() + 1) + group, return_inverse=True)[1]
     weights = 1 / np.bincount(cell)[cell]
     right = np.zeros(len(of), bool)
     for kept, held in folds:
@@ -175,4 +177,12 @@ def _knows(x: np.ndarray, of: np.ndarray, y: np.ndarray, group: np.ndarray, fold
         with one_thread(z):
             probe.fit(z, of[kept], sample_weight=weights[kept] / weights[kept].mean())
         right[held] = probe.predict(fresh if basis is None else fresh @ basis) == of[held]
-    return float(np.mean([right[cell == number].mean() for number in range(len(numbers))]))
+    # within what is told first, or a missing cell would make a constant answer look knowing
+    return float(
+        np.mean(
+            [
+                np.mean([right[cell == c].mean() for c in np.unique(cell[of == kind])])
+                for kind in np.unique(of)
+            ]
+        )
+    )

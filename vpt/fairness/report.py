@@ -127,12 +127,17 @@ def report_of(
         bound=bound,
         seed=recipe.seed,
         recipe=recipe,
-        train_n=len(data.train),
+        train_n=_tuned(frontier, data),
         skipped=data.skipped,
         data=data_facts(data),
         seconds=seconds,
         command=command,
     )
+
+
+def _tuned(frontier: Frontier, data: Data) -> int:
+    """How many examples were learned from: with prompt="auto" those that choose, too."""
+    return frontier.base.val.n if frontier.out_of_fold else len(data.train)
 
 
 def _prompt(model: PromptedModel) -> str:
@@ -176,8 +181,9 @@ def write(
     trained_on: Config = {
         "examples": report.train_n,
         "seed": report.seed,
-        "recipe": asdict(report.recipe),
     }
+    if not frontier.out_of_fold:  # which trains by no recipe
+        trained_on["recipe"] = asdict(report.recipe)
 
     def saved(place: Path, point: Point) -> Path:
         restore(model, point.learned or {})

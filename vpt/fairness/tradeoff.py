@@ -36,7 +36,8 @@ class Frontier:
     post-processing beside them.
 
     notes: what to know before using it: a model that knows the group only, strengths that broke, a
-        choice that gains nothing. judged: whether the choice is worth using.
+        choice that gains nothing. judged: whether the choice is worth using. out_of_fold: whether
+        "val" is what was learned from, each example being held out once.
     """
 
     base: Point
@@ -47,6 +48,7 @@ class Frontier:
     thresholds: Point | None
     notes: list[str]
     judged: Judged
+    out_of_fold: bool = False
 
     @property
     def gap(self) -> str:
@@ -58,7 +60,9 @@ class Frontier:
         """(The part that numbers are reported on, in words): test, or validation where there is no
         test.
         """
-        return ("test", "test") if self.base.test is not None else ("val", "validation")
+        if self.base.test is not None:
+            return "test", "test"
+        return "val", "held-out" if self.out_of_fold else "validation"
 
     def picture(self, title: str = "") -> bytes:
         """Accuracy against the gap as a PNG: every strength, the choice, the bare model, and

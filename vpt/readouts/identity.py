@@ -91,8 +91,8 @@ def _known(names: list[str], own: list[str] | None) -> list[str]:
     """`names`, all of which the model knows. Raises `PromptError`."""
     if own is None:
         raise PromptError(
-            "This model does not name its classes; say which logit is which: Identity(classes,"
-            " index=[…])."
+            "This model does not name its classes; name them in its order, load_backbone(model,"
+            " classes=[…]) (--classes), or say which logit is which: Identity(classes, index=[…])."
         )
     missing = [name for name in names if name not in own]
     if missing:

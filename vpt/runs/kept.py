@@ -37,8 +37,8 @@ class Kept:
         `[n,2,D]`. read: what a prompt's queries read `[n,Q]`, if one was there. memories: of the
         blocks that were asked for, by number; empty where they have no place. full: whether they
         had none. tokens: some that enter these blocks `[n,k,D]`, and where in the sequence they
-        stand `[n,k]`, the same for all blocks. logits: the model's own scores `[n,K]`, where it has
-        a classifier.
+        stand `[n,k]`, the same for all blocks. logits: the model's own scores `[n,K]`, if they
+        were asked for and it has a classifier.
     """
 
     y: Tensor
@@ -136,6 +136,7 @@ def keep(
     each: int = 0,
     seed: int = 0,
     prompt: Prompt | None = None,
+    logits: bool = False,
     budget: int = BUDGET,
     progress: bool = False,
     what: str = "one pass over the data",
@@ -148,6 +149,7 @@ def keep(
     each: how many tokens of each input, drawn at random, are kept before these blocks.
     seed: of this draw.
     prompt: whose queries read on the way.
+    logits: whether the model's own scores are kept.
     budget: bytes for keys and values; they are held in half precision where that is needed, and
         not at all where that is not enough.
     progress: whether to show how far it is.
@@ -189,7 +191,7 @@ def keep(
                 memories.batch = len(batch[1])
                 out = backbone.run(batch[0])
                 take("features", out.features)
-                if out.logits is not None:
+                if logits and out.logits is not None:
                     take("logits", out.logits)
                 if prompt is not None and prompt.reads:
                     take("read", prompt.read())
