@@ -9,9 +9,11 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 import torch
 from helpers import write_images
+from PIL import Image
 from worlds import offline, run, write_world
 
 import vpt
@@ -47,7 +49,9 @@ TINY = {
     ),
 }
 ELSEWHERE = {  # below, tests/test_pretrain.py, or a part of another
+    "biased_model/faces",
     "biased_model/fairness",
+    "biased_model/plant",
     "explained/measure",
     "measure/kwt",
     "measure/transfer",
@@ -131,3 +135,40 @@ def test_all_are_here_and_short() -> None:
     assert sorted(files) == sorted({*SHORT, *TINY, *ELSEWHERE})
     assert all(len(files[name].splitlines()) <= 25 for name in SHORT)
     assert not any("argparse" in files[name] for name in SHORT)
+
+
+def test_a_planted_bias_and_its_correction(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    plant, faces = (loaded(f"biased_model/{name}", monkeypatch) for name in ("plant", "faces"))
+    counts = {"train": 64, "tune": 60, "test": 60, "balanced": 16}
+    monkeypatch.setattr(plant, "COUNTS", counts)
+    monkeypatch.setattr(plant, "MODELS", {"cnn": ("test_resnet", 1, 2e-3)})
+    rows = ["path,years,sex,race"]
+    for i in range(400):
+        old, man = i % 2, (i // 2) % 2
+        level = (100 + 100 * old, 50 + 100 * man, i % 250)
+        Image.new("RGB", (16, 16), level).save(tmp_path / f"{i}.png")
+        rows.append(f"{i}.png,{60 if old else 20},{'mf'[man]},{'ab'[i % 3 > 1]}")
+    rows.append("0.png,40,m,a")  # between young and old: left out
+    (tmp_path / "faces.csv").write_text("\n".join(rows) + "\n")
+    out = tmp_path / "out"
+    plant.main([str(tmp_path / "faces.csv"), "--models", "cnn", "--seeds", "1", "--out", str(out)])
+    for name, count in (("train", 64), ("tune-0", 120), ("balanced-0", 16)):
+        found = (out / f"{name}.csv").read_text().splitlines()
+        assert abs(len(found) - 1 - count) <= 4, name
+    tuned = [row.split(",") for row in (out / "tune-0.csv").read_text().splitlines()[1:]]
+    learned = (out / "train.csv").read_text()
+    assert not any(row[0] in learned for row in tuned)
+    agree = np.mean([(row[1] == "old") == (row[2] == tuned_with(tuned)) for row in tuned])
+    assert 0.8 < agree < 0.9
+    faces.main([str(out), "--models", "cnn", "--seeds", "1"])
+    said = capsys.readouterr().out
+    assert "400 pictures" in said
+    assert "within" in said
+
+
+def tuned_with(rows: list[list[str]]) -> str:
+    """The group that old ones mostly have."""
+    groups = [row[2] for row in rows if row[1] == "old"]
+    return max(set(groups), key=groups.count)

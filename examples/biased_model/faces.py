@@ -83,7 +83,8 @@ def main(argv: list[str] | None = None) -> None:
                 for m in SHARES
             ]
             gaps = np.array([row[GAP_OF] for row in rows])
-            change = f" ({gaps.mean() / bare.mean() - 1:+.0%})" if name != "bare model" else ""
+            known = name != "bare model" and bare.mean() > 0
+            change = f" ({gaps.mean() / bare.mean() - 1:+.0%})" if known else ""
             cells.append(f"{gaps.mean():.3f} ± {gaps.std():.3f}{change}")
             if "recommendation" in rows[0]:
                 used = [row["recommendation"] == "use" for row in rows]

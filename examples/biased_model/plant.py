@@ -43,7 +43,7 @@ def people(table: Path, group: str) -> list[Row]:
     """Rows with path, label and group. group: a column, or column=value for those and the rest."""
     column, _, value = group.partition("=")
     found = []
-    for row in csv.DictReader(table.open(encoding="utf-8")):
+    for row in csv.DictReader(table.read_text(encoding="utf-8").splitlines()):
         years = int(row["years"])
         if YOUNG <= years < OLD:
             continue
