@@ -37,7 +37,7 @@ def test_the_readout_gives_the_models_scores_and_the_mean_of_the_corrections(nam
     backbone = opened(name)
     examples, own = planted(60, 0), own_of(backbone)
     mending = Mending.of(backbone, own, examples, "eo")
-    readout = mending.fit(own, 3.0)
+    readout = mending.fit(3.0)
     x = torch.stack([examples[i][0] for i in range(60)])
     with vpt.PromptedModel(backbone, None, readout) as model, torch.no_grad():
         found = model.eval()(x).double().numpy()

@@ -6,7 +6,7 @@ from typing import Any
 
 from vpt.cli.terminal import careful, console
 from vpt.report.progress import clean
-from vpt.report.tables import RECOMMENDED, audit_tables, tradeoff_tables
+from vpt.report.tables import RECOMMENDED, audit_tables, sentence, tradeoff_tables
 
 
 def show_audited(found: dict[str, Any]) -> None:
@@ -14,7 +14,7 @@ def show_audited(found: dict[str, Any]) -> None:
     if "remedies" in found:
         said = found["remedies"]
         console.print(
-            f"[bold]{said['verdict'][0].upper()}{said['verdict'][1:]}:[/] {clean(said['why'])}.\nOn"
+            f"[bold]{sentence(said['verdict'])}:[/] {clean(said['why'])}.\nOn"
             f" its features the label is told on {said['knows_label']:.1%}, the group on"
             f" {said['knows_group']:.1%} (cells weighed alike, out of fold).",
             highlight=False,
@@ -40,8 +40,7 @@ def show_reprogrammed(report: dict[str, Any]) -> None:
     after, and the trade-off.
     """
     recommendation = RECOMMENDED[report["recommendation"]]
-    verdict = clean(report["verdict"][0].upper() + report["verdict"][1:])
-    why = clean(report["why"][0].upper() + report["why"][1:])
+    verdict, why = (clean(sentence(report[name])) for name in ("verdict", "why"))
     console.print(f"[bold]Recommendation: {recommendation}.[/] {why}.", highlight=False)
     console.print(f"{verdict}.\nChosen: {clean(report['rule'])}.")
     for note in report["notes"]:

@@ -15,19 +15,17 @@ from vpt.data.joining import appended
 from vpt.errors import DataError, TrainingError
 from vpt.fairness.auditing import cell_counts, few_in_cells, suspicion
 from vpt.fairness.choosing import GAP, Point, choose, judged
-from vpt.fairness.mending import Mending, classifier_of, scores_of
+from vpt.fairness.mending import STRENGTHS, Mending, scores_of
 from vpt.fairness.thresholds import cross_fitted_thresholds, decided_by_group, point_of
 from vpt.fairness.tradeoff import ALONE, Frontier, against, point_at
 from vpt.files import learned_copy, restore
 from vpt.model import PromptedModel
-from vpt.objectives import METHODS
 from vpt.readouts import Identity
 from vpt.runs.kept import Kept, keep, time_pass
 from vpt.sites import Config
 from vpt.training.evaluation import grouped
 
-AUTO = "auto"
-METHOD = "penalty"  # whose gap it is, and whose strengths
+METHOD = "penalty"  # whose gap it is
 SECONDS = 0.04  # to cross-fit corrections, for each example: a guess
 
 
@@ -58,14 +56,14 @@ def mended(
     """
     own = Identity.like(backbone, data.classes)
     parts = _parts(backbone, own, data)
-    classifier_of(backbone, own)  # refuses a model that cannot be corrected
     tuned, gap = parts["val"], GAP[criterion]
     mending = Mending.of(backbone, own, tuned, criterion, seed, progress)
     kept = {"val": mending.kept}
     if "test" in parts:
         what = "one pass over the test data"
         kept["test"] = keep(backbone, parts["test"], logits=True, progress=progress, what=what)
-    bare = {name: scores_of(own, one) for name, one in kept.items()}
+    bare = {name: scores_of(own, one) for name, one in kept.items() if name != "val"}
+    bare["val"] = mending.bare
     base = point_at("bare model", None, bare, parts, positive)
     if np.isnan(base.value(gap)):
         raise DataError(
@@ -73,12 +71,13 @@ def mended(
             f" {cell_counts(base.val)}. Give it examples of every label in two groups at least."
         )
     notes = [note for note in (suspicion(base.val), few_in_cells(base.val)) if note]
-    model = PromptedModel(backbone, None, mending.fit(own, 0.0))
+    model = PromptedModel(backbone, None, mending.fit(0.0))
     points = []
     try:
-        for strength in (0.0, *sorted(strengths or METHODS[METHOD].strengths)):
+        for strength in (0.0, *sorted(strengths or STRENGTHS)):
             say(f"strength {strength:g}" if strength else "accuracy alone")
-            model.readout.load_state_dict(mending.fit(own, strength).state_dict())
+            if strength:  # the model begins with the other
+                model.readout.load_state_dict(mending.fit(strength).state_dict())
             said = {"val": mending.held_out(strength)}
             if "test" in kept:
                 said["test"] = _said(model, kept["test"])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy.optimize import minimize
@@ -176,10 +177,17 @@ class Head:
             out[part.held] = part.scores(strength, decay)
         return out
 
+    @cached_property
+    def _whole(self) -> tuple[StandardScaler, np.ndarray, np.ndarray | None]:
+        """(The scaler, rows in their span, its basis) of all examples: the same for every
+        strength.
+        """
+        scaler = StandardScaler().fit(self.x)
+        return scaler, *in_span(scaler.transform(self.x))
+
     def fit(self, strength: float) -> tuple[np.ndarray, np.ndarray, StandardScaler]:
         """(weights `[C,F]` on standardised features, biases `[C]`, the scaler), of all examples."""
-        scaler = StandardScaler().fit(self.x)
-        z, basis = in_span(scaler.transform(self.x))
+        scaler, z, basis = self._whole
         decay = self.decay(strength)
         found = correction(z, self.bare, self.y, self.cells, strength, decay)
         weights = found[:-1] if basis is None else basis @ found[:-1]

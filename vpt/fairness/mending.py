@@ -18,6 +18,7 @@ from vpt.backbones import Backbone
 from vpt.data import Examples
 from vpt.errors import TrainingError
 from vpt.fairness.heads import Cells, Head
+from vpt.objectives import METHODS
 from vpt.readouts import Identity, Linear
 from vpt.report.progress import progress_bar
 from vpt.runs.kept import Kept, keep
@@ -26,6 +27,7 @@ from vpt.runs.probe import Folds
 FOLDS = 5
 MOST = 20_000_000  # numbers in a set of features
 FEWEST = 10  # examples, or persons where they belong together
+STRENGTHS = METHODS["penalty"].strengths  # that are tried
 SETS = ("cls+mean", "blocks")  # of features: a correction on each, and their mean is taken
 
 
@@ -33,12 +35,12 @@ SETS = ("cls+mean", "blocks")  # of features: a correction on each, and their me
 class Mending:
     """What corrections say of examples.
 
-    examples: with groups, matched to the model. kept: of them. bare: the model's own scores of
-        their classes `[n,C]`. heads: a correction on each set of features. folds: by which they are
-        cross-fitted.
+    classifier: the model's own, as `classifier_of` has it. examples: with groups, matched to the
+        model. kept: of them. bare: the model's own scores of their classes `[n,C]`. heads: a
+        correction on each set of features. folds: by which they are cross-fitted.
     """
 
-    backbone: Backbone
+    classifier: tuple[np.ndarray, np.ndarray]
     examples: Examples
     kept: Kept
     bare: Tensor
@@ -63,7 +65,11 @@ class Mending:
         criterion: "eo" or "dp".
         seed: of the folds.
         progress: whether to show how far it is.
+
+        Raises `TrainingError`, before that, for a model that cannot be corrected and for too few
+        examples.
         """
+        classifier = classifier_of(backbone, own)
         y, group = np.array(examples.targets), np.array(examples.grouped)
         folds = folds_by_cell(y, group, examples.together, seed)
         kept = keep(backbone, examples, logits=True, progress=progress)
@@ -77,16 +83,16 @@ class Mending:
                 if heads and x.size > MOST:  # hours, for what the first set does nearly as well
                     continue
                 heads.append(Head(text, x, bare.double().numpy(), y, cells, folds))
-        return cls(backbone, examples, kept, bare, heads, folds)
+        return cls(classifier, examples, kept, bare, heads, folds)
 
     def held_out(self, strength: float) -> Tensor:
         """Scores `[n,C]` of examples that were not learned from. Strengths are to rise."""
         found = np.mean([head.held_out(strength) for head in self.heads], axis=0)
         return torch.from_numpy(found).float()
 
-    def fit(self, own: Identity, strength: float) -> Linear:
-        """The corrected classifier, as one linear readout. own: as for `of`."""
-        weight, bias = classifier_of(self.backbone, own)
+    def fit(self, strength: float) -> Linear:
+        """The corrected classifier, as one linear readout."""
+        weight, bias = self.classifier
         texts = [head.text for head in self.heads]
         parts = [head.fit(strength) for head in self.heads]
         mean = np.concatenate([scaler.mean_ for _, _, scaler in parts])

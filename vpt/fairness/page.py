@@ -13,7 +13,7 @@ from vpt.metrics.comparing import share_interval
 from vpt.report import charts
 from vpt.report.page import html_of, table_of
 from vpt.report.progress import span
-from vpt.report.tables import RECOMMENDED, audit_tables, tradeoff_tables
+from vpt.report.tables import RECOMMENDED, audit_tables, sentence, tradeoff_tables
 from vpt.runs.inlined import pictures_in
 from vpt.runs.page import PAGE
 from vpt.sites import Config
@@ -59,10 +59,10 @@ def write_reprogrammed(folder: Path) -> Path:
 
 def _verdict(numbers: Config) -> str:
     """Whether to use it, if the run says so (older ones do not), and what it changed."""
-    changed = numbers["verdict"][0].upper() + numbers["verdict"][1:] + "."
+    changed = f"{sentence(numbers['verdict'])}."
     if "recommendation" not in numbers:
         return changed
-    said = RECOMMENDED[numbers["recommendation"]].capitalize()
+    said = sentence(RECOMMENDED[numbers["recommendation"]])
     return f"{said}: {numbers['why']}. {changed}"
 
 
@@ -76,7 +76,7 @@ def write_audited(path: Path, audit: Config, model: str, data: str) -> Path:
     verdict = f"Worst served is {worst}: {accuracy:.1%} right."
     if "remedies" in audit:
         said = audit["remedies"]
-        verdict += f" {said['verdict'][0].upper()}{said['verdict'][1:]}: {said['why']}."
+        verdict += f" {sentence(said['verdict'])}: {said['why']}."
     page = {
         "title": f"How {model} serves each group",
         "verdict": verdict,

@@ -16,12 +16,11 @@ from vpt.backbones import Backbone
 from vpt.data import Examples
 from vpt.fairness.auditing import ABOVE_CHANCE
 from vpt.fairness.choosing import GAP, Judged, choose, judged
-from vpt.fairness.mending import Mending, classifier_of, scores_of
+from vpt.fairness.mending import STRENGTHS, Mending
 from vpt.fairness.thresholds import cross_fitted_thresholds
 from vpt.fairness.tradeoff import point_at
 from vpt.metrics.audit import Interval
 from vpt.metrics.changes import changes
-from vpt.objectives import METHODS
 from vpt.readouts import Identity
 from vpt.runs.probe import FALLBACK, Folds, in_span, one_thread
 from vpt.sites import Config
@@ -91,14 +90,12 @@ def remedies(
         order = np.random.default_rng(seed).permutation(len(examples))[:MOST]
         examples = examples.subset(sorted(order.tolist()))
     gap = GAP[criterion]
-    classifier_of(backbone, own)  # refuses a model that cannot be corrected
     mending = Mending.of(backbone, own, examples, criterion, seed, progress)
     parts = {"val": examples}
-    bare = scores_of(own, mending.kept)
+    bare = mending.bare
     base = point_at("bare model", None, {"val": bare}, parts, positive)
     points = [
-        point_at(repr(s), s, {"val": mending.held_out(s)}, parts, positive)
-        for s in METHODS["penalty"].strengths
+        point_at(repr(s), s, {"val": mending.held_out(s)}, parts, positive) for s in STRENGTHS
     ]
     chosen, _ = choose(base, points, gap, BUDGET, None)
     worth = judged(base, chosen, examples, gap, BUDGET, positive, seed)

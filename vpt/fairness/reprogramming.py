@@ -20,7 +20,7 @@ from vpt.backbones import Backbone
 from vpt.data import Data, load_data, look
 from vpt.errors import TrainingError
 from vpt.errors.places import is_there
-from vpt.fairness.automatic import AUTO, mended, refuse_told, seconds_to_mend
+from vpt.fairness.automatic import mended, refuse_told, seconds_to_mend
 from vpt.fairness.page import write_reprogrammed
 from vpt.fairness.report import POINTS, Report, report_of, write
 from vpt.fairness.strengths import objectives
@@ -30,6 +30,7 @@ from vpt.prompts import Prompt
 from vpt.readouts import Readout
 from vpt.report.page import draw_or_say
 from vpt.runs.briefing import say_before, seconds_of_runs
+from vpt.runs.labelled import AUTO
 from vpt.runs.making import make_prompt, make_readout, start_among
 from vpt.runs.opening import opened
 from vpt.runs.probe import fit_probe

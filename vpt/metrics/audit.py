@@ -117,7 +117,7 @@ def audit(
 
     return Audit(
         n=len(y),
-        metrics={name: _interval(float(v), drawn[name], tails) for name, v in values.items()},
+        metrics={name: interval_of(float(v), drawn[name], tails) for name, v in values.items()},
         per_group={group_names[g]: _group(right[g], sizes[g], said[g], classes) for g in present},
         cells={
             classes[c]: {group_names[g]: _cell(right[g, c], sizes[g, c]) for g in present}
@@ -228,7 +228,7 @@ def _cell(right: float, size: float) -> Cell:
     return Cell(int(size), float(right / size) if size else None)
 
 
-def _interval(value: float, drawn: np.ndarray, tails: list[float]) -> Interval:
+def interval_of(value: float, drawn: np.ndarray, tails: list[float]) -> Interval:
     """A value between its percentiles among what was drawn."""
     known = drawn[~np.isnan(drawn)]
     low, high = np.percentile(known, tails).tolist() if len(known) else (None, None)

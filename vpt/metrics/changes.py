@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from vpt.metrics.audit import Interval, sums_at
+from vpt.metrics.audit import Interval, interval_of, sums_at
 from vpt.metrics.groups import counted, rates_of_sums
 
 BLOCK = 1 << 24  # numbers drawn at once
@@ -55,7 +55,7 @@ def changes(
         for decided in kinds[2:]
     )
     tails = [50 * (1 - level), 50 * (1 + level)]
-    return {name: _interval(new[name] - old[name], tails) for name in old}
+    return {name: _paired(old[name], new[name], tails) for name in old}
 
 
 def soft_changes(
@@ -102,16 +102,13 @@ def soft_changes(
         weights = generator.multinomial(count, np.full(count, 1 / count), size=some).astype(float)
         left -= some
     tails = [50 * (1 - level), 50 * (1 + level)]
-    return {
-        name: _interval(
-            np.concatenate([new[name] - old[name] for old, new in zip(*found, strict=True)]), tails
-        )
-        for name in found[0][0]
-    }
+    old, new = (
+        {name: np.concatenate([one[name] for one in values]) for name in values[0]}
+        for values in found
+    )
+    return {name: _paired(old[name], new[name], tails) for name in old}
 
 
-def _interval(values: np.ndarray, tails: Sequence[float]) -> Interval:
-    """The first of these values between percentiles of the others."""
-    known = values[1:][~np.isnan(values[1:])]
-    low, high = np.percentile(known, tails).tolist() if len(known) else (None, None)
-    return Interval(None if np.isnan(values[0]) else float(values[0]), low, high)
+def _paired(old: np.ndarray, new: np.ndarray, tails: list[float]) -> Interval:
+    """New less old: the first of both as things stand, between what redrawing gives."""
+    return interval_of(float(new[0] - old[0]), new[1:] - old[1:], tails)

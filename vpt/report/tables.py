@@ -22,6 +22,11 @@ RECOMMENDED = {
 }
 
 
+def sentence(text: str) -> str:
+    """The same with a capital letter in front, and the rest as it is."""
+    return text[:1].upper() + text[1:]
+
+
 def tradeoff_tables(report: Config) -> list[Table]:
     """Bare model, strengths, thresholds by group; and each cell without and with the chosen; on
     test (or validation).

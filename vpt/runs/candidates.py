@@ -145,8 +145,7 @@ def _learned(trial: Trial, start: QueryTokens, place: int, seed: int, progress: 
     )
     with progress_bar(progress) as bar:
         bar.add_task("fitting the classifier of what they read", total=None)
-        trial.members, strength = refitted(learned, memories, kept, trial.folds, len(trial.classes))
-    trial.strengths[f"queries:{start.count}"] = strength
+        trial.members, _ = refitted(learned, memories, kept, trial.folds, len(trial.classes))
     judge = torch.zeros(len(kept.y), dtype=torch.long)
     for number, (_, held) in enumerate(trial.folds):
         judge[held] = number

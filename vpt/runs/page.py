@@ -15,7 +15,7 @@ from vpt.files import write_atomically
 from vpt.report import charts
 from vpt.report.page import html_of, markdown_of
 from vpt.report.progress import span
-from vpt.report.tables import HEADS
+from vpt.report.tables import HEADS, sentence
 from vpt.runs.answers import PARTS
 from vpt.runs.inlined import cost_of, pictures_in
 from vpt.runs.mistakes import Row, alike, classes, groups, matrix, reliability
@@ -69,7 +69,7 @@ def page_of(folder: Path, show: Show) -> Config:
     scored = metrics["parts"][part]["methods"][method] if part else {}
     return {
         "title": f"{folder.resolve().name}: {len(metrics['data']['classes'])} classes",
-        "verdict": metrics["verdict"][0].upper() + metrics["verdict"][1:],
+        "verdict": sentence(metrics["verdict"]),
         "chosen": chosen,
         "parts": [_part(name, metrics) for name in PARTS if name in metrics["parts"]],
         "numbers": _numbers(metrics),
