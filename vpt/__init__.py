@@ -70,6 +70,9 @@ if TYPE_CHECKING:
     from vpt.readouts import Readout as Readout
     from vpt.readouts import TaskHeads as TaskHeads
     from vpt.runs.adapting import adapt as adapt
+    from vpt.runs.correcting import Correction as Correction
+    from vpt.runs.correcting import correct as correct
+    from vpt.runs.correcting import undo_correction as undo_correction
     from vpt.runs.erasing import erasing as erasing
     from vpt.runs.explaining import Explanation as Explanation
     from vpt.runs.explaining import explain as explain

@@ -8,6 +8,7 @@ import sys
 import typer
 from rich.console import Console
 
+from vpt.cli.correcting import correct
 from vpt.cli.explaining import explain
 from vpt.cli.fairness import audit, reprogram
 from vpt.cli.learning import adapt, demo
@@ -33,6 +34,7 @@ for command in (
     inspect,
     report,
     explain,
+    correct,
     backbones,
     bench,
 ):

@@ -22,6 +22,7 @@ from vpt.files import learned_copy, restore
 from vpt.model import PromptedModel
 from vpt.readouts import Identity
 from vpt.runs.kept import Kept, keep, time_pass
+from vpt.runs.moments import Moments
 from vpt.sites import Config
 from vpt.training.evaluation import grouped
 
@@ -101,6 +102,7 @@ def mended(
         notes,
         judged(base, chosen, tuned, gap, allowed, positive, seed),
         out_of_fold=True,
+        moments=Moments.of_kept(mending.kept, model, chosen.value("accuracy")),
     )
 
 

@@ -22,6 +22,7 @@ from vpt.objectives import METHODS
 from vpt.readouts import Identity, Linear
 from vpt.report.progress import progress_bar
 from vpt.runs.kept import Kept, keep
+from vpt.runs.own_classifier import classifier_of
 from vpt.runs.probe import Folds
 
 FOLDS = 5
@@ -121,32 +122,6 @@ def scores_of(own: Identity, kept: Kept) -> Tensor:
     if kept.logits is None:
         raise TrainingError("This model has no classifier of its own that could be corrected.")
     return kept.of_examples(own(kept.logits))
-
-
-@torch.no_grad()
-def classifier_of(backbone: Backbone, own: Identity) -> tuple[np.ndarray, np.ndarray]:
-    """(weights `[C,D]`, biases `[C]`) of the model's own final layer, for the data's classes.
-    Raises `TrainingError` for a model whose scores are no linear function of its features.
-    """
-    x = backbone.inputs.example(4)
-    out = backbone.run(x)
-    layers = backbone.classifiers
-    if len(layers) == 1 and out.logits is not None:
-        every = layers[0].weight.double().cpu()
-        rows = own.index if own.index is not None else list(range(len(every)))
-        weight, bias = every[rows], torch.zeros(len(rows)).double()
-        if layers[0].bias is not None:
-            bias = layers[0].bias[rows].double().cpu()
-        scores = out.features.double().cpu() @ weight.T + bias
-        told = own(out.logits).double().cpu()
-        rounding = 1e-3 if backbone.dtype == torch.float32 else 3e-2
-        if float((scores - told).abs().max()) <= rounding * max(1.0, float(told.abs().max())):
-            return weight.numpy(), bias.numpy()
-    raise TrainingError(
-        f"The scores of {type(backbone.model).__name__} are no linear function of what its"
-        " classifier reads, so that they cannot be corrected there. Learn a prompt instead, for"
-        " example --prompt border:6."
-    )
 
 
 def folds_by_cell(

@@ -32,10 +32,11 @@ from vpt.report.page import draw_or_say
 from vpt.runs.briefing import say_before, seconds_of_runs
 from vpt.runs.labelled import AUTO
 from vpt.runs.making import make_prompt, make_readout, start_among
+from vpt.runs.moments import MEMORY, moments_of
 from vpt.runs.opening import opened
 from vpt.runs.probe import fit_probe
 from vpt.sites import Config
-from vpt.training.evaluation import scores
+from vpt.training.evaluation import matched, scores
 from vpt.training.folders import run_folder
 from vpt.training.recipe import Recipe, chosen
 
@@ -161,7 +162,14 @@ def reprogram(
         aims |= {"seconds": round(time.monotonic() - started, 1), "command": command}
         numbers = report_of(prompted, tradeoff, wanted, recipe, **aims)
         result = Reprogrammed(prompted, tradeoff, numbers, folder)
+        moments = tradeoff.moments
+        if folder is not None and moments is None:
+            known = tradeoff.chosen.value("accuracy")
+            learned = matched(prompted, wanted.train)
+            moments = moments_of(prompted, learned, known, progress and main)
         if folder is not None and main:
+            if moments is not None:
+                moments.save(folder / MEMORY)
             result.file = write(folder, prompted, tradeoff, numbers, wanted.val)
             draw_or_say(folder, partial(write_reprogrammed, folder))
         undo.pop_all()

@@ -23,6 +23,7 @@ from vpt.files import learned_copy, restore
 from vpt.metrics.groups import TITLES
 from vpt.model import PromptedModel
 from vpt.objectives import Objective
+from vpt.runs.moments import Moments
 from vpt.training.evaluation import grouped, scores
 from vpt.training.loop import fit
 from vpt.training.recipe import Recipe, updated
@@ -37,7 +38,8 @@ class Frontier:
 
     notes: what to know before using it: a model that knows the group only, strengths that broke, a
         choice that gains nothing. judged: whether the choice is worth using. out_of_fold: whether
-        "val" is what was learned from, each example being held out once.
+        "val" is what was learned from, each example being held out once. moments: of what was
+        learned from, where they cost nothing.
     """
 
     base: Point
@@ -49,6 +51,7 @@ class Frontier:
     notes: list[str]
     judged: Judged
     out_of_fold: bool = False
+    moments: Moments | None = None
 
     @property
     def gap(self) -> str:

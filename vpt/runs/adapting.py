@@ -28,6 +28,7 @@ from vpt.runs.hard.adapting import adapt_hard
 from vpt.runs.labelled import AUTO, learned_from, refuse_inside, refuse_told
 from vpt.runs.learning import SOFTER, calibrate, choose_augment, learn, seconds_to_adapt
 from vpt.runs.making import make_prompt, make_readout, start_among
+from vpt.runs.moments import MEMORY, moments_of
 from vpt.runs.opening import opened
 from vpt.runs.page import write_page
 from vpt.runs.ran import Ran
@@ -147,10 +148,10 @@ def adapt(
         if automatic:
             source = learned_from(parts, recipe.seed, val_apart, probe_only, prune)
             result = adapt_automatically(backbone, parts, source, recipe, clock, command, shown)
-            return _written(result, folder, parts)
+            return _written(result, folder, parts, shown)
         if isinstance(made, HardQueries):
             result = adapt_hard(backbone, made, parts, recipe, clock, command, shown)
-            return _written(result, folder, parts)
+            return _written(result, folder, parts, shown)
         if isinstance(prompt, str):
             start_among(made, backbone, parts.train, recipe.seed)
         joined = make_readout(readout, backbone, parts, recipe.seed, made, features)
@@ -170,7 +171,7 @@ def adapt(
             history = learn(model, parts, recipe, strength, train, progress)
             result = _result(model, parts, baselines, history, recipe, clock, command)
         undo.pop_all()
-        return _written(result, folder, parts)
+        return _written(result, folder, parts, shown)
 
 
 def _result(
@@ -206,13 +207,18 @@ def _result(
     return Result(model, report_of(model, answers, PROMPT, ran), history, answers)
 
 
-def _written(result: Result, folder: Path | None, data: Data) -> Result:
+def _written(result: Result, folder: Path | None, data: Data, shown: bool) -> Result:
     """The result with its folder, if it has one; a model that could not be saved is closed."""
     if folder is None:
         return result
     result.folder = folder
     try:
+        moments = result.moments or moments_of(
+            result.model, data.train, result.report.val_accuracy, shown
+        )
         if Accelerator().is_main_process:
+            if moments is not None:
+                moments.save(folder / MEMORY)
             result.file = write_run(folder, result.model, result.report, data.val, result.answers)
             draw_or_say(folder, partial(_draw_page, folder, result, data))
     except BaseException:

@@ -34,6 +34,7 @@ from vpt.runs.cost import Clock
 from vpt.runs.kept import Kept, keep, time_pass
 from vpt.runs.labelled import Labelled
 from vpt.runs.making import start_among
+from vpt.runs.moments import Moments
 from vpt.runs.probe import FALLBACK
 from vpt.runs.ran import Ran
 from vpt.runs.report import report_of
@@ -63,6 +64,7 @@ class Automatic:
     method: str
     examples: Examples
     queries: Config | None
+    moments: Moments
 
 
 def adapt_automatically(
@@ -106,7 +108,7 @@ def adapt_automatically(
         queries=found.queries,
     )
     report = report_of(found.model, found.answers, found.method, ran)
-    return Result(found.model, report, history, answers=found.answers)
+    return Result(found.model, report, history, found.answers, moments=found.moments)
 
 
 def _time(backbone: Backbone, data: Data, source: Labelled) -> tuple[float, str]:
@@ -173,7 +175,11 @@ def learn_automatically(
             queries = _worth(trial)
         except Exception as error:  # a table of the page is no reason to lose a run
             LOGGER.warning("What each query is worth could not be said: %s", error)
-    return Automatic(model, chosen, strength, slope, answers, method, examples, queries)
+    held = answers.get("out_of_fold", answers.get("val"))
+    accuracy = held.scored(method)["accuracy"] if held is not None else None
+    read = trial.kept.with_read(prompt) if prompt is not None else trial.kept
+    moments = Moments.of_kept(read, model, accuracy)
+    return Automatic(model, chosen, strength, slope, answers, method, examples, queries, moments)
 
 
 def _worth(trial: Trial) -> Config | None:

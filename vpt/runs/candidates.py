@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vpt.backbones import Backbone
 from vpt.errors import VptError
-from vpt.prompts import Prompt, QueryTokens
+from vpt.prompts import QueryTokens
 from vpt.readouts import Average, Linear, NearestMean, Readout
 from vpt.readouts.named import Named
 from vpt.report.progress import progress_bar
@@ -190,7 +190,7 @@ def seconds_to_learn(
     return once * (steps_for(count) * BATCH + 2 * count)
 
 
-def refit(trial: Trial, chosen: Chosen) -> tuple[Prompt | None, Readout]:
+def refit(trial: Trial, chosen: Chosen) -> tuple[QueryTokens | None, Readout]:
     """The prompt and the readout of what was chosen, fitted on all examples."""
     parts = [fitted(trial, name) for name in chosen.names]
     for part in parts:

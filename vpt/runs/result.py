@@ -7,6 +7,7 @@ from pathlib import Path
 
 from vpt.model import PromptedModel
 from vpt.runs.answers import Answers
+from vpt.runs.moments import Moments
 from vpt.runs.report import AdaptReport
 from vpt.sites import Config
 from vpt.training.loop import History
@@ -15,7 +16,8 @@ from vpt.training.loop import History
 @dataclass
 class Result:
     """What `adapt` made: the fitted model, its report, its history, what every method says of each
-    part, and the run's folder and prompt file (if written).
+    part, the run's folder and prompt file (if written), and what it remembers of the examples that
+    it learned from (if that cost nothing).
     """
 
     model: PromptedModel
@@ -24,6 +26,7 @@ class Result:
     answers: dict[str, Answers]
     folder: Path | None = None
     file: Path | None = None
+    moments: Moments | None = None
 
     @property
     def metrics(self) -> Config:

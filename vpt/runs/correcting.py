@@ -1,0 +1,270 @@
+"""Corrections that arise later: a handful of mistakes with their right labels changes what a run
+says, without the examples that it learned from, and can be undone.
+
+What is learned is added to the scores by a `Corrected` readout; prompt and model stay as they are.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from vpt.backbones import Backbone
+from vpt.data import Examples, look, read_parts
+from vpt.errors import DataError, PromptFileError, TrainingError
+from vpt.errors.needs import share
+from vpt.files import load, save
+from vpt.files import read as read_file
+from vpt.files.naming import PROMPT, prompt_file
+from vpt.model import PromptedModel
+from vpt.readouts.corrected import Corrected
+from vpt.runs.corrected import Checked, report_of, said_of
+from vpt.runs.journal import BEFORE, JOURNAL, carry, digests_of, journal, log, refuse_contradictions
+from vpt.runs.moments import MEMORY, Moments, features_of, read_features
+from vpt.runs.shifting import Shift, shifts
+from vpt.sites import Config
+from vpt.training.evaluation import matched
+from vpt.training.folders import run_folder
+
+MOST = 1000  # examples of a correction; more are a task to learn
+
+
+@dataclass
+class Correction:
+    """What `correct` made: the corrected model, what it changed in plain values, and its folder if
+    written.
+    """
+
+    model: PromptedModel
+    report: Config
+    folder: Path | None = None
+
+
+def correct(
+    run: str | Path,
+    data: str | Path | Examples,
+    *,
+    out: str | Path | None = None,
+    check: str | Path | Examples | None = None,
+    budget: float = 0.005,
+    label: str | None = None,
+    backbone: Backbone | str | Path | None = None,
+    dtype: str | None = None,
+    overwrite: bool = False,
+    progress: bool = True,
+) -> Correction:
+    """Make a run right on a handful of examples that it had wrong, and on others of their kind, at
+    little loss elsewhere. The run itself is left as it is.
+
+    run: a run's folder (or a prompt file, with `check`).
+    data: the examples with their right labels, as for `vpt.load_data`; they are all learned from.
+    out: another folder, for the corrected prompt file, the journal, and what undoes it.
+    check: labelled examples that show what else changes, and by which the strength is then chosen;
+        by default it is chosen by the moments that the run remembers.
+    budget: accuracy elsewhere that may be lost, in [0,1].
+    label: the column of the label.
+    backbone, dtype: as for `vpt.load`.
+    overwrite: give up what `out` holds.
+    progress: whether to show how far it is.
+
+    Raises `DataError` for classes that the run does not have and for examples that contradict one
+    another, now or earlier; `TrainingError` where there is nothing to correct, or nothing that can
+    be corrected within the budget; `PromptFileError`.
+    """
+    share(TrainingError, budget=budget)
+    place = prompt_file(run)
+    _refuse_same(place, out)
+    entries = journal(place.parent)
+    with run_folder(out, False, overwrite) as folder:
+        model = load(place, backbone, dtype=dtype)
+        try:
+            readout = _correctable(model)
+            model.readout = readout
+            known = _remembered(place, readout, check is not None)
+            examples = _given(model, data, label, progress)
+            digests = digests_of(examples)
+            refuse_contradictions(examples, digests, entries)
+            checked = None
+            if check is not None:
+                others = _read(model, check, label, "test", progress)
+                checked = Checked.of(model, others, progress)
+            moments = known or _moments_of(checked)
+            read, y = read_features(model, examples, progress, "what is to be right")
+            said = said_of(model, read)
+            chosen = _chosen(moments, read, said, y, examples, checked, budget)
+            report: Config = {"number": len(entries) + 1}
+            report |= report_of(examples, digests, said, chosen, budget)
+            report["check"] = checked.changes(moments, chosen) if checked is not None else None
+            weight = chosen.weight * moments.scale
+            readout.add(weight, chosen.bias - weight @ moments.mean)
+            after = chosen.remembered(moments, moments.standardised(read), y)
+            if folder is not None:
+                _write(folder, place, model, [*entries, report], moments, after)
+        except BaseException:
+            model.close()
+            raise
+    return Correction(model, report, folder)
+
+
+def undo_correction(run: str | Path, out: str | Path, *, overwrite: bool = False) -> Path:
+    """Write the run as it was before its last correction to another folder, bit for bit. Raises
+    `TrainingError` where there is none.
+    """
+    place = prompt_file(run).parent
+    entries = journal(place)
+    if not entries:
+        raise TrainingError(f"{place} holds no correction that could be undone.")
+    _refuse_same(place / PROMPT, out)
+    with run_folder(out, False, overwrite) as folder:
+        folder = folder or Path(out)
+        last = len(entries)
+        carry(place, folder, last - 1)
+        shutil.copyfile(place / BEFORE / f"{last}.safetensors", folder / MEMORY)
+        if last > 1:
+            log(folder, entries[:-1])
+        else:
+            (folder / JOURNAL).unlink(missing_ok=True)
+        shutil.copyfile(place / BEFORE / f"{last}.vpt", folder / PROMPT)
+    return Path(out) / PROMPT
+
+
+def _refuse_same(place: Path, out: str | Path | None) -> None:
+    if isinstance(out, (str, Path)) and Path(out).resolve() == place.parent.resolve():
+        raise TrainingError(f"{out} is the run itself; needed is another folder (out=…).")
+
+
+def _correctable(model: PromptedModel) -> Corrected:
+    """The model's readout with nothing added yet, or with earlier corrections."""
+    if isinstance(model.readout, Corrected):
+        return model.readout
+    made = features_of(model)
+    if made is None:
+        raise TrainingError(
+            f"This run's readout, {type(model.readout).__name__}, cannot be corrected; needed is"
+            " one of features without tasks ('linear', or 'identity' of a model with one linear"
+            " classifier)."
+        )
+    return Corrected(made).to(model.backbone.device).eval()
+
+
+def _read(
+    model: PromptedModel, data: str | Path | Examples, label: str | None, part: str, progress: bool
+) -> Examples:
+    """Examples matched to a model. part: of data that have several. Raises `DataError`."""
+    if isinstance(data, (str, Path)):
+        inputs = model.backbone.inputs
+        data = read_parts(look(data, label), inputs, part=part, progress=progress)
+    return matched(model, data)
+
+
+def _given(
+    model: PromptedModel, data: str | Path | Examples, label: str | None, progress: bool
+) -> Examples:
+    """What is to be right. Raises `DataError`."""
+    examples = _read(model, data, label, "train", progress)
+    if len(examples) > MOST:
+        raise DataError(
+            f"Found {len(examples)} examples; a correction takes {MOST} at most. So many are worth"
+            " a new run: vpt adapt on all of them."
+        )
+    return examples
+
+
+def _remembered(place: Path, readout: Corrected, checked: bool) -> Moments | None:
+    """What the run remembers; None where a check set is to say it. Raises `TrainingError`."""
+    moments = Moments.load(place.parent / MEMORY) if place.name == PROMPT else None
+    if moments is None and not checked:
+        raise TrainingError(
+            f"{place.parent} remembers nothing of what it learned from ({MEMORY} is not there), so"
+            " that nobody knows what else a correction would change. Give labelled examples that"
+            " say so: check=… (--check DATA)."
+        )
+    if moments is not None and len(moments.mean) != readout.features:
+        raise PromptFileError(
+            f"{place.parent / MEMORY} is of {len(moments.mean)} features, and this run reads"
+            f" {readout.features}: they are of two runs."
+        )
+    return moments
+
+
+def _moments_of(checked: Checked | None) -> Moments:
+    """Those of a check set, where the run remembers nothing."""
+    if checked is None:
+        raise TrainingError("Found neither what the run remembers nor a check set.")
+    return Moments.of(checked.features, checked.said, checked.y, None)
+
+
+def _chosen(
+    moments: Moments,
+    read: Tensor,
+    said: Tensor,
+    y: Tensor,
+    examples: Examples,
+    checked: Checked | None,
+    budget: float,
+) -> Shift:
+    """The correction that mends most of the mistakes when they are held out, of those within the
+    budget, and of equals the weakest. Raises `TrainingError` for none.
+
+    moments: of all else.
+    read, said, y: features `[k,F]`, scores `[k,C]` and labels `[k]` of what is to be right.
+    examples: they.
+    checked: examples that show what else changes.
+    budget: accuracy elsewhere that may be lost.
+    """
+    mistaken = (said.argmax(1) != y).numpy()
+    if not mistaken.any():
+        raise TrainingError(
+            f"All {len(y)} examples are right already: there is nothing to correct."
+        )
+    found: list[tuple[float, Shift]] = []
+    for shift in shifts(moments, moments.standardised(read), said, y, examples.together):
+        lost = shift.lost if checked is None else checked.lost(moments, shift)
+        right = shift.held_out if shift.folds > 1 else shift.right
+        if lost <= budget + 1e-9 and shift.right[mistaken].any():
+            found.append((float(right[mistaken].mean()), shift))
+        if checked is None and lost > 2 * budget:
+            break  # a stronger one turns more
+    if not found:
+        raise TrainingError(
+            f"None of the {int(mistaken.sum())} mistakes can be mended for at most {budget:.1%} of"
+            " accuracy elsewhere: what the model sees of them is too much like what it has right."
+            " Allow more (budget=…), or learn anew with more examples of their kind."
+        )
+    return max(found, key=lambda one: one[0])[1]
+
+
+def _write(
+    folder: Path,
+    place: Path,
+    model: PromptedModel,
+    entries: list[Config],
+    before: Moments,
+    after: Moments,
+) -> None:
+    """What undoes the last correction first, then the journal, and the prompt file last.
+
+    folder: for all of it.
+    place: the prompt file that was corrected.
+    model: the corrected one.
+    entries: of the journal.
+    before, after: what the run remembered, and remembers from now on.
+    """
+    header, _ = read_file(place)
+    count = len(entries)
+    carry(place.parent, folder, count - 1)
+    (folder / BEFORE).mkdir(exist_ok=True)
+    shutil.copyfile(place, folder / BEFORE / f"{count}.vpt")
+    before.save(folder / BEFORE / f"{count}.safetensors")
+    after.save(folder / MEMORY)
+    log(folder, entries)
+    scores = header["scores"].get("before_corrections", header["scores"])
+    save(
+        folder / PROMPT,
+        model,
+        trained_on=header["trained_on"] | {"corrections": count},
+        scores={"before_corrections": scores},
+    )

@@ -1,0 +1,204 @@
+"""What a run remembers of the examples that it learned from: means and second moments of what its
+readout reads, and no example.
+
+It is what `vpt correct` weighs a correction against: how often it would turn a right answer wrong.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from vpt.data import Examples
+from vpt.errors import PromptFileError, TrainingError
+from vpt.errors.places import is_file
+from vpt.files.packing import file_bytes, pack, unpack, write_atomically
+from vpt.model import PromptedModel
+from vpt.readouts import Identity, Readout
+from vpt.runs.kept import Kept
+from vpt.runs.own_classifier import as_linear
+from vpt.training.evaluation import scores
+
+MEMORY = "memory.safetensors"
+RANK = 192  # directions of the spread that are kept
+MOST = 1000  # examples that are looked at once more, where what they gave was not kept
+DRAWN = 2000  # answers that are drawn
+LEVEL = 1.0  # of the ridge, in the units of a standardised feature
+WIDEST = 10.0
+
+
+@dataclass
+class Moments:
+    """Examples in a few numbers: normal about the mean of each class, with one spread for all.
+
+    mean, scale: by which features are standardised `[F]`. y: class of each mean `[K]`. weight: its
+        share of examples `[K]`. centre: means of standardised features `[K,F]`. scores: of class
+        scores `[K,C]`. factor `[R,F]`, scores_factor `[R,C]`: of the spread within classes, the
+        largest directions. rest: the spread of scores outside them `[C,C]`. width: by which the
+        spread is widened, so that answers are as often right as on examples that were held out:
+        features that a readout was fitted on look better told apart than others.
+    """
+
+    mean: Tensor
+    scale: Tensor
+    y: Tensor
+    weight: Tensor
+    centre: Tensor
+    scores: Tensor
+    factor: Tensor
+    scores_factor: Tensor
+    rest: Tensor
+    width: Tensor
+
+    @classmethod
+    @torch.no_grad()
+    def of(cls, features: Tensor, said: Tensor, y: Tensor, accuracy: float | None) -> Moments:
+        """Of examples with features `[n,F]`, scores `[n,C]` and labels `[n]`.
+
+        accuracy: on examples that were held out, or None where none were.
+        """
+        x, said = features.double(), said.double().clamp(-1e4, 1e4)
+        n = len(x)
+        mean, spread = x.mean(0), x.std(0, correction=0)
+        scale = torch.where(spread > 1e-6 * mean.abs().clamp(min=1e-6), 1 / spread, 0.0)
+        z = (x - mean) * scale
+        kinds, place, counts = y.unique(return_inverse=True, return_counts=True)
+        weights = torch.nn.functional.one_hot(place).double() / counts
+        centre, middle = weights.T @ z, weights.T @ said
+        z, rest = z - centre[place], said - middle[place]
+        values, vectors = torch.linalg.eigh(z @ z.T)
+        rank = min(RANK, max(1, int((values > 1e-9 * values.max().clamp(min=1e-9)).sum())))
+        basis = vectors[:, -rank:]
+        factor, scores_factor = (basis.T @ v / n**0.5 for v in (z, rest))
+        left = rest - basis @ (basis.T @ rest)
+        lesser, turned = torch.linalg.eigh(left.T @ left / n)
+        found = cls(
+            mean.float(),
+            scale.float(),
+            kinds,
+            (counts / n).float(),
+            centre.float(),
+            middle.float(),
+            factor.float(),
+            scores_factor.float(),
+            (lesser.clamp(min=0).sqrt()[:, None] * turned.T).float(),
+            torch.tensor(1.0),
+        )
+        if accuracy is not None:
+            found.width = torch.tensor(found._width_for(accuracy))
+        return found
+
+    @classmethod
+    @torch.no_grad()
+    def of_kept(cls, kept: Kept, model: PromptedModel, accuracy: float | None) -> Moments:
+        """Of what one pass left, with what the model's queries read."""
+        readout = model.readout
+        features = kept.of_examples(kept.named(readout.named.text, model.backbone))
+        device = model.backbone.device
+        return cls.of(features, readout(features.to(device)).cpu(), kept.y, accuracy)
+
+    def _width_for(self, accuracy: float) -> float:
+        """The width at which answers are right that often, by halving."""
+        low, high = 0.1, WIDEST
+        for _ in range(20):
+            self.width = torch.tensor((low * high) ** 0.5)
+            drawn, _, y = self.drawn(self.centre[:0])
+            right = float((drawn.argmax(1) == y).double().mean())
+            low, high = (float(self.width), high) if right > accuracy else (low, float(self.width))
+        return float((low * high) ** 0.5)
+
+    def standardised(self, features: Tensor) -> Tensor:
+        """`[n,F]` → `[n,F]`."""
+        return (features.float() - self.mean) * self.scale
+
+    def drawn(self, directions: Tensor, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+        """(scores `[N,C]`, features along directions `[k,F]` as `[N,k]`, labels `[N]`) of examples
+        that might have been, by the moments.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        which = torch.multinomial(self.weight, DRAWN, True, generator=generator)
+        along = torch.randn(DRAWN, len(self.factor), generator=generator)
+        other = torch.randn(DRAWN, len(self.rest), generator=generator)
+        said = along @ self.scores_factor + other @ self.rest
+        read = along @ (self.factor @ directions.T)
+        means = self.centre @ directions.T
+        return (
+            self.scores[which] + self.width * said,
+            means[which] + self.width * read,
+            self.y[which],
+        )
+
+    def whitened(self, z: Tensor) -> Tensor:
+        """(second moments + `LEVEL`)⁻¹ z, of standardised features `[k,F]`."""
+        rows = torch.cat([self.weight.sqrt()[:, None] * self.centre, self.factor]).double()
+        inner = rows @ rows.T + LEVEL * torch.eye(len(rows)).double()
+        z = z.double()
+        return ((z - torch.linalg.solve(inner, rows @ z.T).T @ rows) / LEVEL).float()
+
+    def save(self, path: Path) -> None:
+        """Write to a file. Raises `PromptFileError`."""
+        tensors = {part.name: getattr(self, part.name) for part in fields(self)}
+        small = {n: v.half() if n in ("factor", "centre") else v for n, v in tensors.items()}
+        write_atomically(path, pack(small, {"format": "vpt-memory", "version": 1}))
+
+    @classmethod
+    def load(cls, path: Path) -> Moments | None:
+        """Of a file; None where there is none. Raises `PromptFileError` for a damaged one."""
+        if not is_file(path):
+            return None
+        header, tensors = unpack(file_bytes(path), str(path))
+        names = {part.name for part in fields(cls)}
+        if header.get("format") != "vpt-memory" or set(tensors) != names:
+            raise PromptFileError(f"{path} is not what a run remembers.")
+        whole = ("y",)
+        return cls(**{n: v if n in whole else v.float() for n, v in tensors.items()})
+
+
+def features_of(model: PromptedModel) -> Readout | None:
+    """The model's readout as one of features: its own, or the classifier whose classes it takes;
+    None where there is no such.
+    """
+    readout = model.readout
+    if isinstance(readout, Identity):
+        try:
+            return as_linear(model.backbone, readout)
+        except TrainingError:
+            return None
+    plain = readout.reads == "features" and not model.tasks
+    return readout if plain and isinstance(getattr(readout, "features", None), int) else None
+
+
+def read_features(
+    model: PromptedModel, examples: Examples, progress: bool, what: str
+) -> tuple[Tensor, Tensor]:
+    """(What a readout of features reads `[n,F]`, labels `[n]`). what: it is called on the bar."""
+    features, y = scores(model, examples, outputs=True, progress=progress, what=what)
+    return features.float(), y
+
+
+def moments_of(
+    model: PromptedModel, examples: Examples, accuracy: float | None, progress: bool
+) -> Moments | None:
+    """Moments of examples that a model learned from; None if it cannot be corrected.
+
+    model: that learned.
+    examples: matched to it; `MOST` of them pass through the model once more.
+    accuracy: on examples that were held out.
+    progress: whether to show how far it is.
+    """
+    made, own = features_of(model), model.readout
+    if made is None:
+        return None
+    order = torch.randperm(len(examples), generator=torch.Generator().manual_seed(0))
+    some = examples.subset(sorted(order[:MOST].tolist()))
+    model.readout = made.to(model.backbone.device)
+    try:
+        features, y = read_features(model, some, progress, "what the run remembers")
+        with torch.no_grad():
+            said = made(features.to(model.backbone.device)).cpu()
+    finally:
+        model.readout = own
+    return Moments.of(features, said, y, accuracy)
