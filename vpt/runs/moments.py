@@ -101,14 +101,16 @@ class Moments:
         return cls.of(features, readout(features.to(device)).cpu(), kept.y, accuracy)
 
     def _width_for(self, accuracy: float) -> float:
-        """The width at which answers are right that often, by halving."""
-        low, high = 0.1, WIDEST
+        """The width at which answers are right that often, by halving; 1 where they are not more
+        often right anyway.
+        """
+        low, high = 1.0, WIDEST
         for _ in range(20):
             self.width = torch.tensor((low * high) ** 0.5)
             drawn, _, y = self.drawn(self.centre[:0])
             right = float((drawn.argmax(1) == y).double().mean())
             low, high = (float(self.width), high) if right > accuracy else (low, float(self.width))
-        return float((low * high) ** 0.5)
+        return low
 
     def standardised(self, features: Tensor) -> Tensor:
         """`[n,F]` → `[n,F]`."""
