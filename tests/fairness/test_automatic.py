@@ -13,7 +13,7 @@ from helpers import planted, planted_model, table
 import vpt
 from vpt.data import Data
 from vpt.errors import DataError, TrainingError
-from vpt.fairness.automatic import mended
+from vpt.fairness.automatic import mended, usual
 from vpt.fairness.reprogramming import reprogram
 from vpt.metrics.audit import audit
 
@@ -163,3 +163,26 @@ def test_a_model_that_cannot_be_corrected_is_refused_before_the_pass() -> None:
     data = Data(planted(20, 1), planted(20, 2), None, ["dull", "red"], [])
     with pytest.raises(TrainingError, match="no linear function"):
         mended(own, data, progress=False)
+
+
+def test_it_is_what_is_done_where_nothing_else_is_said(tmp_path: Path) -> None:
+    data, names = table(tmp_path / "data"), {"label": "look", "group": "sky", "progress": False}
+    result = reprogram(data, backbone(), **names)
+    assert result.report["prompt"].startswith("no prompt")
+    assert result.frontier.out_of_fold
+    result.model.close()
+    # a recipe is of a training
+    trained = reprogram(data, backbone(), epochs=1, strengths=[5.0], **names)
+    assert "border" in trained.report["prompt"]
+    trained.model.close()
+
+
+def test_a_model_that_cannot_be_corrected_learns_a_border(tmp_path: Path) -> None:
+    data = table(tmp_path / "data", names=("0", "1"))
+    own = open_tiny("timm DeiT distilled")  # its scores are the mean of two heads'
+    names = {"label": "look", "group": "sky", "progress": False}
+    assert usual(own, False).startswith("border:")
+    assert usual(backbone(), False) == "auto"
+    assert usual(backbone(), True).startswith("border:")
+    with pytest.raises(TrainingError, match="cannot be corrected there"):
+        reprogram(data, own, "auto", **names)

@@ -57,6 +57,7 @@ def test_a_run_from_a_table(tmp_path: Path) -> None:
         "frontier.png",
         "points",
         "report.html",
+        "memory.safetensors",
     }
     assert {p.name for p in out.iterdir()} == wanted
     assert {p.name for p in (out / "points").iterdir()} == {"alone.vpt", "5.0.vpt"}

@@ -79,8 +79,9 @@ def reprogram(
         str | None,
         typer.Option(
             help=(
-                "auto (no prompt: corrects the model's own scores, in seconds), or one of:"
-                f" {PROMPT_FORMS}; by default a border of 20 in 224 pixels"
+                "auto (the default: no prompt, corrects the model's own scores, in seconds; a"
+                " border where it cannot or a recipe is given), or one of:"
+                f" {PROMPT_FORMS}"
             )
         ),
     ] = None,
@@ -118,7 +119,8 @@ def reprogram(
 ) -> None:
     """Make a biased classifier fairer without touching it.
 
-    A border is learned at several strengths, and one is chosen on the trade-off.
+    Corrections of its scores, or prompts, are learned at several strengths; one is chosen on the
+    trade-off, and it is said whether it is worth using.
     """
     from vpt.backbones import told
     from vpt.data import look

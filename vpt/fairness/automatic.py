@@ -23,6 +23,7 @@ from vpt.model import PromptedModel
 from vpt.readouts import Identity
 from vpt.runs.kept import Kept, keep, time_pass
 from vpt.runs.moments import Moments
+from vpt.runs.own_classifier import can_be_corrected
 from vpt.sites import Config
 from vpt.training.evaluation import grouped
 
@@ -106,17 +107,33 @@ def mended(
     )
 
 
-def refuse_told(method: str, readout: object, settings: Config) -> None:
-    """Raise `TrainingError` for what prompt="auto" decides by itself."""
+def decides(method: str, readout: object, settings: Config) -> list[str]:
+    """What is said of a training, which prompt="auto" has none of."""
     said = [f"method={method!r}"] if method != METHOD else []
     said += ["readout"] if readout != "identity" else []
-    said += sorted(settings)
+    return said + sorted(settings)
+
+
+def refuse_told(method: str, readout: object, settings: Config) -> None:
+    """Raise `TrainingError` for what prompt="auto" decides by itself."""
+    said = decides(method, readout, settings)
     if said:
         raise TrainingError(
             f"Found {', '.join(said)} with prompt='auto', which corrects the model's own scores by"
             " a penalty on the gap, and trains nothing by epochs. Leave that out, or name a prompt"
             " (border:6, prefix:4)."
         )
+
+
+def usual(backbone: Backbone, trained: bool) -> str:
+    """What is done where no prompt is named: "auto", or, where something is `trained` or the model
+    cannot be corrected, a border that covers as much of an image as FairReprogram's does; 8 frames
+    of sound.
+    """
+    if not trained and can_be_corrected(backbone):
+        return AUTO
+    size = getattr(backbone.inputs, "size", None)
+    return f"border:{max(1, round(min(size) * 20 / 224)) if size else 8}"
 
 
 def seconds_to_mend(backbone: Backbone, data: Data) -> float:

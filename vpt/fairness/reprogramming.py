@@ -20,7 +20,7 @@ from vpt.backbones import Backbone
 from vpt.data import Data, load_data, look
 from vpt.errors import TrainingError
 from vpt.errors.places import is_there
-from vpt.fairness.automatic import mended, refuse_told, seconds_to_mend
+from vpt.fairness.automatic import decides, mended, refuse_told, seconds_to_mend, usual
 from vpt.fairness.page import write_reprogrammed
 from vpt.fairness.report import POINTS, Report, report_of, write
 from vpt.fairness.strengths import objectives
@@ -92,8 +92,10 @@ def reprogram(
 
     data: as for `vpt.load_data`, with a group for every example.
     model: a classifier as for `vpt.load_backbone`.
-    prompt: as for `vpt.adapt`; by default a border of 20 pixels in 224. "auto" learns none: it
-        corrects the model's own scores on its frozen features, and chooses out of fold.
+    prompt: as for `vpt.adapt`. "auto" learns none: it corrects the model's own scores on its
+        frozen features, and chooses out of fold. It is the default; where a method, a readout or
+        anything of the recipe is given, or the model's scores are no linear function of its
+        features, that is a border of 20 pixels in 224.
     label: the column of labels.
     group: the column of groups; of several, their combinations.
     split_by: a column whose values (persons, say) stay on one side when parts are held out.
@@ -118,8 +120,9 @@ def reprogram(
             f"Found readout={readout!r}; needed is 'identity' (the model's own classes), 'linear',"
             " or a readout."
         )
+    told = settings | ({"recipe": recipe} if recipe is not None else {})
     if prompt == AUTO:
-        refuse_told(method, readout, settings | ({"recipe": recipe} if recipe is not None else {}))
+        refuse_told(method, readout, told)
         objectives(method, criterion, strengths, budget, bound)  # refuses what is none
     recipe = chosen(recipe, Recipe(), seed=seed, **settings)
     seed = recipe.seed
@@ -134,6 +137,8 @@ def reprogram(
     with run_folder(out, resume, overwrite) as folder, ExitStack() as undo:
         points = _points(folder, resume, overwrite)
         backbone = undo.enter_context(opened(model, data))
+        if prompt is None:
+            prompt = usual(backbone, resume or bool(decides(method, readout, told)))
         wanted = load_data(
             data,
             backbone.inputs,
@@ -178,14 +183,14 @@ def reprogram(
 
 def _prompted(
     backbone: Backbone,
-    prompt: str | Prompt | Callable[[Backbone], Prompt] | None,
+    prompt: str | Prompt | Callable[[Backbone], Prompt],
     readout: str | Readout,
     data: Data,
     seed: int,
 ) -> PromptedModel:
     """The model with its prompt and readout as they begin."""
-    made = make_prompt(_usual_border(backbone) if prompt is None else prompt, backbone, seed)
-    if prompt is None or isinstance(prompt, str):
+    made = make_prompt(prompt, backbone, seed)
+    if isinstance(prompt, str):
         start_among(made, backbone, data.train, seed)
     return PromptedModel(backbone, made, make_readout(readout, backbone, data, seed, made))
 
@@ -235,9 +240,3 @@ def _points(folder: Path | None, resume: bool, overwrite: bool) -> Path | None:
     if Accelerator().is_main_process:
         shutil.rmtree(folder / POINTS)
     return folder / POINTS
-
-
-def _usual_border(backbone: Backbone) -> str:
-    """A border that covers as much of an image as FairReprogram's does; 8 frames of sound."""
-    size = getattr(backbone.inputs, "size", None)
-    return f"border:{max(1, round(min(size) * 20 / 224)) if size else 8}"

@@ -44,3 +44,14 @@ def as_linear(backbone: Backbone, own: Identity) -> Linear:
         readout.weight.copy_(torch.from_numpy(weight))
         readout.bias.copy_(torch.from_numpy(bias))
     return readout
+
+
+def can_be_corrected(backbone: Backbone) -> bool:
+    """Whether the model has a classifier of its own, which is linear in its features."""
+    if not backbone.classes:
+        return False
+    try:
+        classifier_of(backbone, Identity())
+    except TrainingError:
+        return False
+    return True
