@@ -22,6 +22,7 @@ from vpt.files import learned_copy, restore
 from vpt.model import PromptedModel
 from vpt.readouts import Identity
 from vpt.runs.kept import Kept, keep, time_pass
+from vpt.runs.labelled import AUTO
 from vpt.runs.moments import Moments
 from vpt.runs.own_classifier import can_be_corrected
 from vpt.sites import Config
