@@ -15,10 +15,12 @@ from torch.utils._pytree import tree_map
 import vpt
 from vpt.data import Examples
 from vpt.errors import DataError, TrainingError
+from vpt.fairness import jackknife
 from vpt.fairness.influence import influence
 from vpt.fairness.jackknife import by_gradient, per_example
 from vpt.fairness.measure import measured
 from vpt.files import learned
+from vpt.readouts.named import Named
 
 DECAY = 1e-3
 
@@ -189,3 +191,27 @@ def test_wrong_input() -> None:
     assert found.set_aside([1, 1]) == [1]
     with pytest.raises(DataError, match=r"positions \[8\]; the training examples are 0 to 7"):
         found.set_aside([8])
+
+
+@pytest.mark.parametrize("readout", ["cls", "cls+mean+blocks"])
+def test_what_a_readout_alone_learns_is_found_from_one_pass(
+    readout: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same numbers as through the model, one example after another."""
+    backbone = open_tiny("timm ViT")
+    width = Named(readout).width(backbone, 0)
+    train, val = spoiled(), planted(40, 3)
+    found, system = [], []
+    for slow in (False, True):
+        torch.manual_seed(1)
+        linear = vpt.Linear(width, ["dull", "red"], readout)
+        with torch.no_grad():
+            linear.weight.normal_(std=0.1)
+        if slow:
+            monkeypatch.setattr(jackknife, "learns_inside", lambda model: True)
+        with vpt.PromptedModel(backbone, None, linear) as model:
+            found.append(influence(model, train, val, progress=False))
+            system.append(found[-1].set_aside(5))
+    assert torch.allclose(found[0].values, found[1].values, rtol=1e-3, atol=1e-3)
+    assert found[0].measure == pytest.approx(found[1].measure, abs=1e-5)
+    assert system[0] == system[1]

@@ -31,7 +31,7 @@ def standardised(x: Tensor) -> Tensor:
 
 def test_whitening_is_the_inverse_of_all_second_moments() -> None:
     x, said, y = examples()
-    found, z = Moments.of(x, said, y, None), standardised(x)
+    found, z = Moments.of(x, said, y), standardised(x)
     assert torch.allclose(found.standardised(x), z, atol=1e-4)
     # Σ z zᵀ / n is the spread within classes and that of their means
     full = z.T @ z / len(z) + LEVEL * torch.eye(12)
@@ -40,7 +40,7 @@ def test_whitening_is_the_inverse_of_all_second_moments() -> None:
 
 def test_few_examples_of_many_features_lose_nothing() -> None:
     x, said, y = examples(20, 60)
-    found, z = Moments.of(x, said, y, None), standardised(x)
+    found, z = Moments.of(x, said, y), standardised(x)
     full = z.T @ z / len(z) + LEVEL * torch.eye(60)
     assert len(found.factor) <= 17
     assert torch.allclose(found.whitened(z), torch.linalg.solve(full, z.T).T, atol=1e-4)
@@ -50,7 +50,7 @@ def test_what_is_drawn_has_the_moments_of_the_examples(monkeypatch: pytest.Monke
     monkeypatch.setattr(module, "DRAWN", 200_000)
     x, said, y = examples()
     z, directions = standardised(x), torch.randn(2, 12) / 4
-    drawn, along, labels = Moments.of(x, said, y, None).drawn(directions)
+    drawn, along, labels = Moments.of(x, said, y).drawn(directions)
     both = torch.cat([said, z @ directions.T], 1)
     other = torch.cat([drawn, along], 1)
     for c in range(3):
@@ -62,28 +62,16 @@ def test_what_is_drawn_has_the_moments_of_the_examples(monkeypatch: pytest.Monke
     assert torch.allclose(made.T @ made / len(made), spread, atol=0.03 * float(spread.max()))
 
 
-def test_the_spread_is_widened_until_answers_are_as_often_right() -> None:
-    x, said, y = examples()
-    plain, wide = (Moments.of(x, said, y, accuracy) for accuracy in (None, 0.6))
-    right = [
-        float((scores.argmax(1) == labels).double().mean())
-        for scores, _, labels in (one.drawn(one.centre[:0]) for one in (plain, wide))
-    ]
-    assert float(plain.width) == 1
-    assert right[0] > 0.75
-    assert right[1] == pytest.approx(0.6, abs=0.02)
-
-
 def test_a_feature_that_never_changes_says_nothing() -> None:
     x, said, y = examples()
-    found = Moments.of(torch.cat([x, torch.full((len(x), 1), 7.0)], 1), said, y, None)
+    found = Moments.of(torch.cat([x, torch.full((len(x), 1), 7.0)], 1), said, y)
     assert float(found.scale[-1]) == 0
     assert found.whitened(found.standardised(torch.randn(2, 13))).isfinite().all()
 
 
 def test_a_file_holds_it_and_nothing_else_is_taken_for_one(tmp_path: Path) -> None:
     x, said, y = examples()
-    found, path = Moments.of(x, said, y, 0.7), tmp_path / MEMORY
+    found, path = Moments.of(x, said, y), tmp_path / MEMORY
     assert Moments.load(path) is None
     found.save(path)
     again = Moments.load(path)

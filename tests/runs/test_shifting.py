@@ -24,7 +24,7 @@ def given() -> tuple[Moments, Tensor, Tensor, Tensor]:
     """(what is remembered, features, scores, labels) of seven mistakes: all are to be 2."""
     x, said, y = examples()
     wrong = (said.argmax(1) != 2).nonzero()[:7, 0]
-    found = Moments.of(x, said, y, None)
+    found = Moments.of(x, said, y)
     return found, found.standardised(x[wrong]), said[wrong], torch.full((7,), 2)
 
 

@@ -104,7 +104,7 @@ def mended(
         notes,
         judged(base, chosen, tuned, gap, allowed, positive, seed),
         out_of_fold=True,
-        moments=Moments.of_kept(mending.kept, model, chosen.value("accuracy")),
+        moments=Moments.of_kept(mending.kept, model),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call, jacrev, vmap
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -20,6 +20,9 @@ from vpt.sites import Raw
 from vpt.training.evaluation import scores
 from vpt.training.gradients import flat_gradient
 
+READOUT = "readout."  # with which the names of its parameters begin
+BATCH = 32
+Batch = tuple[Raw, Tensor, list[int]]
 Run = Callable[[dict[str, Tensor], Raw], Tensor]  # what learns, one input → its scores `[C]`
 
 
@@ -29,6 +32,23 @@ def by_gradient(model: PromptedModel) -> dict[str, Tensor]:
     return {name: p for name, p in model.named_parameters() if id(p) in wanted}
 
 
+def learns_inside(model: PromptedModel) -> bool:
+    """Whether anything learns by gradient that the model's forward depends on. Where the readout
+    alone does, one pass says all, and what follows takes seconds.
+    """
+    return any(not name.startswith(READOUT) for name in by_gradient(model))
+
+
+def _kept(
+    model: PromptedModel, examples: Examples, progress: bool = False
+) -> tuple[nn.Module, Iterator[Batch]]:
+    """(The readout, what it reads of a few examples at a time), of one pass."""
+    read, y = scores(model, examples, outputs=True, progress=progress, what="features")
+    read = read.to(model.backbone.device)
+    places = torch.arange(len(y)).split(BATCH)
+    return model.readout, ((read[some], y[some], some.tolist()) for some in places)
+
+
 def measure_gradient(model: PromptedModel, val: Examples, measure: Measure) -> tuple[float, Tensor]:
     """(The measure, ∇M as `[P]`): first in the scores of all, then through each batch."""
     logits = scores(model, val)[0].requires_grad_(True)
@@ -36,8 +56,9 @@ def measure_gradient(model: PromptedModel, val: Examples, measure: Measure) -> t
     (slope,) = torch.autograd.grad(value, logits)
     parameters = list(by_gradient(model).values())
     parts = []
-    for x, _, places in _batches(val):
-        out = model(x).float()
+    forward, batches = (model, _batches(val)) if learns_inside(model) else _kept(model, val)
+    for x, _, places in batches:
+        out = forward(x).float()
         parts.append(flat_gradient((out * slope[places].to(out.device)).sum(), parameters).cpu())
     return float(value.detach()), torch.stack(parts).sum(0)
 
@@ -48,15 +69,19 @@ def per_example(model: PromptedModel, train: Examples, progress: bool) -> tuple[
     """
     parameters = {name: p.detach() for name, p in by_gradient(model).items()}
     gradients, rows = [], []
+    inside = learns_inside(model)
+    part, batches = (model, _batches(train)) if inside else _kept(model, train, progress)
+    start = 0 if inside else len(READOUT)  # of a parameter's name
 
     def run(values: dict[str, Tensor], x: Raw) -> Tensor:
         one = tree_map(lambda t: t[None], x)
-        return functional_call(model, values, (one,))[0].float()
+        own = {name[start:]: value for name, value in values.items()}
+        return functional_call(part, own, (one,))[0].float()
 
     # the plain product of attention, which vmap knows
     with progress_bar(progress) as bar, sdpa_kernel(SDPBackend.MATH):
         task = bar.add_task("each example's gradient", total=len(train))
-        for x, y, _ in _batches(train):
+        for x, y, _ in batches:
             logits, jacobian = _jacobian(run, parameters, x)
             p = logits.softmax(1)
             residual = p - F.one_hot(y.to(p.device), p.shape[1])
@@ -102,10 +127,10 @@ class System:
         return (b - (inside.float() @ self.rows).double()) / self.level
 
 
-def _batches(examples: Examples, size: int = 32) -> Iterator[tuple[Raw, Tensor, list[int]]]:
+def _batches(examples: Examples) -> Iterator[Batch]:
     """(inputs, labels, positions) of a few examples at a time."""
-    for start in range(0, len(examples), size):
-        places = list(range(start, min(start + size, len(examples))))
+    for start in range(0, len(examples), BATCH):
+        places = list(range(start, min(start + BATCH, len(examples))))
         items = [examples[i] for i in places]
         inputs = default_collate([item[0] for item in items])
         yield inputs, torch.tensor([item[1] for item in items]), places

@@ -169,9 +169,7 @@ def reprogram(
         result = Reprogrammed(prompted, tradeoff, numbers, folder)
         moments = tradeoff.moments
         if folder is not None and moments is None:
-            known = tradeoff.chosen.value("accuracy")
-            learned = matched(prompted, wanted.train)
-            moments = moments_of(prompted, learned, known, progress and main)
+            moments = moments_of(prompted, matched(prompted, wanted.train), progress and main)
         if folder is not None and main:
             if moments is not None:
                 moments.save(folder / MEMORY)

@@ -213,9 +213,7 @@ def _written(result: Result, folder: Path | None, data: Data, shown: bool) -> Re
         return result
     result.folder = folder
     try:
-        moments = result.moments or moments_of(
-            result.model, data.train, result.report.val_accuracy, shown
-        )
+        moments = result.moments or moments_of(result.model, data.train, shown)
         if Accelerator().is_main_process:
             if moments is not None:
                 moments.save(folder / MEMORY)

@@ -175,10 +175,8 @@ def learn_automatically(
             queries = _worth(trial)
         except Exception as error:  # a table of the page is no reason to lose a run
             LOGGER.warning("What each query is worth could not be said: %s", error)
-    held = answers.get("out_of_fold", answers.get("val"))
-    accuracy = held.scored(method)["accuracy"] if held is not None else None
     read = trial.kept.with_read(prompt) if prompt is not None else trial.kept
-    moments = Moments.of_kept(read, model, accuracy)
+    moments = Moments.of_kept(read, model)
     return Automatic(model, chosen, strength, slope, answers, method, examples, queries, moments)
 
 

@@ -27,7 +27,6 @@ RANK = 192  # directions of the spread that are kept
 MOST = 1000  # examples that are looked at once more, where what they gave was not kept
 DRAWN = 2000  # answers that are drawn
 LEVEL = 1.0  # of the ridge, in the units of a standardised feature
-WIDEST = 10.0
 
 
 @dataclass
@@ -37,9 +36,7 @@ class Moments:
     mean, scale: by which features are standardised `[F]`. y: class of each mean `[K]`. weight: its
         share of examples `[K]`. centre: means of standardised features `[K,F]`. scores: of class
         scores `[K,C]`. factor `[R,F]`, scores_factor `[R,C]`: of the spread within classes, the
-        largest directions. rest: the spread of scores outside them `[C,C]`. width: by which the
-        spread is widened, so that answers are as often right as on examples that were held out:
-        features that a readout was fitted on look better told apart than others.
+        largest directions. rest: the spread of scores outside them `[C,C]`.
     """
 
     mean: Tensor
@@ -51,15 +48,11 @@ class Moments:
     factor: Tensor
     scores_factor: Tensor
     rest: Tensor
-    width: Tensor
 
     @classmethod
     @torch.no_grad()
-    def of(cls, features: Tensor, said: Tensor, y: Tensor, accuracy: float | None) -> Moments:
-        """Of examples with features `[n,F]`, scores `[n,C]` and labels `[n]`.
-
-        accuracy: on examples that were held out, or None where none were.
-        """
+    def of(cls, features: Tensor, said: Tensor, y: Tensor) -> Moments:
+        """Of examples with features `[n,F]`, scores `[n,C]` and labels `[n]`."""
         x, said = features.double(), said.double().clamp(-1e4, 1e4)
         n = len(x)
         mean, spread = x.mean(0), x.std(0, correction=0)
@@ -75,7 +68,7 @@ class Moments:
         factor, scores_factor = (basis.T @ v / n**0.5 for v in (z, rest))
         left = rest - basis @ (basis.T @ rest)
         lesser, turned = torch.linalg.eigh(left.T @ left / n)
-        found = cls(
+        return cls(
             mean.float(),
             scale.float(),
             kinds,
@@ -85,32 +78,16 @@ class Moments:
             factor.float(),
             scores_factor.float(),
             (lesser.clamp(min=0).sqrt()[:, None] * turned.T).float(),
-            torch.tensor(1.0),
         )
-        if accuracy is not None:
-            found.width = torch.tensor(found._width_for(accuracy))
-        return found
 
     @classmethod
     @torch.no_grad()
-    def of_kept(cls, kept: Kept, model: PromptedModel, accuracy: float | None) -> Moments:
+    def of_kept(cls, kept: Kept, model: PromptedModel) -> Moments:
         """Of what one pass left, with what the model's queries read."""
         readout = model.readout
         features = kept.of_examples(kept.named(readout.named.text, model.backbone))
         device = model.backbone.device
-        return cls.of(features, readout(features.to(device)).cpu(), kept.y, accuracy)
-
-    def _width_for(self, accuracy: float) -> float:
-        """The width at which answers are right that often, by halving; 1 where they are not more
-        often right anyway.
-        """
-        low, high = 1.0, WIDEST
-        for _ in range(20):
-            self.width = torch.tensor((low * high) ** 0.5)
-            drawn, _, y = self.drawn(self.centre[:0])
-            right = float((drawn.argmax(1) == y).double().mean())
-            low, high = (float(self.width), high) if right > accuracy else (low, float(self.width))
-        return low
+        return cls.of(features, readout(features.to(device)).cpu(), kept.y)
 
     def standardised(self, features: Tensor) -> Tensor:
         """`[n,F]` → `[n,F]`."""
@@ -127,11 +104,7 @@ class Moments:
         said = along @ self.scores_factor + other @ self.rest
         read = along @ (self.factor @ directions.T)
         means = self.centre @ directions.T
-        return (
-            self.scores[which] + self.width * said,
-            means[which] + self.width * read,
-            self.y[which],
-        )
+        return self.scores[which] + said, means[which] + read, self.y[which]
 
     def whitened(self, z: Tensor) -> Tensor:
         """(second moments + `LEVEL`)⁻¹ z, of standardised features `[k,F]`."""
@@ -181,14 +154,11 @@ def read_features(
     return features.float(), y
 
 
-def moments_of(
-    model: PromptedModel, examples: Examples, accuracy: float | None, progress: bool
-) -> Moments | None:
+def moments_of(model: PromptedModel, examples: Examples, progress: bool) -> Moments | None:
     """Moments of examples that a model learned from; None if it cannot be corrected.
 
     model: that learned.
     examples: matched to it; `MOST` of them pass through the model once more.
-    accuracy: on examples that were held out.
     progress: whether to show how far it is.
     """
     made, own = features_of(model), model.readout
@@ -203,4 +173,4 @@ def moments_of(
             said = made(features.to(model.backbone.device)).cpu()
     finally:
         model.readout = own
-    return Moments.of(features, said, y, accuracy)
+    return Moments.of(features, said, y)
