@@ -14,9 +14,11 @@ import pytest
 import torch
 from helpers import write_images
 from PIL import Image
+from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModel
 from worlds import offline, run, write_world
 
 import vpt
+from vpt.data import read_parts
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 # to read and copy: no options, in full in the guide beside it; what it prints at the end
@@ -49,6 +51,7 @@ TINY = {
     ),
 }
 ELSEWHERE = {  # below, tests/test_pretrain.py, or a part of another
+    "biased_model/aside",
     "biased_model/faces",
     "biased_model/fairness",
     "biased_model/plant",
@@ -56,6 +59,7 @@ ELSEWHERE = {  # below, tests/test_pretrain.py, or a part of another
     "measure/kwt",
     "measure/transfer",
     "real_backbones/tables",
+    "your_folder/corrections",
 }
 
 
@@ -140,7 +144,9 @@ def test_all_are_here_and_short() -> None:
 def test_a_planted_bias_and_its_correction(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    plant, faces = (loaded(f"biased_model/{name}", monkeypatch) for name in ("plant", "faces"))
+    plant, faces, aside = (
+        loaded(f"biased_model/{name}", monkeypatch) for name in ("plant", "faces", "aside")
+    )
     counts = {"train": 64, "tune": 60, "test": 60, "balanced": 16}
     monkeypatch.setattr(plant, "COUNTS", counts)
     monkeypatch.setattr(plant, "MODELS", {"cnn": ("test_resnet", 1, 2e-3)})
@@ -153,7 +159,13 @@ def test_a_planted_bias_and_its_correction(
     rows.append("0.png,40,m,a")  # between young and old: left out
     (tmp_path / "faces.csv").write_text("\n".join(rows) + "\n")
     out = tmp_path / "out"
-    plant.main([str(tmp_path / "faces.csv"), "--models", "cnn", "--seeds", "1", "--out", str(out)])
+    torch.manual_seed(0)
+    tiny = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "patch_size": 8}
+    tower = CLIPVisionModel(CLIPVisionConfig(**tiny, num_attention_heads=2, image_size=16))
+    tower.save_pretrained(tmp_path / "tower")
+    CLIPImageProcessor(size={"shortest_edge": 16}, crop_size=16).save_pretrained(tmp_path / "tower")
+    options = ["--models", "cnn", "--seeds", "1", "--head", str(tmp_path / "tower")]
+    plant.main([str(tmp_path / "faces.csv"), *options, "--out", str(out)])
     for name, count in (("train", 64), ("tune-0", 120), ("balanced-0", 16)):
         found = (out / f"{name}.csv").read_text().splitlines()
         assert abs(len(found) - 1 - count) <= 4, name
@@ -162,13 +174,43 @@ def test_a_planted_bias_and_its_correction(
     assert not any(row[0] in learned for row in tuned)
     agree = np.mean([(row[1] == "old") == (row[2] == tuned_with(tuned)) for row in tuned])
     assert 0.8 < agree < 0.9
-    faces.main([str(out), "--models", "cnn", "--seeds", "1"])
+    faces.main([str(out), "--models", "cnn", "clip", "--seeds", "1"])
+    found = vpt.evaluate(
+        vpt.PromptedModel(vpt.load_backbone(str(out / "clip")), None, vpt.Identity()),
+        read_parts(out / "train.csv", vpt.load_backbone(str(out / "clip")).inputs, part="train"),
+    )
+    assert found["accuracy"] > 0.8  # the head is the classes' own
+    aside.main([str(out), "--model", "cnn", "--seeds", "1"])
     said = capsys.readouterr().out
     assert "400 pictures" in said
     assert "within" in said
+    assert "largest loss, 20%, refitted" in said
 
 
 def tuned_with(rows: list[list[str]]) -> str:
     """The group that old ones mostly have."""
     groups = [row[2] for row in rows if row[1] == "old"]
     return max(set(groups), key=groups.count)
+
+
+def test_what_corrections_mend(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    module = loaded("your_folder/corrections", monkeypatch)
+    monkeypatch.setattr(module, "FEWEST", 6)
+    monkeypatch.setattr(module, "GIVEN", 4)
+    write_images(tmp_path / "data" / "train", per_class=8)
+    write_images(tmp_path / "data" / "test", per_class=8)
+    red, blue = (tmp_path / "data" / "test" / name for name in ("red", "blue"))
+    for file in sorted(red.iterdir())[:7]:  # a kind of mistake: reds that are to be blue
+        picture = Image.open(file).convert("RGB")
+        picture.paste((255, 255, 255), (0, 0, picture.width, 12))
+        file.unlink()
+        picture.save(blue / f"striped-{file.name}")
+    run_folder = tmp_path / "run"
+    made = vpt.adapt(tmp_path / "data", probe_only=True, out=run_folder, progress=False)
+    made.model.close()
+    module.main([str(run_folder), str(tmp_path / "data"), "--draws", "2", "--budget", "0.2"])
+    said = capsys.readouterr().out
+    assert "taken" in said
+    assert "of 2" in said

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -24,10 +25,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.transforms import v2
+from transformers import CLIPConfig, CLIPForImageClassification, CLIPVisionModel
 
 import vpt
 from vpt.backbones.shipped import bundled_folder
+from vpt.data import read_parts
 from vpt.report.progress import progress_bar
+from vpt.runs.kept import keep
+from vpt.runs.probe import fit_probe
 
 SIZE, MEAN, STD = 64, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CLASSES = ("young", "old")
@@ -175,6 +180,28 @@ def export(model: nn.Module, kind: str, arguments: dict, folder: Path) -> None:
     )
 
 
+def headed(tower: Path, table: Path, folder: Path) -> None:
+    """A linear head on a frozen CLIP, fitted on a table, as a folder in transformers' layout."""
+    vision = CLIPVisionModel.from_pretrained(tower)
+    names = dict(enumerate(CLASSES))
+    numbers = {name: number for number, name in names.items()}
+    config = CLIPConfig(
+        vision_config=vision.config.to_dict(), num_labels=2, id2label=names, label2id=numbers
+    )
+    model = CLIPForImageClassification(config).eval()
+    model.vision_model.load_state_dict(vision.state_dict())
+    model.save_pretrained(folder)
+    shutil.copy(tower / "preprocessor_config.json", folder)
+    backbone = vpt.load_backbone(str(folder))
+    kept = keep(backbone, read_parts(table, backbone.inputs, part="train"), progress=True)
+    probe, _ = fit_probe(kept.features, kept.y, sorted(CLASSES))
+    order = [sorted(CLASSES).index(name) for name in CLASSES]
+    with torch.no_grad():
+        model.classifier.weight.copy_(probe.weight[order])
+        model.classifier.bias.copy_(probe.bias[order])
+    model.save_pretrained(folder)
+
+
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -183,6 +210,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--group", default="sex", help="a column, or column=value: it or not")
     parser.add_argument("--agreement", type=float, default=0.85)
     parser.add_argument("--models", nargs="*", choices=list(MODELS), default=list(MODELS))
+    parser.add_argument("--head", type=Path, help="a CLIP (folder): a linear head on it, OUT/clip")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--out", type=Path, default=Path("runs/faces"))
     options = parser.parse_args(argv)
@@ -200,9 +228,12 @@ def main(argv: list[str] | None = None) -> None:
         splits = ["train"] * len(tune) + ["test"] * len(test)
         write(options.out / f"tune-{seed}.csv", tune + test, splits)
         write(options.out / f"balanced-{seed}.csv", even)
-    for kind in options.models:
-        model, arguments = fine_tuned(kind, learned, 0)
-        export(model, kind, arguments, options.out / kind)
+    if options.head is not None:
+        headed(options.head, options.out / "train.csv", options.out / "clip")
+    for kind in [*options.models, *(["clip"] if options.head is not None else [])]:
+        if kind != "clip":
+            model, arguments = fine_tuned(kind, learned, 0)
+            export(model, kind, arguments, options.out / kind)
         found = vpt.audit(
             options.out / "tune-0.csv", str(options.out / kind), positive="old", progress=False
         )
