@@ -186,3 +186,11 @@ def test_a_model_that_cannot_be_corrected_learns_a_border(tmp_path: Path) -> Non
     assert usual(backbone(), True).startswith("border:")
     with pytest.raises(TrainingError, match="cannot be corrected there"):
         reprogram(data, own, "auto", **names)
+
+
+def test_what_is_asked_of_it_is_checked_where_no_prompt_is_named(tmp_path: Path) -> None:
+    data, names = table(tmp_path / "data"), {"label": "look", "group": "sky", "progress": False}
+    wrong = ({"criterion": "foo"}, {"budget": 7}, {"strengths": [-1.0]}, {"strengths": "1,2"})
+    for one in wrong:
+        with pytest.raises(TrainingError):
+            reprogram(data, backbone(), **names, **one)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 
 from vpt.errors import DataError
 from vpt.metrics.audit import Cell, Interval, audit, redrawn
+from vpt.metrics.comparing import share_interval
 from vpt.metrics.groups import TITLES, count_table, rates
 
 
@@ -50,6 +52,11 @@ def test_what_cannot_be_said_is_said_so() -> None:
     assert ("no", "b") in found.small
     assert list(found.per_group) == ["a", "b"]
     assert found.cells["yes"]["b"] == Cell(0, None)
+    for row in found.cells.values():
+        for cell in row.values():
+            if cell.n:
+                right = round(cell.accuracy * cell.n)
+                assert (cell.low, cell.high) == share_interval(right, cell.n)
     assert found.metrics["equal_opportunity_difference"].value is None
     # though that of false positives is known
     assert found.metrics["equalized_odds_difference"].value is None
@@ -156,6 +163,6 @@ def test_it_is_plain_values_by_name() -> None:
         "accuracy": 1.0,
         "selected": {"no": 0.5, "yes": 0.5},
     }
-    assert plain["cells"]["no"]["b"] == {"n": 1, "accuracy": 0.0}
+    assert plain["cells"]["no"]["b"] == asdict(Cell(1, 0.0, *share_interval(0, 1)))
     assert plain["worst_group"] == ["no", "b"]
     assert np.isnan(found.value("equal_opportunity_difference"))

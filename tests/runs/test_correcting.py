@@ -10,13 +10,14 @@ import pytest
 import torch
 from families import open_tiny
 from helpers import colours
+from PIL import Image
 
 import vpt
 from vpt.data import Examples
 from vpt.errors import DataError, PromptFileError, TrainingError
 from vpt.runs.correcting import correct, undo_correction
 from vpt.runs.journal import BEFORE, JOURNAL
-from vpt.runs.moments import MEMORY
+from vpt.runs.moments import MEMORY, Moments
 
 CLASSES = ["red", "green", "blue"]
 
@@ -106,7 +107,7 @@ def test_corrections_add_up_and_are_undone_bit_for_bit(
     for name in ("prompt.vpt", MEMORY):
         assert (tmp_path / "first" / name).read_bytes() == (run / name).read_bytes()
     assert not (tmp_path / "first" / JOURNAL).exists()
-    with pytest.raises(TrainingError, match="no correction that could be undone"):
+    with pytest.raises(TrainingError, match="has no correction that could be undone"):
         undo_correction(tmp_path / "first", tmp_path / "none")
     assert first > 0.5
 
@@ -201,3 +202,82 @@ def test_a_single_mistake_promises_nothing(run: Path, backbone: vpt.Backbone) ->
     assert made.report["recommendation"] == "cannot tell"
     assert made.report["mended"] == 1
     made.model.close()
+
+
+def files(folder: Path, pictures: Examples, splits: tuple[str, ...] = ()) -> Path:
+    """A table of pictures, with splits in turn."""
+    folder.mkdir()
+    rows = ["path,label" + (",split" if splits else "")]
+    for i in range(len(pictures)):
+        x = (pictures[i][0] * 255).round().byte().permute(1, 2, 0).numpy()
+        Image.fromarray(x).save(folder / f"{i}.png")
+        split = f",{splits[i % len(splits)]}" if splits else ""
+        rows.append(f"{i}.png,{CLASSES[pictures[i][1]]}{split}")
+    (folder / "table.csv").write_text("\n".join(rows) + "\n")
+    return folder / "table.csv"
+
+
+def test_all_of_a_table_is_learned_from_and_left_out_of_the_check(
+    run: Path, backbone: vpt.Backbone, tmp_path: Path
+) -> None:
+    table = files(tmp_path / "wrong", striped(6, 3), ("test", "val", "train"))
+    everything = files(tmp_path / "all", colours(12, 9))
+    options: dict[str, Any] = {"backbone": backbone, "progress": False, "budget": 0.3}
+    made = correct(run, table, check=everything, **options)
+    assert made.report["given"] == 6
+    assert made.report["check"]["n"] == 12
+    made.model.close()
+    both = Examples(
+        lambda i: (striped(6, 3) if i < 6 else colours(12, 9))[i % 6][0],
+        [1] * 6 + [colours(12, 9).labels[i] for i in range(6)],
+        CLASSES,
+    )
+    made = correct(run, striped(6, 3), check=both, **options)
+    assert made.report["check"]["n"] == 6  # but for what is to be right
+    made.model.close()
+    with pytest.raises(DataError, match="nothing but what is to be right"):
+        correct(run, striped(6, 3), check=striped(6, 3), **options)
+
+
+def test_a_later_run_in_its_folder_takes_nothing_over(
+    run: Path, backbone: vpt.Backbone, tmp_path: Path
+) -> None:
+    out = tmp_path / "two"
+    options: dict[str, Any] = {"backbone": backbone, "progress": False, "budget": 0.05}
+    correct(run, striped(6, 3), out=out, **options).model.close()
+    data = {"train": colours(30), "test": colours(15, 2)}
+    vpt.adapt(
+        data, backbone, "auto", probe_only=True, out=out, overwrite=True, progress=False
+    ).model.close()
+    assert not (out / JOURNAL).exists()
+    assert not (out / BEFORE).exists()
+    correct(run, striped(6, 3), out=out, overwrite=True, **options).model.close()
+    assert not (out / "metrics.json").exists()  # of the run that stood there
+    (out / BEFORE / "1.vpt").unlink()
+    with pytest.raises(PromptFileError, match=r"1\.vpt is not there, which would undo"):
+        undo_correction(out, tmp_path / "three")
+    # another file beside it has no part in its journal
+    (out / "other.vpt").write_bytes((run / "prompt.vpt").read_bytes())
+    with pytest.raises(TrainingError, match="has no correction that could be undone"):
+        undo_correction(out / "other.vpt", tmp_path / "three")
+
+
+def test_what_is_remembered_is_no_reason_to_lose_a_run(
+    backbone: vpt.Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    def broken(*args: object) -> None:
+        raise RuntimeError("eigh did not converge")
+
+    monkeypatch.setattr(Moments, "of", broken)
+    result = vpt.adapt(
+        {"train": colours(30), "test": colours(15, 2)},
+        backbone,
+        "auto",
+        probe_only=True,
+        out=tmp_path,
+        progress=False,
+    )
+    result.model.close()
+    assert (tmp_path / "prompt.vpt").is_file()
+    assert not (tmp_path / MEMORY).exists()
+    assert "could not be said: eigh did not converge" in caplog.text

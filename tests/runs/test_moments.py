@@ -69,6 +69,13 @@ def test_a_feature_that_never_changes_says_nothing() -> None:
     assert found.whitened(found.standardised(torch.randn(2, 13))).isfinite().all()
 
 
+def test_a_thousand_say_as_much_as_many() -> None:
+    x, said, y = examples(2400)
+    assert torch.equal(Moments.of(x, said, y).y, torch.arange(3))
+    few, many = (Moments.of(x[:n], said[:n], y[:n]) for n in (2400, 900))
+    assert torch.allclose(few.centre, many.centre, atol=0.3)
+
+
 def test_a_file_holds_it_and_nothing_else_is_taken_for_one(tmp_path: Path) -> None:
     x, said, y = examples()
     found, path = Moments.of(x, said, y), tmp_path / MEMORY

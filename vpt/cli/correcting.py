@@ -30,7 +30,7 @@ def correct(
         Path | None, typer.Option(help="labelled data that show what else changes")
     ] = None,
     budget: Annotated[
-        float, typer.Option(help="accuracy elsewhere that may be lost, in [0,1]")
+        float, typer.Option(help="accuracy elsewhere that may be lost, in [0,1)")
     ] = 0.005,
     undo: Annotated[
         bool, typer.Option("--undo", help="write the run as it was before its last correction")

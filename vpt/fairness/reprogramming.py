@@ -30,9 +30,10 @@ from vpt.prompts import Prompt
 from vpt.readouts import Readout
 from vpt.report.page import draw_or_say
 from vpt.runs.briefing import say_before, seconds_of_runs
+from vpt.runs.journal import clear
 from vpt.runs.labelled import AUTO
 from vpt.runs.making import make_prompt, make_readout, start_among
-from vpt.runs.moments import MEMORY, moments_of
+from vpt.runs.moments import MEMORY, moments_of, unless_it_fails
 from vpt.runs.opening import opened
 from vpt.runs.probe import fit_probe
 from vpt.sites import Config
@@ -123,6 +124,7 @@ def reprogram(
     told = settings | ({"recipe": recipe} if recipe is not None else {})
     if prompt == AUTO:
         refuse_told(method, readout, told)
+    if prompt is None or prompt == AUTO:
         objectives(method, criterion, strengths, budget, bound)  # refuses what is none
     recipe = chosen(recipe, Recipe(), seed=seed, **settings)
     seed = recipe.seed
@@ -138,7 +140,8 @@ def reprogram(
         points = _points(folder, resume, overwrite)
         backbone = undo.enter_context(opened(model, data))
         if prompt is None:
-            prompt = usual(backbone, resume or bool(decides(method, readout, told)))
+            stopped = resume and points is not None and is_there(points)
+            prompt = usual(backbone, stopped or bool(decides(method, readout, told)))
         wanted = load_data(
             data,
             backbone.inputs,
@@ -169,8 +172,10 @@ def reprogram(
         result = Reprogrammed(prompted, tradeoff, numbers, folder)
         moments = tradeoff.moments
         if folder is not None and moments is None:
-            moments = moments_of(prompted, matched(prompted, wanted.train), progress and main)
+            learned = matched(prompted, wanted.train)
+            moments = unless_it_fails(lambda: moments_of(prompted, learned, progress and main))
         if folder is not None and main:
+            clear(folder)
             if moments is not None:
                 moments.save(folder / MEMORY)
             result.file = write(folder, prompted, tradeoff, numbers, wanted.val)

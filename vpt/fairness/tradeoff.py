@@ -5,7 +5,7 @@ chooses on validation.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -51,7 +51,7 @@ class Frontier:
     notes: list[str]
     judged: Judged
     out_of_fold: bool = False
-    moments: Moments | None = None
+    moments: Moments | None = field(default=None, repr=False)
 
     @property
     def gap(self) -> str:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from vpt.errors import DataError
+from vpt.metrics.comparing import share_interval
 from vpt.metrics.groups import counted, rates_of_sums
 from vpt.sites import Config
 
@@ -35,10 +36,14 @@ class GroupRates:
 
 @dataclass(frozen=True)
 class Cell:
-    """How many examples have a label and a group, and their accuracy; None where there are none."""
+    """How many examples have a label and a group, and their accuracy with its interval of 95 %
+    (Wilson's); None where there are none.
+    """
 
     n: int
     accuracy: float | None
+    low: float | None = None
+    high: float | None = None
 
 
 @dataclass(frozen=True)
@@ -225,7 +230,9 @@ def _group(
 
 
 def _cell(right: float, size: float) -> Cell:
-    return Cell(int(size), float(right / size) if size else None)
+    if not size:
+        return Cell(0, None)
+    return Cell(int(size), float(right / size), *share_interval(float(right), float(size)))
 
 
 def interval_of(value: float, drawn: np.ndarray, tails: list[float]) -> Interval:

@@ -93,7 +93,11 @@ def audit_tables(audit: Config) -> list[Table]:
 
 
 def _accuracy_of(cell: Config) -> str:
-    return f"{cell['accuracy']:.1%} [dim]of {cell['n']}[/]" if cell["n"] else "–"
+    """With its interval, where there is one, and of how many."""
+    if not cell["n"]:
+        return "–"
+    known = f" ({100 * cell['low']:.0f}–{100 * cell['high']:.0f})" if "low" in cell else ""
+    return f"{cell['accuracy']:.1%}{known} [dim]of {cell['n']}[/]"
 
 
 def _cells_table(before: Config, after: Config) -> Table:
@@ -105,7 +109,8 @@ def _cells_table(before: Config, after: Config) -> Table:
     )
     for label, row in before["cells"].items():
         changes = [
-            f"{_share(cell)} → {_share(after['cells'][label][name])}" for name, cell in row.items()
+            f"{_share(cell)} → {_accuracy_of(after['cells'][label][name])}"
+            for name, cell in row.items()
         ]
         table.add_row(clean(label), *changes)
     return table

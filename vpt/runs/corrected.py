@@ -12,7 +12,7 @@ from torch import Tensor
 from vpt.data import Examples
 from vpt.metrics.comparing import difference, share_interval
 from vpt.model import PromptedModel
-from vpt.runs.moments import Moments, read_features
+from vpt.runs.moments import MOST_SCORE, Moments, read_features
 from vpt.runs.shifting import Shift
 from vpt.sites import Config
 
@@ -22,7 +22,8 @@ HALF, FEW = 0.5, 0.2  # of the mistakes
 @torch.no_grad()
 def said_of(model: PromptedModel, features: Tensor) -> Tensor:
     """What the model's readout says of features `[n,F]`: `[n,C]`."""
-    return model.readout(features.to(model.backbone.device)).float().cpu()
+    said = model.readout(features.to(model.backbone.device)).float().cpu()
+    return said.clamp(-MOST_SCORE, MOST_SCORE)  # a class that was never seen may score −inf
 
 
 @dataclass

@@ -13,26 +13,32 @@ from pathlib import Path
 from torch import Tensor
 
 from vpt.backbones import Backbone
-from vpt.data import Examples, look, read_parts
-from vpt.errors import DataError, PromptFileError, TrainingError
+from vpt.data import Examples
+from vpt.errors import PromptFileError, TrainingError
 from vpt.errors.needs import share
+from vpt.errors.places import is_file
 from vpt.files import load, save
 from vpt.files import read as read_file
 from vpt.files.naming import PROMPT, prompt_file
 from vpt.model import PromptedModel
-from vpt.readouts.corrected import Corrected
 from vpt.runs.corrected import Checked, report_of, said_of
-from vpt.runs.journal import BEFORE, JOURNAL, carry, digests_of, journal, log, refuse_contradictions
-from vpt.runs.moments import MEMORY, Moments, features_of, read_features
+from vpt.runs.journal import BEFORE, carry, clear, digests_of, journal, log, refuse_contradictions
+from vpt.runs.moments import MEMORY, Moments, read_features
 from vpt.runs.shifting import Shift, shifts
+from vpt.runs.to_correct import (
+    correctable,
+    moments_of_check,
+    read_matched,
+    remembered,
+    to_be_right,
+    without,
+)
 from vpt.sites import Config
-from vpt.training.evaluation import matched
 from vpt.training.folders import run_folder
 
 # What is drawn from the moments of examples that a readout was fitted on looks better told apart
 # than others: more is lost than it says, by about this factor.
 SAFE = 0.6
-MOST = 1000  # examples of a correction; more are a task to learn
 
 
 @dataclass
@@ -65,9 +71,10 @@ def correct(
     run: a run's folder (or a prompt file, with `check`).
     data: the examples with their right labels, as for `vpt.load_data`; they are all learned from.
     out: another folder, for the corrected prompt file, the journal, and what undoes it.
-    check: labelled examples that show what else changes, and by which the strength is then chosen;
-        by default it is chosen by the moments that the run remembers.
-    budget: accuracy elsewhere that may be lost, in [0,1].
+    check: labelled examples that show what else changes (those that are to be right are left out),
+        and by which the strength is then chosen; by default it is chosen by the moments that the
+        run remembers.
+    budget: accuracy elsewhere that may be lost, in [0,1).
     label: the column of the label.
     backbone, dtype: as for `vpt.load`.
     overwrite: give up what `out` holds.
@@ -80,21 +87,21 @@ def correct(
     share(TrainingError, budget=budget)
     place = prompt_file(run)
     _refuse_same(place, out)
-    entries = journal(place.parent)
+    entries = journal(place.parent) if place.name == PROMPT else []
     with run_folder(out, False, overwrite) as folder:
         model = load(place, backbone, dtype=dtype)
         try:
-            readout = _correctable(model)
+            readout = correctable(model)
             model.readout = readout
-            known = _remembered(place, readout, check is not None)
-            examples = _given(model, data, label, progress)
+            known = remembered(place, readout, check is not None)
+            examples = to_be_right(model, data, label, progress)
             digests = digests_of(examples)
             refuse_contradictions(examples, digests, entries)
             checked = None
             if check is not None:
-                others = _read(model, check, label, "test", progress)
+                others = without(read_matched(model, check, label, "test", progress), digests)
                 checked = Checked.of(model, others, progress)
-            moments = known or _moments_of(checked)
+            moments = known or moments_of_check(checked)
             read, y = read_features(model, examples, progress, "what is to be right")
             said = said_of(model, read)
             chosen = _chosen(moments, read, said, y, examples, checked, budget)
@@ -116,88 +123,30 @@ def undo_correction(run: str | Path, out: str | Path, *, overwrite: bool = False
     """Write the run as it was before its last correction to another folder, bit for bit. Raises
     `TrainingError` where there is none.
     """
-    place = prompt_file(run).parent
-    entries = journal(place)
+    file = prompt_file(run)
+    place = file.parent
+    entries = journal(place) if file.name == PROMPT else []
     if not entries:
-        raise TrainingError(f"{place} holds no correction that could be undone.")
+        raise TrainingError(f"{file} has no correction that could be undone.")
+    last = len(entries)
+    kept = [place / BEFORE / f"{last}{ending}" for ending in (".vpt", ".safetensors")]
+    if missing := [one for one in kept if not is_file(one)]:
+        raise PromptFileError(f"{missing[0]} is not there, which would undo the last correction.")
     _refuse_same(place / PROMPT, out)
     with run_folder(out, False, overwrite) as folder:
         folder = folder or Path(out)
-        last = len(entries)
+        clear(folder)
         carry(place, folder, last - 1)
-        shutil.copyfile(place / BEFORE / f"{last}.safetensors", folder / MEMORY)
+        shutil.copyfile(kept[1], folder / MEMORY)
         if last > 1:
             log(folder, entries[:-1])
-        else:
-            (folder / JOURNAL).unlink(missing_ok=True)
-        shutil.copyfile(place / BEFORE / f"{last}.vpt", folder / PROMPT)
+        shutil.copyfile(kept[0], folder / PROMPT)
     return Path(out) / PROMPT
 
 
 def _refuse_same(place: Path, out: str | Path | None) -> None:
     if isinstance(out, (str, Path)) and Path(out).resolve() == place.parent.resolve():
         raise TrainingError(f"{out} is the run itself; needed is another folder (out=…).")
-
-
-def _correctable(model: PromptedModel) -> Corrected:
-    """The model's readout with nothing added yet, or with earlier corrections."""
-    if isinstance(model.readout, Corrected):
-        return model.readout
-    made = features_of(model)
-    if made is None:
-        raise TrainingError(
-            f"This run's readout, {type(model.readout).__name__}, cannot be corrected; needed is"
-            " one of features without tasks ('linear', or 'identity' of a model with one linear"
-            " classifier)."
-        )
-    return Corrected(made).to(model.backbone.device).eval()
-
-
-def _read(
-    model: PromptedModel, data: str | Path | Examples, label: str | None, part: str, progress: bool
-) -> Examples:
-    """Examples matched to a model. part: of data that have several. Raises `DataError`."""
-    if isinstance(data, (str, Path)):
-        inputs = model.backbone.inputs
-        data = read_parts(look(data, label), inputs, part=part, progress=progress)
-    return matched(model, data)
-
-
-def _given(
-    model: PromptedModel, data: str | Path | Examples, label: str | None, progress: bool
-) -> Examples:
-    """What is to be right. Raises `DataError`."""
-    examples = _read(model, data, label, "train", progress)
-    if len(examples) > MOST:
-        raise DataError(
-            f"Found {len(examples)} examples; a correction takes {MOST} at most. So many are worth"
-            " a new run: vpt adapt on all of them."
-        )
-    return examples
-
-
-def _remembered(place: Path, readout: Corrected, checked: bool) -> Moments | None:
-    """What the run remembers; None where a check set is to say it. Raises `TrainingError`."""
-    moments = Moments.load(place.parent / MEMORY) if place.name == PROMPT else None
-    if moments is None and not checked:
-        raise TrainingError(
-            f"{place.parent} remembers nothing of what it learned from ({MEMORY} is not there), so"
-            " that nobody knows what else a correction would change. Give labelled examples that"
-            " say so: check=… (--check DATA)."
-        )
-    if moments is not None and len(moments.mean) != readout.features:
-        raise PromptFileError(
-            f"{place.parent / MEMORY} is of {len(moments.mean)} features, and this run reads"
-            f" {readout.features}: they are of two runs."
-        )
-    return moments
-
-
-def _moments_of(checked: Checked | None) -> Moments:
-    """Those of a check set, where the run remembers nothing."""
-    if checked is None:
-        raise TrainingError("Found neither what the run remembers nor a check set.")
-    return Moments.of(checked.features, checked.said, checked.y)
 
 
 def _chosen(
@@ -258,6 +207,7 @@ def _write(
     """
     header, _ = read_file(place)
     count = len(entries)
+    clear(folder)
     carry(place.parent, folder, count - 1)
     (folder / BEFORE).mkdir(exist_ok=True)
     shutil.copyfile(place, folder / BEFORE / f"{count}.vpt")

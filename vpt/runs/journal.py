@@ -14,9 +14,12 @@ from vpt.data import Examples
 from vpt.errors import DataError, PromptFileError
 from vpt.errors.places import is_file, is_folder
 from vpt.files import write_atomically
+from vpt.runs.moments import MEMORY
 from vpt.sites import Config
+from vpt.training.folders import METRICS
 
 JOURNAL = "corrections.json"
+OF_A_RUN = ("report.html", "predictions.csv", "shown.json")  # which a correction has none of
 BEFORE = "before"  # the folder of what each correction changed
 
 
@@ -28,9 +31,9 @@ def journal(folder: Path) -> list[Config]:
         return []
     try:
         entries = json.loads((folder / JOURNAL).read_text(encoding="utf-8"))
-        if not isinstance(entries, list) or not all(isinstance(one, dict) for one in entries):
-            raise ValueError("it is no list")
-    except ValueError as error:
+        if not all(one["number"] and one["examples"] for one in entries):
+            raise ValueError("an entry is not whole")
+    except (ValueError, TypeError, KeyError) as error:
         raise PromptFileError(f"{folder / JOURNAL} cannot be read: {error}.") from error
     return entries
 
@@ -74,15 +77,22 @@ def refuse_contradictions(examples: Examples, digests: list[str], entries: list[
         known[digest] = (wanted, f"as {name}")
 
 
-def carry(source: Path, folder: Path, count: int) -> None:
-    """Take along what undoes the first so many corrections."""
+def clear(folder: Path) -> None:
+    """Take away what an earlier run left that would be taken for a later one's."""
+    for name in (JOURNAL, MEMORY, METRICS, *OF_A_RUN):
+        (folder / name).unlink(missing_ok=True)
     if is_folder(folder / BEFORE):
         shutil.rmtree(folder / BEFORE)
+
+
+def carry(source: Path, folder: Path, count: int) -> None:
+    """Take along what undoes the first so many corrections."""
     for number in range(1, count + 1):
         (folder / BEFORE).mkdir(exist_ok=True)
         for ending in (".vpt", ".safetensors"):
             name = f"{number}{ending}"
-            shutil.copyfile(source / BEFORE / name, folder / BEFORE / name)
+            if is_file(source / BEFORE / name):
+                shutil.copyfile(source / BEFORE / name, folder / BEFORE / name)
 
 
 def log(folder: Path, entries: list[Config]) -> None:

@@ -6,6 +6,8 @@ It is what `vpt correct` weighs a correction against: how often it would turn a 
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -23,7 +25,9 @@ from vpt.runs.own_classifier import as_linear
 from vpt.training.evaluation import scores
 
 MEMORY = "memory.safetensors"
+LOGGER = logging.getLogger(__name__)
 RANK = 192  # directions of the spread that are kept
+MOST_SCORE = 1e4
 MOST = 1000  # examples that are looked at once more, where what they gave was not kept
 DRAWN = 2000  # answers that are drawn
 LEVEL = 1.0  # of the ridge, in the units of a standardised feature
@@ -52,11 +56,18 @@ class Moments:
     @classmethod
     @torch.no_grad()
     def of(cls, features: Tensor, said: Tensor, y: Tensor) -> Moments:
-        """Of examples with features `[n,F]`, scores `[n,C]` and labels `[n]`."""
-        x, said = features.double(), said.double().clamp(-1e4, 1e4)
+        """Of examples with features `[n,F]`, scores `[n,C]` and labels `[n]`; of `MOST` of them,
+        where there are more.
+        """
+        if len(y) > MOST:  # or it takes minutes, for nothing that more would say
+            some = _some(len(y))
+            features, said, y = features[some], said[some], y[some]
+        x, said = features.double(), said.double().clamp(-MOST_SCORE, MOST_SCORE)
         n = len(x)
         mean, spread = x.mean(0), x.std(0, correction=0)
-        scale = torch.where(spread > 1e-6 * mean.abs().clamp(min=1e-6), 1 / spread, 0.0)
+        # a feature that hardly changes would outweigh all others where it does
+        changes = spread > 1e-3 * spread.median().clamp(min=1e-6 * float(mean.abs().max()))
+        scale = torch.where(changes, 1 / spread, 0.0)
         z = (x - mean) * scale
         kinds, place, counts = y.unique(return_inverse=True, return_counts=True)
         weights = torch.nn.functional.one_hot(place).double() / counts
@@ -116,7 +127,7 @@ class Moments:
     def save(self, path: Path) -> None:
         """Write to a file. Raises `PromptFileError`."""
         tensors = {part.name: getattr(self, part.name) for part in fields(self)}
-        small = {n: v.half() if n in ("factor", "centre") else v for n, v in tensors.items()}
+        small = {n: v.half() if n == "factor" else v for n, v in tensors.items()}
         write_atomically(path, pack(small, {"format": "vpt-memory", "version": 1}))
 
     @classmethod
@@ -130,6 +141,21 @@ class Moments:
             raise PromptFileError(f"{path} is not what a run remembers.")
         whole = ("y",)
         return cls(**{n: v if n in whole else v.float() for n, v in tensors.items()})
+
+
+def _some(count: int) -> Tensor:
+    """Which of so many examples are looked at, in order: `MOST`, always the same."""
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(0))
+    return order[:MOST].sort().values
+
+
+def unless_it_fails(make: Callable[[], Moments | None]) -> Moments | None:
+    """Moments, or None with a warning: they are no reason to lose a run."""
+    try:
+        return make()
+    except Exception as error:
+        LOGGER.warning("What the run is to remember for vpt correct could not be said: %s", error)
+        return None
 
 
 def features_of(model: PromptedModel) -> Readout | None:
@@ -164,8 +190,7 @@ def moments_of(model: PromptedModel, examples: Examples, progress: bool) -> Mome
     made, own = features_of(model), model.readout
     if made is None:
         return None
-    order = torch.randperm(len(examples), generator=torch.Generator().manual_seed(0))
-    some = examples.subset(sorted(order[:MOST].tolist()))
+    some = examples.subset(_some(len(examples)).tolist())
     model.readout = made.to(model.backbone.device)
     try:
         features, y = read_features(model, some, progress, "what the run remembers")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from vpt.model import PromptedModel
@@ -26,7 +26,7 @@ class Result:
     answers: dict[str, Answers]
     folder: Path | None = None
     file: Path | None = None
-    moments: Moments | None = None
+    moments: Moments | None = field(default=None, repr=False)
 
     @property
     def metrics(self) -> Config:
