@@ -211,6 +211,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--agreement", type=float, default=0.85)
     parser.add_argument("--models", nargs="*", choices=list(MODELS), default=list(MODELS))
     parser.add_argument("--head", type=Path, help="a CLIP (folder): a linear head on it, OUT/clip")
+    parser.add_argument(
+        "--more", type=int, default=0, help="tune on so many of what the model learned from, too"
+    )
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--out", type=Path, default=Path("runs/faces"))
     options = parser.parse_args(argv)
@@ -225,6 +228,8 @@ def main(argv: list[str] | None = None) -> None:
         even, left = drawn(rest, COUNTS["balanced"], 0.5, goes, draw)
         tune, left = drawn(left, COUNTS["tune"], options.agreement, goes, draw)
         test, left = drawn(left, COUNTS["test"], options.agreement, goes, draw)
+        more = [learned[i] for i in draw.permutation(len(learned))[: options.more]]
+        tune += more
         splits = ["train"] * len(tune) + ["test"] * len(test)
         write(options.out / f"tune-{seed}.csv", tune + test, splits)
         write(options.out / f"balanced-{seed}.csv", even)
