@@ -33,7 +33,7 @@ from vpt.runs.briefing import say_before, seconds_of_runs
 from vpt.runs.journal import clear
 from vpt.runs.labelled import AUTO
 from vpt.runs.making import make_prompt, make_readout, start_among
-from vpt.runs.moments import MEMORY, moments_of, unless_it_fails
+from vpt.runs.moments import MEMORY, Moments, moments_of, unless_it_fails
 from vpt.runs.opening import opened
 from vpt.runs.probe import fit_probe
 from vpt.sites import Config
@@ -170,10 +170,9 @@ def reprogram(
         aims |= {"seconds": round(time.monotonic() - started, 1), "command": command}
         numbers = report_of(prompted, tradeoff, wanted, recipe, **aims)
         result = Reprogrammed(prompted, tradeoff, numbers, folder)
-        moments = tradeoff.moments
-        if folder is not None and moments is None:
-            learned = matched(prompted, wanted.train)
-            moments = unless_it_fails(lambda: moments_of(prompted, learned, progress and main))
+        moments = None
+        if folder is not None:
+            moments = _moments(tradeoff, prompted, wanted, progress and main)
         if folder is not None and main:
             clear(folder)
             if moments is not None:
@@ -182,6 +181,14 @@ def reprogram(
             draw_or_say(folder, partial(write_reprogrammed, folder))
         undo.pop_all()
     return result
+
+
+def _moments(tradeoff: Frontier, model: PromptedModel, data: Data, shown: bool) -> Moments | None:
+    """What the run remembers for `vpt correct`; None where it cannot be said."""
+    if tradeoff.moments is not None:
+        return tradeoff.moments
+    learned = matched(model, data.train)
+    return unless_it_fails(lambda: moments_of(model, learned, shown))
 
 
 def _prompted(

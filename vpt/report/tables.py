@@ -94,25 +94,25 @@ def audit_tables(audit: Config) -> list[Table]:
 
 def _accuracy_of(cell: Config) -> str:
     """With its interval, where there is one, and of how many."""
-    if not cell["n"]:
-        return "–"
-    known = f" ({100 * cell['low']:.0f}–{100 * cell['high']:.0f})" if "low" in cell else ""
-    return f"{cell['accuracy']:.1%}{known} [dim]of {cell['n']}[/]"
+    return f"{_share(cell)}{_known(cell)} [dim]of {cell['n']}[/]" if cell["n"] else "–"
+
+
+def _known(cell: Config) -> str:
+    """Its interval."""
+    low, high = cell.get("low"), cell.get("high")
+    return "" if low is None or high is None else f" ({100 * low:.0f}–{100 * high:.0f})"
 
 
 def _cells_table(before: Config, after: Config) -> Table:
-    """Accuracy by label and group, without a prompt and with it, from two audits."""
+    """Accuracy of each label and group, without a prompt and with it, from two audits."""
     table = Table(
-        "accuracy",
-        *(clean(name) for name in before["per_group"]),
-        title="by label and group, without → with",
+        "label", "group", "examples", "without", "with (95 %)", title="accuracy by label and group"
     )
     for label, row in before["cells"].items():
-        changes = [
-            f"{_share(cell)} → {_accuracy_of(after['cells'][label][name])}"
-            for name, cell in row.items()
-        ]
-        table.add_row(clean(label), *changes)
+        for group, cell in row.items():
+            changed = after["cells"][label][group]
+            with_it = f"{_share(changed)}{_known(changed)}"
+            table.add_row(clean(label), clean(group), str(cell["n"]), _share(cell), with_it)
     return table
 
 

@@ -96,4 +96,5 @@ def carry(source: Path, folder: Path, count: int) -> None:
 
 
 def log(folder: Path, entries: list[Config]) -> None:
+    """Write the journal."""
     write_atomically(folder / JOURNAL, json.dumps(entries, indent=1).encode())
