@@ -83,8 +83,8 @@ def test_a_tradeoff_marks_what_was_chosen() -> None:
         "1 ← chosen",
         "group thresholds",
         "3 validation examples",
-        "33.3% → 33.3%",
-        "– → –",
+        "33.3%   │ 33.3%",
+        "–       │ –",
     ):
         assert words in text
     with pytest.raises(StopIteration):
