@@ -11,7 +11,7 @@ from families import open_tiny
 from helpers import planted, planted_model, table
 
 import vpt
-from vpt.data import Data
+from vpt.data import Data, Examples
 from vpt.errors import DataError, TrainingError
 from vpt.fairness.automatic import mended, usual
 from vpt.fairness.reprogramming import reprogram
@@ -194,3 +194,29 @@ def test_what_is_asked_of_it_is_checked_where_no_prompt_is_named(tmp_path: Path)
     for one in wrong:
         with pytest.raises(TrainingError):
             reprogram(data, backbone(), **names, **one)
+
+
+def test_free_text_is_no_group() -> None:
+    """And so are names of persons: a gap between hundreds of them says nothing."""
+    data = planted(120, 1)
+    names = [f"note {i // 2}" for i in range(120)]
+    each = Examples(
+        data.get,
+        data.labels,
+        data.classes,
+        groups=[i // 2 for i in range(120)],
+        group_names=sorted(set(names), key=names.index),
+    )
+    parts = Data(each.subset(range(80)), each.subset(range(80, 120)), None, data.classes, [])
+    with pytest.raises(DataError, match=r"40 groups among 80 training examples .*like free text"):
+        mended(backbone(), parts, progress=False)
+
+
+def test_a_group_that_the_test_examples_lack(tmp_path: Path) -> None:
+    own, tuned, test = backbone(), planted(200, 1), planted(100, 2)
+    plain = test.subset([i for i in range(100) if test.grouped[i] == 0])
+    data = Data(tuned.subset(range(140)), tuned.subset(range(140, 200)), plain, tuned.classes, [])
+    result = reprogram(data, own, out=tmp_path / "run", progress=False)
+    assert "average odds difference not defined" in result.report["verdict"]
+    assert (tmp_path / "run" / "report.html").is_file()
+    result.model.close()

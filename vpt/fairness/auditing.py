@@ -9,6 +9,7 @@ from vpt.metrics.audit import Audit, audit
 from vpt.model import PromptedModel
 from vpt.training.evaluation import grouped, scores
 
+NAMED = 6  # cells at most
 PRECISION = 0.1  # of a cell's rate that is wished for, half of an interval of 95 %
 ABOVE_CHANCE = 0.1  # of group-balanced accuracy; with less, a model knows the group alone
 
@@ -76,10 +77,11 @@ def few_in_cells(audited: Audit) -> str:
     ]
     if not small:
         return ""
+    more = f"; and {len(small) - NAMED} more" if len(small) > NAMED else ""
     needed = round(0.25 * (1.96 / PRECISION) ** 2)
     return (
-        f"few examples in some cells ({'; '.join(small)}): what is said of them may be chance; to"
-        f" know a rate to {100 * PRECISION:.0f} points, a cell needs about {needed}"
+        f"few examples in some cells ({'; '.join(small[:NAMED])}{more}): what is said of them may"
+        f" be chance; to know a rate to {100 * PRECISION:.0f} points, a cell needs about {needed}"
     )
 
 

@@ -7,7 +7,10 @@ import shutil
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+import numpy as np
+
 from vpt.data import Data, Examples
+from vpt.fairness.auditing import cell_counts
 from vpt.fairness.choosing import Point
 from vpt.fairness.tradeoff import Frontier
 from vpt.files import restore, save, write_atomically
@@ -153,12 +156,15 @@ def _verdict(frontier: Frontier) -> str:
     """Gap, worst group and accuracy, without the prompt and with the chosen one."""
     (part, words), gap = frontier.shown, frontier.gap
     before, after = frontier.base.on(part), frontier.chosen.on(part)
+    gaps = f"{before.value(gap):.3f} → {after.value(gap):.3f}"
+    if np.isnan(before.value(gap)):
+        gaps = f"not defined ({cell_counts(before)})"
 
     def percent(metric: str) -> str:
         return f"{100 * before.value(metric):.1f} → {100 * after.value(metric):.1f} %"
 
     return (
-        f"on {words}, {gap.replace('_', ' ')} {before.value(gap):.3f} → {after.value(gap):.3f},"
+        f"on {words}, {gap.replace('_', ' ')} {gaps},"
         f" worst group {percent('worst_group_accuracy')}, accuracy {percent('accuracy')}"
     )
 

@@ -24,6 +24,8 @@ from vpt.model import PromptedModel
 from vpt.report.progress import progress_bar
 from vpt.sites import Raw
 
+MOST_GROUPS = 20  # of a few examples each
+EACH = 5  # examples of a group, where there are more
 # what a loader gives: inputs, labels `[B]`, and groups `[B]` where there are any
 Batch = tuple[Raw, Tensor, *tuple[Tensor, ...]]
 
@@ -223,5 +225,13 @@ def grouped(model: PromptedModel, data: Any, what: str) -> Examples:
         raise DataError(
             f"{len(missing)} of {len(groups)} {what} examples have no group:"
             f" {', '.join(missing[:5])}."
+        )
+    used = sorted(set(groups))
+    if len(used) > MOST_GROUPS and len(groups) < EACH * len(used):
+        names = [(examples.group_names or [])[g] for g in used[:4]]
+        raise DataError(
+            f"Found {len(used)} groups among {len(groups)} {what} examples ({', '.join(names)}, …):"
+            " that looks like free text, or like the name of each. Needed is a column of a few"
+            f" groups, of {EACH} examples or more (--group)."
         )
     return examples
