@@ -197,7 +197,6 @@ def test_what_corrections_mend(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     module = loaded("your_folder/corrections", monkeypatch)
-    monkeypatch.setattr(module, "FEWEST", 6)
     monkeypatch.setattr(module, "GIVEN", 4)
     write_images(tmp_path / "data" / "train", per_class=8)
     write_images(tmp_path / "data" / "test", per_class=8)
@@ -210,7 +209,18 @@ def test_what_corrections_mend(
     run_folder = tmp_path / "run"
     made = vpt.adapt(tmp_path / "data", probe_only=True, out=run_folder, progress=False)
     made.model.close()
-    module.main([str(run_folder), str(tmp_path / "data"), "--draws", "2", "--budget", "0.2"])
+    module.main(
+        [
+            str(run_folder),
+            str(tmp_path / "data"),
+            "--draws",
+            "2",
+            "--budget",
+            "0.2",
+            "--fewest",
+            "6",
+        ]
+    )
     said = capsys.readouterr().out
     assert "taken" in said
     assert "of 2" in said

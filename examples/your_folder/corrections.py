@@ -30,17 +30,19 @@ from vpt.training.evaluation import matched, scores
 GIVEN, FEWEST, MOST = 10, 16, 5  # examples of a correction, of a kind; kinds
 
 
-def kinds_of(y: np.ndarray, said: np.ndarray, names: list[str]) -> dict[str, np.ndarray]:
+def kinds_of(
+    y: np.ndarray, said: np.ndarray, names: list[str], fewest: int
+) -> dict[str, np.ndarray]:
     """Kind → which examples are of it: mistakes of a class that are said to be another, or any."""
     wrong = y != said
     pairs = Counter(zip(y[wrong].tolist(), said[wrong].tolist(), strict=True))
     found = {
         f"{names[a]} taken for {names[b]}": (y == a) & (said == b)
         for (a, b), n in pairs.most_common(MOST)
-        if n >= FEWEST
+        if n >= fewest
     }
     for a, n in Counter(y[wrong].tolist()).most_common(MOST):
-        if n >= FEWEST:
+        if n >= fewest:
             found[f"{names[a]} taken for any"] = (y == a) & wrong
     return found
 
@@ -52,6 +54,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("data", type=Path)
     parser.add_argument("--draws", type=int, default=5)
+    parser.add_argument("--fewest", type=int, default=FEWEST, help="mistakes of a kind")
     parser.add_argument("--budget", type=float, default=0.005)
     options = parser.parse_args(argv)
     model = vpt.load(options.run)
@@ -68,7 +71,7 @@ def main(argv: list[str] | None = None) -> None:
     plain, c = fit_probe(x, labels, len(classes))
     with torch.no_grad():
         refitted = plain(fresh).argmax(1)
-    kinds = kinds_of(y.numpy(), said.numpy(), classes)
+    kinds = kinds_of(y.numpy(), said.numpy(), classes, options.fewest)
     console = Console()
     console.print(f"{len(y)} test examples, accuracy {(said == y).float().mean():.1%}")
     table = Table(
