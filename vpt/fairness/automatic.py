@@ -23,7 +23,7 @@ from vpt.model import PromptedModel
 from vpt.readouts import Identity
 from vpt.runs.kept import Kept, keep, time_pass
 from vpt.runs.labelled import AUTO
-from vpt.runs.moments import Moments, unless_it_fails
+from vpt.runs.moments import moments_of_kept
 from vpt.runs.own_classifier import can_be_corrected
 from vpt.sites import Config
 from vpt.training.evaluation import grouped
@@ -104,7 +104,7 @@ def mended(
         notes,
         judged(base, chosen, tuned, gap, allowed, positive, seed),
         out_of_fold=True,
-        moments=unless_it_fails(lambda: Moments.of_kept(mending.kept, model)),
+        moments=moments_of_kept(mending.kept, model),
     )
 
 

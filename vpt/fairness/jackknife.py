@@ -40,7 +40,7 @@ def learns_inside(model: PromptedModel) -> bool:
 
 
 def _kept(
-    model: PromptedModel, examples: Examples, progress: bool = False
+    model: PromptedModel, examples: Examples, progress: bool
 ) -> tuple[nn.Module, Iterator[Batch]]:
     """(The readout, what it reads of a few examples at a time), of one pass."""
     read, y = scores(model, examples, outputs=True, progress=progress, what="features")
@@ -51,14 +51,17 @@ def _kept(
 
 def measure_gradient(model: PromptedModel, val: Examples, measure: Measure) -> tuple[float, Tensor]:
     """(The measure, ∇M as `[P]`): first in the scores of all, then through each batch."""
+    parameters = list(by_gradient(model).values())
+    if not learns_inside(model):
+        read, _ = scores(model, val, outputs=True)
+        value = measure(model.readout(read.to(model.backbone.device)).float().cpu())
+        return float(value.detach()), flat_gradient(value, parameters).cpu()
     logits = scores(model, val)[0].requires_grad_(True)
     value = measure(logits)
     (slope,) = torch.autograd.grad(value, logits)
-    parameters = list(by_gradient(model).values())
     parts = []
-    forward, batches = (model, _batches(val)) if learns_inside(model) else _kept(model, val)
-    for x, _, places in batches:
-        out = forward(x).float()
+    for x, _, places in _batches(val):
+        out = model(x).float()
         parts.append(flat_gradient((out * slope[places].to(out.device)).sum(), parameters).cpu())
     return float(value.detach()), torch.stack(parts).sum(0)
 

@@ -30,10 +30,10 @@ from vpt.prompts import Prompt
 from vpt.readouts import Readout
 from vpt.report.page import draw_or_say
 from vpt.runs.briefing import say_before, seconds_of_runs
-from vpt.runs.journal import clear
+from vpt.runs.journal import begin
 from vpt.runs.labelled import AUTO
 from vpt.runs.making import make_prompt, make_readout, start_among
-from vpt.runs.moments import MEMORY, Moments, moments_of, unless_it_fails
+from vpt.runs.moments import moments_of
 from vpt.runs.opening import opened
 from vpt.runs.probe import fit_probe
 from vpt.sites import Config
@@ -170,25 +170,15 @@ def reprogram(
         aims |= {"seconds": round(time.monotonic() - started, 1), "command": command}
         numbers = report_of(prompted, tradeoff, wanted, recipe, **aims)
         result = Reprogrammed(prompted, tradeoff, numbers, folder)
-        moments = None
         if folder is not None:
-            moments = _moments(tradeoff, prompted, wanted, progress and main)
+            learned, shown = matched(prompted, wanted.train), progress and main
+            moments = tradeoff.moments or moments_of(prompted, learned, shown)
         if folder is not None and main:
-            clear(folder)
-            if moments is not None:
-                moments.save(folder / MEMORY)
+            begin(folder, moments)
             result.file = write(folder, prompted, tradeoff, numbers, wanted.val)
             draw_or_say(folder, partial(write_reprogrammed, folder))
         undo.pop_all()
     return result
-
-
-def _moments(tradeoff: Frontier, model: PromptedModel, data: Data, shown: bool) -> Moments | None:
-    """What the run remembers for `vpt correct`; None where it cannot be said."""
-    if tradeoff.moments is not None:
-        return tradeoff.moments
-    learned = matched(model, data.train)
-    return unless_it_fails(lambda: moments_of(model, learned, shown))
 
 
 def _prompted(

@@ -25,11 +25,11 @@ from vpt.runs.baselines import Baselines, measure_baselines, with_prompt
 from vpt.runs.briefing import say_before
 from vpt.runs.cost import Clock
 from vpt.runs.hard.adapting import adapt_hard
-from vpt.runs.journal import clear
+from vpt.runs.journal import begin
 from vpt.runs.labelled import AUTO, learned_from, refuse_inside, refuse_told
 from vpt.runs.learning import SOFTER, calibrate, choose_augment, learn, seconds_to_adapt
 from vpt.runs.making import make_prompt, make_readout, start_among
-from vpt.runs.moments import MEMORY, moments_of, unless_it_fails
+from vpt.runs.moments import moments_of
 from vpt.runs.opening import opened
 from vpt.runs.page import write_page
 from vpt.runs.ran import Ran
@@ -214,13 +214,9 @@ def _written(result: Result, folder: Path | None, data: Data, shown: bool) -> Re
         return result
     result.folder = folder
     try:
-        moments = result.moments or unless_it_fails(
-            lambda: moments_of(result.model, data.train, shown)
-        )
+        moments = result.moments or moments_of(result.model, data.train, shown)
         if Accelerator().is_main_process:
-            clear(folder)
-            if moments is not None:
-                moments.save(folder / MEMORY)
+            begin(folder, moments)
             result.file = write_run(folder, result.model, result.report, data.val, result.answers)
             draw_or_say(folder, partial(_draw_page, folder, result, data))
     except BaseException:

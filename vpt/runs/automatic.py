@@ -34,7 +34,7 @@ from vpt.runs.cost import Clock
 from vpt.runs.kept import Kept, keep, time_pass
 from vpt.runs.labelled import Labelled
 from vpt.runs.making import start_among
-from vpt.runs.moments import Moments, unless_it_fails
+from vpt.runs.moments import Moments, moments_of_kept
 from vpt.runs.probe import FALLBACK
 from vpt.runs.ran import Ran
 from vpt.runs.report import report_of
@@ -176,7 +176,7 @@ def learn_automatically(
         except Exception as error:  # a table of the page is no reason to lose a run
             LOGGER.warning("What each query is worth could not be said: %s", error)
     read = trial.kept.with_read(prompt) if prompt is not None else trial.kept
-    moments = unless_it_fails(lambda: Moments.of_kept(read, model))
+    moments = moments_of_kept(read, model)
     return Automatic(model, chosen, strength, slope, answers, method, examples, queries, moments)
 
 

@@ -6,24 +6,16 @@ from dataclasses import asdict, dataclass
 from datetime import date
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from vpt.data import Examples
 from vpt.metrics.comparing import difference, share_interval
 from vpt.model import PromptedModel
-from vpt.runs.moments import MOST_SCORE, Moments, read_features
+from vpt.runs.moments import Moments, read_features, said_of
 from vpt.runs.shifting import Shift
 from vpt.sites import Config
 
 HALF, FEW = 0.5, 0.2  # of the mistakes
-
-
-@torch.no_grad()
-def said_of(model: PromptedModel, features: Tensor) -> Tensor:
-    """What the model's readout says of features `[n,F]`: `[n,C]`."""
-    said = model.readout(features.to(model.backbone.device)).float().cpu()
-    return said.clamp(-MOST_SCORE, MOST_SCORE)  # a class that was never seen may score −inf
 
 
 @dataclass

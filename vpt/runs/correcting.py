@@ -21,9 +21,9 @@ from vpt.files import load, save
 from vpt.files import read as read_file
 from vpt.files.naming import PROMPT, prompt_file
 from vpt.model import PromptedModel
-from vpt.runs.corrected import Checked, report_of, said_of
+from vpt.runs.corrected import Checked, report_of
 from vpt.runs.journal import BEFORE, carry, clear, digests_of, journal, log, refuse_contradictions
-from vpt.runs.moments import MEMORY, Moments, read_features
+from vpt.runs.moments import MEMORY, Moments, read_features, said_of
 from vpt.runs.shifting import Shift, shifts
 from vpt.runs.to_correct import (
     correctable,

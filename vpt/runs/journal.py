@@ -14,7 +14,7 @@ from vpt.data import Examples
 from vpt.errors import DataError, PromptFileError
 from vpt.errors.places import is_file, is_folder
 from vpt.files import write_atomically
-from vpt.runs.moments import MEMORY
+from vpt.runs.moments import MEMORY, Moments
 from vpt.sites import Config
 from vpt.training.folders import METRICS
 
@@ -83,6 +83,13 @@ def clear(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
     if is_folder(folder / BEFORE):
         shutil.rmtree(folder / BEFORE)
+
+
+def begin(folder: Path, moments: Moments | None) -> None:
+    """Clear the folder of a run that is about to be written, and leave what it remembers."""
+    clear(folder)
+    if moments is not None:
+        moments.save(folder / MEMORY)
 
 
 def carry(source: Path, folder: Path, count: int) -> None:

@@ -9,7 +9,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from functools import wraps
 from pathlib import Path
+from typing import ParamSpec
 
 import torch
 from torch import Tensor
@@ -28,9 +30,10 @@ MEMORY = "memory.safetensors"
 LOGGER = logging.getLogger(__name__)
 RANK = 192  # directions of the spread that are kept
 MOST_SCORE = 1e4
-MOST = 1000  # examples that are looked at once more, where what they gave was not kept
+MOST = 1000  # examples that are looked at
 DRAWN = 2000  # answers that are drawn
 LEVEL = 1.0  # of the ridge, in the units of a standardised feature
+P = ParamSpec("P")
 
 
 @dataclass
@@ -62,7 +65,7 @@ class Moments:
         if len(y) > MOST:  # or it takes minutes, for nothing that more would say
             some = _some(len(y))
             features, said, y = features[some], said[some], y[some]
-        x, said = features.double(), said.double().clamp(-MOST_SCORE, MOST_SCORE)
+        x, said = features.double(), said.double()
         n = len(x)
         mean, spread = x.mean(0), x.std(0, correction=0)
         # a feature that hardly changes would outweigh all others where it does
@@ -90,15 +93,6 @@ class Moments:
             scores_factor.float(),
             (lesser.clamp(min=0).sqrt()[:, None] * turned.T).float(),
         )
-
-    @classmethod
-    @torch.no_grad()
-    def of_kept(cls, kept: Kept, model: PromptedModel) -> Moments:
-        """Of what one pass left, with what the model's queries read."""
-        readout = model.readout
-        features = kept.of_examples(kept.named(readout.named.text, model.backbone))
-        device = model.backbone.device
-        return cls.of(features, readout(features.to(device)).cpu(), kept.y)
 
     def standardised(self, features: Tensor) -> Tensor:
         """`[n,F]` → `[n,F]`."""
@@ -143,19 +137,26 @@ class Moments:
         return cls(**{n: v if n in whole else v.float() for n, v in tensors.items()})
 
 
+def _unless_it_fails(make: Callable[P, Moments | None]) -> Callable[P, Moments | None]:
+    """The same, but None with a warning where it fails: moments are no reason to lose a run."""
+
+    @wraps(make)
+    def guarded(*args: P.args, **options: P.kwargs) -> Moments | None:
+        try:
+            return make(*args, **options)
+        except Exception as error:
+            LOGGER.warning(
+                "What the run is to remember for vpt correct could not be said: %s", error
+            )
+            return None
+
+    return guarded
+
+
 def _some(count: int) -> Tensor:
     """Which of so many examples are looked at, in order: `MOST`, always the same."""
     order = torch.randperm(count, generator=torch.Generator().manual_seed(0))
     return order[:MOST].sort().values
-
-
-def unless_it_fails(make: Callable[[], Moments | None]) -> Moments | None:
-    """Moments, or None with a warning: they are no reason to lose a run."""
-    try:
-        return make()
-    except Exception as error:
-        LOGGER.warning("What the run is to remember for vpt correct could not be said: %s", error)
-        return None
 
 
 def features_of(model: PromptedModel) -> Readout | None:
@@ -180,6 +181,21 @@ def read_features(
     return features.float(), y
 
 
+@torch.no_grad()
+def said_of(model: PromptedModel, features: Tensor) -> Tensor:
+    """What the model's readout says of features `[n,F]`: `[n,C]`."""
+    said = model.readout(features.to(model.backbone.device)).float().cpu()
+    return said.clamp(-MOST_SCORE, MOST_SCORE)  # a class that was never seen may score −inf
+
+
+@_unless_it_fails
+def moments_of_kept(kept: Kept, model: PromptedModel) -> Moments | None:
+    """Moments of what one pass left, with what the model's queries read."""
+    features = kept.of_examples(kept.named(model.readout.named.text, model.backbone))
+    return Moments.of(features, said_of(model, features), kept.y)
+
+
+@_unless_it_fails
 def moments_of(model: PromptedModel, examples: Examples, progress: bool) -> Moments | None:
     """Moments of examples that a model learned from; None if it cannot be corrected.
 
@@ -194,8 +210,7 @@ def moments_of(model: PromptedModel, examples: Examples, progress: bool) -> Mome
     model.readout = made.to(model.backbone.device)
     try:
         features, y = read_features(model, some, progress, "what the run remembers")
-        with torch.no_grad():
-            said = made(features.to(model.backbone.device)).cpu()
+        said = said_of(model, features)
     finally:
         model.readout = own
     return Moments.of(features, said, y)

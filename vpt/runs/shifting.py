@@ -77,11 +77,11 @@ def shifts(
     + strength · mean cross-entropy of the given ones. Weights are kept in the span of the given
     features, whitened by the second moments: there a change of given scores moves the others least.
     """
-    found = _Scores.of(moments, z, said, y)
+    directions = moments.whitened(z)
+    found = _Scores.of(moments, directions, z, said, y)
     places = _folds(len(y), units)
     folds = int(places.max()) + 1
     start = np.zeros((len(y), said.shape[1]))
-    directions = moments.whitened(z)
     with one_thread(found.along):
         for strength in STRENGTHS:
             start = found.fit(np.arange(len(y)), strength, start)
@@ -124,8 +124,10 @@ class _Scores:
     along: np.ndarray
 
     @classmethod
-    def of(cls, moments: Moments, z: Tensor, said: Tensor, y: Tensor) -> _Scores:
-        directions = moments.whitened(z)
+    def of(
+        cls, moments: Moments, directions: Tensor, z: Tensor, said: Tensor, y: Tensor
+    ) -> _Scores:
+        """directions: z, whitened."""
         drawn, along, labels = moments.drawn(directions)
         # a constant feature, of mean square one, makes the bias
         inner = z @ directions.T + 1 / (1 + LEVEL)
