@@ -33,6 +33,7 @@ OBJECTIVES = {
     "fair-eo": lambda: vpt.FairReprogram(0.5, "eo", hidden=16),
     "gap": lambda: vpt.GapPenalty(3.0),
     "worst": lambda: vpt.WorstGroup(0.5),
+    "gap-bound": lambda: vpt.GapBound(0.5),
 }
 
 

@@ -42,8 +42,11 @@ if TYPE_CHECKING:
     from vpt.model import PromptedModel as PromptedModel
     from vpt.objectives import Objective as Objective
     from vpt.objectives.classification import Classification as Classification
+    from vpt.objectives.constrained import GapBound as GapBound
+    from vpt.objectives.constrained import LossBound as LossBound
     from vpt.objectives.distillation import Distillation as Distillation
     from vpt.objectives.fair_reprogram import FairReprogram as FairReprogram
+    from vpt.objectives.fair_reprogram import FairReprogramOfScores as FairReprogramOfScores
     from vpt.objectives.gap_penalty import GapPenalty as GapPenalty
     from vpt.objectives.worst_group import WorstGroup as WorstGroup
     from vpt.prompts import L2P as L2P

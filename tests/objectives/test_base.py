@@ -47,6 +47,9 @@ def test_every_method_makes_an_objective_of_its_strengths() -> None:
     assert {
         "penalty": vpt.GapPenalty,
         "adversary": vpt.FairReprogram,
+        "adversary-logits": vpt.FairReprogramOfScores,
+        "gap-bound": vpt.GapBound,
+        "loss-bound": vpt.LossBound,
         "worst": vpt.WorstGroup,
     } == METHODS
     for objective in METHODS.values():

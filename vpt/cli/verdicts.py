@@ -19,6 +19,14 @@ def show_audited(found: dict[str, Any]) -> None:
             f" {said['knows_group']:.1%} (cells weighed alike, out of fold).",
             highlight=False,
         )
+    if "compared" in found:
+        said = found["compared"]
+        recommendation = RECOMMENDED[said["recommendation"]]
+        console.print(
+            f"[bold]Recommendation: {recommendation}.[/] Beside the model without the prompt,"
+            f" {clean(said['why'])}.",
+            highlight=False,
+        )
     for table in audit_tables(found):
         console.print(table)
     for label_name, name in found["empty"]:

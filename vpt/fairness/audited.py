@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,16 @@ import torch
 
 from vpt.backbones import Backbone
 from vpt.data import Examples, Source, load_data, look, read_parts
-from vpt.errors import TrainingError
+from vpt.errors import TrainingError, VptError
 from vpt.fairness.auditing import audit_model, suspicion
-from vpt.fairness.remedies import remedies
+from vpt.fairness.choosing import GAP, Point, judged
+from vpt.fairness.remedies import BUDGET, remedies
+from vpt.fairness.tradeoff import point_at
 from vpt.model import PromptedModel
 from vpt.readouts import Identity
 from vpt.runs.opening import open_for
 from vpt.sites import Config
-from vpt.training.evaluation import grouped
+from vpt.training.evaluation import grouped, scores
 
 
 def audit(
@@ -31,9 +34,10 @@ def audit(
     progress: bool = True,
 ) -> Config:
     """How a classifier, with a prompt or without, serves each group: an `Audit` as plain values,
-    a "warning" where the model seems to know the group only, or nothing, and, without a prompt,
-    what can be done about it: "remedies" (`vpt.fairness.remedies.Remedies`) and a
-    "recommendation".
+    a "warning" where the model seems to know the group only, or nothing, and a "recommendation".
+    Without a prompt that rests on what can be done about it, "remedies"
+    (`vpt.fairness.remedies.Remedies`); with one, on the model without it on the same examples,
+    "compared" (`vpt.fairness.choosing.Judged`).
 
     Where the model has more classes than the data, it is asked to choose among those of the data
     only. Raises `DataError`.
@@ -58,8 +62,7 @@ def audit(
         wanted = load_data(given, backbone.inputs, label=label, group=group, progress=progress)
         examples = wanted.test or wanted.train
     if isinstance(model, PromptedModel):
-        audited = audit_model(model, examples, positive, progress)
-        return audited.as_dict() | {"warning": suspicion(audited)}
+        return _with_and_without(model, examples, positive, progress)
     own = Identity.like(backbone, examples.classes)
     with PromptedModel(backbone, None, own) as prompted:
         examples = grouped(prompted, examples, "audited")
@@ -75,3 +78,33 @@ def audit(
     finally:
         backbone.release()
     return found | {"remedies": said.as_dict(), "recommendation": said.recommendation}
+
+
+def _with_and_without(
+    model: PromptedModel, examples: Examples, positive: str | None, progress: bool
+) -> Config:
+    """The audit of a model with its prompt, and, where the classes are the model's own, whether the
+    prompt is worth using: both are asked about the same examples.
+    """
+    examples = grouped(model, examples, "audited")
+
+    def asked(name: str) -> Point:
+        said = {"val": scores(model, examples, progress=progress, what=name)[0]}
+        return point_at(name, None, said, {"val": examples}, positive)
+
+    chosen = asked("with the prompt")
+    found = chosen.val.as_dict() | {"warning": suspicion(chosen.val)}
+    learned = model.prompt, model.readout
+    try:
+        own = learned[1]
+        if not isinstance(own, Identity):
+            own = Identity.like(model.backbone, examples.classes)
+        model.swap(None, own)
+    except VptError:  # classes that were learned: there is no model without the prompt
+        return found
+    try:
+        base = asked("bare model")
+    finally:
+        model.swap(*learned)
+    worth = judged(base, chosen, examples, GAP["eo"], BUDGET, positive)
+    return found | {"compared": asdict(worth), "recommendation": worth.recommendation}

@@ -77,6 +77,10 @@ def write_audited(path: Path, audit: Config, model: str, data: str) -> Path:
     if "remedies" in audit:
         said = audit["remedies"]
         verdict += f" {sentence(said['verdict'])}: {said['why']}."
+    if "compared" in audit:
+        said = audit["compared"]
+        recommended = sentence(RECOMMENDED[said["recommendation"]])
+        verdict += f" {recommended}: beside the model without the prompt, {said['why']}."
     page = {
         "title": f"How {model} serves each group",
         "verdict": verdict,

@@ -104,6 +104,18 @@ class FairReprogram(ByGroup):
         return combined
 
 
+@register("adversary-logits", "FairReprogram that sees the scores, as its authors ran it")
+class FairReprogramOfScores(FairReprogram):
+    """`FairReprogram` with the settings of every command that its authors publish for images: the
+    adversary sees the scores too, and learns at 0.05.
+    """
+
+    strengths = (0.1, 0.2, 0.5, 1.0, 2.0)
+
+    def __init__(self, strength: float = 0.5, criterion: str = "eo", seed: int = 0) -> None:
+        super().__init__(strength, criterion, lr=0.05, seed=seed, with_logits=True)
+
+
 def projected(utility: Tensor, adverse: Tensor, strength: float) -> Tensor:
     """g_u − ⟨g_u, û⟩ û − λ g_a of flat gradients `[P]`; nothing is projected off a zero g_a."""
     along = adverse / adverse.norm().clamp_min(torch.finfo(adverse.dtype).tiny)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -26,7 +27,7 @@ class GapPenalty(ByGroup):
     examples, and the same however an update is cut into micro-batches and processes.
     """
 
-    strengths = (0.3, 1.0, 3.0, 10.0, 30.0)
+    strengths: ClassVar[tuple[float, ...]] = (0.3, 1.0, 3.0, 10.0, 30.0)
     seen: Tensor
     counted: Tensor
 
@@ -35,6 +36,11 @@ class GapPenalty(ByGroup):
         if not 0 <= memory < 1:
             raise TrainingError(f"Found memory={memory}; needed is a number in [0, 1).")
         self.memory = memory
+
+    @property
+    def weight(self) -> float:
+        """Of the penalty."""
+        return self.strength
 
     def config(self) -> Config:
         """Everything it was made with."""
@@ -72,7 +78,7 @@ class GapPenalty(ByGroup):
         penalty = (soft * slope).sum(1).mean() - gaps.square().sum() / 2
         return {
             "cross_entropy": F.cross_entropy(logits, y),
-            "gap": self.strength / self.classes * penalty,
+            "gap": self.weight / self.classes * penalty,
         }
 
     def gaps(self) -> Tensor:
