@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,30 @@ def test_adapt_chooses_or_reads_what_is_named(
     words = ["--prompt", "auto", "--features", "cls", "--cache", "bf16"]
     with pytest.raises(vpt.errors.TrainingError, match="Found cache, features with prompt"):
         run("adapt", adapted[0], "--out", tmp_path / "no", *words)
+
+
+def test_mistakes_are_mended_and_brought_back(adapted: tuple[Path, Path], tmp_path: Path) -> None:
+    data, before = adapted
+    kind = sorted(path for path in data.iterdir() if path.is_dir())
+    for i, source in enumerate(sorted(kind[0].iterdir())[:4]):  # to be of another class
+        place = tmp_path / "wrong" / kind[1].name / f"{i}.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(source.read_bytes())
+    words = [before, tmp_path / "wrong", "--out", tmp_path / "two"]
+    text = run("correct", *words, "--budget", 0.9, "--check", data)
+    assert "Recommendation: " in text
+    assert "examples of the check set: accuracy" in text
+    assert "report.html" in run("report", tmp_path / "two")
+    found = json.loads(run("correct", *words, "--budget", 0.9, "--overwrite", "--json"))
+    assert found["given"] == 4
+    run("correct", tmp_path / "two", "--undo", "--out", tmp_path / "one")
+    assert (tmp_path / "one" / "prompt.vpt").read_bytes() == (before / "prompt.vpt").read_bytes()
+    with pytest.raises(vpt.errors.TrainingError, match="needed is --out"):
+        run("correct", before, tmp_path / "wrong")
+
+
+def test_the_version_is_said() -> None:
+    assert run("--version").strip() == f"vpt {metadata.version('vpt')}"
 
 
 def test_adapt_leaves_a_whole_run(adapted: tuple[Path, Path]) -> None:

@@ -99,7 +99,9 @@ def test_corrections_add_up_and_are_undone_bit_for_bit(
     assert {f.name for f in (tmp_path / "three" / BEFORE).iterdir()} == {
         f"{n}{ending}" for n in (1, 2) for ending in (".vpt", ".safetensors")
     }
+    assert "corrected 2 times" in (tmp_path / "three" / "report.html").read_text()
     undo_correction(tmp_path / "three", tmp_path / "again")
+    assert "corrected once" in (tmp_path / "again" / "report.html").read_text()
     for name in ("prompt.vpt", MEMORY, JOURNAL):
         same = (tmp_path / "again" / name).read_bytes()
         assert same == (tmp_path / "two" / name).read_bytes()

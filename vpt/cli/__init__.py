@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
+from importlib import metadata
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -21,7 +23,6 @@ app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
     rich_markup_mode="rich",
-    help="Prompt tuning for frozen vision and audio transformers.",
 )
 for command in (
     demo,
@@ -39,6 +40,22 @@ for command in (
     bench,
 ):
     app.command()(command)
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"vpt {metadata.version('vpt')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_say_version, is_eager=True, help="which vpt this is"),
+    ] = False,
+) -> None:
+    """Prompt tuning for frozen vision and audio transformers."""
 
 
 def main() -> None:

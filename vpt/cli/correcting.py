@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from vpt.cli.options import AsJson, BackboneOption, Dtype, Label, Overwrite, Run
 from vpt.cli.terminal import console, print_json, print_table
 from vpt.errors import TrainingError
 from vpt.report.progress import clean
 from vpt.report.tables import RECOMMENDED
-
-SHOWN = 8  # examples whose answer changes
 
 
 def correct(
@@ -47,6 +44,7 @@ def correct(
     """
     from vpt.runs.correcting import correct as run_correct
     from vpt.runs.correcting import undo_correction
+    from vpt.runs.corrections import changed, in_words
 
     if out is None:
         raise TrainingError(
@@ -75,47 +73,12 @@ def correct(
     if as_json:
         print_json(found.report)
         return
-    _show(found.report)
+    recommendation = RECOMMENDED[found.report["recommendation"]]
+    console.print(f"[bold]Recommendation: {recommendation}.[/]")
+    for said in in_words(found.report):
+        console.print(said, highlight=False)
+    if (table := changed(found.report)) is not None:
+        print_table(table)
     console.print(
         f"The corrected run is in [bold]{clean(out)}[/]; --undo brings back the one before it."
     )
-
-
-def _show(report: dict[str, Any]) -> None:
-    """What was mended, what to expect of others, and what else changes."""
-    wrong, held, check = report["mistaken"], report["held_out"], report["check"]
-    recommendation = RECOMMENDED[report["recommendation"]]
-    console.print(f"[bold]Recommendation: {recommendation}.[/]")
-    console.print(
-        f"{report['mended']} of {wrong} mistakes mended."
-        + (f" {report['given'] - wrong} were right already." if report["given"] > wrong else ""),
-        highlight=False,
-    )
-    if held is None:
-        console.print("A single one says nothing about others of its kind.")
-    else:
-        console.print(
-            f"Held out in turn, {held['mended']} of {held['of']} are mended"
-            f" ({held['low']:.0%} to {held['high']:.0%}): expect that of others of their kind.",
-            highlight=False,
-        )
-    if check is None:
-        console.print(
-            f"Elsewhere about {report['turned_wrong']:.1%} of answers turn wrong and"
-            f" {report['turned_right']:.1%} right, by what the run remembers. --check DATA measures"
-            " it.",
-            highlight=False,
-        )
-        return
-    change = check["difference"]
-    console.print(
-        f"On {check['n']} examples of the check set: accuracy {check['before']:.1%} →"
-        f" {check['after']:.1%}, {100 * change['value']:+.1f} points ({100 * change['low']:+.1f} to"
-        f" {100 * change['high']:+.1f}); {change['worse']} turn wrong, {change['better']} right.",
-        highlight=False,
-    )
-    table = Table("turns wrong", "is", "was said", "is said now")
-    for one in check["turned_wrong"][:SHOWN]:
-        table.add_row(*(clean(one[name]) for name in ("name", "label", "said", "now")))
-    if check["turned_wrong"]:
-        print_table(table)

@@ -125,6 +125,7 @@ def report(
     """
     from vpt.fairness.page import is_reprogrammed, write_reprogrammed
     from vpt.runs.comparing import compare_runs, compared, write_comparison
+    from vpt.runs.corrections import is_corrected, write_corrected
     from vpt.runs.page import markdown, write_page
 
     for run in runs:
@@ -132,6 +133,7 @@ def report(
             typer.echo(markdown(run))
         else:
             write = write_reprogrammed if is_reprogrammed(run) else write_page
+            write = write_corrected if is_corrected(run) else write
             console.print(f"[bold]{clean(str(write(run)))}[/]")
     if len(runs) > 1 and not as_markdown:
         found = compare_runs(runs)

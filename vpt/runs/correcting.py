@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from torch import Tensor
@@ -21,7 +22,9 @@ from vpt.files import load, save
 from vpt.files import read as read_file
 from vpt.files.naming import PROMPT, prompt_file
 from vpt.model import PromptedModel
+from vpt.report.page import draw_or_say
 from vpt.runs.corrected import Checked, report_of
+from vpt.runs.corrections import write_corrected
 from vpt.runs.journal import BEFORE, carry, clear, digests_of, journal, log, refuse_contradictions
 from vpt.runs.moments import MEMORY, Moments, read_features, said_of
 from vpt.runs.shifting import Shift, shifts
@@ -113,6 +116,7 @@ def correct(
             after = chosen.remembered(moments, moments.standardised(read), y)
             if folder is not None:
                 _write(folder, place, model, [*entries, report], moments, after)
+                draw_or_say(folder, partial(write_corrected, folder))
         except BaseException:
             model.close()
             raise
@@ -141,6 +145,8 @@ def undo_correction(run: str | Path, out: str | Path, *, overwrite: bool = False
         if last > 1:
             log(folder, entries[:-1])
         shutil.copyfile(kept[0], folder / PROMPT)
+        if last > 1:
+            draw_or_say(folder, partial(write_corrected, folder))
     return Path(out) / PROMPT
 
 
