@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from helpers import planted, planted_model, planted_prompted
 
 import vpt
+from vpt.fairness import remedies
 from vpt.fairness.audited import audit
 from vpt.fairness.mending import Mending
 from vpt.readouts import Identity
@@ -45,3 +47,18 @@ def test_of_classes_that_were_learned_there_is_no_model_without_the_prompt() -> 
         found = audit(planted(60, 2), model, progress=False)
     assert "compared" not in found
     assert "recommendation" not in found
+
+
+def test_few_examples_pass_through_the_model_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what is said is what a pass of its own says."""
+    data, backbone = planted(120, 2), vpt.load_backbone(planted_model(), classes=("dull", "red"))
+    seen = [0]
+    backbone.model.register_forward_hook(
+        lambda m, args, out: seen.__setitem__(0, seen[0] + len(out))
+    )
+    once = audit(data, backbone, progress=False)
+    assert 120 <= seen[0] < 220  # some are of finding out how it is built
+    monkeypatch.setattr(remedies, "MOST", 100)
+    apart = audit(data, backbone, progress=False)
+    assert apart["metrics"] == once["metrics"]
+    assert (once["remedies"]["n"], apart["remedies"]["n"]) == (120, 100)

@@ -14,7 +14,17 @@ from vpt.data import Examples
 from vpt.errors import TrainingError
 from vpt.fairness import remedies as room
 from vpt.fairness.choosing import Judged
-from vpt.fairness.remedies import MENDABLE, NOTHING, SHORTCUT, UNKNOWN, WITH_GROUP, remedies
+from vpt.fairness.mending import Mending
+from vpt.fairness.remedies import (
+    MENDABLE,
+    NOTHING,
+    SHORTCUT,
+    UNKNOWN,
+    WITH_GROUP,
+    Remedies,
+    at_most,
+    remedies,
+)
 from vpt.metrics.audit import Interval
 
 
@@ -22,6 +32,11 @@ def own_of(backbone: vpt.Backbone) -> vpt.Identity:
     own = vpt.Identity(["dull", "red"], [0, 1])
     own.bind(backbone)
     return own
+
+
+def said(backbone: vpt.Backbone, examples: Examples) -> Remedies:
+    few = at_most(examples)
+    return remedies(Mending.of(backbone, own_of(backbone), few, "eo"))
 
 
 def shortcut(count: int, seed: int) -> Examples:
@@ -42,7 +57,7 @@ def shortcut(count: int, seed: int) -> Examples:
 
 def test_a_model_that_holds_the_feature_is_mendable() -> None:
     backbone = vpt.load_backbone(planted_model())
-    found = remedies(backbone, own_of(backbone), planted(400, 1))
+    found = said(backbone, planted(400, 1))
     assert (found.verdict, found.recommendation) == (MENDABLE, "use")
     assert found.knows_label > 0.75
     assert found.knows_group > 0.9
@@ -55,7 +70,7 @@ def test_a_model_that_holds_the_feature_is_mendable() -> None:
 
 def test_a_model_that_knows_the_group_only() -> None:
     backbone = vpt.load_backbone(planted_model())
-    found = remedies(backbone, own_of(backbone), shortcut(400, 1))
+    found = said(backbone, shortcut(400, 1))
     assert (found.verdict, found.recommendation) == (SHORTCUT, "keep the model")
     assert found.knows_label < 0.6
     assert "near chance (50.0%)" in found.why
@@ -64,7 +79,7 @@ def test_a_model_that_knows_the_group_only() -> None:
 def test_many_examples_are_told_by_some_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(room, "MOST", 100)
     backbone = vpt.load_backbone(planted_model())
-    assert remedies(backbone, own_of(backbone), planted(300, 1)).n == 100
+    assert said(backbone, planted(300, 1)).n == 100
 
 
 def worth(recommendation: str) -> Judged:
@@ -101,7 +116,7 @@ def test_more_than_two_classes_have_no_thresholds() -> None:
     )
     own = vpt.Identity(three.classes, [0, 1, 2])
     own.bind(backbone)
-    assert remedies(backbone, own, three).thresholds is None
+    assert remedies(Mending.of(backbone, own, three, "eo")).thresholds is None
 
 
 def test_an_audit_says_what_can_be_done(tmp_path: Path) -> None:
@@ -118,7 +133,7 @@ def test_an_audit_goes_on_where_nothing_can_be_corrected(
     def refuse(*args: object, **kwargs: object) -> None:
         raise TrainingError("no linear function")
 
-    monkeypatch.setattr("vpt.fairness.audited.remedies", refuse)
+    monkeypatch.setattr(Mending, "of", refuse)
     backbone = vpt.load_backbone(planted_model(), classes=("dull", "red"))
     data = table(tmp_path / "data")
     found = vpt.audit(data, backbone, label="look", group="sky", progress=False)

@@ -12,9 +12,10 @@ import torch
 from vpt.backbones import Backbone
 from vpt.data import Examples, Source, load_data, look, read_parts
 from vpt.errors import TrainingError, VptError
-from vpt.fairness.auditing import audit_model, suspicion
+from vpt.fairness.auditing import audit_decisions, audit_model, suspicion
 from vpt.fairness.choosing import GAP, Point, judged
-from vpt.fairness.remedies import BUDGET, remedies
+from vpt.fairness.mending import Mending
+from vpt.fairness.remedies import BUDGET, at_most, remedies
 from vpt.fairness.tradeoff import point_at
 from vpt.model import PromptedModel
 from vpt.readouts import Identity
@@ -63,20 +64,35 @@ def audit(
         examples = wanted.test or wanted.train
     if isinstance(model, PromptedModel):
         return _with_and_without(model, examples, positive, progress)
+    return _bare(backbone, examples, positive, progress)
+
+
+def _bare(backbone: Backbone, examples: Examples, positive: str | None, progress: bool) -> Config:
+    """The audit of a model without a prompt, and what can be done about it, from one pass where the
+    examples are few.
+    """
     own = Identity.like(backbone, examples.classes)
     with PromptedModel(backbone, None, own) as prompted:
         examples = grouped(prompted, examples, "audited")
-        audited = audit_model(prompted, examples, positive, progress)
-    warning = suspicion(audited)
+    mending, cannot = None, ""
+    if len(set(examples.grouped or [])) > 1:
+        few = at_most(examples)
+        try:
+            mending = Mending.of(backbone, own, few, "eo", progress=progress)
+        except TrainingError as error:  # what was asked for can be said all the same
+            cannot = str(error)
+        finally:
+            backbone.release()
+    if mending is not None and mending.examples is examples:
+        audited = audit_decisions(examples, mending.bare.argmax(1), positive)
+    else:
+        with PromptedModel(backbone, None, own) as prompted:
+            audited = audit_model(prompted, examples, positive, progress)
+    warning = " ".join(part for part in (suspicion(audited), cannot) if part)
     found = audited.as_dict() | {"warning": warning}
-    if len(set(examples.grouped or [])) < 2:
+    if mending is None:
         return found
-    try:
-        said = remedies(backbone, own, examples, positive=positive, progress=progress)
-    except TrainingError as error:  # what was asked for is known all the same
-        return found | {"warning": " ".join(part for part in (warning, str(error)) if part)}
-    finally:
-        backbone.release()
+    said = remedies(mending, positive=positive)
     return found | {"remedies": said.as_dict(), "recommendation": said.recommendation}
 
 

@@ -12,7 +12,6 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from vpt.backbones import Backbone
 from vpt.data import Examples
 from vpt.fairness.auditing import ABOVE_CHANCE
 from vpt.fairness.choosing import GAP, Judged, choose, judged
@@ -21,7 +20,6 @@ from vpt.fairness.thresholds import cross_fitted_thresholds
 from vpt.fairness.tradeoff import point_at
 from vpt.metrics.audit import Interval
 from vpt.metrics.changes import changes
-from vpt.readouts import Identity
 from vpt.runs.probe import FALLBACK, Folds, in_span, one_thread
 from vpt.sites import Config
 
@@ -65,34 +63,26 @@ class Remedies:
         return asdict(self)
 
 
+def at_most(examples: Examples, seed: int = 0) -> Examples:
+    """The examples, or `MOST` of them, drawn at random."""
+    if len(examples) <= MOST:
+        return examples
+    order = np.random.default_rng(seed).permutation(len(examples))[:MOST]
+    return examples.subset(sorted(order.tolist()))
+
+
 def remedies(
-    backbone: Backbone,
-    own: Identity,
-    examples: Examples,
-    criterion: str = "eo",
-    positive: str | None = None,
-    seed: int = 0,
-    progress: bool = False,
+    mending: Mending, criterion: str = "eo", positive: str | None = None, seed: int = 0
 ) -> Remedies:
     """What can be done about the gap of a classifier.
 
-    backbone: with nothing attached.
-    own: its classes, bound to it.
-    examples: as for it, with groups.
+    mending: what corrections of it say of examples, by this criterion.
     criterion: "eo" or "dp".
     positive: of two classes, the one whose rates count.
-    seed: of the folds, and of which examples count where there are many.
-    progress: whether to show how far it is.
-
-    Raises `TrainingError` where the model's scores cannot be corrected.
+    seed: of the intervals.
     """
-    if len(examples) > MOST:
-        order = np.random.default_rng(seed).permutation(len(examples))[:MOST]
-        examples = examples.subset(sorted(order.tolist()))
-    gap = GAP[criterion]
-    mending = Mending.of(backbone, own, examples, criterion, seed, progress)
+    examples, bare, gap = mending.examples, mending.bare, GAP[criterion]
     parts = {"val": examples}
-    bare = mending.bare
     base = point_at("bare model", None, {"val": bare}, parts, positive)
     points = [
         point_at(repr(s), s, {"val": mending.held_out(s)}, parts, positive) for s in STRENGTHS
