@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from vpt.data import Data as Data
     from vpt.data import Examples as Examples
     from vpt.data import load_data as load_data
+    from vpt.deploy.exporting import export as export
     from vpt.fairness.audited import audit as audit
     from vpt.fairness.influence import Influence as Influence
     from vpt.fairness.influence import influence as influence

@@ -119,7 +119,7 @@ class PromptedModel(nn.Module):
                 f"The readout reads {named.text!r} under a prompt that acts on the model, so the"
                 " model without it cannot be compared. Use queries alone, or a readout of 'cls'."
             )
-        if not len(features):
+        if features.shape[0] == 0:
             return features.new_zeros(0, named.width(self.backbone, self.prompt.reads))
         read = self.prompt.read() if named.queries else None
         return named.gather(features, read, self.backbone)

@@ -53,7 +53,7 @@ class Running(Frozen):
             attachment.start_afresh()
         try:
             prepared, lengths = self.inputs.prepare(send_to_device(x, self.device))
-            if not len(prepared):  # some front ends and models cannot
+            if prepared.shape[0] == 0:  # some front ends and models cannot
                 logits = prepared.new_zeros(0, self.classes) if self.classes else None
                 return Output(prepared.new_zeros(0, self.out_features), logits)
             if attachment.wants_bare:

@@ -60,5 +60,9 @@ class DivergedError(TrainingError):
     """A loss or gradient became NaN or infinite; the model holds the last good prompt."""
 
 
+class ExportError(VptError):
+    """A model cannot be exported, or what was exported says something else than the model."""
+
+
 class PromptFileError(VptError):
     """A prompt file is altered, cut, of an unknown version, or made for another backbone."""

@@ -105,7 +105,7 @@ class Border(PixelPrompt):
         top, bottom, left, right = flat.to(inner.dtype).split(
             [w * long, w * long, w * self.inner[0], w * self.inner[0]], dim=1
         )
-        batch = len(inner)
+        batch = inner.shape[0]
         rows = [
             edge.reshape(1, channels, w, long).expand(batch, -1, -1, -1) for edge in (top, bottom)
         ]
@@ -117,7 +117,7 @@ class Border(PixelPrompt):
 
     def _act(self, x: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
         if not self.is_image:
-            whole = torch.full((len(x),), x.shape[1], device=x.device)
+            whole = torch.full((x.shape[0],), x.shape[1], device=x.device)
             return self._around_clip(x, whole if lengths is None else lengths)
         if self.fit == "cover":
             return x + self.around(x.new_zeros(1, self.shape[0], *self.inner)), lengths
@@ -129,7 +129,7 @@ class Border(PixelPrompt):
         """
         w, size = self.width, x.shape[1]
         rows = self.delta(self.pixels).to(x.dtype)
-        t = torch.arange(size, device=x.device).expand(len(x), -1)
+        t = torch.arange(size, device=x.device).expand(x.shape[0], -1)
         n = lengths.view(-1, 1)
         if self.fit == "cover":
             table = torch.cat([rows, torch.zeros_like(rows[:1])])

@@ -142,12 +142,12 @@ class MultiTask(Prompt):
 
     def _tokens(self, place: int, x: Tensor) -> Rows:
         """Tokens `[T,count,D]` of the batch's different tasks, and which each sample has."""
-        different, index = self._now(len(x), x.device)
+        different, index = self._now(x.shape[0], x.device)
         return Rows(torch.stack([self.of_task(place, task)[0] for task in different]), index)
 
     def _alone(self, place: int, x: Tensor) -> Tensor:
         """The one task's tokens for every sample `[B,count,D]`."""
-        return self.of_task(place, 0)[0].expand(len(x), -1, -1)
+        return self.of_task(place, 0)[0].expand(x.shape[0], -1, -1)
 
     def _key_values(self, place: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor, None]:
         if self._asked is None or len(self._asked) == 1:  # with windows, more than samples

@@ -128,7 +128,7 @@ class Prefix(Prompt):
         """Own keys and values `[B,heads,N,d]` → learned ones `[B,heads,count,d]` for the `index`-th
         prompted block.
         """
-        shape = (len(keys), -1, -1, -1)
+        shape = (keys.shape[0], -1, -1, -1)
         return (
             self.dropout(self.keys[index].expand(shape)),
             self.dropout(self.values[index].expand(shape)),

@@ -84,7 +84,7 @@ class ShallowTokens(Prompt):
 
     def make(self, x: Tensor) -> Tensor:
         """`[B,N,D]` → `[B,count,D]`, with dropout drawn per sample."""
-        return self.dropout(self.tokens.expand(len(x), -1, -1))
+        return self.dropout(self.tokens.expand(x.shape[0], -1, -1))
 
     def config(self) -> Config:
         """Sizes and dropout."""
@@ -174,7 +174,7 @@ class DeepTokens(Prompt):
         """`[B,N,D]` → `[B,count,D]` for the `index`-th prompted block, with dropout drawn per
         sample.
         """
-        return self.dropout(self.tokens[index].expand(len(x), -1, -1))
+        return self.dropout(self.tokens[index].expand(x.shape[0], -1, -1))
 
     def config(self) -> Config:
         """Sizes, blocks and dropout."""

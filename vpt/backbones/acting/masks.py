@@ -66,7 +66,7 @@ def read(call: Config, own: Own) -> Tensor:
     `[B,heads,M,d]`.
     """
     rows = call["query"]
-    query = _per_window(rows, len(own.key)).expand(len(own.key), *rows.shape[1:])
+    query = _per_window(rows, own.key.shape[0]).expand(own.key.shape[0], *rows.shape[1:])
     kept = {name: call[name] for name in ("scale", "enable_gqa") if call.get(name) is not None}
     return attention(query, own.key, own.value, own.valid, **kept)
 
@@ -89,13 +89,15 @@ def without_padding(bias: Tensor | None, call: Config) -> Tensor | None:
 def in_front(rows: Tensor, own: Tensor) -> Tensor:
     """Learned keys or values `[B|1,heads,P,d]` before the block's own `[B,heads,N,d]`."""
     return torch.cat(
-        [_per_window(rows, len(own)).to(own.dtype).expand(len(own), *rows.shape[1:]), own], dim=-2
+        [_per_window(rows, own.shape[0]).to(own.dtype).expand(own.shape[0], *rows.shape[1:]), own],
+        dim=-2,
     )
 
 
 def _per_window(rows: Tensor, batch: int) -> Tensor:
     """Rows of B samples for `batch` = B · windows attentions, which lie sample by sample."""
-    return rows if len(rows) in (1, batch) else rows.repeat_interleave(batch // len(rows), dim=0)
+    count = rows.shape[0]
+    return rows if count in (1, batch) else rows.repeat_interleave(batch // count, dim=0)
 
 
 def pad_mask(
@@ -115,6 +117,6 @@ def pad_mask(
     rows = seen(*mask.shape[:-1], count)
     if bias is None:
         return torch.cat([rows, mask], dim=-1)
-    rows = rows + _per_window(bias, len(query)).to(rows.dtype)
+    rows = rows + _per_window(bias, query.shape[0]).to(rows.dtype)
     batch = [max(a, b) for a, b in zip(rows.shape[:-1], mask.shape[:-1], strict=True)]
     return torch.cat([rows.expand(*batch, count), mask.expand(*batch, mask.shape[-1])], dim=-1)

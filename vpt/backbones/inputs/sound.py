@@ -101,7 +101,7 @@ class Sound:
             raise InputError(
                 "Found NaN or infinite values in a spectrogram; needed are finite ones."
             )
-        whole = torch.full((len(x),), x.shape[1], device=x.device)
+        whole = torch.full((x.shape[0],), x.shape[1], device=x.device)
         lengths = whole if lengths is None else check_lengths(lengths, x, expected)
         return fit_time(x, self.frames), lengths.clamp(1, self.frames)
 

@@ -60,7 +60,7 @@ class Waveform:
             x = x.squeeze(2)
         if x.ndim != 2:
             raise InputError(f"Found sound of shape {list(x.shape)}; needed is {expected}.")
-        whole = torch.full((len(x),), x.shape[1], device=x.device)
+        whole = torch.full((x.shape[0],), x.shape[1], device=x.device)
         lengths = whole if lengths is None else check_lengths(lengths, x, expected)
         check_range(x, -1.0, 1.0, "a waveform", "Divide 16-bit integers by 32768.")
         say_cut(lengths, self.samples, self.sample_rate)
@@ -74,7 +74,9 @@ class Waveform:
         that, and its mask.
         """
         x = x.squeeze(2)
-        lengths = torch.full((len(x),), x.shape[1], device=x.device) if lengths is None else lengths
+        lengths = (
+            torch.full((x.shape[0],), x.shape[1], device=x.device) if lengths is None else lengths
+        )
         valid = self._valid(x, lengths)
         if self.normalized:
             count = lengths.view(-1, 1)

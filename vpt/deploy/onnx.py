@@ -1,0 +1,69 @@
+"""ONNX: runs in onnxruntime on any machine, in many languages."""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vpt.deploy.targets import FACTS, Target, Traced, register
+from vpt.errors import ExportError
+
+BATCH = "batch"
+
+
+@register("onnx", "runs in onnxruntime, on any machine")
+class Onnx(Target):
+    """The graph, its weights and the facts (`metadata_props`) in one file; the batch is free."""
+
+    ending = ".onnx"
+    needs = ("onnx", "onnxscript", "onnxruntime")
+
+    def write(self, traced: Traced, path: Path) -> None:
+        """Through the exporter of torch that takes a traced program."""
+        with _quiet():
+            made = torch.onnx.export(
+                traced.program,
+                tuple(traced.inputs.values()),
+                input_names=list(traced.inputs),
+                output_names=list(traced.outputs),
+                dynamo=True,
+                verbose=False,
+            )
+        if made is None:
+            raise ExportError("torch gave no ONNX program.")
+        made.model.metadata_props[FACTS] = json.dumps(traced.facts)
+        made.save(path, external_data=False)
+
+    def run(self, path: Path, inputs: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+        """In onnxruntime, on the CPU."""
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        wanted = {one.name for one in session.get_inputs()}
+        given = {name: x.numpy() for name, x in inputs.items() if name in wanted}
+        names = [one.name for one in session.get_outputs()]
+        return dict(zip(names, session.run(names, given), strict=True))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Inside, the exporter keeps to itself what it tells its own developers."""
+    loggers = [logging.getLogger(name) for name in ("onnxscript", "torch.onnx", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)

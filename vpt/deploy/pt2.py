@@ -1,0 +1,36 @@
+"""pt2: torch's own exported program."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vpt.deploy.targets import FACTS, Target, Traced, register
+
+
+@register("pt2", "a program of torch.export, opened by torch.export.load")
+class Pt2(Target):
+    """The graph and its weights; the facts are the extra file "vpt.json"."""
+
+    ending = ".pt2"
+
+    def write(self, traced: Traced, path: Path) -> None:
+        """By torch.export.save."""
+        extra = {f"{FACTS}.json": json.dumps(traced.facts)}
+        with path.open("wb") as file:
+            torch.export.save(traced.program, file, extra_files=extra)
+
+    def run(self, path: Path, inputs: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+        """By torch alone."""
+        extra = {f"{FACTS}.json": ""}
+        with path.open("rb") as file:
+            program = torch.export.load(file, extra_files=extra)
+        with torch.no_grad():
+            found = program.module()(*inputs.values())
+        names = json.loads(extra[f"{FACTS}.json"])["outputs"]
+        return {name: one.numpy() for name, one in zip(names, found, strict=True)}

@@ -1,0 +1,52 @@
+"""What every kind of exported file can do: be written, and be run again without vpt."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+from torch.export import ExportedProgram
+
+from vpt.deploy.graph import Graph
+from vpt.errors import ExportError
+from vpt.sites import Config, Registry
+
+FACTS = "vpt"  # the name under which the facts stand in every file
+
+
+@dataclass(frozen=True)
+class Traced:
+    """A graph that was traced. inputs: an example of each, by name. outputs: their names. facts:
+    what travels with it, in plain values.
+    """
+
+    graph: Graph
+    program: ExportedProgram
+    inputs: Mapping[str, Tensor]
+    outputs: Sequence[str]
+    facts: Config
+
+
+class Target(ABC):
+    """A kind of file. ending: of its name. needs: packages beyond vpt's own, of the extra
+    "export".
+    """
+
+    ending: str
+    needs: tuple[str, ...] = ()
+
+    @abstractmethod
+    def write(self, traced: Traced, path: Path) -> None:
+        """Write the file."""
+
+    @abstractmethod
+    def run(self, path: Path, inputs: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+        """What the file says of inputs, by the name of the output, as anybody would run it."""
+
+
+TARGETS: Registry[Target] = Registry("kind of file", ExportError)
+register = TARGETS.register
