@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
+from pathlib import Path
+
 import torch
-from helpers import planted, planted_model, planted_prompted
+from helpers import planted, planted_model, planted_prompted, table
 
 import vpt
-from vpt.fairness import remedies
 from vpt.fairness.audited import audit
 from vpt.fairness.mending import Mending
 from vpt.readouts import Identity
@@ -36,8 +36,13 @@ def test_a_correction_is_compared_with_the_models_own_classes() -> None:
     with vpt.PromptedModel(backbone, None, corrected) as model:
         found = audit(planted(300, 5), model, progress=False)
     assert found["compared"]["soft"]["average_odds_difference"]["high"] < 0  # fairer, but
-    assert "costs more than may be lost" in found["compared"]["why"]
+    assert "costs more than the 1 points of accuracy" in found["compared"]["why"]
     assert found["recommendation"] == "keep the model"
+    with vpt.PromptedModel(backbone, None, corrected) as model:
+        allowed = audit(planted(300, 5), model, budget=0.1, progress=False)
+        by_rates = audit(planted(300, 5), model, budget=0.1, criterion="dp", progress=False)
+    assert allowed["recommendation"] == "use"
+    assert "demographic parity difference" in by_rates["compared"]["why"]
 
 
 def test_of_classes_that_were_learned_there_is_no_model_without_the_prompt() -> None:
@@ -47,18 +52,35 @@ def test_of_classes_that_were_learned_there_is_no_model_without_the_prompt() -> 
         found = audit(planted(60, 2), model, progress=False)
     assert "compared" not in found
     assert "recommendation" not in found
+    assert "does not name its classes" in found["not_compared"]
 
 
-def test_few_examples_pass_through_the_model_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And what is said is what a pass of its own says."""
-    data, backbone = planted(120, 2), vpt.load_backbone(planted_model(), classes=("dull", "red"))
-    seen = [0]
-    backbone.model.register_forward_hook(
-        lambda m, args, out: seen.__setitem__(0, seen[0] + len(out))
-    )
-    once = audit(data, backbone, progress=False)
-    assert 120 <= seen[0] < 220  # some are of finding out how it is built
-    monkeypatch.setattr(remedies, "MOST", 100)
-    apart = audit(data, backbone, progress=False)
-    assert apart["metrics"] == once["metrics"]
-    assert (once["remedies"]["n"], apart["remedies"]["n"]) == (120, 100)
+def test_classes_that_are_named_in_another_order_are_not_compared() -> None:
+    backbone = vpt.load_backbone(planted_model(), classes=("red", "dull"))
+    right = vpt.load_backbone(planted_model(), classes=("dull", "red"))
+    data = planted(200, 4)
+    corrected = Mending.of(right, Identity.like(right, ["dull", "red"]), data, "eo").fit(0.3)
+    with vpt.PromptedModel(backbone, None, corrected) as model:
+        found = audit(planted(200, 5), model, progress=False)
+    assert "named in another order" in found["not_compared"]
+    assert "recommendation" not in found
+
+
+def test_a_gap_that_is_not_defined_cannot_be_told() -> None:
+    data = planted(200, 2)
+    alone = data.subset([i for i in range(200) if data.groups[i] == 0])
+    found = audit(alone, planted_prompted(), progress=False)
+    assert found["recommendation"] == "cannot tell"
+    assert "is not defined on these" in found["compared"]["why"]
+
+
+def test_examples_that_it_may_have_learned_from_are_said(tmp_path: Path) -> None:
+    columns = {"label": "look", "group": "sky", "progress": False}
+    data, model = table(tmp_path / "data"), planted_prompted()
+    assert "learned from" in audit(data, model, **columns)["warning"]
+    rows = data.read_text().splitlines()
+    parts = ["split", *(["test", "train"] * len(rows))]
+    named = [f"{row},{part}" for row, part in zip(rows, parts, strict=False)]
+    data.write_text("\n".join(named) + "\n")
+    assert "learned from" not in audit(data, model, **columns)["warning"]
+    assert "learned from" in audit(data, model, split="train", **columns)["warning"]

@@ -45,7 +45,7 @@ def test_the_most_accurate_under_the_bound() -> None:
     base, points = point(0.9, 0.4), [point(0.9, 0.35, 0), point(0.89, 0.2, 1), point(0.8, 0.05, 2)]
     assert choose(base, points, "average_odds_difference", 0.01, 0.3)[0].strength == 1
     chosen, rule = choose(base, points, "average_odds_difference", 0.01, 0.01)
-    assert (chosen.strength, rule[:26]) == (2, "the fairest, since none is")
+    assert (chosen.strength, rule[:27]) == (2, "the fairest, since none has")
 
 
 def test_what_broke_or_cannot_be_said_is_not_chosen() -> None:

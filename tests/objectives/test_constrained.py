@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from by_group import Y, Z, bound
+from helpers import planted, planted_prompted
 from scipy.optimize import minimize
 from torch.nn import functional as F
 
@@ -46,6 +47,7 @@ def descended(objective: Constrained, start: np.ndarray) -> np.ndarray:
     """Weights that steps of the whole set lead to, with the multiplier as it moves."""
     x, y, z = examples()
     objective.memory = 0.0  # nothing is forgotten of a set that is seen whole
+    objective.rate = 0.05  # an update is a pass
     objective.bind(y.tolist(), z.tolist(), ["a", "b"], ["m", "w"])
     w = torch.tensor(start, requires_grad=True)
     for _ in range(3000):
@@ -112,6 +114,12 @@ def test_the_first_pass_is_one_of_cross_entropy_alone() -> None:
     assert objective.losses(logits[:6], Y[:6], Z[:6])["gap"] != 0
     objective.combine({})
     assert objective.weight > 1.0  # of the gap all is left, and none may be
+
+
+def test_one_epoch_would_do_nothing() -> None:
+    model = planted_prompted()
+    with pytest.raises(TrainingError, match="GapBound needs 2 epochs or more; found epochs=1"):
+        vpt.fit(model, planted(20, 0), objective=vpt.GapBound(), epochs=1, progress=False)
 
 
 def test_settings_that_are_none() -> None:

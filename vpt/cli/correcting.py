@@ -53,6 +53,8 @@ def correct(
         )
     if undo == (data is not None):
         raise typer.BadParameter("give the mistakes (vpt correct RUN DATA --out RUN2), or --undo")
+    if undo and check is not None:
+        raise typer.BadParameter("--undo brings back what was; there is nothing to --check")
     if undo:
         console.print(
             f"As it was before: [bold]{clean(undo_correction(run, out, overwrite=overwrite))}[/]"

@@ -93,10 +93,11 @@ def reprogram(
         str, typer.Option(help="eo (equalized odds) or dp (demographic parity)")
     ] = "eo",
     strength: Annotated[
-        list[float] | None, typer.Option(help="how strongly; several are tried, by default five")
+        list[float] | None,
+        typer.Option(help="how strongly; several are tried, by default the method's own"),
     ] = None,
     budget: Annotated[
-        float, typer.Option(help="accuracy on validation that may be lost, in [0,1]")
+        float, typer.Option(help="accuracy on validation that may be lost, in [0,1)")
     ] = 0.01,
     bound: Annotated[
         float | None,
@@ -184,6 +185,10 @@ def audit(
     split: Annotated[
         str, typer.Option(help="train, val or test, where the table has a column split")
     ] = "test",
+    criterion: Annotated[
+        str, typer.Option(help="by which a prompt is judged: eo (equalized odds) or dp")
+    ] = "eo",
+    budget: Annotated[float, typer.Option(help="accuracy that a prompt may cost, in [0,1)")] = 0.01,
     out: Annotated[
         Path | None, typer.Option(help="a page to write, for example audit.html")
     ] = None,
@@ -214,12 +219,15 @@ def audit(
     if prompt is None:
         audited = open_for(source, model, **how, **named)
     else:
-        made = model is not None and names_function(model)
-        if named and not made:
-            raise typer.BadParameter("--classes names those of a bare model; a run names its own")
+        if inputs:
+            raise typer.BadParameter("a run says itself how its input is prepared: no --inputs")
+        if named and model is None:
+            raise typer.BadParameter("--classes names those of the bare model: say --model, too")
+        made = model is not None and (names_function(model) or bool(named))
         own = open_for(source, model, **how, **named) if made else model
         audited = load(prompt, own, seconds=seconds, dtype=dtype)
-    found = run_audit(source, audited, positive=positive, split=split)
+    judged: dict[str, Any] = {"criterion": criterion, "budget": budget}
+    found = run_audit(source, audited, positive=positive, split=split, **judged)
     if as_json:
         print_json(found)
     else:

@@ -27,6 +27,11 @@ def show_audited(found: dict[str, Any]) -> None:
             f" {clean(said['why'])}.",
             highlight=False,
         )
+    if "not_compared" in found:
+        console.print(
+            f"Not compared with the model without the prompt: {clean(found['not_compared'])}",
+            highlight=False,
+        )
     for table in audit_tables(found):
         console.print(table)
     for label_name, name in found["empty"]:

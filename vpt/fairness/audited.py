@@ -16,12 +16,18 @@ from vpt.fairness.auditing import audit_decisions, audit_model, suspicion
 from vpt.fairness.choosing import GAP, Point, judged
 from vpt.fairness.mending import Mending
 from vpt.fairness.remedies import BUDGET, at_most, remedies
+from vpt.fairness.strengths import objectives
 from vpt.fairness.tradeoff import point_at
 from vpt.model import PromptedModel
 from vpt.readouts import Identity
 from vpt.runs.opening import open_for
 from vpt.sites import Config
 from vpt.training.evaluation import grouped, scores
+
+SEEN = (
+    "if the prompt learned from some of these examples, it looks better here than it is; its own"
+    " report counts examples that were held out"
+)
 
 
 def audit(
@@ -32,13 +38,15 @@ def audit(
     group: str | Sequence[str] | None = None,
     positive: str | None = None,
     split: str = "test",
+    criterion: str = "eo",
+    budget: float = BUDGET,
     progress: bool = True,
 ) -> Config:
     """How a classifier, with a prompt or without, serves each group: an `Audit` as plain values,
     a "warning" where the model seems to know the group only, or nothing, and a "recommendation".
     Without a prompt that rests on what can be done about it, "remedies"
     (`vpt.fairness.remedies.Remedies`); with one, on the model without it on the same examples,
-    "compared" (`vpt.fairness.choosing.Judged`).
+    "compared" (`vpt.fairness.choosing.Judged`), or "not_compared" says why not.
 
     Where the model has more classes than the data, it is asked to choose among those of the data
     only. Raises `DataError`.
@@ -49,8 +57,11 @@ def audit(
     group: the column of groups; of several, their combinations.
     positive: of two classes, the one whose rates count; the second by default.
     split: which part of the data, where they have parts; else all of them.
+    criterion: whose gap a prompt is judged by, "eo" (equalized odds) or "dp" (demographic parity).
+    budget: accuracy that a prompt may cost, in [0,1).
     progress: whether to show how far it is.
     """
+    objectives("penalty", criterion, None, budget, None)  # refuses what is none
     source = look(Path(data), label, group) if isinstance(data, (str, Path)) else data
     backbone = model.backbone if isinstance(model, PromptedModel) else open_for(source, model)
     if isinstance(source, Source):
@@ -63,7 +74,10 @@ def audit(
         wanted = load_data(given, backbone.inputs, label=label, group=group, progress=progress)
         examples = wanted.test or wanted.train
     if isinstance(model, PromptedModel):
-        return _with_and_without(model, examples, positive, progress)
+        found = _with_and_without(model, examples, positive, progress, criterion, budget)
+        if isinstance(source, Source) and not _apart(source, split):
+            found["warning"] = " ".join(part for part in (found["warning"], SEEN) if part)
+        return found
     return _bare(backbone, examples, positive, progress)
 
 
@@ -96,8 +110,18 @@ def _bare(backbone: Backbone, examples: Examples, positive: str | None, progress
     return found | {"remedies": said.as_dict(), "recommendation": said.recommendation}
 
 
+def _apart(source: Source, split: str) -> bool:
+    """Whether a part for testing was named, and is what is audited."""
+    return split == "test" and any(item.split == split for item in source.listing.items)
+
+
 def _with_and_without(
-    model: PromptedModel, examples: Examples, positive: str | None, progress: bool
+    model: PromptedModel,
+    examples: Examples,
+    positive: str | None,
+    progress: bool,
+    criterion: str,
+    budget: float,
 ) -> Config:
     """The audit of a model with its prompt, and, where the classes are the model's own, whether the
     prompt is worth using: both are asked about the same examples.
@@ -116,11 +140,17 @@ def _with_and_without(
         if not isinstance(own, Identity):
             own = Identity.like(model.backbone, examples.classes)
         model.swap(None, own)
-    except VptError:  # classes that were learned: there is no model without the prompt
-        return found
+    except VptError as error:  # classes that were learned, or that the model does not name
+        return found | {"not_compared": str(error)}
     try:
         base = asked("bare model")
     finally:
         model.swap(*learned)
-    worth = judged(base, chosen, examples, GAP["eo"], BUDGET, positive)
+    if base.value("accuracy") <= 1 / len(base.val.cells) < chosen.value("accuracy"):
+        why = (
+            f"without the prompt it is right on {base.value('accuracy'):.1%}, no better than"
+            " chance: its classes seem to be named in another order than it has them"
+        )
+        return found | {"not_compared": why}
+    worth = judged(base, chosen, examples, GAP[criterion], budget, positive)
     return found | {"compared": asdict(worth), "recommendation": worth.recommendation}

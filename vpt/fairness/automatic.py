@@ -91,8 +91,9 @@ def mended(
         model.close()
         raise
     chosen, rule = choose(base, points, gap, budget, bound)
+    rule = rule.replace("on validation", "out of fold")
     allowed = budget if bound is None else None
-    notes += against(base, chosen, gap, allowed)
+    notes += against(base, chosen, gap, allowed, bound)
     restore(model, chosen.learned or {})
     return model, Frontier(
         base,

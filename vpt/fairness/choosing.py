@@ -93,7 +93,7 @@ def choose(
         within = [p for p in usable if p.value(gap) <= bound]
         if within:
             return max(within, key=accuracy), rule
-        return min(usable, key=gap_of), f"the fairest, since none is {rule}"
+        return min(usable, key=gap_of), f"the fairest, since none has so small a gap: {rule}"
     rule = f"within {budget:.1%} of the bare model's accuracy on validation"
     within = [p for p in usable if accuracy(p) >= accuracy(base) - budget - 1e-9]
     if within:
@@ -149,10 +149,14 @@ def judged(
         f"{gap.replace('_', ' ')} {_signed(fairer)}, in mean probabilities {_signed(surer)},"
         f" accuracy {_signed(right, 100)} points, on {len(val)} examples"
     )
-    if fairer.value is None or right.value is None or fairer.value >= 0 or chosen.note:
-        return Judged("keep the model", f"nothing that was tried is fairer: {by}", hard, soft)
+    if fairer.value is None or right.value is None:
+        why = f"the {gap.replace('_', ' ')} is not defined on these {len(val)} examples"
+        return Judged("cannot tell", why, hard, soft)
+    if fairer.value >= 0 or chosen.note:
+        return Judged("keep the model", f"it is no fairer: {by}", hard, soft)
     if budget is not None and right.value < -budget - 1e-9:
-        return Judged("keep the model", f"it costs more than may be lost: {by}", hard, soft)
+        why = f"it costs more than the {100 * budget:g} points of accuracy that may be lost: {by}"
+        return Judged("keep the model", why, hard, soft)
     if surer.high is not None and surer.high < 0:
         return Judged("use", f"measurably fairer: {by}", hard, soft)
     why = f"it may be chance: {by}"

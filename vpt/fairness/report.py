@@ -17,6 +17,7 @@ from vpt.files import restore, save, write_atomically
 from vpt.files.naming import PROMPT
 from vpt.metrics.audit import Interval
 from vpt.model import PromptedModel
+from vpt.readouts import Identity
 from vpt.report import pictures
 from vpt.runs.briefing import data_facts
 from vpt.runs.folder import draw_pixels, trained
@@ -145,7 +146,7 @@ def _tuned(frontier: Frontier, data: Data) -> int:
 
 def _prompt(model: PromptedModel) -> str:
     """What was learned, in a line."""
-    if model.prompt.sites() or model.readout.named.plain:
+    if model.prompt.sites() or isinstance(model.readout, Identity):
         return model.prompt.describe()
     return (
         f"no prompt: the model's own scores, corrected on its features {model.readout.named.text}"

@@ -25,7 +25,7 @@ from vpt.model import PromptedModel
 from vpt.objectives import Objective
 from vpt.runs.moments import Moments
 from vpt.training.evaluation import grouped, scores
-from vpt.training.loop import fit
+from vpt.training.loop import fit, refuse_few_epochs
 from vpt.training.recipe import Recipe, updated
 
 ALONE = "alone"  # the name of the prompt that was trained for accuracy alone
@@ -138,6 +138,7 @@ def frontier(
     parts = same_groups({name: grouped(model, part, CALLED[name]) for name, part in given.items()})
     learned_from = parts["train"]
     first = tried[0][1]  # the others differ in strength only
+    refuse_few_epochs(first, recipe)
     first.bind(
         learned_from.targets,
         learned_from.grouped,
@@ -156,6 +157,8 @@ def frontier(
             " a larger share."
         )
     notes = [note for note in (suspicion(base.val),) if note]
+    if model.readout.reads != "logits":
+        notes.append("'bare model' is the new readout as it begins, not the model's own classes")
     for note in notes:
         say(f"Careful: {note}")
     learn = partial(fit, model, parts["train"], parts["val"], recipe=recipe, resume=resume)
@@ -186,7 +189,7 @@ def frontier(
             say(notes[-1])
             break
     chosen, rule = choose(base, points, gap, budget, bound)
-    notes += against(base, chosen, gap, budget if bound is None else None)
+    notes += against(base, chosen, gap, budget if bound is None else None, bound)
     restore(model, chosen.learned or start)
     worth = judged(
         base, chosen, held["val"], gap, budget if bound is None else None, positive, recipe.seed
@@ -209,9 +212,19 @@ def point_at(
     return Point(name, strength, audits["val"], audits.get("test"), note=note, scores=said)
 
 
-def against(base: Point, chosen: Point, gap: str, budget: float | None) -> list[str]:
-    """What speaks against the chosen prompt. budget: None where it was chosen by a bound."""
+def against(
+    base: Point, chosen: Point, gap: str, budget: float | None, bound: float | None
+) -> list[str]:
+    """What speaks against the chosen prompt.
+
+    base, chosen: with their audits.
+    gap: the metric by which was chosen.
+    budget: accuracy that may be lost; None where it was chosen by a bound.
+    bound: the gap that is allowed; None where it was chosen by a budget.
+    """
     notes = []
+    if bound is not None and chosen.value(gap) > bound:
+        notes.append(f"no prompt is within the bound: {chosen.value(gap):.3f} > {bound:g}")
     accuracies = [point.value("accuracy") for point in (base, chosen)]
     if budget is not None and accuracies[1] < accuracies[0] - budget - 1e-9:
         notes.append(

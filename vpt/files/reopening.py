@@ -57,8 +57,8 @@ def reopen(
         raise PromptFileError(
             f"This prompt was made for {source} ({kind}, weights: {weights}), which"
             f" cannot be opened by name alone{': no model is there' if kind == 'folder' else ''}."
-            " Open it and pass it: vpt.load(path, backbone=vpt.load_backbone(…)), or --backbone on"
-            " the command line."
+            " Open it and pass it: vpt.load(path, backbone=vpt.load_backbone(…)), or --backbone"
+            " (of vpt audit: --model) on the command line."
         )
     if kind == "folder":
         return _open_instead(source, source, settings | {"weights": weights} | options)

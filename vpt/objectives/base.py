@@ -20,11 +20,12 @@ class Objective(nn.Module):
     processes, and only then asks `combine` for the direction of the update, once.
 
     keeps_best: whether the epoch of least cross-entropy on validation is kept, or the last one.
-        batch: positions `[B]` of the training examples whose scores come next, for objectives that
-        hold something for each.
+    least_epochs: with fewer it does nothing of its own. batch: positions `[B]` of the training
+        examples whose scores come next, for objectives that hold something for each.
     """
 
     keeps_best = True
+    least_epochs = 1
     batch: Tensor | None = None
 
     def bind(

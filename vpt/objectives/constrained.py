@@ -15,25 +15,29 @@ from vpt.objectives.gap_penalty import GapPenalty
 from vpt.sites import Config
 
 LEAST, MOST = 1e-3, 1e3  # of the multiplier
+RATE = 1.0
 
 
 class Constrained(GapPenalty):
     """Base of both: `GapPenalty` whose strength is a Lagrange multiplier that learning sets.
 
     The first pass over the examples is one of cross-entropy alone, and says what the constraint is
-    measured from. Then the multiplier is 1, and after every update it grows by exp(rate · how far
-    the constraint is kept or broken).
+    measured from. Then the multiplier is 1, and moves by up to exp(±rate) in a pass: after an
+    update on b of n examples it is times exp(rate · b/n · slack). It is a way to aim, of what is
+    learned from: in few passes the constraint is met about.
     """
+
+    least_epochs = 2
 
     multiplier: Tensor
     first: Tensor
     fresh: Tensor
     drift: Tensor
 
-    def __init__(self, strength: float, criterion: str, rate: float = 0.05) -> None:
+    def __init__(self, strength: float, criterion: str, rate: float = RATE) -> None:
         super().__init__(strength, criterion)
-        if not 0 < rate <= 1:
-            raise TrainingError(f"Found rate={rate}; needed is a number in (0, 1].")
+        if not 0 < rate <= MOST:
+            raise TrainingError(f"Found rate={rate}; needed is a number above 0.")
         self.rate = rate
 
     def config(self) -> Config:
@@ -92,7 +96,8 @@ class Constrained(GapPenalty):
         if known:
             beyond = (loss - self.first)[seen].mean()
             self.drift[0].mul_(self.memory).add_((1 - self.memory) * beyond)
-            grown = self.multiplier * torch.exp(self.rate * self.slack(gap).clamp(-1, 1))
+            rate = self.rate * self.fresh[:, 1].sum() / len(self.first)
+            grown = self.multiplier * torch.exp(rate * self.slack(gap).clamp(-1, 1))
             self.multiplier.copy_(grown.clamp(LEAST, MOST))
         else:
             new = seen & self.first.isnan()
@@ -111,8 +116,8 @@ class Constrained(GapPenalty):
 
 @register("loss-bound", "the least gap for so much more loss")
 class LossBound(Constrained):
-    """The least gap at which cross-entropy is at most `strength` above where it began: accuracy is
-    the constraint.
+    """The least gap at which the mean cross-entropy of the training examples is about `strength`
+    above where it was in the first pass: accuracy is the constraint.
 
     Each example's loss is compared with its own at first sight, so that what is left of noise is
     what changed.
@@ -120,7 +125,7 @@ class LossBound(Constrained):
 
     strengths = (0.03,)
 
-    def __init__(self, strength: float = 0.03, criterion: str = "eo", rate: float = 0.05) -> None:
+    def __init__(self, strength: float = 0.03, criterion: str = "eo", rate: float = RATE) -> None:
         super().__init__(strength, criterion, rate)
 
     def slack(self, gap: Tensor) -> Tensor:
@@ -130,13 +135,13 @@ class LossBound(Constrained):
 
 @register("gap-bound", "the least loss with so much of the gap gone")
 class GapBound(Constrained):
-    """The least cross-entropy at which a share `strength` of the gap in mean probabilities is gone:
-    fairness is the constraint.
+    """The least cross-entropy at which a share `strength` of the gap in mean probabilities that was
+    there in the first pass is gone: fairness is the constraint.
     """
 
     strengths = (0.25, 0.5, 0.75)
 
-    def __init__(self, strength: float = 0.5, criterion: str = "eo", rate: float = 0.05) -> None:
+    def __init__(self, strength: float = 0.5, criterion: str = "eo", rate: float = RATE) -> None:
         super().__init__(strength, criterion, rate)
         if self.strength > 1:
             raise TrainingError(

@@ -190,7 +190,7 @@ def _chosen(
         raise TrainingError(
             f"None of the {int(mistaken.sum())} mistakes can be mended for at most {budget:.1%} of"
             " accuracy elsewhere: what the model sees of them is too much like what it has right."
-            " Allow more (budget=…), or learn anew with more examples of their kind."
+            " Allow more (budget=…, --budget), or learn anew with more examples of their kind."
         )
     return max(found, key=lambda one: one[0])[1]
 

@@ -86,6 +86,7 @@ def fit(
             f"Found {type(objective).__name__} as objective; needed is e.g. vpt.GapPenalty(1.0), or"
             " None."
         )
+    refuse_few_epochs(objective, recipe)
     objective.bind(train.targets, train.grouped, train.classes, train.group_names)
     model.to(accelerator.device)
     state = State(model, train, val, objective, recipe, accelerator)
@@ -101,3 +102,12 @@ def fit(
             Epochs(state, checkpoint, workers, shown, say).run(resume)
     position = state.position
     return History(position.rows, position.best, position.cuts)
+
+
+def refuse_few_epochs(objective: Objective, recipe: Recipe) -> None:
+    """Raise `TrainingError` where an objective would do nothing of its own."""
+    if recipe.epochs < objective.least_epochs:
+        raise TrainingError(
+            f"{type(objective).__name__} needs {objective.least_epochs} epochs or more; found"
+            f" epochs={recipe.epochs}."
+        )
