@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from importlib import metadata
 from pathlib import Path
+from shutil import copytree
 
 import pytest
 from helpers import table, write_images, write_sounds
@@ -81,6 +82,18 @@ def test_mistakes_are_mended_and_brought_back(adapted: tuple[Path, Path], tmp_pa
     assert (tmp_path / "one" / "prompt.vpt").read_bytes() == (before / "prompt.vpt").read_bytes()
     with pytest.raises(vpt.errors.TrainingError, match="needed is --out"):
         run("correct", before, tmp_path / "wrong")
+
+
+def test_a_run_is_exported(adapted: tuple[Path, Path], tmp_path: Path) -> None:
+    file = tmp_path / "m.pt2"
+    text = run("export", adapted[1], "--to", "pt2", "--out", file)
+    assert "the model says" in text
+    assert file.stat().st_size > 1e6
+    words = ["--to", "pt2", "--out", file, "--overwrite", "--json"]
+    assert json.loads(run("export", adapted[1], *words))["outputs"] == ["scores"]
+    copytree(adapted[1], tmp_path / "copy")
+    with pytest.raises(vpt.errors.PromptError, match="acts on the model"):
+        run("export", adapted[1], tmp_path / "copy", "--to", "pt2", "--out", file, "--overwrite")
 
 
 def test_the_version_is_said() -> None:

@@ -10,6 +10,7 @@ import onnxruntime
 import pytest
 import torch
 from families import MODELS, of_each_kind, open_tiny
+from helpers import colours
 
 import vpt
 from vpt.deploy.exporting import BATCHES, export
@@ -102,6 +103,21 @@ def test_several_tasks_share_one_forward(tmp_path: Path) -> None:
     program = torch.export.load(found.path)
     blocks = [node for node in program.graph.nodes if "scaled_dot_product" in str(node.target)]
     assert len(blocks) <= backbone.depth + 3  # one forward, and the queries of three places
+
+
+def test_eight_bits_are_smaller_and_say_what_they_cost(tmp_path: Path) -> None:
+    data = colours(30, 1, size=32)
+    with prompted("timm ViT", "deep:2") as model:
+        model.readout.classes = data.classes
+        found = export(model, tmp_path / "m.onnx", int8=data)
+        plain = vpt.evaluate(model, data)["accuracy"]
+        with pytest.raises(ExportError, match="Eight bits are for ONNX, for one task"):
+            export(model, tmp_path / "m.pt2", to="pt2", int8=data)
+    assert found.int8 is not None
+    assert found.int8.n == 30
+    assert found.int8.before == pytest.approx(plain)
+    assert found.int8.bytes[1] < found.int8.bytes[0]
+    assert found.path.stat().st_size == found.int8.bytes[1]
 
 
 def test_what_cannot_be_baked_is_named(tmp_path: Path) -> None:

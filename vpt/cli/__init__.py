@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from vpt.cli.correcting import correct
+from vpt.cli.deploying import export
 from vpt.cli.explaining import explain
 from vpt.cli.fairness import audit, reprogram
 from vpt.cli.learning import adapt, demo
@@ -36,6 +37,7 @@ for command in (
     report,
     explain,
     correct,
+    export,
     backbones,
     bench,
 ):

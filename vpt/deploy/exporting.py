@@ -8,21 +8,23 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from vpt.backbones import Backbone
-from vpt.deploy.graph import SCORES, Graph
-from vpt.deploy.targets import TARGETS, Target, Traced
+from vpt.backbones import Backbone, Images
+from vpt.data import Examples, look, read_parts
+from vpt.deploy.graph import Graph
+from vpt.deploy.int8 import Quantised, in_eight_bits
+from vpt.deploy.targets import TARGETS, Target
+from vpt.deploy.tracing import inputs_of, trace
 from vpt.errors import ExportError, VptError
 from vpt.errors.places import is_folder
 from vpt.files import load
 from vpt.model import PromptedModel
 from vpt.sites import Config
+from vpt.training.evaluation import matched
 
 SAME = 1e-4  # of the largest score, or of 1
 BATCHES = (1, 2, 5)  # that are compared
@@ -33,7 +35,8 @@ class Exported:
     """What `export` wrote.
 
     path: the file. to: its kind. outputs: their names. difference: the largest to the live model,
-        over the largest score (or 1), on random inputs. facts: what travels with it.
+        over the largest score (or 1), on random inputs. facts: what travels with it. int8: what
+        eight bits cost, where they were asked for.
     """
 
     path: Path
@@ -41,6 +44,7 @@ class Exported:
     outputs: list[str]
     difference: float
     facts: Config
+    int8: Quantised | None = None
 
 
 def export(
@@ -50,6 +54,8 @@ def export(
     to: str = "onnx",
     backbone: Backbone | str | Path | None = None,
     dtype: str | None = None,
+    int8: str | Path | Examples | None = None,
+    label: str | None = None,
     overwrite: bool = False,
     say: Callable[[str], None] = lambda text: None,
 ) -> Exported:
@@ -66,6 +72,9 @@ def export(
     path: the file.
     to: "onnx", "pt2" (torch.export), or another of `vpt.deploy.TARGETS`.
     backbone, dtype: as for `vpt.load`.
+    int8: labelled data, as for `vpt.load_data`: the weights are then kept in eight bits ("onnx",
+        one task), and the accuracy on these before and after is said.
+    label: the column of their label.
     overwrite: give up what is there.
     say: is told what is done.
 
@@ -76,7 +85,8 @@ def export(
     if is_folder(place) or (place.exists() and not overwrite):
         what = "a folder" if is_folder(place) else "there already"
         raise ExportError(f"{place} is {what}; needed is a new file (or overwrite=True).")
-    with _opened(model, backbone, dtype) as graph:
+    with _opened(model, backbone, dtype) as (graph, single):
+        examples = _to_compare(single, int8, label, to) if int8 is not None else None
         say("tracing")
         traced = trace(graph)
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -89,6 +99,12 @@ def export(
             target.write(traced, Path(name))
             say("comparing with the live model")
             difference = _compared(graph, target, Path(name))
+            quantised = None
+            if examples is not None:
+                say("keeping weights in eight bits")
+                quantised = in_eight_bits(
+                    target, Path(name), examples, graph.backbone.inputs.prepare
+                )
             os.chmod(name, 0o644)
             os.replace(name, place)
         except VptError:
@@ -99,55 +115,18 @@ def export(
             ) from error
         finally:
             Path(name).unlink(missing_ok=True)
-    return Exported(place, to, list(traced.outputs), difference, traced.facts)
+    return Exported(place, to, list(traced.outputs), difference, traced.facts, quantised)
 
 
-def trace(graph: Graph) -> Traced:
-    """The graph as torch.export sees it, with a free batch. Raises `ExportError`."""
-    inputs = inputs_of(graph.backbone)
-    names = [f"{SCORES}"] if graph.names == [SCORES] else list(graph.names)
-    free = {name: {0: torch.export.Dim.DYNAMIC} for name in inputs}
-    try:
-        with torch.no_grad():
-            program = torch.export.export(
-                graph, tuple(inputs.values()), dynamic_shapes=tuple(free.values()), strict=False
-            )
-    except VptError:
-        raise
-    except Exception as error:
-        raise ExportError(
-            f"{type(graph.backbone.model).__name__} cannot be traced by torch.export:"
-            f" {str(error).strip().splitlines()[0]}"
-        ) from error
-    return Traced(graph, program, inputs, names, facts_of(graph, list(inputs), names))
-
-
-def inputs_of(backbone: Backbone, batch: int = 2, seed: int = 0) -> dict[str, Tensor]:
-    """Random raw inputs by name, as a graph takes them: images `[B,C,H,W]` in [0,1]."""
-    example = backbone.inputs.example(batch + seed)
-    parts = example if isinstance(example, tuple) else (example,)
-    return dict(zip(("x", "lengths"), (part[seed:] for part in parts), strict=False))
-
-
-def facts_of(graph: Graph, inputs: list[str], outputs: list[str]) -> Config:
-    """What travels with the file, in plain values."""
-    backbone = graph.backbone
-    return {
-        "vpt": metadata.version("vpt"),
-        "inputs": inputs,
-        "outputs": outputs,
-        "classes": dict(zip(outputs, graph.classes.values(), strict=True)),
-        "preparation": backbone.inputs.describe(),
-        "prompts": {
-            name: prompt.describe()  # type: ignore[operator]
-            for name, prompt in zip(outputs, graph.prompts, strict=True)
-        },
-        "backbone": {
-            "identity": backbone.identity,
-            "model": type(backbone.model).__name__,
-            "fingerprint": backbone.fingerprint(),
-        },
-    }
+def _to_compare(
+    model: PromptedModel | None, data: str | Path | Examples, label: str | None, to: str
+) -> Examples:
+    """Examples on which weights in eight bits are compared. Raises `ExportError`, `DataError`."""
+    if to != "onnx" or model is None or not isinstance(model.backbone.inputs, Images):
+        raise ExportError("Eight bits are for ONNX, for one task, and for images.")
+    if isinstance(data, (str, Path)):
+        data = read_parts(look(data, label), model.backbone.inputs)
+    return matched(model, data)
 
 
 def _target(to: str) -> Target:
@@ -170,15 +149,18 @@ def _opened(
     model: PromptedModel | str | Path | Mapping[str, str | Path],
     backbone: Backbone | str | Path | None,
     dtype: str | None,
-) -> Iterator[Graph]:
-    """The graph of a model or of several runs, with what it needs attached."""
+) -> Iterator[tuple[Graph, PromptedModel | None]]:
+    """(The graph of a model or of several runs, with what it needs attached; the model, if it is
+    one).
+    """
     with ExitStack() as undo:
-        if isinstance(model, PromptedModel):
-            graph = Graph.of(model)
-        elif isinstance(model, (str, Path)):
-            graph = Graph.of(undo.enter_context(load(model, backbone, dtype=dtype)))
+        single = model if isinstance(model, PromptedModel) else None
+        if isinstance(model, (str, Path)):
+            single = undo.enter_context(load(model, backbone, dtype=dtype))
+        if single is not None:
+            graph = Graph.of(single)
         else:
-            if not model:
+            if not isinstance(model, Mapping) or not model:
                 raise ExportError("Found no task; needed is a run, or several by name.")
             tasks = {}
             for name, run in model.items():
@@ -193,7 +175,7 @@ def _opened(
         try:
             for part in parts:  # a graph belongs to no device of ours
                 part.to(torch.device("cpu"))
-            yield graph
+            yield graph, single
         finally:
             for part in parts:
                 part.to(device)
@@ -203,12 +185,12 @@ def _compared(graph: Graph, target: Target, path: Path) -> float:
     """The largest difference between file and live model. Raises `ExportError` where it is more
     than rounding.
     """
-    most = 0.0
+    most, run = 0.0, target.opened(path)
     for seed, batch in enumerate(BATCHES):
         inputs = inputs_of(graph.backbone, batch, seed)
         with torch.no_grad():
             live = graph(*inputs.values())
-        found = target.run(path, inputs)
+        found = run(inputs)
         for name, scores, said in zip(graph.names, live, found.values(), strict=True):
             scale = max(1.0, float(scores.abs().max()))
             apart = float(np.abs(said - scores.numpy()).max()) / scale

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vpt.deploy.targets import FACTS, Target, Traced, register
+from vpt.deploy.targets import FACTS, Runs, Target, Traced, register
 from vpt.errors import ExportError
 
 BATCH = "batch"
@@ -42,15 +42,19 @@ class Onnx(Target):
         made.model.metadata_props[FACTS] = json.dumps(traced.facts)
         made.save(path, external_data=False)
 
-    def run(self, path: Path, inputs: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+    def opened(self, path: Path) -> Runs:
         """In onnxruntime, on the CPU."""
         import onnxruntime
 
         session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
         wanted = {one.name for one in session.get_inputs()}
-        given = {name: x.numpy() for name, x in inputs.items() if name in wanted}
         names = [one.name for one in session.get_outputs()]
-        return dict(zip(names, session.run(names, given), strict=True))
+
+        def said(inputs: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+            given = {name: x.numpy() for name, x in inputs.items() if name in wanted}
+            return dict(zip(names, session.run(names, given), strict=True))
+
+        return said
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vpt.deploy.targets import FACTS, Target, Traced, register
+from vpt.deploy.targets import FACTS, Runs, Target, Traced, register
 
 
 @register("pt2", "a program of torch.export, opened by torch.export.load")
@@ -25,12 +25,16 @@ class Pt2(Target):
         with path.open("wb") as file:
             torch.export.save(traced.program, file, extra_files=extra)
 
-    def run(self, path: Path, inputs: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+    def opened(self, path: Path) -> Runs:
         """By torch alone."""
         extra = {f"{FACTS}.json": ""}
         with path.open("rb") as file:
-            program = torch.export.load(file, extra_files=extra)
-        with torch.no_grad():
-            found = program.module()(*inputs.values())
+            program = torch.export.load(file, extra_files=extra).module()
         names = json.loads(extra[f"{FACTS}.json"])["outputs"]
-        return {name: one.numpy() for name, one in zip(names, found, strict=True)}
+
+        def said(inputs: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+            with torch.no_grad():
+                found = program(*inputs.values())
+            return {name: one.numpy() for name, one in zip(names, found, strict=True)}
+
+        return said

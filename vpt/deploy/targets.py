@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,8 @@ from vpt.errors import ExportError
 from vpt.sites import Config, Registry
 
 FACTS = "vpt"  # the name under which the facts stand in every file
+
+Runs = Callable[[Mapping[str, Tensor]], dict[str, np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -44,8 +46,8 @@ class Target(ABC):
         """Write the file."""
 
     @abstractmethod
-    def run(self, path: Path, inputs: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
-        """What the file says of inputs, by the name of the output, as anybody would run it."""
+    def opened(self, path: Path) -> Runs:
+        """The file as anybody would run it: inputs → scores by the name of the output."""
 
 
 TARGETS: Registry[Target] = Registry("kind of file", ExportError)

@@ -1,0 +1,62 @@
+"""A graph as torch.export sees it, and what travels with it."""
+
+from __future__ import annotations
+
+from importlib import metadata
+
+import torch
+from torch import Tensor
+
+from vpt.backbones import Backbone
+from vpt.deploy.graph import Graph
+from vpt.deploy.targets import Traced
+from vpt.errors import ExportError, VptError
+from vpt.sites import Config
+
+
+def trace(graph: Graph) -> Traced:
+    """The graph as torch.export sees it, with a free batch. Raises `ExportError`."""
+    inputs = inputs_of(graph.backbone)
+    names = list(graph.names)
+    free = {name: {0: torch.export.Dim.DYNAMIC} for name in inputs}
+    try:
+        with torch.no_grad():
+            program = torch.export.export(
+                graph, tuple(inputs.values()), dynamic_shapes=tuple(free.values()), strict=False
+            )
+    except VptError:
+        raise
+    except Exception as error:
+        raise ExportError(
+            f"{type(graph.backbone.model).__name__} cannot be traced by torch.export:"
+            f" {str(error).strip().splitlines()[0]}"
+        ) from error
+    return Traced(graph, program, inputs, names, facts_of(graph, list(inputs), names))
+
+
+def inputs_of(backbone: Backbone, batch: int = 2, seed: int = 0) -> dict[str, Tensor]:
+    """Random raw inputs by name, as a graph takes them: images `[B,C,H,W]` in [0,1]."""
+    example = backbone.inputs.example(batch + seed)
+    parts = example if isinstance(example, tuple) else (example,)
+    return dict(zip(("x", "lengths"), (part[seed:] for part in parts), strict=False))
+
+
+def facts_of(graph: Graph, inputs: list[str], outputs: list[str]) -> Config:
+    """What travels with the file, in plain values."""
+    backbone = graph.backbone
+    return {
+        "vpt": metadata.version("vpt"),
+        "inputs": inputs,
+        "outputs": outputs,
+        "classes": dict(zip(outputs, graph.classes.values(), strict=True)),
+        "preparation": backbone.inputs.describe(),
+        "prompts": {
+            name: prompt.describe()  # type: ignore[operator]
+            for name, prompt in zip(outputs, graph.prompts, strict=True)
+        },
+        "backbone": {
+            "identity": backbone.identity,
+            "model": type(backbone.model).__name__,
+            "fingerprint": backbone.fingerprint(),
+        },
+    }
