@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,12 +11,12 @@ from vpt.backbones import Backbone
 from vpt.data import CALLED, Data, Examples
 from vpt.data.examples import same_groups
 from vpt.data.joining import appended
-from vpt.errors import DataError, TrainingError
-from vpt.fairness.auditing import cell_counts, few_in_cells, suspicion
-from vpt.fairness.choosing import GAP, Point, choose, judged
+from vpt.errors import TrainingError
+from vpt.fairness.auditing import few_in_cells, suspicion
+from vpt.fairness.choosing import GAP, Point, against, choose, judged
 from vpt.fairness.mending import STRENGTHS, Mending, scores_of
 from vpt.fairness.thresholds import cross_fitted_thresholds, decided_by_group, point_of
-from vpt.fairness.tradeoff import ALONE, Frontier, against, point_at
+from vpt.fairness.tradeoff import ALONE, Frontier, point_at, refuse_undefined
 from vpt.files import learned_copy, restore
 from vpt.model import PromptedModel
 from vpt.readouts import Identity
@@ -68,11 +67,7 @@ def mended(
     bare = {name: scores_of(own, one) for name, one in kept.items() if name != "val"}
     bare["val"] = mending.bare
     base = point_at("bare model", None, bare, parts, positive)
-    if np.isnan(base.value(gap)):
-        raise DataError(
-            f"The {gap.replace('_', ' ')} is not defined on the {len(tuned)} examples:"
-            f" {cell_counts(base.val)}. Give it examples of every label in two groups at least."
-        )
+    refuse_undefined(base, gap, str(len(tuned)))
     notes = [note for note in (suspicion(base.val), few_in_cells(base.val)) if note]
     model = PromptedModel(backbone, None, mending.fit(0.0))
     points = []

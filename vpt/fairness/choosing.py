@@ -101,6 +101,38 @@ def choose(
     return max(usable, key=accuracy), f"the most accurate, since none is {rule}"
 
 
+def against(
+    base: Point, chosen: Point, gap: str, budget: float | None, bound: float | None
+) -> list[str]:
+    """What speaks against the chosen prompt.
+
+    base, chosen: with their audits.
+    gap: the metric by which was chosen.
+    budget: accuracy that may be lost; None where it was chosen by a bound.
+    bound: the gap that is allowed; None where it was chosen by a budget.
+    """
+    notes = []
+    if bound is not None and chosen.value(gap) > bound:
+        notes.append(f"no prompt is within the bound: {chosen.value(gap):.3f} > {bound:g}")
+    accuracies = [point.value("accuracy") for point in (base, chosen)]
+    if budget is not None and accuracies[1] < accuracies[0] - budget - 1e-9:
+        notes.append(
+            f"no prompt is within {budget:.1%} of the bare model's accuracy on validation "
+            f"({accuracies[0]:.1%} → {accuracies[1]:.1%})"
+        )
+    if chosen.note or not chosen.value(gap) < base.value(gap):
+        why = (
+            chosen.note
+            or "it is no fairer on validation than the bare model"
+            f" ({base.value(gap):.3f} → {chosen.value(gap):.3f})"
+        )
+        notes.append(
+            f"do not use the chosen prompt: {why}. Keep the model as it is, or try more examples,"
+            " more epochs or another width"
+        )
+    return notes
+
+
 @dataclass(frozen=True)
 class Judged:
     """Whether a chosen prompt is worth using: "use", "keep the model" or "cannot tell", and why.

@@ -171,14 +171,21 @@ def reprogram(
         numbers = report_of(prompted, tradeoff, wanted, recipe, **aims)
         result = Reprogrammed(prompted, tradeoff, numbers, folder)
         if folder is not None:
-            learned, shown = matched(prompted, wanted.train), progress and main
-            moments = tradeoff.moments or moments_of(prompted, learned, shown)
-        if folder is not None and main:
-            begin(folder, moments)
-            result.file = write(folder, prompted, tradeoff, numbers, wanted.val)
-            draw_or_say(folder, partial(write_reprogrammed, folder))
+            result.file = _written(result, folder, wanted, progress and main)
         undo.pop_all()
     return result
+
+
+def _written(result: Reprogrammed, folder: Path, data: Data, shown: bool) -> Path | None:
+    """Write what a run leaves; the prompt file's path, on the main process."""
+    learned = matched(result.model, data.train)
+    moments = result.frontier.moments or moments_of(result.model, learned, shown)
+    if not Accelerator().is_main_process:
+        return None
+    begin(folder, moments)
+    file = write(folder, result.model, result.frontier, result.numbers, data.val)
+    draw_or_say(folder, partial(write_reprogrammed, folder))
+    return file
 
 
 def _prompted(

@@ -16,7 +16,7 @@ from vpt.data import CALLED, Examples
 from vpt.data.examples import same_groups
 from vpt.errors import DataError, DivergedError
 from vpt.fairness.auditing import audit_decisions, cell_counts, collapse, suspicion
-from vpt.fairness.choosing import GAP, Judged, Point, choose, judged
+from vpt.fairness.choosing import GAP, Judged, Point, against, choose, judged
 from vpt.fairness.strengths import objectives
 from vpt.fairness.thresholds import group_thresholds
 from vpt.files import learned_copy, restore
@@ -150,12 +150,7 @@ def frontier(
         bare = {name: scores(model, part)[0] for name, part in parts.items()}
     base = point_at("bare model", None, {n: bare[n] for n in held}, held, positive)
     thresholds = group_thresholds(bare, parts, criterion, positive)
-    if np.isnan(base.value(gap)):
-        raise DataError(
-            f"The {gap.replace('_', ' ')} is not defined on the {len(val)} validation examples:"
-            f" {cell_counts(base.val)}. Give it examples of every label in two groups at least, or"
-            " a larger share."
-        )
+    refuse_undefined(base, gap, f"{len(val)} validation", ", or a larger share")
     notes = [note for note in (suspicion(base.val),) if note]
     if model.readout.reads != "logits":
         notes.append("'bare model' is the new readout as it begins, not the model's own classes")
@@ -197,6 +192,21 @@ def frontier(
     return Frontier(base, points, chosen, rule, criterion, thresholds, notes, worth)
 
 
+def refuse_undefined(base: Point, gap: str, which: str, instead: str = "") -> None:
+    """Raise `DataError` where the gap is not defined.
+
+    base: the bare model.
+    gap: the metric.
+    which: examples, in words. instead: what else may help.
+    """
+    if np.isnan(base.value(gap)):
+        raise DataError(
+            f"The {gap.replace('_', ' ')} is not defined on the {which} examples:"
+            f" {cell_counts(base.val)}. Give it examples of every label in two groups at"
+            f" least{instead}."
+        )
+
+
 def point_at(
     name: str,
     strength: float | None,
@@ -210,35 +220,3 @@ def point_at(
     }
     note = collapse(audits["val"]) if name != "bare model" else ""
     return Point(name, strength, audits["val"], audits.get("test"), note=note, scores=said)
-
-
-def against(
-    base: Point, chosen: Point, gap: str, budget: float | None, bound: float | None
-) -> list[str]:
-    """What speaks against the chosen prompt.
-
-    base, chosen: with their audits.
-    gap: the metric by which was chosen.
-    budget: accuracy that may be lost; None where it was chosen by a bound.
-    bound: the gap that is allowed; None where it was chosen by a budget.
-    """
-    notes = []
-    if bound is not None and chosen.value(gap) > bound:
-        notes.append(f"no prompt is within the bound: {chosen.value(gap):.3f} > {bound:g}")
-    accuracies = [point.value("accuracy") for point in (base, chosen)]
-    if budget is not None and accuracies[1] < accuracies[0] - budget - 1e-9:
-        notes.append(
-            f"no prompt is within {budget:.1%} of the bare model's accuracy on validation "
-            f"({accuracies[0]:.1%} → {accuracies[1]:.1%})"
-        )
-    if chosen.note or not chosen.value(gap) < base.value(gap):
-        why = (
-            chosen.note
-            or "it is no fairer on validation than the bare model"
-            f" ({base.value(gap):.3f} → {chosen.value(gap):.3f})"
-        )
-        notes.append(
-            f"do not use the chosen prompt: {why}. Keep the model as it is, or try more examples,"
-            " more epochs or another width"
-        )
-    return notes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import torch
@@ -18,7 +19,7 @@ LEAST, MOST = 1e-3, 1e3  # of the multiplier
 RATE = 1.0
 
 
-class Constrained(GapPenalty):
+class Constrained(GapPenalty, ABC):
     """Base of both: `GapPenalty` whose strength is a Lagrange multiplier that learning sets.
 
     The first pass over the examples is one of cross-entropy alone, and says what the constraint is
@@ -106,12 +107,12 @@ class Constrained(GapPenalty):
         self.fresh.zero_()
         return combined
 
+    @abstractmethod
     def slack(self, gap: Tensor) -> Tensor:
         """How much more the penalty may weigh, in [−1,1] of what the constraint allows.
 
         gap: the running estimate of the squared gaps.
         """
-        raise NotImplementedError
 
 
 @register("loss-bound", "the least gap for so much more loss")
