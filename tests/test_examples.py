@@ -31,6 +31,7 @@ SHORT = {
     "many_tasks/share": "test accuracy",
     "classes_in_sequence/sequence": "parts in use",
     "own_module/own_module": "logits",
+    "deploy/without_vpt": "it is grey",
     "label_maps/label_map": "is made of",
     "real_backbones/open_one": "torch.Size",
 }
