@@ -181,6 +181,9 @@ def test_a_planted_bias_and_its_correction(
         read_parts(out / "train.csv", vpt.load_backbone(str(out / "clip")).inputs, part="train"),
     )
     assert found["accuracy"] > 0.8  # the head is the classes' own
+    trained = ["--prompts", "patch:4", "cover:2", "linear", "--strengths", "1", "--epochs", "1"]
+    faces.main([str(out), "--models", "cnn", "--seeds", "1", *trained])
+    assert (out / "cnn-cover:2-penalty.jsonl").exists()
     aside.main([str(out), "--model", "cnn", "--seeds", "1"])
     said = capsys.readouterr().out
     assert "400 pictures" in said

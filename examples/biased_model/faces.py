@@ -127,7 +127,7 @@ def main(argv: list[str] | None = None) -> None:
             gaps = np.array([found[GAP_OF] for found in rows])
             known = row != "bare model" and bare.mean() > 0
             change = f" ({gaps.mean() / bare.mean() - 1:+.0%})" if known else ""
-            cells.append(f"{gaps.mean():.3f} ± {gaps.std():.3f}{change}")
+            cells.append("{:.3f} ± {:.3f}".format(*mean_std(gaps.tolist())) + change)
             if "recommendation" in rows[0]:
                 used = [found["recommendation"] == "use" for found in rows]
                 cells += [f"{sum(used)}", f"{int(((gaps < bare) & used).sum())}"]
