@@ -181,8 +181,8 @@ def test_a_file_that_says_something_else_is_refused(
     assert not list(tmp_path.iterdir())
 
 
-# families that torch.export does not take, and why
-REFUSED: dict[str, str] = {}
+# families that are refused: a bias of positions is lost on the way, and that is noticed
+REFUSED = {"transformers BEiT": "says something else than the model"}
 
 
 @pytest.mark.parametrize("name", of_each_kind(MODELS))

@@ -14,7 +14,7 @@ from vpt.errors import PromptError
 from vpt.model import PromptedModel
 from vpt.prompts import Prompt
 from vpt.readouts import Readout
-from vpt.sites import Observe, Queries, Raw
+from vpt.sites import Observe, Queries
 
 Summary = Callable[[Tensor], None]
 SCORES = "scores"  # the name of the output of a single task
@@ -77,11 +77,11 @@ class Graph(nn.Module):
         finally:
             held.remove()
 
-    def forward(self, x: Raw) -> tuple[Tensor, ...]:
-        """Raw input → scores `[B,C]` of each task. Softmax of them gives the probabilities that
-        `vpt predict` says.
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, ...]:
+        """Raw input, with the lengths `[B]` of clips that have some → scores `[B,C]` of each task.
+        Softmax of them gives the probabilities that `vpt predict` says.
         """
-        out = self.backbone.run(x)
+        out = self.backbone.run(x if lengths is None else (x, lengths))
         found = []
         for prompt, readout in zip(self.prompts, self.parts, strict=True):
             if readout.reads == "logits":

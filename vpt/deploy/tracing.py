@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from importlib import metadata
 
 import torch
@@ -20,7 +21,8 @@ def trace(graph: Graph) -> Traced:
     names = list(graph.names)
     free = {name: {0: torch.export.Dim.DYNAMIC} for name in inputs}
     try:
-        with torch.no_grad():
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what a forward notes for itself, on its way
             program = torch.export.export(
                 graph, tuple(inputs.values()), dynamic_shapes=tuple(free.values()), strict=False
             )

@@ -114,7 +114,7 @@ class Sound:
                 f"[B,{self.frames},{self.bins}], or vpt.Sound(..., front_end=...)."
             )
         lengths = check_lengths(lengths, x, expected)
-        if not len(x):
+        if x.shape[0] == 0:
             return x.new_zeros(0, self.frames, self.bins), lengths
         check_range(x, -1.0, 1.0, "a waveform", "Divide 16-bit integers by 32768.")
         say_cut(lengths, self.samples, self.sample_rate)
@@ -139,7 +139,7 @@ class Sound:
         x = self.standardize(x)
         if self.layout == "fusion":
             return x.unsqueeze(1).expand(-1, 4, -1, -1), {
-                "is_longer": x.new_zeros(len(x), 1, dtype=torch.bool)
+                "is_longer": x.new_zeros(x.shape[0], 1, dtype=torch.bool)
             }
         return {"bins-frames": x.mT, "channel": x.unsqueeze(1)}.get(self.layout, x), {}
 
@@ -203,7 +203,11 @@ def up_to_hundredth(seconds: float) -> float:
 
 def check_lengths(lengths: object, x: Tensor, expected: str) -> Tensor:
     """Valid lengths `[B]`, on the device of `x` `[B,T,…]`. Raises `InputError`."""
-    if not isinstance(lengths, Tensor) or lengths.shape != (len(x),) or lengths.is_floating_point():
+    if (
+        not isinstance(lengths, Tensor)
+        or lengths.shape != (x.shape[0],)
+        or lengths.is_floating_point()
+    ):
         kind = "a waveform" if x.ndim == 2 else "a spectrogram"
         raise InputError(
             f"Found {kind} {list(x.shape)} without one length per clip (a whole number); needed is"
