@@ -181,7 +181,8 @@ def test_a_file_that_says_something_else_is_refused(
     assert not list(tmp_path.iterdir())
 
 
-# families that are refused: a bias of positions is lost on the way, and that is noticed
+# families that are refused: traced, transformers adds its mask of truth values to BEiT's bias of
+# positions as numbers, so that the model's own keys outweigh a prompt's
 REFUSED = {"transformers BEiT": "says something else than the model"}
 
 
