@@ -36,6 +36,7 @@ SHORT = {
     "real_backbones/open_one": "torch.Size",
 }
 TINY = {
+    "deploy/times": "vpt:vit-p8-64 --prompt queries:1@7 --batches 1 --repeats 2",
     "explained/checks": "--count 4",
     "hard_prompts/gap": "{split} --shots 2 --seeds 1 --out {out}",
     "real_backbones/few_shot": "{split} --shots 2 --seeds 1 --out {out} --kept {out}",
