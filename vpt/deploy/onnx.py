@@ -16,8 +16,6 @@ from torch import Tensor
 from vpt.deploy.targets import FACTS, Runs, Target, Traced, register
 from vpt.errors import ExportError
 
-BATCH = "batch"
-
 
 @register("onnx", "runs in onnxruntime, on any machine")
 class Onnx(Target):

@@ -11,7 +11,6 @@ import numpy as np
 from torch import Tensor
 from torch.export import ExportedProgram
 
-from vpt.deploy.graph import Graph
 from vpt.errors import ExportError
 from vpt.sites import Config, Registry
 
@@ -26,7 +25,6 @@ class Traced:
     what travels with it, in plain values.
     """
 
-    graph: Graph
     program: ExportedProgram
     inputs: Mapping[str, Tensor]
     outputs: Sequence[str]

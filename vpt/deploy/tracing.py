@@ -18,7 +18,6 @@ from vpt.sites import Config
 def trace(graph: Graph) -> Traced:
     """The graph as torch.export sees it, with a free batch. Raises `ExportError`."""
     inputs = inputs_of(graph.backbone)
-    names = list(graph.names)
     free = {name: {0: torch.export.Dim.DYNAMIC} for name in inputs}
     try:
         with torch.no_grad(), warnings.catch_warnings():
@@ -33,7 +32,7 @@ def trace(graph: Graph) -> Traced:
             f"{type(graph.backbone.model).__name__} cannot be traced by torch.export:"
             f" {str(error).strip().splitlines()[0]}"
         ) from error
-    return Traced(graph, program, inputs, names, facts_of(graph, list(inputs), names))
+    return Traced(program, inputs, graph.names, facts_of(graph, list(inputs)))
 
 
 def inputs_of(backbone: Backbone, batch: int = 2, seed: int = 0) -> dict[str, Tensor]:
@@ -43,18 +42,18 @@ def inputs_of(backbone: Backbone, batch: int = 2, seed: int = 0) -> dict[str, Te
     return dict(zip(("x", "lengths"), (part[seed:] for part in parts), strict=False))
 
 
-def facts_of(graph: Graph, inputs: list[str], outputs: list[str]) -> Config:
+def facts_of(graph: Graph, inputs: list[str]) -> Config:
     """What travels with the file, in plain values."""
     backbone = graph.backbone
     return {
         "vpt": metadata.version("vpt"),
         "inputs": inputs,
-        "outputs": outputs,
-        "classes": dict(zip(outputs, graph.classes.values(), strict=True)),
+        "outputs": graph.names,
+        "classes": graph.classes,
         "preparation": backbone.inputs.describe(),
         "prompts": {
             name: prompt.describe()  # type: ignore[operator]
-            for name, prompt in zip(outputs, graph.prompts, strict=True)
+            for name, prompt in zip(graph.names, graph.prompts, strict=True)
         },
         "backbone": {
             "identity": backbone.identity,

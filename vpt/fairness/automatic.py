@@ -85,8 +85,7 @@ def mended(
     except BaseException:
         model.close()
         raise
-    chosen, rule = choose(base, points, gap, budget, bound)
-    rule = rule.replace("on validation", "out of fold")
+    chosen, rule = choose(base, points, gap, budget, bound, "out of fold")
     allowed = budget if bound is None else None
     notes += against(base, chosen, gap, allowed, bound)
     restore(model, chosen.learned or {})

@@ -71,13 +71,25 @@ class Point:
 
 
 def choose(
-    base: Point, points: Sequence[Point], gap: str, budget: float, bound: float | None
+    base: Point,
+    points: Sequence[Point],
+    gap: str,
+    budget: float,
+    bound: float | None,
+    on: str = "on validation",
 ) -> tuple[Point, str]:
     """(The point that a rule picks on validation, the rule in words).
 
     With a bound: the most accurate of those whose gap is at most that. Otherwise the fairest of
     those that are at most `budget` less accurate than the bare model. Where there is none, the one
     that misses by least.
+
+    base: the bare model.
+    points: that were tried.
+    gap: the metric by which is chosen.
+    budget: accuracy that may be lost.
+    bound: the gap that is allowed; None goes by the budget.
+    on: what chooses, in words.
     """
     usable = [p for p in points if not p.note] or list(points)
 
@@ -89,12 +101,12 @@ def choose(
         return float("inf") if np.isnan(value) else value
 
     if bound is not None:
-        rule = f"the most accurate with {gap.replace('_', ' ')} of at most {bound:g} on validation"
+        rule = f"the most accurate with {gap.replace('_', ' ')} of at most {bound:g} {on}"
         within = [p for p in usable if p.value(gap) <= bound]
         if within:
             return max(within, key=accuracy), rule
         return min(usable, key=gap_of), f"the fairest, since none has so small a gap: {rule}"
-    rule = f"within {budget:.1%} of the bare model's accuracy on validation"
+    rule = f"within {budget:.1%} of the bare model's accuracy {on}"
     within = [p for p in usable if accuracy(p) >= accuracy(base) - budget - 1e-9]
     if within:
         return min(within, key=gap_of), f"the least {gap.replace('_', ' ')} {rule}"
