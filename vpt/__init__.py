@@ -18,10 +18,12 @@ if TYPE_CHECKING:
     from vpt import backbones as backbones
     from vpt import data as data
     from vpt import files as files
+    from vpt import hf as hf
     from vpt import metrics as metrics
     from vpt import objectives as objectives
     from vpt import prompts as prompts
     from vpt import readouts as readouts
+    from vpt import sklearn as sklearn
     from vpt.backbones import Backbone as Backbone
     from vpt.backbones import Images as Images
     from vpt.backbones import Sound as Sound
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
     from vpt.data import Examples as Examples
     from vpt.data import load_data as load_data
     from vpt.deploy.exporting import export as export
+    from vpt.deploy.pushing import Pushed as Pushed
+    from vpt.deploy.pushing import push as push
     from vpt.fairness.audited import audit as audit
     from vpt.fairness.influence import Influence as Influence
     from vpt.fairness.influence import influence as influence

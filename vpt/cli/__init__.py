@@ -16,6 +16,8 @@ from vpt.cli.explaining import explain
 from vpt.cli.fairness import audit, reprogram
 from vpt.cli.learning import adapt, demo
 from vpt.cli.models import backbones, bench
+from vpt.cli.serving import serve
+from vpt.cli.sharing import push
 from vpt.cli.using import evaluate, inspect, library, predict, report
 from vpt.errors import VptError
 from vpt.report.progress import clean
@@ -38,6 +40,8 @@ for command in (
     explain,
     correct,
     export,
+    push,
+    serve,
     backbones,
     bench,
 ):

@@ -30,7 +30,7 @@ PROMPT_FORMS = f"{', '.join(registered('prompts'))}; joined with +; deep:N@5-7 i
 READOUT_FORMS = explained("readouts")
 METHODS = explained("objectives")
 
-Run = Annotated[Path, typer.Argument(help="a run's folder, or a prompt file")]
+Run = Annotated[Path, typer.Argument(help="a run's folder, a prompt file, or hf://user/name")]
 BackboneOption = Annotated[
     str | None,
     typer.Option(help="model to use, where the one that the prompt file names cannot be opened"),

@@ -53,7 +53,10 @@ def evaluate(
 
 def predict(
     run: Annotated[
-        Path, typer.Argument(help="a run's folder, or a prompt file; with --library, a file")
+        Path,
+        typer.Argument(
+            help="a run's folder, a prompt file, or hf://user/name; with --library, a file"
+        ),
     ],
     files: Annotated[
         list[Path] | None,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -17,6 +16,7 @@ from vpt.backbones import Backbone, Images
 from vpt.data import Examples, look, read_parts
 from vpt.deploy.graph import Graph
 from vpt.deploy.int8 import Quantised, in_eight_bits
+from vpt.deploy.needs import needed
 from vpt.deploy.targets import TARGETS, Target
 from vpt.deploy.tracing import inputs_of, trace
 from vpt.errors import ExportError, VptError
@@ -136,11 +136,7 @@ def _target(to: str) -> Target:
         )
         raise ExportError(f"Found to={to!r}; needed is one of {known}.")
     target = TARGETS.forms[to].cls()
-    missing = [name for name in target.needs if importlib.util.find_spec(name) is None]
-    if missing:
-        raise ExportError(
-            f"to={to!r} needs {', '.join(missing)}: pip install 'vpt[export]' brings them."
-        )
+    needed("export", *target.needs)
     return target
 
 

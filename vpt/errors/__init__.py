@@ -65,4 +65,6 @@ class ExportError(VptError):
 
 
 class PromptFileError(VptError):
-    """A prompt file is altered, cut, of an unknown version, or made for another backbone."""
+    """A prompt file is altered, cut, of an unknown version, made for another backbone, or cannot be
+    fetched from a hub or sent to one.
+    """

@@ -91,8 +91,8 @@ def restore(model: PromptedModel, tensors: Mapping[str, Tensor]) -> None:
 
 
 def read(path: str | Path) -> tuple[Header, dict[str, Tensor]]:
-    """(header, tensors) of a prompt file, or of the one in a run's folder, checked for soundness,
-    version and shape of the header. Raises `PromptFileError`.
+    """(header, tensors) of a prompt file, or of the one in a run's folder or in "hf://user/name",
+    checked for soundness, version and shape of the header. Raises `PromptFileError`.
     """
     path = prompt_file(path)
     header, tensors = unpack(file_bytes(path), str(path))
@@ -115,10 +115,13 @@ def load(
     """A saved prompt and readout on their backbone, which is opened again by its recorded name
     unless it is passed.
 
-    path: of a prompt file, or a run's folder. backbone: an open one, or the name or folder to open
-        it by. dtype: of its weights, as for `vpt.load_backbone`. seconds: clip length, if another
-        than the file says is meant. Input is prepared as the file says. Raises `PromptFileError`
-        for an altered file, an unknown version, shapes that do not agree, or another backbone.
+    path: of a prompt file, or a run's folder, or "hf://user/name" of the Hugging Face hub, with
+        "@revision" (a branch, a tag or a commit) behind it where one is meant; nothing but the
+        prompt file is fetched. backbone: an open one, or the name or folder to open it by. dtype:
+        of its weights, as for `vpt.load_backbone`. seconds: clip length, if another than the file
+        says is meant. Input is prepared as the file says. Raises `PromptFileError` for an altered
+        file, an unknown version, shapes that do not agree, another backbone, or a repository that
+        cannot be had.
     """
     header, tensors = read(path)
     prompt, readout = rebuild(header, tensors)

@@ -12,6 +12,7 @@ from vpt.data import look, read_parts
 from vpt.data.examples import Examples
 from vpt.files import read, rebuild, write_atomically
 from vpt.files.headers import Header
+from vpt.files.hub import is_shared
 from vpt.files.naming import prompt_file
 from vpt.model import PromptedModel
 from vpt.prompts import Border, HardQueries, PixelPrompt, Prompt, Stack
@@ -104,14 +105,15 @@ def inspect(place: str | Path, draw_to: Path | None = None, draw: bool = True) -
     path = prompt_file(place)
     header, tensors = read(path)
     prompt, readout = rebuild(header, tensors)
+    beside = draw_to or (Path() if is_shared(place) else path.parent)  # not in the hub's cache
     drawn = []
     if draw and isinstance(prompt, HardQueries):
-        drawn.append(str((draw_to or path.parent) / f"{path.stem}-{CROPS}"))
+        drawn.append(str(beside / f"{path.stem}-{CROPS}"))
         _draw_crops(prompt, Path(drawn[0]))
     for number, part in enumerate(pixel_prompts(prompt) if draw else []):
         suffix = f"-{number}" if number else ""
         name = f"{path.stem}-{type(part).__name__.lower()}{suffix}.png"
-        picture = (draw_to or path.parent) / name
+        picture = beside / name
         _draw(part, picture)
         drawn.append(str(picture))
     return {

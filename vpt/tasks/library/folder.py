@@ -6,7 +6,7 @@ from pathlib import Path
 
 from vpt.backbones import Backbone
 from vpt.errors import PromptFileError, VptError
-from vpt.tasks.library.catalogue import PromptLibrary
+from vpt.tasks.library.library import PromptLibrary
 
 
 def open_library(folder: str | Path, backbone: Backbone, keep: int = 64) -> PromptLibrary:

@@ -4,17 +4,18 @@ sample has what.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from vpt.backbones import Attachment, Backbone, Output, Raw
 from vpt.errors import PromptError
 from vpt.sites import KeyValues, Observe, Pixels, Queries, Rows, Site, Tokens
 from vpt.tasks.library.admission import Places, ReadAt, Span, Task, rows_of
+from vpt.tasks.library.padding import padded
 
 
 @dataclass
@@ -51,27 +52,42 @@ class Mixer:
             self._attach()
             raise
 
-    def run(self, x: Raw, members: list[Task], index: Tensor) -> list[Tensor]:
-        """What each task's readout reads of its own samples `[n_t,F]`.
+    def run(
+        self,
+        x: Raw,
+        members: list[Task],
+        places: Sequence[tuple[int, int]],
+        rows: Sequence[Sequence[int]],
+    ) -> list[Tensor]:
+        """What each task's readout reads of its own rows of a batch `[n_t,F]`.
 
-        index: which task each sample has `[B]`. One forward for all; a forward per task where
-        attention cannot be told who has what.
+        x: raw input of some samples.
+        members: the tasks.
+        places: of each row of the batch, which sample it is, and which task acts on it.
+        rows: of each task, those that it reads.
+
+        One forward for all; a forward per task where attention cannot be told who has what.
         """
-        parts = [(index == t).nonzero()[:, 0] for t in range(len(members))]
+        samples, acting = (
+            torch.tensor([place[part] for place in places], dtype=torch.long) for part in (0, 1)
+        )
+        parts = [torch.tensor(own, dtype=torch.long) for own in rows]
         if self._grouped and len(members) > 1:
             return [
-                self.run_all(_chosen(x, part), [task])[0]
+                self.run_all(_chosen(x, samples[part]), [task])[0]
                 for part, task in zip(parts, members, strict=True)
             ]
-        found = self._run(x, Batch(members, index))
-        return [read[part] for read, part in zip(found, parts, strict=True)]
+        if samples.tolist() != list(range(_count(x))):
+            x = _chosen(x, samples)
+        device = self.backbone.device
+        found = self._run(x, Batch(members, acting.to(device)))
+        return [read[part.to(device)] for read, part in zip(found, parts, strict=True)]
 
     def run_all(self, x: Raw, members: list[Task]) -> list[Tensor]:
         """What each task's readout reads of all samples `[B,F]`, from one forward: of one task, or
         of several that only read.
         """
-        count = len(x[0] if isinstance(x, tuple) else x)
-        index = torch.zeros(count, dtype=torch.long, device=self.backbone.device)
+        index = torch.zeros(_count(x), dtype=torch.long, device=self.backbone.device)
         return self._run(x, Batch(members, index))
 
     def _run(self, x: Raw, batch: Batch) -> list[Tensor]:
@@ -152,7 +168,7 @@ class Mixer:
             torch.cat([empty, *(rows_of(s, x[:1]) for s in task.spans.get(span, []))], dim=1)
             for task in batch.tasks
         ]
-        joined, bias = _padded(rows, batch.index)
+        joined, bias = padded(rows, batch.index)
         return joined.expand(len(x), -1, -1) if self._grouped else Rows(joined, batch.index, bias)
 
     def _key_values(
@@ -171,8 +187,8 @@ class Mixer:
                     torch.cat([values[:1, :, :0], *(v for _, v, _ in made)], dim=2),
                 )
             )
-        all_keys, bias = _padded([k for k, _ in found], batch.index)
-        all_values, _ = _padded([v for _, v in found], batch.index)
+        all_keys, bias = padded([k for k, _ in found], batch.index)
+        all_values, _ = padded([v for _, v in found], batch.index)
         return all_keys[batch.index], all_values[batch.index], bias
 
     def _queries(self, at: ReadAt, x: Tensor) -> Tensor:
@@ -199,26 +215,8 @@ class Mixer:
         self._batch.sums[place] = sums
 
 
-def _padded(rows: list[Tensor], index: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Rows `[1,…,P_t,D]` of T tasks → `[T,…,P,D]`, and the bias `[B,1,1,P]` that hides the padding
-    of each sample, if any.
-    """
-    lengths = [part.shape[-2] for part in rows]
-    longest = max(lengths)
-    joined = torch.cat(
-        [
-            F.pad(part, (0, 0, 0, longest - length))
-            for part, length in zip(rows, lengths, strict=True)
-        ]
-    )
-    if min(lengths) == longest:
-        return joined, None
-    hidden = (
-        torch.arange(longest, device=joined.device)
-        >= torch.tensor(lengths, device=joined.device)[:, None]
-    )
-    bias = torch.zeros(hidden.shape, device=joined.device).masked_fill(hidden, float("-inf"))
-    return joined, bias[index][:, None, None]
+def _count(x: Raw) -> int:
+    return len(x[0] if isinstance(x, tuple) else x)
 
 
 def _chosen(x: Raw, chosen: Tensor) -> Raw:

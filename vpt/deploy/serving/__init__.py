@@ -1,0 +1,1 @@
+"""One frozen model in memory, and any number of its prompts over HTTP."""
