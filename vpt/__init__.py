@@ -84,6 +84,7 @@ if TYPE_CHECKING:
     from vpt.runs.erasing import erasing as erasing
     from vpt.runs.explaining import Explanation as Explanation
     from vpt.runs.explaining import explain as explain
+    from vpt.runs.features import features as features
     from vpt.runs.occluding import gradient_input as gradient_input
     from vpt.runs.occluding import occlusion as occlusion
     from vpt.runs.predicting import Prediction as Prediction

@@ -18,6 +18,7 @@ from vpt.cli.learning import adapt, demo
 from vpt.cli.models import backbones, bench
 from vpt.cli.serving import serve
 from vpt.cli.sharing import push
+from vpt.cli.storing import features
 from vpt.cli.using import evaluate, inspect, library, predict, report
 from vpt.errors import VptError
 from vpt.report.progress import clean
@@ -39,6 +40,7 @@ for command in (
     report,
     explain,
     correct,
+    features,
     export,
     push,
     serve,

@@ -28,6 +28,7 @@ from vpt.cli.options import (
     Seed,
     SkipBad,
     SplitBy,
+    StoreOption,
 )
 from vpt.cli.terminal import (
     command,
@@ -192,6 +193,7 @@ def audit(
     out: Annotated[
         Path | None, typer.Option(help="a page to write, for example audit.html")
     ] = None,
+    store: StoreOption = None,
     seconds: Seconds = None,
     inputs: Inputs = None,
     dtype: Dtype = None,
@@ -226,7 +228,7 @@ def audit(
         made = model is not None and (names_function(model) or bool(named))
         own = open_for(source, model, **how, **named) if made else model
         audited = load(prompt, own, seconds=seconds, dtype=dtype)
-    judged: dict[str, Any] = {"criterion": criterion, "budget": budget}
+    judged: dict[str, Any] = {"criterion": criterion, "budget": budget, "store": store}
     found = run_audit(source, audited, positive=positive, split=split, **judged)
     if as_json:
         print_json(found)

@@ -28,6 +28,7 @@ from vpt.cli.options import (
     Shots,
     SkipBad,
     SplitBy,
+    StoreOption,
     Weights,
 )
 from vpt.cli.terminal import command, console, dim, folder_for, given, stoppable
@@ -133,6 +134,7 @@ def adapt(
     prune: Annotated[
         bool, typer.Option("--prune", help="auto: leave out queries that earn nothing")
     ] = False,
+    store: StoreOption = None,
     seed: Seed = 0,
     epochs: Epochs = None,
     lr: Rate = None,
@@ -188,6 +190,7 @@ def adapt(
             val_apart=val_apart,
             probe_only=probe_only,
             prune=prune,
+            store=store,
             augment=augment,
             resume=resume,
             overwrite=overwrite,

@@ -92,6 +92,12 @@ Features = Annotated[
         )
     ),
 ]
+StoreOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="a feature store (vpt features), or a new folder for one; what it has is not computed"
+    ),
+]
 SkipBad = Annotated[
     bool, typer.Option("--skip-bad", help="go on without files that cannot be used")
 ]

@@ -44,6 +44,7 @@ class Files:
         self._kept: dict[tuple[int, int], RawInput] = {}
         self._bytes = 0
         self._windows: dict[int, list[int]] = {}
+        self._digests: dict[int, bytes | None] = {}
 
     def __call__(self, index: int, window: int | None = None) -> RawInput:
         """The raw input: image `[C,H,W]` in [0,1], or (waveform `[T]`, length) of a window, by
@@ -94,6 +95,13 @@ class Files:
         if not usable:
             raise reason or DataError(f"{self.paths[index]}: no samples")
         return usable
+
+    def digest(self, index: int) -> bytes | None:
+        """SHA-256 of the bytes of this file; None where it is none that has some."""
+        of = getattr(self.read, "digest", None)  # of a `Reader`
+        if of is not None and index not in self._digests:
+            self._digests[index] = of(self.paths[index])
+        return self._digests.get(index)
 
     def reason(self, index: int) -> str | None:
         """Why this file cannot be used, or None."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from vpt.data.archives import Archive
+from vpt.data.files import Files
 from vpt.data.folders import list_folder
 from vpt.data.manifests import list_manifest
 from vpt.data.readers import kind_of
@@ -30,7 +31,7 @@ MOST_CLIPS = 0.9
 @dataclass
 class Source:
     """The files of a folder, zip archive or CSV, listed and not read. archive: lives as long as
-    this does.
+    this does. known: whether a file was read before, so that it need not be looked into again.
     """
 
     path: Path
@@ -38,6 +39,7 @@ class Source:
     listing: Listing
     columns: Columns
     archive: Archive | None = None
+    known: Callable[[Files, int], bool] | None = None
 
     @property
     def kind(self) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
@@ -66,6 +67,14 @@ class Reader:
         """How many windows of what the model hears a file has; 1 for a picture."""
         inputs = self.inputs
         return 1 if takes_images(inputs) else len(_starts(self._open(path), inputs))
+
+    def digest(self, path: Path) -> bytes | None:
+        """SHA-256 of the bytes of a file; None where there is none."""
+        file = self._open(path)
+        if not isinstance(file, Path):
+            with file:
+                return hashlib.sha256(file.read()).digest()
+        return hashlib.sha256(file.read_bytes()).digest() if is_file(file) else None
 
     def _open(self, path: Path) -> Path | BinaryIO:
         return self.opened(path) if self.opened is not None else path

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from vpt.data.examples import Examples
 from vpt.data.files import Files
@@ -30,7 +30,7 @@ def from_files(
     """
     items = _of_kind(source, inputs)
     files = Files([item.path for item in items], Reader(inputs), source.archive)
-    bad = _scan(items, files, inputs.kind, progress)
+    bad = _scan(items, files, inputs.kind, progress, source.known)
     skipped = [(source.shown(items[i].path), reason) for i, reason in bad.items()]
     if bad and not skip_bad:
         raise BadFilesError(skipped, len(items), SKIP if needed else "")
@@ -131,8 +131,16 @@ def with_copies(units: Sequence[int], copies: Mapping[int, int]) -> list[int]:
     return [root(unit) for unit in units]
 
 
-def _scan(items: Sequence[Item], files: Files, kind: str, progress: bool) -> dict[int, str]:
-    """Number → reason of every file that cannot be used. What is read here is kept for training."""
+def _scan(
+    items: Sequence[Item],
+    files: Files,
+    kind: str,
+    progress: bool,
+    known: Callable[[Files, int], bool] | None = None,
+) -> dict[int, str]:
+    """Number → reason of every file that cannot be used. What is read here is kept for training.
+    known: whether a file was read before.
+    """
     bad: dict[int, str] = {}
     with progress_bar(progress) as bar:
         for i in bar.track(range(len(items)), description="reading files"):
@@ -142,6 +150,8 @@ def _scan(items: Sequence[Item], files: Files, kind: str, progress: bool) -> dic
                     f"not {kind} ({items[i].path.suffix or 'no ending'}; read are"
                     f" {', '.join(suffixes(kind))})"
                 )
-            if reason := reason or files.reason(i):
+            if reason is None and not (known is not None and known(files, i)):
+                reason = files.reason(i)
+            if reason:
                 bad[i] = reason
     return bad

@@ -64,6 +64,10 @@ class ExportError(VptError):
     """A model cannot be exported, or what was exported says something else than the model."""
 
 
+class StoreError(VptError):
+    """A feature store is of another model, damaged, or cannot be written."""
+
+
 class PromptFileError(VptError):
     """A prompt file is altered, cut, of an unknown version, made for another backbone, or cannot be
     fetched from a hub or sent to one.

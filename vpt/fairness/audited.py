@@ -21,6 +21,7 @@ from vpt.fairness.tradeoff import point_at
 from vpt.model import PromptedModel
 from vpt.readouts import Identity
 from vpt.runs.opening import open_for
+from vpt.runs.stored import stored
 from vpt.sites import Config
 from vpt.training.evaluation import grouped, scores
 
@@ -40,6 +41,7 @@ def audit(
     split: str = "test",
     criterion: str = "eo",
     budget: float = BUDGET,
+    store: str | Path | None = None,
     progress: bool = True,
 ) -> Config:
     """How a classifier, with a prompt or without, serves each group: an `Audit` as plain values,
@@ -59,26 +61,39 @@ def audit(
     split: which part of the data, where they have parts; else all of them.
     criterion: whose gap a prompt is judged by, "eo" (equalized odds) or "dp" (demographic parity).
     budget: accuracy that a prompt may cost, in [0,1).
+    store: without a prompt, a feature store (`vpt.features`), as for `vpt.adapt`.
     progress: whether to show how far it is.
     """
     objectives("penalty", criterion, None, budget, None)  # refuses what is none
     source = look(Path(data), label, group) if isinstance(data, (str, Path)) else data
     backbone = model.backbone if isinstance(model, PromptedModel) else open_for(source, model)
+    with stored(store, backbone, source, queries=False):
+        examples = _examples(source, backbone, label, group, split, progress)
+        if not isinstance(model, PromptedModel):
+            return _bare(backbone, examples, positive, progress)
+    found = _with_and_without(model, examples, positive, progress, criterion, budget)
+    if isinstance(source, Source) and not _apart(source, split):
+        found["warning"] = " ".join(part for part in (found["warning"], SEEN) if part)
+    return found
+
+
+def _examples(
+    source: Any,
+    backbone: Backbone,
+    label: str | None,
+    group: str | Sequence[str] | None,
+    split: str,
+    progress: bool,
+) -> Examples:
+    """What is audited; the rest as for `audit`."""
     if isinstance(source, Source):
-        examples = read_parts(source, backbone.inputs, split, progress)
-    elif isinstance(data, Examples):
-        examples = data
-    else:
-        # so that nothing is held out
-        given = data if isinstance(data, Mapping) else {"train": data, "val": data}
-        wanted = load_data(given, backbone.inputs, label=label, group=group, progress=progress)
-        examples = wanted.test or wanted.train
-    if isinstance(model, PromptedModel):
-        found = _with_and_without(model, examples, positive, progress, criterion, budget)
-        if isinstance(source, Source) and not _apart(source, split):
-            found["warning"] = " ".join(part for part in (found["warning"], SEEN) if part)
-        return found
-    return _bare(backbone, examples, positive, progress)
+        return read_parts(source, backbone.inputs, split, progress)
+    if isinstance(source, Examples):
+        return source
+    # so that nothing is held out
+    given = source if isinstance(source, Mapping) else {"train": source, "val": source}
+    wanted = load_data(given, backbone.inputs, label=label, group=group, progress=progress)
+    return wanted.test or wanted.train
 
 
 def _bare(backbone: Backbone, examples: Examples, positive: str | None, progress: bool) -> Config:

@@ -20,10 +20,11 @@ from vpt.fairness.tradeoff import ALONE, Frontier, point_at, refuse_undefined
 from vpt.files import learned_copy, restore
 from vpt.model import PromptedModel
 from vpt.readouts import Identity
-from vpt.runs.kept import Kept, keep, time_pass
+from vpt.runs.kept import Kept, keep
 from vpt.runs.labelled import AUTO
 from vpt.runs.moments import moments_of_kept
 from vpt.runs.own_classifier import can_be_corrected
+from vpt.runs.timing import time_pass
 from vpt.sites import Config
 from vpt.training.evaluation import grouped
 

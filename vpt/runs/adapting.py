@@ -35,6 +35,7 @@ from vpt.runs.page import write_page
 from vpt.runs.ran import Ran
 from vpt.runs.report import report_of, write_run
 from vpt.runs.result import Result
+from vpt.runs.stored import stored
 from vpt.runs.why import draw_why
 from vpt.sites import Config
 from vpt.training.folders import run_folder
@@ -62,6 +63,7 @@ def adapt(
     probe_only: bool = False,
     prune: bool = False,
     augment: str | None = None,
+    store: str | Path | None = None,
     recipe: Recipe | None = None,
     resume: bool = False,
     overwrite: bool = False,
@@ -100,6 +102,8 @@ def adapt(
     prune: with "auto", leave out queries without which no more is lost out of fold.
     augment: "auto", the default without a recipe, shifts images, and mirrors them if the probe
         knows mirrored validation images as well as plain ones.
+    store: with "auto", a feature store (`vpt.features`), made if it is not there: what it has is
+        not computed again, and what it lacks is left there.
     recipe: how to train; what is said besides it (seed, augment, settings) goes over it.
     resume: go on with a run of `out` that was stopped.
     overwrite: begin anew in a folder that holds a run.
@@ -120,14 +124,15 @@ def adapt(
     one_of(TrainingError, ("auto", *AUGMENTS), augment=augment)
     recipe = chosen(recipe, Recipe(), seed=seed, **settings)
     refuse_told(prompt, readout, features, augment, given, settings)
-    if not automatic and (probe_only or prune):
-        said = "probe_only" if probe_only else "prune"
-        raise TrainingError(f"Found prompt={prompt!r} with {said}=True; needed is one of them.")
+    if not automatic and (probe_only or prune or store is not None):
+        said = "probe_only=True" if probe_only else "prune=True" if prune else "a store"
+        raise TrainingError(f"Found prompt={prompt!r} with {said}; needed is one of them.")
     data = look(data, label, split_by=split_by) if isinstance(data, (str, Path)) else data
     refuse_inside(out, data)
     with (
         run_folder(out, resume, overwrite) as folder,
         opened(backbone, data) as backbone,
+        stored(store, backbone, data),
         ExitStack() as undo,
     ):
         made = Prompt() if automatic else make_prompt(prompt, backbone, recipe.seed)

@@ -31,7 +31,7 @@ from vpt.runs.candidates import (
 )
 from vpt.runs.choosing import Chosen, averaged
 from vpt.runs.cost import Clock
-from vpt.runs.kept import Kept, keep, time_pass
+from vpt.runs.kept import Kept, keep
 from vpt.runs.labelled import Labelled
 from vpt.runs.making import start_among
 from vpt.runs.moments import Moments, moments_of_kept
@@ -39,6 +39,7 @@ from vpt.runs.probe import FALLBACK
 from vpt.runs.ran import Ran
 from vpt.runs.report import report_of
 from vpt.runs.result import Result
+from vpt.runs.timing import time_pass
 from vpt.runs.worth import worth_of
 from vpt.sites import Config, takes_images
 from vpt.training.loop import History

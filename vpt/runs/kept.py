@@ -4,7 +4,6 @@ and values of some.
 
 from __future__ import annotations
 
-import time
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -15,11 +14,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from vpt.backbones import Backbone
-from vpt.data import Data, Examples
+from vpt.data import Examples
 from vpt.prompts import Prompt, QueryTokens
 from vpt.readouts.named import Named
 from vpt.report.progress import progress_bar
-from vpt.runs.briefing import TRIED
+from vpt.runs.passes import SOURCES
 from vpt.sites import Attended, Observe, Site
 from vpt.training.evaluation import accelerator_in, of_clips, refuse_nan
 from vpt.training.memory import Memory, read_all
@@ -140,6 +139,7 @@ def keep(
     budget: int = BUDGET,
     progress: bool = False,
     what: str = "one pass over the data",
+    live: bool = False,
 ) -> Kept:
     """Run a model once over examples. Raises `BackboneError` where it gives NaN.
 
@@ -154,7 +154,12 @@ def keep(
         not at all where that is not enough.
     progress: whether to show how far it is.
     what: what it is called then.
+    live: run the model over all of them, whatever a store has (`vpt.runs.stored`).
     """
+    if not live and not each and (source := SOURCES.get(backbone)) is not None:
+        found = source.kept(examples, blocks, prompt, logits, budget, progress, what)
+        if found is not None:
+            return found
     backbone.to(accelerator_in("no").device)
     prompt = prompt.to(backbone.device).eval() if prompt is not None else None
     heard, clips = examples.windows()
@@ -213,15 +218,3 @@ def keep(
         joined.get("places"),
         joined.get("logits"),
     )
-
-
-def time_pass(backbone: Backbone, data: Data, blocks: Sequence[int]) -> tuple[Kept, float, int]:
-    """(what was kept of a few training examples, how many seconds a pass over all parts will take
-    by them, how many inputs these have). blocks: as for `keep`.
-    """
-    few = data.train.subset(range(min(TRIED, len(data.train))))
-    keep(backbone, few)  # the first forward is slower
-    started = time.perf_counter()
-    kept = keep(backbone, few, blocks=blocks)
-    inputs = sum(len(part.windows()[0]) for part in data.parts.values())
-    return kept, (time.perf_counter() - started) / len(kept.clips) * inputs, inputs

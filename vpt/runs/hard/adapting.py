@@ -25,12 +25,13 @@ from vpt.runs.cropping import crop_of, picture_of
 from vpt.runs.grids import Grid, grid_for
 from vpt.runs.hard.bank import ROWS, Bank
 from vpt.runs.hard.search import SWEEPS, Choice, Search
-from vpt.runs.kept import BUDGET, Kept, keep, time_pass
+from vpt.runs.kept import BUDGET, Kept, keep
 from vpt.runs.making import start_among
 from vpt.runs.probe import fit_probe
 from vpt.runs.ran import Ran
 from vpt.runs.report import report_of
 from vpt.runs.result import Result
+from vpt.runs.timing import time_pass
 from vpt.training.loop import History
 from vpt.training.recipe import Recipe
 from vpt.training.side_by_side import learn_side_by_side
