@@ -49,6 +49,7 @@ TINY = {
     "label_maps/label_map_table": "{images} --shots 2 --seeds 1 --epochs 1 --prompt border:2",
     "many_tasks/many_tasks": "--epochs 1 --per-digit 2 --test 30 --out {out}",
     "many_tasks/mixed_batch_times": "--samples 8 --repeats 1",
+    "many_tasks/sweep": "{images} --tasks 2 --classes 2 --shots 2 --out {out}",
     "many_tasks/shared_prompt": "--epochs 1 --per-class 2 --shots 1 --test 1",
     "classes_in_sequence/class_incremental": (
         "{images} --methods ridge coda joint --per-task 3 --epochs 1 --out {out}"
@@ -66,6 +67,7 @@ ELSEWHERE = {  # below, tests/test_pretrain.py, or a part of another
     "measure/kwt",
     "measure/transfer",
     "real_backbones/tables",
+    "serve/ray_serve",
     "your_folder/corrections",
 }
 

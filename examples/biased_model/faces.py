@@ -32,6 +32,7 @@ from vpt.fairness.automatic import mended
 from vpt.fairness.choosing import GAP, Point, choose, judged
 from vpt.metrics.classification import mean_std
 from vpt.runs.probe import fit_probe
+from vpt.runs.stored import stored
 from vpt.training.evaluation import scores
 
 BUDGETS = (0.003, 0.01)
@@ -47,7 +48,8 @@ def one(folder: Path, model: str, seed: int, how: argparse.Namespace) -> dict[st
     data = vpt.load_data(folder / f"tune-{seed}.csv", backbone.inputs, progress=False, **share)
     told = {"positive": "old", "strengths": how.strengths, "progress": False}
     if how.prompt == "auto":
-        prompted, found = mended(backbone, data, seed=seed, **told)
+        with stored(how.store, backbone, queries=False):
+            prompted, found = mended(backbone, data, seed=seed, **told)
         judging = appended(data.train, data.val)
     else:
         prompted, judging = _begun(backbone, data, how.prompt, seed), data.val
@@ -104,6 +106,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--epochs", type=int, default=6, help="of trained prompts")
     parser.add_argument("--lr", type=float, help="of trained prompts: 0.05 of pixels, 0.02 else")
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--store", type=Path, help="of features: seeds have many faces in common")
     options = parser.parse_args(argv)
     for model, prompt, method in product(options.models, options.prompts, options.methods):
         name = model if prompt == "auto" else f"{model}-{prompt}-{method}"

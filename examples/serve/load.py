@@ -245,8 +245,9 @@ def main(argv: list[str] | None = None) -> None:
                     after = memory(process)
                 middle, late = np.percentile([1000 * s for s in load.seconds], (50, 99))
                 rate = len(load.seconds) / took
+                pace = f"{rate:.0f}" if rate >= 10 else f"{rate:.1f}"
                 shown = f"{before:.0f} → {after:.0f}" if options.soak else f"{after:.0f}"
-                numbers = (f"{rate:.0f}", f"{middle:.0f}", f"{late:.0f}", f"{late / middle:.1f}")
+                numbers = (pace, f"{middle:.0f}", f"{late:.0f}", f"{late / middle:.1f}")
                 table.add_row(str(count), kind, *numbers, str(load.wrong + load.lost), shown)
                 if options.soak:
                     print(f"{load.lost} lost, {load.wrong} wrong, {load.bad} bad ones not refused")

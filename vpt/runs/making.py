@@ -14,6 +14,7 @@ from vpt.prompts import Prompt, parse
 from vpt.readouts import Linear, Readout
 from vpt.readouts import parse as parse_readout
 from vpt.readouts.named import Named
+from vpt.runs.passes import SOURCES
 
 SEEN = 16  # training examples among whose tokens a prompt begins
 
@@ -83,6 +84,10 @@ def start_among(prompt: Prompt, backbone: Backbone, examples: Examples, seed: in
         turn.append(met[target])
         met[target] += 1
     few = sorted(range(len(examples)), key=turn.__getitem__)[:SEEN]
+    source = SOURCES.get(backbone)
+    begun = source.begun(prompt, examples.subset(few), seed) if source is not None else None
+    if begun is not None and begun.load():
+        return
     try:
         batch = default_collate([examples[i][0] for i in few])
     except (RuntimeError, TypeError) as error:
@@ -90,3 +95,5 @@ def start_among(prompt: Prompt, backbone: Backbone, examples: Examples, seed: in
             f"The examples cannot be put into one batch, as of several shapes or kinds: {error}"
         ) from error
     prompt.start_from(backbone, batch, seed)
+    if begun is not None:
+        begun.keep()

@@ -15,6 +15,16 @@ if TYPE_CHECKING:
     from vpt.runs.kept import Kept
 
 
+class Begun(Protocol):
+    """How a prompt begins among some examples."""
+
+    def load(self) -> bool:
+        """Let the prompt begin as it did before; whether that is known."""
+
+    def keep(self) -> None:
+        """Remember how it begins."""
+
+
 class Passes(Protocol):
     """What has the most of what a model makes of examples already."""
 
@@ -23,6 +33,9 @@ class Passes(Protocol):
 
     def knows(self, files: Files, index: int) -> bool:
         """Whether a file was read before, and found to be sound."""
+
+    def begun(self, prompt: Prompt, examples: Examples, seed: int) -> Begun:
+        """How a prompt begins among these examples, with this seed."""
 
     def kept(
         self,

@@ -19,14 +19,16 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from vpt.backbones import Backbone
-from vpt.errors import StoreError
+from vpt.errors import PromptFileError, StoreError
 from vpt.errors.places import is_file
+from vpt.files import write_atomically
 from vpt.sites import Config
 
 FACTS = "store.json"
 FORMAT = "vpt-features"
 VERSION = 1
 KEYS = "inputs"  # the tensor of digests `[n,32]` in a shard
+LARGE = 1 << 14  # bytes of a row
 SAME = ("fingerprint", "preparation", "model", "dtype", "depth", "pool", "blocks_at")
 Place = tuple[int, int]  # (number of a shard, row)
 
@@ -62,8 +64,8 @@ class Store:
                 )
             try:
                 folder.mkdir(parents=True, exist_ok=True)
-                _write(folder / FACTS, json.dumps(wanted, indent=1).encode())
-            except OSError as error:
+                write_atomically(folder / FACTS, json.dumps(wanted, indent=1).encode())
+            except (OSError, PromptFileError) as error:
                 raise StoreError(f"{folder} cannot be written: {error}.") from error
         found = _read(folder / FACTS)
         for name in SAME:
@@ -127,8 +129,12 @@ class Store:
             mapped = self._tensors(shard)[name]
             if out is None:
                 out = torch.empty(len(keys), *mapped.shape[1:], dtype=mapped.dtype)
-            to, of = torch.tensor(places).T
-            out[to] = mapped[of]
+            if mapped[0].nbytes > LARGE:  # copied once, not twice
+                for i, row in places:
+                    out[i].copy_(mapped[row])
+            else:
+                to, of = torch.tensor(places).T
+                out[to] = mapped[of]
         if out is None:
             raise StoreError("Nothing was asked for.")
         return out
@@ -193,12 +199,6 @@ def _read(path: Path) -> Config:
             f"{path} is of version {found.get('version')!r}; this vpt reads {VERSION}."
         )
     return dict(found)
-
-
-def _write(path: Path, data: bytes) -> None:
-    part = path.with_suffix(f".{secrets.token_hex(4)}")
-    part.write_bytes(data)
-    os.replace(part, path)
 
 
 def _shown(value: object) -> str:

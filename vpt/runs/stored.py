@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from vpt.backbones import Backbone
@@ -16,6 +19,7 @@ from vpt.data import Examples, Source
 from vpt.data.files import Files, Windows
 from vpt.data.readers import RawInput
 from vpt.errors import StoreError
+from vpt.files import write_atomically
 from vpt.prompts import Prompt, QueryTokens
 from vpt.runs.candidates import queries_for
 from vpt.runs.kept import Kept, keep
@@ -59,6 +63,26 @@ def stored(
 
 
 @dataclass
+class _Begun:
+    """How a prompt begins, as a small file of a store."""
+
+    prompt: Prompt
+    path: Path
+
+    def load(self) -> bool:
+        """Let the prompt begin as it did before; whether that is known."""
+        try:
+            self.prompt.load_state_dict(load_file(self.path))
+        except (OSError, SafetensorError, RuntimeError):  # it is not there, or damaged
+            return False
+        return True
+
+    def keep(self) -> None:
+        """Remember how it begins."""
+        write_atomically(self.path, save(self.prompt.state_dict()))
+
+
+@dataclass
 class _Passes:
     """Passes of a backbone with a store."""
 
@@ -73,6 +97,12 @@ class _Passes:
     def knows(self, files: Files, index: int) -> bool:
         """Whether a file of a picture was read before, and found to be sound."""
         return takes_images(self.backbone.inputs) and _of_file(files, index, 0) in self.store
+
+    def begun(self, prompt: Prompt, examples: Examples, seed: int) -> _Begun:
+        """How a prompt begins among these examples, with this seed."""
+        told = json.dumps([type(prompt).__name__, prompt.config(), seed], sort_keys=True)
+        key = hashlib.sha256(b"".join([told.encode(), *keys_of(examples)])).hexdigest()
+        return _Begun(prompt, self.store.folder / f"begun-{key[:32]}.start")
 
     def kept(
         self,
