@@ -18,7 +18,7 @@ from vpt.deploy.graph import Graph
 from vpt.deploy.int8 import Quantised, in_eight_bits
 from vpt.deploy.needs import needed
 from vpt.deploy.targets import TARGETS, Target
-from vpt.deploy.tracing import inputs_of, trace
+from vpt.deploy.tracing import facts_of, inputs_of
 from vpt.errors import ExportError, VptError
 from vpt.errors.places import is_folder
 from vpt.files import load
@@ -70,7 +70,8 @@ def export(
         of their task, on one backbone, whose prompts only read (queries): one forward, and an
         output of each name.
     path: the file.
-    to: "onnx", "pt2" (torch.export), or another of `vpt.deploy.TARGETS`.
+    to: "onnx", "pt2" (torch.export), "safetensors" (the constants of prompt and readout alone, for
+        a runtime of one's own), or another of `vpt.deploy.TARGETS`.
     backbone, dtype: as for `vpt.load`.
     int8: labelled data, as for `vpt.load_data`: the weights are then kept in eight bits ("onnx",
         one task), and the accuracy on these before and after is said.
@@ -87,8 +88,6 @@ def export(
         raise ExportError(f"{place} is {what}; needed is a new file (or overwrite=True).")
     with _opened(model, backbone, dtype) as (graph, single):
         examples = _to_compare(single, int8, label, to) if int8 is not None else None
-        say("tracing")
-        traced = trace(graph)
         place.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(
             dir=place.parent, prefix=f".{place.name}.", suffix=target.ending
@@ -96,15 +95,13 @@ def export(
         os.close(handle)
         try:
             say(f"writing {target.ending[1:]}")
-            target.write(traced, Path(name))
+            target.write(graph, Path(name))
             say("comparing with the live model")
             difference = _compared(graph, target, Path(name))
             quantised = None
             if examples is not None:
                 say("keeping weights in eight bits")
-                quantised = in_eight_bits(
-                    target, Path(name), examples, graph.backbone.inputs.prepare
-                )
+                quantised = in_eight_bits(target, Path(name), examples, graph)
             os.chmod(name, 0o644)
             os.replace(name, place)
         except VptError:
@@ -115,7 +112,8 @@ def export(
             ) from error
         finally:
             Path(name).unlink(missing_ok=True)
-    return Exported(place, to, list(traced.outputs), difference, traced.facts, quantised)
+        facts = facts_of(graph)
+    return Exported(place, to, graph.names, difference, facts, quantised)
 
 
 def _to_compare(
@@ -181,7 +179,7 @@ def _compared(graph: Graph, target: Target, path: Path) -> float:
     """The largest difference between file and live model. Raises `ExportError` where it is more
     than rounding.
     """
-    most, run = 0.0, target.opened(path)
+    most, run = 0.0, target.opened(path, graph)
     for seed, batch in enumerate(BATCHES):
         inputs = inputs_of(graph.backbone, batch, seed)
         with torch.no_grad():

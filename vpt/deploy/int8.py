@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from vpt.data import Examples
+from vpt.deploy.graph import Graph
 from vpt.deploy.targets import Runs, Target
 from vpt.sites import Raw
 
@@ -32,14 +33,14 @@ class Quantised:
     bytes: tuple[int, int]
 
 
-def in_eight_bits(target: Target, path: Path, examples: Examples, prepare: Prepare) -> Quantised:
+def in_eight_bits(target: Target, path: Path, examples: Examples, graph: Graph) -> Quantised:
     """Quantise the weights of an ONNX file in place (activations as they come), and ask both about
     labelled examples.
 
     target: that runs it.
     path: the file.
     examples: matched to the model, one input each.
-    prepare: raw input as the file takes it, `backbone.inputs.prepare`.
+    graph: what is in it.
     """
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
@@ -48,7 +49,8 @@ def in_eight_bits(target: Target, path: Path, examples: Examples, prepare: Prepa
     logging.getLogger().setLevel(logging.ERROR)  # its advice is about models that it trains
     try:
         quantize_dynamic(path, small, weight_type=QuantType.QInt8)
-        said = [_answers(target.opened(file), examples, prepare) for file in (path, small)]
+        prepare = graph.backbone.inputs.prepare
+        said = [_answers(target.opened(file, graph), examples, prepare) for file in (path, small)]
         sizes = (path.stat().st_size, small.stat().st_size)
         small.replace(path)
     finally:

@@ -13,7 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vpt.deploy.targets import FACTS, Runs, Target, Traced, register
+from vpt.deploy.graph import Graph
+from vpt.deploy.targets import FACTS, Runs, Target, register
+from vpt.deploy.tracing import facts_of, inputs_of, trace
 from vpt.errors import ExportError
 
 
@@ -24,23 +26,24 @@ class Onnx(Target):
     ending = ".onnx"
     needs = ("onnx", "onnxscript", "onnxruntime")
 
-    def write(self, traced: Traced, path: Path) -> None:
+    def write(self, graph: Graph, path: Path) -> None:
         """Through the exporter of torch that takes a traced program."""
+        program, inputs = trace(graph), inputs_of(graph.backbone)
         with _quiet():
             made = torch.onnx.export(
-                traced.program,
-                tuple(traced.inputs.values()),
-                input_names=list(traced.inputs),
-                output_names=list(traced.outputs),
+                program,
+                tuple(inputs.values()),
+                input_names=list(inputs),
+                output_names=graph.names,
                 dynamo=True,
                 verbose=False,
             )
         if made is None:
             raise ExportError("torch gave no ONNX program.")
-        made.model.metadata_props[FACTS] = json.dumps(traced.facts)
+        made.model.metadata_props[FACTS] = json.dumps(facts_of(graph))
         made.save(path, external_data=False)
 
-    def opened(self, path: Path) -> Runs:
+    def opened(self, path: Path, graph: Graph) -> Runs:
         """In onnxruntime, on the CPU."""
         import onnxruntime
 

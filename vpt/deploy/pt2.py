@@ -10,7 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vpt.deploy.targets import FACTS, Runs, Target, Traced, register
+from vpt.deploy.graph import Graph
+from vpt.deploy.targets import FACTS, Runs, Target, register
+from vpt.deploy.tracing import facts_of, trace
 
 
 @register("pt2", "a program of torch.export, opened by torch.export.load")
@@ -19,13 +21,14 @@ class Pt2(Target):
 
     ending = ".pt2"
 
-    def write(self, traced: Traced, path: Path) -> None:
+    def write(self, graph: Graph, path: Path) -> None:
         """By torch.export.save."""
-        extra = {f"{FACTS}.json": json.dumps(traced.facts)}
+        extra = {f"{FACTS}.json": json.dumps(facts_of(graph))}
+        program = trace(graph)
         with path.open("wb") as file:
-            torch.export.save(traced.program, file, extra_files=extra)
+            torch.export.save(program, file, extra_files=extra)
 
-    def opened(self, path: Path) -> Runs:
+    def opened(self, path: Path, graph: Graph) -> Runs:
         """By torch alone."""
         extra = {f"{FACTS}.json": ""}
         with path.open("rb") as file:

@@ -3,32 +3,19 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 from torch import Tensor
-from torch.export import ExportedProgram
 
+from vpt.deploy.graph import Graph
 from vpt.errors import ExportError
-from vpt.sites import Config, Registry
+from vpt.sites import Registry
 
 FACTS = "vpt"  # the name under which the facts stand in every file
 
 Runs = Callable[[Mapping[str, Tensor]], dict[str, np.ndarray]]
-
-
-@dataclass(frozen=True)
-class Traced:
-    """A graph that was traced. inputs: an example of each, by name. outputs: their names. facts:
-    what travels with it, in plain values.
-    """
-
-    program: ExportedProgram
-    inputs: Mapping[str, Tensor]
-    outputs: Sequence[str]
-    facts: Config
 
 
 class Target(ABC):
@@ -40,11 +27,11 @@ class Target(ABC):
     needs: tuple[str, ...] = ()
 
     @abstractmethod
-    def write(self, traced: Traced, path: Path) -> None:
+    def write(self, graph: Graph, path: Path) -> None:
         """Write the file."""
 
     @abstractmethod
-    def opened(self, path: Path) -> Runs:
+    def opened(self, path: Path, graph: Graph) -> Runs:
         """The file as anybody would run it: inputs → scores by the name of the output."""
 
 

@@ -7,22 +7,22 @@ from importlib import metadata
 
 import torch
 from torch import Tensor
+from torch.export import ExportedProgram
 
 from vpt.backbones import Backbone
 from vpt.deploy.graph import Graph
-from vpt.deploy.targets import Traced
 from vpt.errors import ExportError, VptError
 from vpt.sites import Config
 
 
-def trace(graph: Graph) -> Traced:
+def trace(graph: Graph) -> ExportedProgram:
     """The graph as torch.export sees it, with a free batch. Raises `ExportError`."""
     inputs = inputs_of(graph.backbone)
     free = {name: {0: torch.export.Dim.DYNAMIC} for name in inputs}
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of what a forward notes for itself, on its way
-            program = torch.export.export(
+            return torch.export.export(
                 graph, tuple(inputs.values()), dynamic_shapes=tuple(free.values()), strict=False
             )
     except VptError:
@@ -32,7 +32,6 @@ def trace(graph: Graph) -> Traced:
             f"{type(graph.backbone.model).__name__} cannot be traced by torch.export:"
             f" {str(error).strip().splitlines()[0]}"
         ) from error
-    return Traced(program, inputs, graph.names, facts_of(graph, list(inputs)))
 
 
 def inputs_of(backbone: Backbone, batch: int = 2, seed: int = 0) -> dict[str, Tensor]:
@@ -42,12 +41,12 @@ def inputs_of(backbone: Backbone, batch: int = 2, seed: int = 0) -> dict[str, Te
     return dict(zip(("x", "lengths"), (part[seed:] for part in parts), strict=False))
 
 
-def facts_of(graph: Graph, inputs: list[str]) -> Config:
+def facts_of(graph: Graph) -> Config:
     """What travels with the file, in plain values."""
     backbone = graph.backbone
     return {
         "vpt": metadata.version("vpt"),
-        "inputs": inputs,
+        "inputs": list(inputs_of(backbone)),
         "outputs": graph.names,
         "classes": graph.classes,
         "preparation": backbone.inputs.describe(),

@@ -47,7 +47,7 @@ class Attachment:
         self.acts = arranged.acts  # or else sites only look on, and the model is as without hooks
         self._actors = arranged.actors
         self._exits = arranged.exits()
-        self._recordings = arranged.recordings
+        self.recordings = arranged.recordings
         self._interceptions = list(arranged.interceptions.values())
         self._readers: list[RemovableHandle] = [
             layer.register_forward_pre_hook(self._read_classifier) for layer in backbone.classifiers
@@ -167,7 +167,7 @@ class Attachment:
             for m in block.module.modules()
             if m is not block.module
         ]
-        late = bool(self._recordings) and set(foreign_hooks(inside)) - self._hooks
+        late = bool(self.recordings) and set(foreign_hooks(inside)) - self._hooks
         if late and not self._said:
             self._said = True
             LOGGER.warning(
@@ -196,7 +196,7 @@ class Attachment:
         run: one forward of the backbone. Raises `PromptError` for tokens that differ between
             samples.
         """
-        recordings = self._recordings
+        recordings = self.recordings
         try:
             with torch.inference_mode(False), torch.no_grad():
                 for recording in recordings:
