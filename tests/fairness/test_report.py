@@ -27,6 +27,7 @@ NAMES = [
     "base",
     "points",
     "thresholds",
+    "forms",
     "prompt",
     "parameters_trained",
     "backbone",

@@ -82,10 +82,16 @@ def reprogram(
             help=(
                 "auto (the default: no prompt, corrects the model's own scores, in seconds; a"
                 " border where it cannot or a recipe is given), or one of:"
-                f" {PROMPT_FORMS}"
+                f" {PROMPT_FORMS}. Several are compared, as auto,patch:16"
             )
         ),
     ] = None,
+    folds: Annotated[
+        int,
+        typer.Option(
+            min=0, help="hold every example out once, in so many folds; 0: a share of them chooses"
+        ),
+    ] = 0,
     method: Annotated[
         str,
         typer.Option(help=METHODS),
@@ -148,6 +154,7 @@ def reprogram(
             bound=bound,
             positive=positive,
             readout=readout,
+            folds=folds,
             out=out,
             seed=seed,
             skip_bad=skip_bad,

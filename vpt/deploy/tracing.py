@@ -28,9 +28,12 @@ def trace(graph: Graph) -> ExportedProgram:
     except VptError:
         raise
     except Exception as error:
+        said = str(error).strip()
+        why = said.splitlines()[0] if said else type(error).__name__
+        if "specialized it to be a constant" in said:
+            why = "its forward fixes the batch, as len(x) does; say x.shape[0] there"
         raise ExportError(
-            f"{type(graph.backbone.model).__name__} cannot be traced by torch.export:"
-            f" {str(error).strip().splitlines()[0]}"
+            f"{type(graph.backbone.model).__name__} cannot be traced by torch.export: {why}."
         ) from error
 
 

@@ -125,7 +125,11 @@ def scores_of(own: Identity, kept: Kept) -> Tensor:
 
 
 def folds_by_cell(
-    y: np.ndarray, group: np.ndarray, together: Sequence[int] | None, seed: int
+    y: np.ndarray,
+    group: np.ndarray,
+    together: Sequence[int] | None,
+    seed: int,
+    count: int = FOLDS,
 ) -> Folds:
     """(what is kept, what is held out) of each fold; each label × group cell is spread evenly over
     the folds, but what belongs together stays on one side. Raises `TrainingError` for too few.
@@ -145,10 +149,10 @@ def folds_by_cell(
     rare = table.sum(0)
     order = np.random.default_rng(seed).permutation(len(names))
     order = order[np.argsort(-table[order].sum(1), kind="stable")]
-    folds, number = np.zeros((FOLDS, table.shape[1])), np.empty(len(names), int)
+    folds, number = np.zeros((count, table.shape[1])), np.empty(len(names), int)
     for one in order:
         fold = int(np.lexsort((folds.sum(1), folds @ (table[one] / rare)))[0])
         folds[fold] += table[one]
         number[one] = fold
     of = number[unit]
-    return [(np.flatnonzero(of != f), np.flatnonzero(of == f)) for f in range(FOLDS)]
+    return [(np.flatnonzero(of != f), np.flatnonzero(of == f)) for f in range(count)]

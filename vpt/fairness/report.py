@@ -38,6 +38,7 @@ class Report:
     recommendation: "use", "keep the model" or "cannot tell"; why: by which numbers. changes, soft:
         the choice less the bare model, in pairs, on the examples that chose, of decisions and of
         mean probabilities.
+    forms: that were compared, each with its choice; none where one was asked for.
     chosen: the name of the point. gap: the metric by which it was chosen. parameters_trained: by
     part. train_n: training examples. skipped: files that could not be used, with the reason. data:
     what is known of the data. seconds: that it took. command: by which it was begun, if by one.
@@ -56,6 +57,7 @@ class Report:
     base: Point
     points: list[Point]
     thresholds: Point | None
+    forms: list[Config]
     prompt: str
     parameters_trained: dict[str, int]
     backbone: Config
@@ -122,6 +124,7 @@ def report_of(
         base=frontier.base,
         points=frontier.points,
         thresholds=frontier.thresholds,
+        forms=[_compared(frontier, *one) for one in frontier.forms],
         prompt=_prompt(model),
         parameters_trained=trained(model),
         backbone=model.backbone.identity,
@@ -137,6 +140,18 @@ def report_of(
         seconds=seconds,
         command=command,
     )
+
+
+def _compared(frontier: Frontier, form: str, chosen: Point, recommendation: str) -> Config:
+    """A form that was compared with others: its choice, out of fold and on test."""
+    names = ("accuracy", "balanced_accuracy", "worst_group_accuracy", frontier.gap)
+    parts = ("val", "test") if chosen.test is not None else ("val",)
+    return {
+        "form": form,
+        "taken": form == frontier.form,
+        "strength": chosen.strength,
+        "recommendation": recommendation,
+    } | {part: {name: chosen.value(name, part) for name in names} for part in parts}
 
 
 def _tuned(frontier: Frontier, data: Data) -> int:

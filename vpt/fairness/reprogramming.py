@@ -19,25 +19,24 @@ from accelerate import Accelerator
 from vpt.backbones import Backbone
 from vpt.data import Data, load_data, look
 from vpt.errors import TrainingError
+from vpt.errors.needs import whole
 from vpt.errors.places import is_there
-from vpt.fairness.automatic import decides, mended, refuse_told, seconds_to_mend, usual
+from vpt.fairness.automatic import decides, refuse_told, usual
+from vpt.fairness.forms import FOLDS, Forms, forms_of
 from vpt.fairness.page import write_reprogrammed
 from vpt.fairness.report import POINTS, Report, report_of, write
 from vpt.fairness.strengths import objectives
-from vpt.fairness.tradeoff import Frontier, frontier
+from vpt.fairness.tradeoff import Frontier
 from vpt.model import PromptedModel
 from vpt.prompts import Prompt
 from vpt.readouts import Readout
 from vpt.report.page import draw_or_say
-from vpt.runs.briefing import say_before, seconds_of_runs
 from vpt.runs.journal import begin
 from vpt.runs.labelled import AUTO
-from vpt.runs.making import make_prompt, make_readout, start_among
 from vpt.runs.moments import moments_of
 from vpt.runs.opening import opened
-from vpt.runs.probe import fit_probe
 from vpt.sites import Config
-from vpt.training.evaluation import matched, scores
+from vpt.training.evaluation import matched
 from vpt.training.folders import run_folder
 from vpt.training.recipe import Recipe, chosen
 
@@ -75,6 +74,7 @@ def reprogram(
     bound: float | None = None,
     positive: str | None = None,
     readout: str | Readout = "identity",
+    folds: int = 0,
     out: str | Path | None = None,
     seed: int | None = None,
     val_share: float = 0.3,
@@ -96,7 +96,8 @@ def reprogram(
     prompt: as for `vpt.adapt`. "auto" learns none: it corrects the model's own scores on its
         frozen features, and chooses out of fold. It is the default; where a method, a readout or
         anything of the recipe is given, or the model's scores are no linear function of its
-        features, that is a border of 20 pixels in 224.
+        features, that is a border of 20 pixels in 224. Several, divided by commas
+        ("auto,patch:16"), are compared, and one of them is taken.
     label: the column of labels.
     group: the column of groups; of several, their combinations.
     split_by: a column whose values (persons, say) stay on one side when parts are held out.
@@ -104,6 +105,9 @@ def reprogram(
     readout: "identity", the model's own classes, matched by name (by number where it names none),
         or "linear", a new classifier that begins as a probe (of what queries read, under such a
         prompt).
+    folds: of a prompt that is trained: hold every example that is not for testing out once, so that
+        all of them choose, in folds + 1 times the time; 0 lets `val_share` of them choose. Where
+        several forms are compared, 3.
     out: a folder for the prompt file, the numbers and pictures.
     seed: of the recipe, the split and the prompt; 0 where nothing says otherwise.
     val_share, test_share, skip_bad: as for `vpt.load_data`.
@@ -122,9 +126,12 @@ def reprogram(
             " or a readout."
         )
     told = settings | ({"recipe": recipe} if recipe is not None else {})
+    forms = forms_of(prompt)
+    folds = folds or (FOLDS if forms else 0)
+    whole(TrainingError, least=2, folds=folds or 2)
     if prompt == AUTO:
         refuse_told(method, readout, told)
-    if prompt is None or prompt == AUTO:
+    if prompt is None or prompt == AUTO or forms:
         objectives(method, criterion, strengths, budget, bound)  # refuses what is none
     recipe = chosen(recipe, Recipe(), seed=seed, **settings)
     seed = recipe.seed
@@ -154,24 +161,17 @@ def reprogram(
             val_share=val_share,
             test_share=test_share,
         )
-        main = Accelerator().is_main_process
+        shown = progress and Accelerator().is_main_process
         tried |= {"positive": positive, "progress": progress, "say": say}
-        if prompt == AUTO:
-            if progress and main:
-                what = "none: corrections of its own scores, on frozen features"
-                say_before(wanted, backbone, what, seconds_to_mend(backbone, wanted))
-            prompted, tradeoff = mended(backbone, wanted, seed=seed, **tried)
-            undo.callback(prompted.close)
-        else:
-            prompted = _prompted(backbone, prompt, readout, wanted, seed)
-            undo.callback(prompted.close)  # whatever goes wrong: Ctrl-C, a disk that went away
-            tried |= {"method": method, "recipe": recipe, "out": points, "resume": resume}
-            tradeoff = _learned(prompted, wanted, readout, tried, progress and main)
+        how = (method, folds, tried, points, resume, shown)
+        learning = Forms(backbone, wanted, readout, recipe, *how)
+        prompted, tradeoff = learning.best(forms) if forms else learning.learned(prompt)
+        undo.callback(prompted.close)  # whatever goes wrong: Ctrl-C, a disk that went away
         aims |= {"seconds": round(time.monotonic() - started, 1), "command": command}
         numbers = report_of(prompted, tradeoff, wanted, recipe, **aims)
         result = Reprogrammed(prompted, tradeoff, numbers, folder)
         if folder is not None:
-            result.file = _written(result, folder, wanted, progress and main)
+            result.file = _written(result, folder, wanted, shown)
         undo.pop_all()
     return result
 
@@ -186,51 +186,6 @@ def _written(result: Reprogrammed, folder: Path, data: Data, shown: bool) -> Pat
     file = write(folder, result.model, result.frontier, result.numbers, data.val)
     draw_or_say(folder, partial(write_reprogrammed, folder))
     return file
-
-
-def _prompted(
-    backbone: Backbone,
-    prompt: str | Prompt | Callable[[Backbone], Prompt],
-    readout: str | Readout,
-    data: Data,
-    seed: int,
-) -> PromptedModel:
-    """The model with its prompt and readout as they begin."""
-    made = make_prompt(prompt, backbone, seed)
-    if isinstance(prompt, str):
-        start_among(made, backbone, data.train, seed)
-    return PromptedModel(backbone, made, make_readout(readout, backbone, data, seed, made))
-
-
-def _learned(
-    model: PromptedModel, data: Data, readout: str | Readout, tried: Config, shown: bool
-) -> Frontier:
-    """The trade-off of prompts that are trained.
-
-    model: as it begins.
-    data: with its parts.
-    readout: as for `reprogram`.
-    tried: of `frontier`.
-    shown: whether to say beforehand how long it will take.
-    """
-    recipe = tried["recipe"]
-    if shown:
-        names = ("method", "criterion", "strengths", "budget", "bound")
-        runs = 1 + len(objectives(**{name: tried[name] for name in names}))
-        seconds = seconds_of_runs(model, data, recipe, runs)
-        say_before(data, model.backbone, model.prompt.describe(), seconds)
-    if readout == "linear":
-        _begin_at_probe(model, data, recipe.seed, tried["progress"])
-    return frontier(model, data.train, data.val, data.test, **tried)
-
-
-def _begin_at_probe(model: PromptedModel, data: Data, seed: int, progress: bool) -> None:
-    """Give the readout a probe of the bare model's features, or of what queries read of it."""
-    with model.prompts_off():
-        features = scores(model, data.train, outputs=True, progress=progress, what="features")
-    of = model.readout.named.text
-    probe = fit_probe(*features, classes=data.classes, seed=seed, of=of)[0]
-    model.readout.load_state_dict(probe.state_dict())
 
 
 def _points(folder: Path | None, resume: bool, overwrite: bool) -> Path | None:

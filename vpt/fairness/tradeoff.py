@@ -39,7 +39,8 @@ class Frontier:
     notes: what to know before using it: a model that knows the group only, strengths that broke, a
         choice that gains nothing. judged: whether the choice is worth using. out_of_fold: whether
         "val" is what was learned from, each example being held out once. moments: of what was
-        learned from, where they cost nothing.
+        learned from, where they cost nothing. form: which of several this is of; forms: all that
+        were compared, each with its choice and whether that is worth using.
     """
 
     base: Point
@@ -52,6 +53,8 @@ class Frontier:
     judged: Judged
     out_of_fold: bool = False
     moments: Moments | None = field(default=None, repr=False)
+    form: str = ""
+    forms: list[tuple[str, Point, str]] = field(default_factory=list)
 
     @property
     def gap(self) -> str:

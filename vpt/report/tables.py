@@ -60,7 +60,27 @@ def tradeoff_tables(report: Config) -> list[Table]:
         ]
         table.add_row(name, *shares, _interval(metrics[gap], False))
     chosen = next(point for point in report["points"] if point["name"] == report["chosen"])
-    return [table, _cells_table(report["base"][part], chosen[part])]
+    tables = [table, _cells_table(report["base"][part], chosen[part])]
+    return [_forms_table(report), *tables] if report.get("forms") else tables
+
+
+def _forms_table(report: Config) -> Table:
+    """The forms that were compared, out of fold: by that one of them is taken."""
+    table = Table(
+        "form", "accuracy", "worst group", "gap", "so", title="forms, each with all held out once"
+    )
+    names = ("accuracy", "worst_group_accuracy", report["gap"])
+    base = {name: report["base"]["val"]["metrics"][name]["value"] for name in names}
+    rows = [("bare model", base, "")]
+    rows += [
+        (one["form"] + (" ← taken" if one["taken"] else ""), one["val"], one["recommendation"])
+        for one in report["forms"]
+    ]
+    for name, values, said in rows:
+        shares = [f"{100 * values[metric]:.1f} %" for metric in names[:2]]
+        gap = values[names[2]]
+        table.add_row(clean(name), *shares, "–" if gap is None else f"{gap:.3f}", said)
+    return table
 
 
 def _interval(metric: Config, percent: bool) -> str:

@@ -1,0 +1,113 @@
+"""A trade-off of trained prompts in which every example that is not for testing chooses: each is
+held out once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vpt.data import CALLED, Examples
+from vpt.data.examples import same_groups
+from vpt.data.joining import appended
+from vpt.fairness.auditing import few_in_cells
+from vpt.fairness.choosing import GAP, Point, against, choose, judged
+from vpt.fairness.mending import folds_by_cell
+from vpt.fairness.tradeoff import Frontier, frontier, point_at
+from vpt.files import learned_copy, restore
+from vpt.model import PromptedModel
+from vpt.training.evaluation import grouped
+from vpt.training.recipe import Recipe
+
+
+def crossed(
+    model: PromptedModel,
+    train: Examples,
+    val: Examples,
+    test: Examples | None,
+    folds: int,
+    *,
+    method: str = "penalty",
+    criterion: str = "eo",
+    strengths: Sequence[float] | None = None,
+    budget: float = 0.01,
+    bound: float | None = None,
+    positive: str | None = None,
+    recipe: Recipe | None = None,
+    progress: bool = True,
+    say: Callable[[str], None] = lambda text: None,
+    **how: Any,
+) -> Frontier:
+    """As `frontier`, but the model learns anew for each fold, and "val" is what was said of train
+    and val together, out of fold; then it learns from all of them. It takes folds + 1 times as
+    long.
+
+    model: as it begins.
+    train, val, test: as for `frontier`.
+    folds: how many; each label × group cell is spread over them.
+    the rest: as for `frontier`.
+
+    Raises `TrainingError`, `DataError`.
+    """
+    recipe, gap = recipe or Recipe(), GAP[criterion]
+    given = {"train": train, "val": val} | ({"test": test} if test is not None else {})
+    parts = same_groups({name: grouped(model, part, CALLED[name]) for name, part in given.items()})
+    tuned = appended(parts["train"], parts["val"])
+    shown = {"val": tuned} | ({"test": parts["test"]} if test is not None else {})
+    same: dict[str, Any] = {
+        "method": method,
+        "criterion": criterion,
+        "strengths": strengths,
+        "budget": budget,
+        "bound": bound,
+        "positive": positive,
+        "recipe": recipe,
+        "progress": progress,
+    }
+    start = learned_copy(model)
+    y, group = np.array(tuned.targets), np.array(tuned.grouped)
+    split = folds_by_cell(y, group, tuned.together, recipe.seed, folds)
+    said: dict[str, Tensor] = {}
+    met: dict[str, int] = {}
+    for number, (kept, held) in enumerate(split, 1):
+        say(f"fold {number} of {folds}")
+        restore(model, start)
+        found = frontier(model, tuned.subset(kept.tolist()), tuned.subset(held.tolist()), **same)
+        for point in (found.base, *found.points):
+            scores = point.scores["val"]
+            out = said.setdefault(point.name, torch.zeros(len(tuned), scores.shape[1]))
+            out[torch.from_numpy(held)] = scores
+            met[point.name] = met.get(point.name, 0) + 1
+    say("all of them")
+    restore(model, start)
+    whole = frontier(model, tuned, tuned, parts.get("test"), **same, say=say, **how)
+
+    def out_of_fold(point: Point) -> Point:
+        scores = point.scores | {"val": said[point.name]}
+        found = point_at(point.name, point.strength, scores, shown, positive)
+        return replace(found, learned=point.learned, rows=point.rows, note=found.note or point.note)
+
+    base = out_of_fold(whole.base)
+    # one that broke in a fold is not tried
+    points = [out_of_fold(point) for point in whole.points if met.get(point.name) == len(split)]
+    chosen, rule = choose(base, points, gap, budget, bound, "out of fold")
+    allowed = budget if bound is None else None
+    notes = [note for note in (few_in_cells(base.val),) if note]
+    notes += [note for note in whole.notes if note.startswith("strength")]
+    restore(model, chosen.learned or start)
+    return Frontier(
+        base,
+        points,
+        chosen,
+        rule,
+        criterion,
+        whole.thresholds,
+        notes + against(base, chosen, gap, allowed, bound),
+        judged(base, chosen, tuned, gap, allowed, positive, recipe.seed),
+        out_of_fold=True,
+    )
