@@ -249,9 +249,14 @@ def test_the_trainer_learns_from_sound(tmp_path: Path) -> None:
         for i in range(8)
     ]
     how = transformers.TrainingArguments(
-        str(tmp_path), report_to="none", disable_tqdm=True, dataloader_pin_memory=False,
-        learning_rate=2e-2, num_train_epochs=8, save_strategy="no",
-    )  # fmt: skip
+        str(tmp_path),
+        report_to="none",
+        disable_tqdm=True,
+        dataloader_pin_memory=False,
+        learning_rate=2e-2,
+        num_train_epochs=8,
+        save_strategy="no",
+    )
     run = transformers.Trainer(wrapped, how, train_dataset=rows, eval_dataset=rows)
     before = run.evaluate()["eval_loss"]
     run.train()
@@ -447,9 +452,13 @@ def test_lightning_keeps_the_prompt_alone(tmp_path: Path) -> None:
     module, other = Prompted(), Prompted()
     before = state(module.wrapped.prompted)
     run = lightning.Trainer(
-        max_epochs=1, accelerator="cpu", logger=False, default_root_dir=tmp_path,
-        enable_progress_bar=False, enable_model_summary=False,
-    )  # fmt: skip
+        max_epochs=1,
+        accelerator="cpu",
+        logger=False,
+        default_root_dir=tmp_path,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
     run.fit(module, torch.utils.data.DataLoader(Rows(module.wrapped.prompted), 8))
     run.save_checkpoint(tmp_path / "one.ckpt", weights_only=True)
     assert not torch.equal(state(module.wrapped.prompted), before)

@@ -43,7 +43,8 @@ START = """
 import sys
 from pathlib import Path
 from fastapi import FastAPI
-from vpt.deploy.serving.app import Rules, application
+from vpt.deploy.serving.app import application
+from vpt.deploy.serving.asking import Rules
 from vpt.deploy.serving.service import Service
 import uvicorn
 folder, port, copies = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "copies"

@@ -173,10 +173,8 @@ def keep(
         count = tokens.shape[1]
         generator = torch.Generator().manual_seed(seed + memories.start)  # alike for all blocks
         order = torch.rand(len(tokens), count, generator=generator).argsort(1)[:, :each]
-        take(
-            ("tokens", block),
-            tokens.cpu().gather(1, order[..., None].expand(-1, -1, tokens.shape[2])),
-        )
+        rows = order[..., None].expand(-1, -1, tokens.shape[2])
+        take(("tokens", block), tokens.cpu().gather(1, rows))
         if block == blocks[0]:
             parts["places"].append(order)
 

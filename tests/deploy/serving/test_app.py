@@ -13,7 +13,8 @@ from PIL import Image
 from served import CLASSES, folder_of_tasks, picture, said_alone, write_task
 
 import vpt
-from vpt.deploy.serving.app import Rules, application
+from vpt.deploy.serving.app import application
+from vpt.deploy.serving.asking import Rules
 from vpt.deploy.serving.service import Service
 
 TOKEN = {"Authorization": "Bearer open sesame"}

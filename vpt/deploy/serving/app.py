@@ -1,48 +1,28 @@
-"""The web application: what can be asked, and what is answered."""
+"""The web application: who may ask what, and what is answered."""
 
 from __future__ import annotations
 
 import asyncio
 import hmac
-import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
-from fastapi import Depends, FastAPI, File, Form, Header, HTTPException, Request, UploadFile
+from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 
-from vpt.deploy.serving.batching import Busy, Stopped
+from vpt.deploy.serving.asking import Rules, asking
 from vpt.deploy.serving.counting import Counts
-from vpt.deploy.serving.limits import HANG_UP, Limits
+from vpt.deploy.serving.limits import Limits
 from vpt.deploy.serving.service import Service
-from vpt.errors import DataError, PromptError, VptError
-from vpt.errors.places import is_file
+from vpt.errors import PromptError, VptError
 from vpt.sites import Config
 
-DECODED = min(4, os.cpu_count() or 1)  # at once: a picture may take half a gigabyte
 FOLLOWED = 1.0  # seconds between looks at the folder
 PAGE = Path(__file__).with_name("page.html")
-
-
-@dataclass(frozen=True)
-class Rules:
-    """Whom and what it serves.
-
-    files: a folder whose files may be named in place of an upload. token: that whoever changes the
-        tasks must show; None lets nobody. most: bytes of a request. seconds: until a request has
-        arrived, and again until it is answered.
-    """
-
-    files: Path | None = None
-    token: str | None = None
-    most: int = 32_000_000
-    seconds: float = 30.0
 
 
 def application(service: Service, rules: Rules | None = None) -> FastAPI:
@@ -53,7 +33,6 @@ def application(service: Service, rules: Rules | None = None) -> FastAPI:
     /docs.
     """
     rules, counts = rules or Rules(), Counts()
-    decoding = asyncio.Semaphore(DECODED)
 
     @asynccontextmanager
     async def lifetime(app: FastAPI) -> AsyncIterator[None]:
@@ -70,37 +49,24 @@ def application(service: Service, rules: Rules | None = None) -> FastAPI:
     async def explained(request: Request, error: VptError) -> Response:
         return JSONResponse({"detail": str(error)}, 422)
 
-    @app.post("/predict")
-    async def predict(
-        file: Annotated[UploadFile | None, File(description="a picture or a sound")] = None,
-        path: Annotated[str | None, Form(description="of a file in the allowed folder")] = None,
-        task: Annotated[list[str] | None, Form(description="one or several")] = None,
-        top_k: Annotated[int, Form(ge=1, le=1000)] = 3,
-    ) -> Config:
-        """What tasks say of a picture or a sound; several share one forward where they can."""
-        tasks = _tasks(service, task)
-        name, data = await _given(rules, file, path)
-        async with decoding:
-            try:
-                windows = await run_in_threadpool(service.prepare, data, name)
-            except DataError as error:
-                raise HTTPException(422, _without_folder(str(error), rules)) from error
-        found = await _answered(service, windows, tasks, rules.seconds)
-        for one in tasks:
-            counts.answers.labels(one).inc()
-        return {
-            "file": name,
-            "answers": {one: service.answer(one, found[one], top_k) for one in tasks},
-        }
+    app.include_router(asking(service, rules, counts))
+    app.include_router(changing(service, rules))
+    app.include_router(watching(service, counts))
+    return app
 
-    @app.get("/tasks")
+
+def changing(service: Service, rules: Rules) -> APIRouter:
+    """The routes that list tasks, and change them."""
+    router = APIRouter()
+
+    @router.get("/tasks")
     async def tasks() -> Config:
         """What is served, and what is in the folder but cannot be."""
         return {"tasks": service.tasks, "broken": service.broken}
 
     owner = Depends(_shows(rules.token))
 
-    @app.put("/tasks/{name}", dependencies=[owner])
+    @router.put("/tasks/{name}", dependencies=[owner])
     async def put(name: str, request: Request) -> Response:
         """Add a task, or swap its prompt: the body is a prompt file."""
         try:
@@ -109,7 +75,7 @@ def application(service: Service, rules: Rules | None = None) -> FastAPI:
             raise HTTPException(422, str(error)) from error
         return JSONResponse({"task": name, "new": new}, 201 if new else 200)
 
-    @app.delete("/tasks/{name}", dependencies=[owner])
+    @router.delete("/tasks/{name}", dependencies=[owner])
     async def delete(name: str) -> Config:
         """Take a task out, and delete its prompt file."""
         try:
@@ -120,7 +86,14 @@ def application(service: Service, rules: Rules | None = None) -> FastAPI:
             raise HTTPException(409, str(error)) from error
         return {"task": name}
 
-    @app.get("/health")
+    return router
+
+
+def watching(service: Service, counts: Counts) -> APIRouter:
+    """The routes by which it is looked after, and the page."""
+    router = APIRouter()
+
+    @router.get("/health")
     async def health() -> Response:
         """Whether it serves: 200, or 503."""
         alive = service.batcher.alive
@@ -131,88 +104,22 @@ def application(service: Service, rules: Rules | None = None) -> FastAPI:
             "tasks": len(service.tasks),
             "broken": len(service.broken),
             "waiting": len(service.batcher),
-            "version": app.version,
+            "version": metadata.version("vpt"),
         }
         return JSONResponse(told, 200 if alive else 503)
 
-    @app.get("/metrics")
+    @router.get("/metrics")
     async def metrics() -> Response:
         """Counts, as Prometheus reads them."""
         _count(service, counts)
         return counts.page()
 
-    @app.get("/", response_class=HTMLResponse)
+    @router.get("/", response_class=HTMLResponse)
     async def page() -> str:
         """A page to try a picture."""
         return PAGE.read_text(encoding="utf-8")
 
-    return app
-
-
-def _tasks(service: Service, named: list[str] | None) -> list[str]:
-    """The tasks that were asked for, each once; the only one where there is one."""
-    known = service.tasks
-    if not named:
-        if len(known) == 1:
-            return list(known)
-        shown = ", ".join(list(known)[:10])
-        raise HTTPException(422, f"Say which task, or several: task={shown}.")
-    gone = [name for name in named if name not in known]
-    if gone:
-        raise HTTPException(
-            404, f"There is no task {gone[0]!r:.120}; GET /tasks lists those there are."
-        )
-    return list(dict.fromkeys(named))
-
-
-async def _given(
-    rules: Rules, file: UploadFile | None, path: str | None
-) -> tuple[str, bytes | Path]:
-    """(The name of what is to be classified, its bytes or where it is)."""
-    if (file is None) == (path is None):
-        raise HTTPException(422, "Send one of file (an upload) and path (of the allowed folder).")
-    if file is not None:
-        return file.filename or "upload", await file.read()
-    if rules.files is None:
-        raise HTTPException(
-            403, "Files of this machine are not served: it was started without --files."
-        )
-    name = str(path)
-    try:
-        folder = rules.files.resolve()
-        found = (folder / name).resolve()
-    except (OSError, ValueError, RuntimeError):
-        raise HTTPException(404, "There is no such file.") from None
-    if not found.is_relative_to(folder):
-        raise HTTPException(403, "That is outside of the folder whose files may be named.")
-    if not is_file(found):
-        raise HTTPException(404, "There is no such file.")
-    return name, found
-
-
-def _without_folder(said: str, rules: Rules) -> str:
-    """A reason, without where the folder is on this machine."""
-    return said.replace(f"{rules.files.resolve()}{os.sep}", "") if rules.files else said
-
-
-async def _answered(
-    service: Service, windows: list[object], tasks: list[str], seconds: float
-) -> dict[str, torch.Tensor]:
-    """Scores of each task, when its batch has run."""
-    try:
-        waiting = service.ask(windows, tasks)
-        return await asyncio.wait_for(asyncio.wrap_future(waiting), seconds)
-    except Busy:
-        why = "As many requests wait as may; try again in a moment."
-        raise HTTPException(503, why, {"Retry-After": "1"}) from None
-    except Stopped:
-        raise HTTPException(503, "It is stopping.", HANG_UP) from None
-    except TimeoutError:
-        why = f"It was not answered in {seconds:g} seconds."
-        raise HTTPException(503, why, {"Retry-After": "1"}) from None
-    except PromptError as error:
-        gone = [name for name in tasks if name not in service.tasks]
-        raise HTTPException(404 if gone else 422, str(error)) from error
+    return router
 
 
 def _shows(token: str | None) -> Any:

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from vpt.deploy.serving.app import Rules, application
+from vpt.deploy.serving.app import application
+from vpt.deploy.serving.asking import Rules
 from vpt.deploy.serving.counting import SEVERAL
 from vpt.deploy.serving.service import Service
 from vpt.errors import ExportError
