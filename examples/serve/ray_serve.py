@@ -19,7 +19,7 @@ from ray import serve
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from vpt.deploy.serving.service import Service
+from vpt.deploy.serving.service import Service, answer
 from vpt.errors import VptError
 
 
@@ -42,13 +42,13 @@ class Prompts:
             return JSONResponse({"detail": "Send a file, and a task or several."}, 422)
         except VptError as error:
             return JSONResponse({"detail": str(error)}, 422)
-        return {"answers": {task: self.service.answer(task, said[task]) for task in tasks}}
+        return {"answers": {task: answer(said[task]) for task in tasks}}
 
     def check_health(self) -> None:
         """Ray asks now and then; then the folder is followed, too."""
         if not self.service.batcher.alive:
             raise RuntimeError("It does not answer any more.")
-        self.service.refresh()
+        self.service.tasks.refresh()
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -35,6 +35,9 @@ def serve(
     ] = 30.0,
     batch: Annotated[int, typer.Option(min=1, help="inputs in one forward")] = 32,
     waiting: Annotated[int, typer.Option(min=1, help="requests that may wait")] = 512,
+    keep: Annotated[
+        int, typer.Option(min=1, help="tasks in memory; others are read when they are asked for")
+    ] = 256,
     backbone: BackboneOption = None,
     dtype: Dtype = None,
 ) -> None:
@@ -59,6 +62,7 @@ def serve(
         seconds=timeout,
         batch=batch,
         waiting=waiting,
+        keep=keep,
         dtype=dtype,
         token=token,
         say=dim,

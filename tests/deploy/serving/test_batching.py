@@ -10,22 +10,22 @@ from collections.abc import Callable, Sequence
 import pytest
 import torch
 
-from vpt.deploy.serving.batching import Batcher, Busy, Job, Scores, Stopped
+from vpt.deploy.serving.batching import Answers, Batcher, Busy, Job, Stopped
 
 
 def job(number: float, windows: int = 1) -> Job:
     return Job([torch.tensor(number)] * windows, ("it",))
 
 
-def doubled(jobs: Sequence[Job]) -> list[Scores]:
+def doubled(jobs: Sequence[Job]) -> list[Answers]:
     return [{"it": 2 * one.windows[0]} for one in jobs]
 
 
-def held(run: Callable[[Sequence[Job]], list[Scores]]) -> tuple[threading.Event, Callable, list]:
+def held(run: Callable[[Sequence[Job]], list[Answers]]) -> tuple[threading.Event, Callable, list]:
     """(what lets the first batch go on, the same function behind it, the sizes of batches)."""
     go, sizes = threading.Event(), []
 
-    def waits(jobs: Sequence[Job]) -> list[Scores]:
+    def waits(jobs: Sequence[Job]) -> list[Answers]:
         sizes.append(sum(len(one.windows) for one in jobs))
         assert go.wait(10)
         return run(jobs)
@@ -60,7 +60,7 @@ def test_a_long_clip_goes_alone_and_is_not_cut() -> None:
 
 
 def test_one_that_fails_spoils_no_other() -> None:
-    def breaks(jobs: Sequence[Job]) -> list[Scores]:
+    def breaks(jobs: Sequence[Job]) -> list[Answers]:
         if any(float(one.windows[0]) == 3 for one in jobs):
             raise RuntimeError("three")
         return doubled(jobs)

@@ -4,19 +4,24 @@ while it serves.
 
 from __future__ import annotations
 
+import io
 import os
+import shutil
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 import torch
+from PIL import Image
 from served import folder_of_tasks, picture, said_alone, write_task
 
 import vpt
-from vpt.deploy.serving.service import Service
+from vpt.deploy.serving.service import Service, answer
+from vpt.deploy.serving.tasks import OfRunError, UnknownTaskError
 from vpt.errors import DataError, PromptError, PromptFileError
 
 
@@ -43,23 +48,23 @@ def test_answers_are_those_of_predict_for_one_task_and_for_all(
     for task, wanted in alone.items():
         one = service.ask(windows, [task]).result(30)
         for scores in (one[task], together[task]):
-            said = service.answer(task, scores)
+            said = answer(scores)
             assert dict(said["top"]) == pytest.approx(wanted, abs=1e-5)
             assert said["class"] == next(iter(wanted))
 
 
 def test_many_at_once_are_answered_each_its_own(service: Service, folder: Path) -> None:
-    names, found = list(service.tasks), {}
+    names, found = list(service.tasks.facts), {}
     pictures = [service.prepare(picture(seed), "noise.png") for seed in range(6)]
     wanted = {
-        (i, name): service.ask(windows, [name]).result(30)[name]
+        (i, name): service.ask(windows, [name]).result(30)[name][0]
         for i, windows in enumerate(pictures)
         for name in names
     }
 
     def ask(number: int) -> None:
         i, name = number % len(pictures), names[number % len(names)]
-        found[number] = service.ask(pictures[i], [name]).result(60)[name]
+        found[number] = service.ask(pictures[i], [name]).result(60)[name][0]
 
     threads = [threading.Thread(target=ask, args=(number,)) for number in range(24)]
     for thread in threads:
@@ -75,20 +80,20 @@ def test_many_at_once_are_answered_each_its_own(service: Service, folder: Path) 
 
 def test_the_folder_is_followed(service: Service, folder: Path) -> None:
     windows = service.prepare(picture(), "noise.png")
-    before = service.ask(windows, ["task0"]).result(30)["task0"]
+    before, _ = service.ask(windows, ["task0"]).result(30)["task0"]
     write_task(folder / "more.vpt", vpt.load_backbone("vpt:vit-p8-64"), "none", 9)
     write_task(folder / "task0.vpt", vpt.load_backbone("vpt:vit-p8-64"), "none", 10)
     (folder / "task1.vpt").unlink()
     (folder / "task2.vpt").write_bytes((folder / "task2.vpt").read_bytes()[:-20])
-    service.refresh()
-    assert set(service.tasks) == {"task0", "task3", "more"}
-    assert "task2" in service.broken
-    after = service.ask(windows, ["task0"]).result(30)["task0"]
+    service.tasks.refresh()
+    assert set(service.tasks.facts) == {"task0", "task3", "more"}
+    assert "task2" in service.tasks.broken
+    after, _ = service.ask(windows, ["task0"]).result(30)["task0"]
     assert not torch.allclose(before, after)
     with pytest.raises(PromptError, match="no task 'task1'"):
         service.ask(windows, ["task1"])
-    service.refresh()  # nothing new: what was broken still is
-    assert "task2" in service.broken
+    service.tasks.refresh()  # nothing new: what was broken still is
+    assert "task2" in service.tasks.broken
 
 
 def test_tasks_are_added_swapped_and_taken_out(
@@ -96,21 +101,21 @@ def test_tasks_are_added_swapped_and_taken_out(
 ) -> None:
     write_task(tmp_path / "new.vpt", vpt.load_backbone("vpt:vit-p8-64"), "prefix:2", 20)
     data = (tmp_path / "new.vpt").read_bytes()
-    assert service.put("new", data)
+    assert service.tasks.put("new", data)
     assert (folder / "new.vpt").read_bytes() == data
-    assert not service.put("new", data)
+    assert not service.tasks.put("new", data)
     assert not [name for name in os.listdir(folder) if name.startswith(".")]
-    service.take_out("new")
+    service.tasks.take_out("new")
     assert "new" not in service.tasks
     assert not (folder / "new.vpt").exists()
     with pytest.raises(PromptError, match="no task 'new'"):
-        service.take_out("new")
+        service.tasks.take_out("new")
 
 
 @pytest.mark.parametrize("name", ["../up", "a/b", ".hidden", "", "-x", "a" * 101, "a\\b", "ä"])
 def test_a_name_that_leads_elsewhere_is_refused(service: Service, name: str) -> None:
     with pytest.raises(PromptError, match="needed are letters"):
-        service.put(name, b"")
+        service.tasks.put(name, b"")
 
 
 def test_what_cannot_be_served_does_not_get_in(
@@ -122,22 +127,121 @@ def test_what_cannot_be_served_does_not_get_in(
     before = set(os.listdir(folder))
     for data in (b"", b"nothing", (tmp_path / "other.vpt").read_bytes()):
         with pytest.raises(PromptFileError):
-            service.put("task0", data)
+            service.tasks.put("task0", data)
     assert set(os.listdir(folder)) == before
-    assert set(service.tasks) == {"task0", "task1", "task2", "task3"}
+    assert set(service.tasks.facts) == {"task0", "task1", "task2", "task3"}
 
 
-def test_the_folder_of_a_run_is_not_deleted(tmp_path: Path) -> None:
+def test_the_folder_of_a_run_is_not_touched(tmp_path: Path) -> None:
     backbone = folder_of_tasks(tmp_path / "t", 1)
     (tmp_path / "t" / "run").mkdir()
-    write_task(tmp_path / "t" / "run" / "prompt.vpt", backbone, "none", 1)
+    place = tmp_path / "t" / "run" / "prompt.vpt"
+    write_task(place, backbone, "none", 1)
+    data = place.read_bytes()
     service = Service(tmp_path / "t")
     try:
-        with pytest.raises(PromptFileError, match="folder of a run"):
-            service.take_out("run")
-        assert set(service.tasks) == {"task0", "run"}
+        for change in (
+            lambda: service.tasks.take_out("run"),
+            lambda: service.tasks.put("run", b""),
+        ):
+            with pytest.raises(OfRunError, match="folder of a run"):
+                change()
+        assert set(service.tasks.facts) == {"task0", "run"}
+        assert place.read_bytes() == data
     finally:
         service.close()
+
+
+def test_one_bad_file_or_two_of_one_name_hold_up_no_other(tmp_path: Path) -> None:
+    backbone = folder_of_tasks(tmp_path / "t", 2)
+    (tmp_path / "t" / "a.vpt").write_bytes(b"junk")
+    (tmp_path / "t" / ".hidden.vpt").write_bytes(b"junk")
+    service = Service(tmp_path / "t")
+    try:
+        assert set(service.tasks.facts) == {"task0", "task1"}
+        assert set(service.tasks.broken) == {"a"}
+        (tmp_path / "t" / "task1").mkdir()
+        write_task(tmp_path / "t" / "task1" / "prompt.vpt", backbone, "none", 3)
+        write_task(tmp_path / "t" / "more.vpt", backbone, "none", 4)
+        service.tasks.refresh()
+        assert set(service.tasks.facts) == {"task0", "more"}
+        assert "two prompts called 'task1'" in service.tasks.broken["task1"]
+        assert not any(str(tmp_path) in why for why in service.tasks.broken.values())
+    finally:
+        service.close()
+
+
+def test_told_the_model_it_waits_for_tasks(tmp_path: Path) -> None:
+    backbone = folder_of_tasks(tmp_path / "t", 1)
+    shutil.move(tmp_path / "t" / "task0.vpt", tmp_path / "like.vpt")
+    (tmp_path / "t" / "a.vpt").write_bytes(b"junk")
+    service = Service(tmp_path / "t", like=tmp_path / "like.vpt")
+    try:
+        assert len(service.tasks) == 0
+        write_task(tmp_path / "t" / "b.vpt", backbone, "none", 0)
+        service.tasks.refresh()
+        assert set(service.tasks.facts) == {"b"}
+    finally:
+        service.close()
+
+
+@pytest.mark.parametrize("change", ["swap", "put", "delete"])
+def test_while_a_task_changes_no_answer_is_anothers(
+    service: Service, folder: Path, tmp_path: Path, change: str
+) -> None:
+    """Names of classes go with the scores: of one prompt, or of the other."""
+    backbone = vpt.load_backbone("vpt:vit-p8-64")
+    files = []
+    for seed, names in ((1, ["a", "b"]), (2, [f"long {i}" for i in range(9)])):
+        readout = vpt.Linear(backbone.out_features, names)
+        with torch.no_grad():
+            readout.weight.normal_(generator=torch.Generator().manual_seed(seed))
+        with vpt.PromptedModel(backbone, None, readout) as model:
+            files.append(vpt.save(tmp_path / f"{seed}.vpt", model).read_bytes())
+    service.tasks.put("it", files[0])
+    data = picture()
+    wanted = []
+    for number in (1, 2):
+        with vpt.load(tmp_path / f"{number}.vpt", backbone) as model:
+            wanted.append(vpt.predict(model, Image.open(io.BytesIO(data)))[0].probabilities)
+    windows, odd, stop = service.prepare(data, "it.png"), [], threading.Event()
+    gone = [0]
+
+    def ask() -> None:
+        while not stop.is_set():
+            try:
+                said = dict(answer(service.ask(windows, ["it"]).result(30)["it"], 20)["top"])
+            except UnknownTaskError:
+                gone[0] += 1
+                continue
+            if not any(said == pytest.approx(one, abs=1e-5) for one in wanted):
+                odd.append(said)
+
+    threads = [threading.Thread(target=ask) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for number in range(12):
+        if change == "delete" and number % 2:
+            service.tasks.take_out("it")
+        elif change == "swap":
+            (tmp_path / "part").write_bytes(files[number % 2])
+            os.replace(tmp_path / "part", folder / "it.vpt")
+            service.tasks.refresh()
+        else:
+            service.tasks.put("it", files[number // 2 % 2])
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert not odd
+    assert bool(gone[0]) == (change == "delete")
+
+
+def test_several_put_one_task_at_once(service: Service, tmp_path: Path) -> None:
+    write_task(tmp_path / "new.vpt", vpt.load_backbone("vpt:vit-p8-64"), "none", 20)
+    data = (tmp_path / "new.vpt").read_bytes()
+    with ThreadPoolExecutor(6) as pool:
+        found = list(pool.map(lambda _: service.tasks.put("new", data), range(18)))
+    assert sum(found) == 1
 
 
 def test_a_folder_without_prompts_and_one_of_broken_ones(tmp_path: Path) -> None:
@@ -170,6 +274,6 @@ def test_windows_of_a_sound_are_heard_together(tmp_path: Path) -> None:
         scores = service.ask(windows, ["sound"]).result(30)["sound"]
         with vpt.load(tmp_path / "sound.vpt", vpt.load_backbone("vpt:ast-tiny")) as model:
             alone = vpt.predict(model, tmp_path / "long.wav")[0].probabilities
-        assert dict(service.answer("sound", scores)["top"]) == pytest.approx(alone, abs=1e-5)
+        assert dict(answer(scores)["top"]) == pytest.approx(alone, abs=1e-5)
     finally:
         service.close()

@@ -488,3 +488,52 @@ def test_what_looks_at_the_model_itself_is_refused() -> None:
             library.add("a", Watcher(), linear(backbone, 2, 0))
         with pytest.raises(PromptError, match="nothing reads them"):
             library.add("b", vpt.QueryTokens.like(backbone, 2), linear(backbone, 2, 0))
+
+
+@pytest.mark.parametrize("name", of_each_kind([*MODELS, *EXTRA]))
+def test_several_tasks_of_a_sample_are_as_each_alone(name: str) -> None:
+    backbone = open_tiny(name)
+    tasks = tasks_for(name, backbone, same=False)
+    try:
+        vpt.QueryTokens.like(backbone, 2)
+        tasks |= {"reads": reader(backbone, 1), "reads more": reader(backbone, 2, "cls+queries")}
+    except PromptError:  # a model that no query reads
+        pass
+    names, x = list(tasks), examples(backbone, 4)
+    needed = alone(backbone, tasks, x)
+    wanted = [names, names[:1], names[::-2], [names[-1], names[0], names[-1]]]
+    seen: list[int] = []
+    run = backbone.run
+
+    def counted(raw: Any, *args: object) -> Any:
+        seen.append(len(raw[0] if isinstance(raw, tuple) else raw))
+        return run(raw, *args)
+
+    with PromptLibrary(backbone) as library, torch.no_grad():
+        for task, parts in tasks.items():
+            library.add(task, *parts)
+        library.backbone.run = counted
+        try:
+            found = library.each(x, wanted)
+        finally:
+            del library.backbone.run
+        acts = {task for task in names if library.task(task).acts}
+    for i, (own, scores) in enumerate(zip(wanted, found, strict=True)):
+        assert list(scores) == list(dict.fromkeys(own))
+        for task, values in scores.items():
+            assert torch.allclose(values, needed[task][i], rtol=1e-4, atol=1e-5), task
+    if len(seen) == 1:  # what reads of a sample has one place in the batch
+        assert sum(seen) == sum(len(acts & set(own)) + bool(set(own) - acts) for own in wanted)
+
+
+def test_several_tasks_that_are_named_wrongly() -> None:
+    backbone = open_tiny("timm ViT")
+    x = examples(backbone, 2)
+    with PromptLibrary(backbone) as library:
+        library.add("one", None, linear(backbone, 3, 0))
+        for wrong in ([["one"]], ["one", "one"], [["one"], []]):
+            with pytest.raises(PromptError, match="needed is a list of names each"):
+                library.each(x, wrong)
+        with pytest.raises(PromptError, match="no task 'two'"):
+            library.each(x, [["one"], ["one", "two"]])
+        assert library.each(x[:0], []) == []

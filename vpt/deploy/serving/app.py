@@ -12,13 +12,15 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Request
 from fastapi.concurrency import run_in_threadpool
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 
 from vpt.deploy.serving.asking import Rules, asking
 from vpt.deploy.serving.counting import Counts
 from vpt.deploy.serving.limits import Limits
 from vpt.deploy.serving.service import Service
-from vpt.errors import PromptError, VptError
+from vpt.deploy.serving.tasks import OfRunError, UnknownTaskError
+from vpt.errors import VptError
 from vpt.sites import Config
 
 FOLLOWED = 1.0  # seconds between looks at the folder
@@ -49,6 +51,11 @@ def application(service: Service, rules: Rules | None = None) -> FastAPI:
     async def explained(request: Request, error: VptError) -> Response:
         return JSONResponse({"detail": str(error)}, 422)
 
+    @app.exception_handler(RequestValidationError)
+    async def misread(request: Request, error: RequestValidationError) -> Response:
+        wrong = [f"{one['loc'][-1]}: {one['msg']}" for one in error.errors()]  # and no echo
+        return JSONResponse({"detail": "; ".join(wrong)}, 422)
+
     app.include_router(asking(service, rules, counts))
     app.include_router(changing(service, rules))
     app.include_router(watching(service, counts))
@@ -62,7 +69,7 @@ def changing(service: Service, rules: Rules) -> APIRouter:
     @router.get("/tasks")
     async def tasks() -> Config:
         """What is served, and what is in the folder but cannot be."""
-        return {"tasks": service.tasks, "broken": service.broken}
+        return {"tasks": service.tasks.facts, "broken": service.tasks.broken}
 
     owner = Depends(_shows(rules.token))
 
@@ -70,20 +77,24 @@ def changing(service: Service, rules: Rules) -> APIRouter:
     async def put(name: str, request: Request) -> Response:
         """Add a task, or swap its prompt: the body is a prompt file."""
         try:
-            new = await run_in_threadpool(service.put, name, await request.body())
-        except PromptError as error:
-            raise HTTPException(422, str(error)) from error
+            new = await run_in_threadpool(service.tasks.put, name, await request.body())
+        except OfRunError as error:
+            raise HTTPException(409, str(error)) from error
+        except OSError as error:
+            raise HTTPException(507, _unwritable(error)) from error
         return JSONResponse({"task": name, "new": new}, 201 if new else 200)
 
     @router.delete("/tasks/{name}", dependencies=[owner])
     async def delete(name: str) -> Config:
         """Take a task out, and delete its prompt file."""
         try:
-            await run_in_threadpool(service.take_out, name)
-        except PromptError as error:
+            await run_in_threadpool(service.tasks.take_out, name)
+        except UnknownTaskError as error:
             raise HTTPException(404, str(error)) from error
-        except VptError as error:
+        except OfRunError as error:
             raise HTTPException(409, str(error)) from error
+        except OSError as error:
+            raise HTTPException(507, _unwritable(error)) from error
         return {"task": name}
 
     return router
@@ -102,7 +113,7 @@ def watching(service: Service, counts: Counts) -> APIRouter:
             "model": type(service.backbone.model).__name__,
             "takes": service.backbone.inputs.kind,
             "tasks": len(service.tasks),
-            "broken": len(service.broken),
+            "broken": len(service.tasks.broken),
             "waiting": len(service.batcher),
             "version": metadata.version("vpt"),
         }
@@ -136,13 +147,17 @@ def _shows(token: str | None) -> Any:
     return checked
 
 
+def _unwritable(error: OSError) -> str:
+    return f"The folder of prompts cannot be written: {error.strerror or type(error).__name__}."
+
+
 async def _follow(service: Service, counts: Counts) -> None:
     """Keep in step with the folder."""
     while True:
         await asyncio.sleep(FOLLOWED)
         _count(service, counts)
         with suppress(VptError, OSError):  # a folder that is being changed; the next look will do
-            await run_in_threadpool(service.refresh)
+            await run_in_threadpool(service.tasks.refresh)
 
 
 def _count(service: Service, counts: Counts) -> None:

@@ -8,15 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import torch
 from fastapi import APIRouter, File, Form, HTTPException, UploadFile
 from fastapi.concurrency import run_in_threadpool
 
-from vpt.deploy.serving.batching import Busy, Stopped
+from vpt.data.readers import RawInput
+from vpt.deploy.serving.batching import Answers, Busy, Stopped
 from vpt.deploy.serving.counting import Counts
 from vpt.deploy.serving.limits import HANG_UP
-from vpt.deploy.serving.service import Service
-from vpt.errors import DataError, PromptError
+from vpt.deploy.serving.service import Service, answer
+from vpt.deploy.serving.tasks import UnknownTaskError
+from vpt.errors import DataError, PromptFileError
 from vpt.errors.places import is_file
 from vpt.sites import Config
 
@@ -62,7 +63,7 @@ def asking(service: Service, rules: Rules, counts: Counts) -> APIRouter:
             counts.answers.labels(one).inc()
         return {
             "file": name,
-            "answers": {one: service.answer(one, found[one], top_k) for one in tasks},
+            "answers": {one: answer(found[one], top_k) for one in tasks},
         }
 
     return router
@@ -70,7 +71,7 @@ def asking(service: Service, rules: Rules, counts: Counts) -> APIRouter:
 
 def _tasks(service: Service, named: list[str] | None) -> list[str]:
     """The tasks that were asked for, each once; the only one where there is one."""
-    known = service.tasks
+    known = service.tasks.facts
     if not named:
         if len(known) == 1:
             return list(known)
@@ -115,8 +116,8 @@ def _without_folder(said: str, rules: Rules) -> str:
 
 
 async def _answered(
-    service: Service, windows: list[object], tasks: list[str], seconds: float
-) -> dict[str, torch.Tensor]:
+    service: Service, windows: list[RawInput], tasks: list[str], seconds: float
+) -> Answers:
     """Scores of each task, when its batch has run."""
     try:
         waiting = service.ask(windows, tasks)
@@ -129,6 +130,7 @@ async def _answered(
     except TimeoutError:
         why = f"It was not answered in {seconds:g} seconds."
         raise HTTPException(503, why, {"Retry-After": "1"}) from None
-    except PromptError as error:
-        gone = [name for name in tasks if name not in service.tasks]
-        raise HTTPException(404 if gone else 422, str(error)) from error
+    except UnknownTaskError as error:
+        raise HTTPException(404, str(error)) from error
+    except PromptFileError as error:  # since somebody looked at the folder last
+        raise HTTPException(404, "The file of a task is gone, or was altered.") from error

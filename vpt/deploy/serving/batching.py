@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vpt.data.readers import RawInput
 
-Scores = dict[str, Tensor]  # of each task `[C]`
+Answers = dict[str, tuple[Tensor, list[str] | None]]  # of each task scores `[C]`, and its classes
 
 
 class Busy(Exception):
@@ -29,7 +29,7 @@ class Job:
 
     windows: list[RawInput]
     tasks: tuple[str, ...]
-    done: Future[Scores] = field(default_factory=Future)
+    done: Future[Answers] = field(default_factory=Future)
 
 
 class Batcher:
@@ -43,7 +43,7 @@ class Batcher:
     """
 
     def __init__(
-        self, run: Callable[[Sequence[Job]], Sequence[Scores]], most: int, waiting: int
+        self, run: Callable[[Sequence[Job]], Sequence[Answers]], most: int, waiting: int
     ) -> None:
         self.run = run
         self.most = most
@@ -63,7 +63,7 @@ class Batcher:
         """Whether it takes jobs."""
         return self._thread.is_alive() and not self._closed
 
-    def submit(self, job: Job) -> Future[Scores]:
+    def submit(self, job: Job) -> Future[Answers]:
         """Let a job wait for its turn. Raises `Busy`, `Stopped`."""
         with self._changed:
             if not self.alive:

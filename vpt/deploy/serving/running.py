@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -13,9 +14,10 @@ from typing import Any
 from vpt.deploy.serving.app import application
 from vpt.deploy.serving.asking import Rules
 from vpt.deploy.serving.counting import SEVERAL
-from vpt.deploy.serving.service import Service
+from vpt.deploy.serving.service import KEPT, Service
 from vpt.errors import ExportError
 from vpt.errors.needs import whole
+from vpt.errors.places import is_folder
 
 TOLD = "VPT_SERVE"  # what processes that serve together are told, as JSON
 TOKEN = "VPT_TOKEN"  # noqa: S105  # the name of a variable
@@ -33,6 +35,7 @@ def serve(
     seconds: float = Rules.seconds,
     batch: int = 32,
     waiting: int = 512,
+    keep: int = KEPT,
     dtype: str | None = None,
     token: str | None = None,
     say: Callable[[str], None] = lambda text: None,
@@ -40,20 +43,27 @@ def serve(
     """Serve a folder of prompts over HTTP, until it is told to stop (SIGTERM, Ctrl-C); what it has
     taken on by then is answered.
 
-    folder, backbone, batch, waiting, dtype: as for `Service`.
+    folder, backbone, batch, waiting, keep, dtype: as for `Service`.
     host, port: where it listens.
     workers: processes, each with a model of its own; one that dies is begun anew.
     files, token, most, seconds: as for `Rules`.
     say: is told what is done.
 
-    Raises `PromptFileError`, `BackboneError` before it listens.
+    Raises `PromptFileError`, `BackboneError`, and `ExportError` for a place where it cannot listen,
+    before it does.
     """
     import uvicorn
 
     whole(ExportError, workers=workers, most=most)
     told: dict[str, Any] = {
         "folder": str(Path(folder).resolve()),
-        "service": {"backbone": backbone, "batch": batch, "waiting": waiting, "dtype": dtype},
+        "service": {
+            "backbone": backbone,
+            "batch": batch,
+            "waiting": waiting,
+            "keep": keep,
+            "dtype": dtype,
+        },
         "rules": {
             "files": str(Path(files).resolve()) if files else None,
             "most": most,
@@ -70,23 +80,45 @@ def serve(
     }
     if token:
         os.environ[TOKEN] = token
+    if files is not None and not is_folder(Path(files)):
+        raise ExportError(f"Found no folder {files}; needed is one whose files may be named.")
+    _refuse_taken(host, port)
     service = _opened(told)
+    for name, reason in service.tasks.broken.items():
+        say(f"Not served: {name}: {reason}")
     say(
         f"{len(service.tasks)} tasks on {type(service.backbone.model).__name__}, at"
         f" http://{host}:{port}"
     )
-    for name, reason in service.broken.items():
-        say(f"Not served: {name}: {reason}")
     if workers == 1:
         uvicorn.run(application(service, _rules(told)), **how)
         return
     service.close()  # it was to see that it can be opened
-    os.environ[TOLD] = json.dumps(told)
-    os.environ[SEVERAL] = tempfile.mkdtemp(prefix="vpt-counts-")
+    place = Path(tempfile.mkdtemp(prefix="vpt-serve-"))
+    if service.like is not None:  # a process that is begun anew finds another folder, maybe
+        told["service"]["like"] = str(shutil.copy(service.like, place / "like.vpt"))
+    os.environ |= {TOLD: json.dumps(told), SEVERAL: str(place)}
     try:
         uvicorn.run(f"{__name__}:told_by_environment", factory=True, workers=workers, **how)
     finally:
-        shutil.rmtree(os.environ.pop(SEVERAL), ignore_errors=True)
+        del os.environ[SEVERAL]
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def _refuse_taken(host: str, port: int) -> None:
+    """Raise `ExportError` where nothing can listen there."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind, protocol) as trial:
+            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            trial.bind(address)
+    except OSError as error:
+        raise ExportError(
+            f"Cannot listen at {host}, port {port}: {error.strerror or error}. Choose another"
+            " port=… (--port) or host=… (--host)."
+        ) from error
 
 
 def told_by_environment() -> Any:

@@ -32,19 +32,27 @@ def open_library(folder: str | Path, backbone: Backbone, keep: int = 64) -> Prom
 
 
 def prompt_files(folder: str | Path) -> dict[str, Path]:
-    """Task name → prompt file, by name. Raises `PromptFileError` for a folder without any."""
-    folder = Path(folder)
-    found = {path.stem: path for path in sorted(folder.glob("*.vpt"))}
-    runs = {path.parent.name: path for path in sorted(folder.glob("*/prompt.vpt"))}
-    if both := sorted(found.keys() & runs.keys()):
-        raise PromptFileError(
-            f"Found two prompts called {both[0]!r}: {found[both[0]]} and {runs[both[0]]}. Rename"
-            " one of them."
-        )
-    found |= runs
+    """Task name → prompt file, by name. Raises `PromptFileError` for a folder without any, and for
+    one with two of one name.
+    """
+    found, why = prompt_files_or_why(Path(folder))
+    if why:
+        raise PromptFileError(next(iter(why.values())))
     if not found:
         raise PromptFileError(
             f"Found no prompt files in {folder}; needed are NAME.vpt, or runs' folders"
             " NAME/prompt.vpt."
         )
     return found
+
+
+def prompt_files_or_why(folder: Path) -> tuple[dict[str, Path], dict[str, str]]:
+    """(Task name → prompt file, by name; of each name that two have, why it is none of them)."""
+    files = {path.stem: path for path in sorted(folder.glob("[!.]*.vpt"))}
+    runs = {path.parent.name: path for path in sorted(folder.glob("[!.]*/prompt.vpt"))}
+    why = {
+        name: f"Found two prompts called {name!r}: {files[name]} and {runs[name]}. Rename one of"
+        " them."
+        for name in sorted(files.keys() & runs.keys())
+    }
+    return {name: path for name, path in (files | runs).items() if name not in why}, why

@@ -119,9 +119,9 @@ class PromptLibrary(Catalogue):
             )
         wanted = [list(dict.fromkeys(names)) for names in tasks]
         distinct = list(dict.fromkeys(chain.from_iterable(wanted)))
-        self._require(distinct)
         refuse_recomputing(self.backbone.model, "A library")
         with self.backbone.guard:
+            self._require(distinct)
             self._require_open()
             scores = self._scores(x, distinct, wanted) if count else {}
         left = {name: iter(rows) for name, rows in scores.items()}
