@@ -58,7 +58,7 @@ def prompted(name: str, form: str, of: str = "cls") -> vpt.PromptedModel:
 )
 def test_a_program_says_what_the_model_says(tmp_path: Path, form: str, of: str) -> None:
     with prompted("timm ViT", form, of) as model:
-        found = export(model, tmp_path / "m.pt2", to="pt2")
+        found = export(model, tmp_path / "m.pt2")  # its ending says what it is
         x = torch.rand(7, 3, 32, 32)  # another number than it was traced with
         live = model(x)
         again = torch.export.load(found.path).module()(x)[0]
@@ -221,8 +221,10 @@ def test_wrong_places_and_kinds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     with prompted("timm ViT", "deep:2") as model:
         with pytest.raises(ExportError, match=r"Found to='onyx'; needed is one of .*onnx \("):
             export(model, tmp_path / "m.onnx", to="onyx")
-        with pytest.raises(ExportError, match="is a folder; needed is a new file"):
+        with pytest.raises(ExportError, match="is a folder; needed is a file"):
             export(model, tmp_path)
+        with pytest.raises(ExportError, match=r"Found to='onnx' and a file m"):
+            export(model, tmp_path / "m.pt2", to="onnx")
         (tmp_path / "m.onnx").write_text("mine")
         with pytest.raises(ExportError, match="there already"):
             export(model, tmp_path / "m.onnx")

@@ -138,6 +138,11 @@ def test_names_are_no_markup(run: Path) -> None:
         header["classes"] = ["<script>", "a|b\n# c", "\x1b[31m`"]
 
     rewritten(run / "prompt.vpt", evil)
+    with pytest.raises(PromptFileError, match="of other classes than its"):
+        to_send(run, NAME)
+    numbers = json.loads((run / "metrics.json").read_text())
+    numbers["classes"] = read(run / "prompt.vpt")[0]["classes"]
+    (run / "metrics.json").write_text(json.dumps(numbers))
     _, card = to_send(run, NAME)
     assert "<script" not in card.replace("\\<script", "")
     assert "\n# c" not in card

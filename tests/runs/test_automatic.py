@@ -114,7 +114,7 @@ def test_a_probe_alone_can_be_asked_for() -> None:
     assert report.verdict == "taken is the linear probe, without a prompt: as was asked for"
     assert set(report.parts["test"]["methods"]) == {"nearest mean", "linear probe"}
     assert report.parameters_trained["prompt"] == 0
-    with pytest.raises(TrainingError, match="needed is one of them"):
+    with pytest.raises(TrainingError, match="goes with 'auto' only"):
         vpt.adapt(data(), open_tiny("timm ViT"), "deep:1", probe_only=True)
 
 

@@ -21,7 +21,9 @@ def export(
         ),
     ],
     out: Annotated[Path, typer.Option(help="the file to write")],
-    to: Annotated[str, typer.Option(help=explained("deploy"))] = "onnx",
+    to: Annotated[
+        str | None, typer.Option(help=f"by the file's ending, or onnx: {explained('deploy')}")
+    ] = None,
     int8: Annotated[
         Path | None,
         typer.Option(

@@ -35,6 +35,8 @@ def push(
     from vpt.files import write_atomically
 
     if card is not None:
+        if card.exists():
+            raise typer.BadParameter(f"{card} is there already; name a new file for the card")
         data, text = to_send(run, repo, licence)
         write_atomically(card, text.encode())
         if as_json:

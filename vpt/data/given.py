@@ -118,7 +118,7 @@ def _flat(given: object, inputs: InputsLike) -> Iterator[object]:
         yield from given if given.ndim == most + 1 else [given]
     elif isinstance(given, tuple) and _is_batch(given):
         yield from (wave[: int(length)] for wave, length in zip(*given, strict=True))
-    elif isinstance(given, Iterable):
+    elif isinstance(given, Iterable) and not isinstance(given, (bytes, bytearray)):
         for one in given:
             yield from _flat(one, inputs)
     else:
@@ -164,6 +164,8 @@ def _picture(value: object, inputs: ImagesLike) -> RawInput:
         raise DataError(f"{type(value).__name__}, and this run takes {WORDS[inputs.kind]}")
     first = isinstance(value, Tensor)  # where the channels are, if both could be
     array = _tensor(value)
+    if array.is_floating_point() and not bool(torch.isfinite(array).all()):
+        raise DataError("NaN or infinite numbers")
     if array.is_floating_point() and not bool(((array >= 0) & (array <= 1)).all()):
         raise DataError("numbers outside [0,1]; divide 0–255 by 255, or give bytes (uint8)")
     if array.is_floating_point() and tuple(array.shape) == tuple(inputs.shape):

@@ -118,6 +118,8 @@ def open_image(path: Path | BinaryIO) -> Image.Image:
             return ImageOps.exif_transpose(image)
     except DataError:
         raise
+    except Image.DecompressionBombError as error:  # of twice as many as PIL warns of
+        raise DataError(f"more pixels than {MOST_PIXELS / 1e6:.0f} million") from error
     except UnidentifiedImageError as error:
         raise DataError("empty file" if _size(path) == 0 else "not an image") from error
     except Exception as error:  # of any decoder: it is this file's fault, and others go on

@@ -153,4 +153,5 @@ def _reason(file: Path | BinaryIO, error: Exception) -> str:
     size = file.stat().st_size if isinstance(file, Path) else file.seek(0, 2)
     if size == 0:
         return "empty file"
-    return f"not readable sound ({str(error) or type(error).__name__})"
+    said = str(error).rsplit(">: ", 1)[-1]  # without the file, where it is one in memory
+    return f"not readable sound ({said or type(error).__name__})"

@@ -44,6 +44,11 @@ def card_of(place: Path, header: Header, size: int, repo: str, licence: str | No
     Raises `PromptFileError` for numbers that cannot be read.
     """
     numbers = _numbers(place.parent) if place.name == PROMPT else {}
+    if numbers.get("classes", header["classes"]) != header["classes"]:
+        raise PromptFileError(
+            f"The numbers in {place.parent} are of other classes than its {PROMPT}, which came from"
+            " elsewhere. Push the prompt from a folder of its own, or make the run anew."
+        )
     try:
         if "points" in numbers:
             page = of_reprogrammed(numbers)

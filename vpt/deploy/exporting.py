@@ -51,7 +51,7 @@ def export(
     model: PromptedModel | str | Path | Mapping[str, str | Path],
     path: str | Path,
     *,
-    to: str = "onnx",
+    to: str | None = None,
     backbone: Backbone | str | Path | None = None,
     dtype: str | None = None,
     int8: str | Path | Examples | None = None,
@@ -71,7 +71,8 @@ def export(
         output of each name.
     path: the file.
     to: "onnx", "pt2" (torch.export), "safetensors" (the constants of prompt and readout alone, for
-        a runtime of one's own), or another of `vpt.deploy.TARGETS`.
+        a runtime of one's own), or another of `vpt.deploy.TARGETS`; by default what the ending of
+        the path says, or "onnx".
     backbone, dtype: as for `vpt.load`.
     int8: labelled data, as for `vpt.load_data`: the weights are then kept in eight bits ("onnx",
         one task), and the accuracy on these before and after is said.
@@ -82,10 +83,15 @@ def export(
     Raises `ExportError` where the model cannot be traced, or the file says something else than the
     model; nothing is left then. Raises `PromptError` for prompts that cannot be baked.
     """
-    target, place = _target(to), Path(path)
-    if is_folder(place) or (place.exists() and not overwrite):
-        what = "a folder" if is_folder(place) else "there already"
-        raise ExportError(f"{place} is {what}; needed is a new file (or overwrite=True).")
+    place = Path(path)
+    to = _kind(to, place)
+    target = _target(to)
+    if is_folder(place):
+        raise ExportError(f"{place} is a folder; needed is a file.")
+    if place.exists() and not overwrite:
+        raise ExportError(
+            f"{place} is there already; needed is a new file, or overwrite=True (--overwrite)."
+        )
     with _opened(model, backbone, dtype) as (graph, single):
         examples = _to_compare(single, int8, label, to) if int8 is not None else None
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -125,6 +131,17 @@ def _to_compare(
     if isinstance(data, (str, Path)):
         data = read_parts(look(data, label), model.backbone.inputs)
     return matched(model, data)
+
+
+def _kind(to: str | None, path: Path) -> str:
+    """Which kind of file is meant. Raises `ExportError` where the ending says another."""
+    endings = {form.cls.ending: name for name, form in TARGETS.forms.items()}
+    said = endings.get(path.suffix.lower())
+    if to is not None and said is not None and said != to and to in TARGETS.forms:
+        raise ExportError(
+            f"Found to={to!r} and a file {path.name}, which is {said}; say one of them."
+        )
+    return to or said or "onnx"
 
 
 def _target(to: str) -> Target:

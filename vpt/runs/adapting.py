@@ -126,7 +126,7 @@ def adapt(
     refuse_told(prompt, readout, features, augment, given, settings)
     if not automatic and (probe_only or prune or store is not None):
         said = "probe_only=True" if probe_only else "prune=True" if prune else "a store"
-        raise TrainingError(f"Found prompt={prompt!r} with {said}; needed is one of them.")
+        raise TrainingError(f"Found prompt={prompt!r} with {said}, which goes with 'auto' only.")
     data = look(data, label, split_by=split_by) if isinstance(data, (str, Path)) else data
     refuse_inside(out, data)
     with (

@@ -29,7 +29,7 @@ FORMAT = "vpt-features"
 VERSION = 1
 KEYS = "inputs"  # the tensor of digests `[n,32]` in a shard
 LARGE = 1 << 14  # bytes of a row
-SAME = ("fingerprint", "preparation", "model", "dtype", "depth", "pool", "blocks_at")
+SAME = ("model", "preparation", "dtype", "depth", "pool", "blocks_at", "fingerprint")
 Place = tuple[int, int]  # (number of a shard, row)
 
 
@@ -68,13 +68,17 @@ class Store:
             except (OSError, PromptFileError) as error:
                 raise StoreError(f"{folder} cannot be written: {error}.") from error
         found = _read(folder / FACTS)
-        for name in SAME:
-            if found.get(name) != wanted[name]:
-                raise StoreError(
-                    f"The features in {folder} are of another model or preparation: {name} is"
-                    f" {_shown(found.get(name))}, and here {_shown(wanted[name])}. Build a store"
-                    " for this one in another folder (vpt features), or go without."
-                )
+        apart = [name for name in SAME if found.get(name) != wanted[name]]
+        if apart:
+            there, here = (
+                _differing(one[apart[0]], other[apart[0]])
+                for one, other in ((found, wanted), (wanted, found))
+            )
+            raise StoreError(
+                f"The features in {folder} are of another model or preparation: {apart[0]} is"
+                f" {there}, and here {here}. Build a store for this one in another folder (vpt"
+                " features), or go without."
+            )
         store = cls(folder, found)
         for path in sorted(folder.glob("*.safetensors")):
             store._index(path)
@@ -201,6 +205,9 @@ def _read(path: Path) -> Config:
     return dict(found)
 
 
-def _shown(value: object) -> str:
+def _differing(value: object, other: object) -> str:
+    """What is different in a value, for people."""
+    if isinstance(value, dict) and isinstance(other, dict):
+        value = {name: own for name, own in value.items() if other.get(name) != own}
     text = json.dumps(value)
-    return text if len(text) <= 100 else f"{text[:100]}…"
+    return text if len(text) <= 200 else f"{text[:200]}…"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from vpt.backbones import Backbone
 from vpt.data import Examples, Source
 from vpt.data.files import Files, Windows
 from vpt.data.readers import RawInput
-from vpt.errors import StoreError
+from vpt.errors import StoreError, VptError
 from vpt.files import write_atomically
 from vpt.prompts import Prompt, QueryTokens
 from vpt.runs.candidates import queries_for
@@ -78,8 +78,9 @@ class _Begun:
         return True
 
     def keep(self) -> None:
-        """Remember how it begins."""
-        write_atomically(self.path, save(self.prompt.state_dict()))
+        """Remember how it begins, if that can be written: it only saves time."""
+        with suppress(VptError):
+            write_atomically(self.path, save(self.prompt.state_dict()))
 
 
 @dataclass
