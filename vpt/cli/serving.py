@@ -48,7 +48,7 @@ def serve(
     """
     from vpt.deploy.needs import needed
 
-    needed("serve", "fastapi", "uvicorn", "multipart", "prometheus_client")
+    needed("serve", "fastapi", "uvicorn", "python_multipart", "prometheus_client")
     from vpt.deploy.serving.running import serve as run_serve
 
     run_serve(
