@@ -86,6 +86,19 @@ def test_onnx_runs_without_vpt_and_tells_how_to_prepare(tmp_path: Path) -> None:
     assert {path.name for path in found.path.parent.iterdir()} == {"m.onnx"}
 
 
+def test_a_model_that_was_closed_is_not_exported_as_another(tmp_path: Path) -> None:
+    backbone = open_tiny("timm ViT")
+    both = []
+    for form in ("deep:2", "prefix:2"):
+        prompt = moved(vpt.prompts.parse(form, backbone))
+        both.append(vpt.PromptedModel(backbone, prompt, linear(backbone, prompt)))
+        if len(both) == 1:
+            both[0].close()
+    with pytest.raises(PromptError, match="This model was closed"):
+        export(both[0], tmp_path / "m.safetensors")
+    export(both[1], tmp_path / "m.safetensors")
+
+
 def test_several_tasks_share_one_forward(tmp_path: Path) -> None:
     backbone = open_tiny("timm ViT")
     runs, live = {}, {}

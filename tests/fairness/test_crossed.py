@@ -37,10 +37,11 @@ def test_each_example_is_said_by_a_model_that_did_not_learn_from_it() -> None:
     for kept, held in split:
         restore(model, start)
         parts = (tuned.subset(kept.tolist()), tuned.subset(held.tolist()))
-        vpt.fit(model, *parts, recipe=recipe, progress=False)
+        vpt.fit(model, parts[0], recipe=recipe, progress=False)
         alone = scores(model, parts[1])[0]
         torch.testing.assert_close(found.points[0].scores["val"][held], alone)
-        vpt.fit(model, *parts, objective=vpt.GapPenalty(1.0, "eo"), recipe=recipe, progress=False)
+        penalty = vpt.GapPenalty(1.0, "eo")
+        vpt.fit(model, parts[0], objective=penalty, recipe=recipe, progress=False)
         torch.testing.assert_close(found.points[1].scores["val"][held], scores(model, parts[1])[0])
     said = found.points[1].scores["val"].argmax(1).tolist()
     again = audit(tuned.targets, said, tuned.grouped, tuned.classes, ["plain", "blue"])
@@ -111,7 +112,37 @@ def test_wrong_folds_and_too_few_examples(tmp_path: Path) -> None:
     data = table(tmp_path / "data")
     with pytest.raises(TrainingError, match="folds"):
         reprogram(data, backbone, "full", folds=1, label="look", group="sky")
-    recipe = vpt.Recipe(**QUICK)
-    few = planted(6, 1), planted(4, 2)
-    with pytest.raises((TrainingError, DataError)):
-        crossed(planted_prompted(), *few, None, 5, recipe=recipe, progress=False)
+    recipe, model = vpt.Recipe(**QUICK), planted_prompted()
+    with pytest.raises(DataError, match="needed is one at least in each of 5 folds"):
+        crossed(model, planted(20, 1), planted(12, 2), None, 5, recipe=recipe, progress=False)
+
+
+def test_a_probe_is_fitted_on_what_a_fold_learns_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, seen = planted_prompted(), []
+    recipe = vpt.Recipe(seed=0, **QUICK)
+    parts = planted(60, 1), planted(30, 2), None
+    crossed(
+        model,
+        *parts,
+        3,
+        begin=lambda examples: seen.append(examples),
+        strengths=[1.0],
+        recipe=recipe,
+        progress=False,
+    )
+    tuned = appended(*parts[:2])
+    split = folds_by_cell(np.array(tuned.targets), np.array(tuned.grouped), None, 0, 3)
+    assert [len(one) for one in seen] == [*(len(kept) for kept, _ in split), 90]
+    for (kept, _), one in zip(split, seen[:3], strict=True):
+        assert one.indices == [tuned.indices[i] for i in kept]
+
+
+def test_forms_share_no_readout() -> None:
+    """What one form taught a readout that was handed over is not where the next begins."""
+    backbone = vpt.load_backbone(planted_model(), classes=("dull", "red"))
+    readout = vpt.Linear(backbone.out_features, ["dull", "red"])
+    before = {name: value.clone() for name, value in readout.state_dict().items()}
+    data = vpt.data.Data(planted(60, 1), planted(30, 2), None, ["dull", "red"], [])
+    how = {"progress": False, "strengths": [1.0], "folds": 2, **QUICK}
+    reprogram(data, backbone, "patch:6,prefix:2", readout=readout, **how)
+    assert all(torch.equal(value, readout.state_dict()[name]) for name, value in before.items())

@@ -19,7 +19,7 @@ from vpt.deploy.int8 import Quantised, in_eight_bits
 from vpt.deploy.needs import needed
 from vpt.deploy.targets import TARGETS, Target
 from vpt.deploy.tracing import facts_of, inputs_of
-from vpt.errors import ExportError, VptError
+from vpt.errors import ExportError, PromptError, VptError
 from vpt.errors.places import is_folder
 from vpt.files import load
 from vpt.model import PromptedModel
@@ -169,6 +169,11 @@ def _opened(
         if isinstance(model, (str, Path)):
             single = undo.enter_context(load(model, backbone, dtype=dtype))
         if single is not None:
+            if single.backbone.attachment is not single.attachment:
+                raise PromptError(
+                    "This model was closed, or its backbone now carries another prompt. Export it"
+                    " before that, or from its prompt file."
+                )
             graph = Graph.of(single)
         else:
             if not isinstance(model, Mapping) or not model:

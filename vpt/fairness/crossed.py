@@ -15,12 +15,14 @@ from torch import Tensor
 from vpt.data import CALLED, Examples
 from vpt.data.examples import same_groups
 from vpt.data.joining import appended
-from vpt.fairness.auditing import few_in_cells
+from vpt.errors import DataError
+from vpt.fairness.auditing import few_in_cells, suspicion
 from vpt.fairness.choosing import GAP, Point, against, choose, judged
 from vpt.fairness.mending import folds_by_cell
 from vpt.fairness.tradeoff import Frontier, frontier, point_at
 from vpt.files import learned_copy, restore
 from vpt.model import PromptedModel
+from vpt.runs.probe import Folds
 from vpt.training.evaluation import grouped
 from vpt.training.recipe import Recipe
 
@@ -32,6 +34,7 @@ def crossed(
     test: Examples | None,
     folds: int,
     *,
+    begin: Callable[[Examples], None] | None = None,
     method: str = "penalty",
     criterion: str = "eo",
     strengths: Sequence[float] | None = None,
@@ -50,6 +53,7 @@ def crossed(
     model: as it begins.
     train, val, test: as for `frontier`.
     folds: how many; each label × group cell is spread over them.
+    begin: is given what a fold learns from, before it learns.
     the rest: as for `frontier`.
 
     Raises `TrainingError`, `DataError`.
@@ -68,16 +72,21 @@ def crossed(
         "positive": positive,
         "recipe": recipe,
         "progress": progress,
+        "last_epoch": True,  # what is held out is to choose nothing else
     }
     start = learned_copy(model)
     y, group = np.array(tuned.targets), np.array(tuned.grouped)
     split = folds_by_cell(y, group, tuned.together, recipe.seed, folds)
+    _refuse_empty_cells(split, y, group, tuned)
     said: dict[str, Tensor] = {}
     met: dict[str, int] = {}
     for number, (kept, held) in enumerate(split, 1):
         say(f"fold {number} of {folds}")
         restore(model, start)
-        found = frontier(model, tuned.subset(kept.tolist()), tuned.subset(held.tolist()), **same)
+        learned_from = tuned.subset(kept.tolist())
+        if begin is not None:
+            begin(learned_from)
+        found = frontier(model, learned_from, tuned.subset(held.tolist()), **same)
         for point in (found.base, *found.points):
             scores = point.scores["val"]
             out = said.setdefault(point.name, torch.zeros(len(tuned), scores.shape[1]))
@@ -85,6 +94,8 @@ def crossed(
             met[point.name] = met.get(point.name, 0) + 1
     say("all of them")
     restore(model, start)
+    if begin is not None:
+        begin(tuned)
     whole = frontier(model, tuned, tuned, parts.get("test"), **same, say=say, **how)
 
     def out_of_fold(point: Point) -> Point:
@@ -97,8 +108,10 @@ def crossed(
     points = [out_of_fold(point) for point in whole.points if met.get(point.name) == len(split)]
     chosen, rule = choose(base, points, gap, budget, bound, "out of fold")
     allowed = budget if bound is None else None
-    notes = [note for note in (few_in_cells(base.val),) if note]
-    notes += [note for note in whole.notes if note.startswith("strength")]
+    notes = [note for note in (suspicion(base.val), few_in_cells(base.val)) if note]
+    notes += [note for note in whole.notes if note.startswith(("strength", "'bare model'"))]
+    broken = [point.called for point in whole.points if met.get(point.name) != len(split)]
+    notes += [f"{name} broke in a fold, and was not tried" for name in broken]
     restore(model, chosen.learned or start)
     return Frontier(
         base,
@@ -111,3 +124,22 @@ def crossed(
         judged(base, chosen, tuned, gap, allowed, positive, recipe.seed),
         out_of_fold=True,
     )
+
+
+def _refuse_empty_cells(split: Folds, y: np.ndarray, group: np.ndarray, tuned: Examples) -> None:
+    """Raise `DataError`, before hours are spent, where a fold holds nothing of a label × group cell
+    out.
+    """
+    cells = set(zip(y.tolist(), group.tolist(), strict=True))
+    names = tuned.group_names or []
+    for _, held in split:
+        missing = cells - set(zip(y[held].tolist(), group[held].tolist(), strict=True))
+        if missing:
+            label, of = min(missing)
+            count = int(((y == label) & (group == of)).sum())
+            raise DataError(
+                f"Found {count} examples of {tuned.classes[label]}, {names[of]}; needed is one at"
+                f" least in each of {len(split)} folds (of each person, say, that belongs to them)."
+                " Take fewer folds (--folds 2), give more of these, or let a share of the examples"
+                " choose (--folds 0)."
+            )

@@ -6,11 +6,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from vpt.backbones import Backbone
-from vpt.data import Data
+from vpt.data import Data, Examples
 from vpt.errors import TrainingError
 from vpt.fairness.automatic import mended, seconds_to_mend
 from vpt.fairness.choosing import GAP, choose
@@ -67,7 +69,8 @@ class Forms:
         prompt = make_prompt(form, self.backbone, seed)
         if isinstance(form, str):
             start_among(prompt, self.backbone, self.data.train, seed)
-        readout = make_readout(self.readout, self.backbone, self.data, seed, prompt)
+        own = deepcopy(self.readout)  # each form has its own
+        readout = make_readout(own, self.backbone, self.data, seed, prompt)
         model = PromptedModel(self.backbone, prompt, readout)
         try:
             return model, self._trained(model)
@@ -109,26 +112,23 @@ class Forms:
             runs *= self.folds + 1
             seconds = seconds_of_runs(model, self.data, self.recipe, runs)
             say_before(self.data, self.backbone, model.prompt.describe(), seconds)
-        if self.readout == "linear":
-            self._begin_at_probe(model)
         parts = (self.data.train, self.data.val, self.data.test)
         tried |= {"out": self.points, "resume": self.resume}
+        begin = partial(self._begin_at_probe, model) if self.readout == "linear" else None
         if self.folds:
-            return crossed(model, *parts, self.folds, **tried)
+            return crossed(model, *parts, self.folds, begin=begin, **tried)
+        if begin is not None:
+            begin(self.data.train)
         return frontier(model, *parts, **tried)
 
-    def _begin_at_probe(self, model: PromptedModel) -> None:
-        """Give the readout a probe of the bare model's features, or of what queries read of it."""
+    def _begin_at_probe(self, model: PromptedModel, examples: Examples) -> None:
+        """Give the readout a probe of the bare model's features of these examples, or of what
+        queries read of them.
+        """
+        shown = self.aims["progress"]
         with model.prompts_off():
-            features = scores(
-                model,
-                self.data.train,
-                outputs=True,
-                progress=self.aims["progress"],
-                what="features",
-            )
-        of = model.readout.named.text
-        seed = self.recipe.seed
+            features = scores(model, examples, outputs=True, progress=shown, what="features")
+        of, seed = model.readout.named.text, self.recipe.seed
         probe = fit_probe(*features, classes=self.data.classes, seed=seed, of=of)[0]
         model.readout.load_state_dict(probe.state_dict())
 

@@ -102,6 +102,7 @@ def frontier(
     bound: float | None = None,
     positive: str | None = None,
     recipe: Recipe | None = None,
+    last_epoch: bool = False,
     out: str | Path | None = None,
     resume: bool = False,
     progress: bool = True,
@@ -129,6 +130,8 @@ def frontier(
     bound: the gap that is allowed, in [0,1); None goes by the budget.
     positive: of two classes, the one whose rates count; the second by default.
     recipe: how to train; `Recipe()` by default.
+    last_epoch: keep what the last epoch learned; otherwise, of the training for accuracy alone,
+        what has the least loss on `val`.
     out: a folder for checkpoints.
     resume: go on where a run in this folder was stopped.
     progress: whether to show how far it is.
@@ -159,7 +162,8 @@ def frontier(
         notes.append("'bare model' is the new readout as it begins, not the model's own classes")
     for note in notes:
         say(f"Careful: {note}")
-    learn = partial(fit, model, parts["train"], parts["val"], recipe=recipe, resume=resume)
+    watched = None if last_epoch else parts["val"]
+    learn = partial(fit, model, parts["train"], watched, recipe=recipe, resume=resume)
     folder = Path(out) if out is not None else None
 
     def train_to(strength: float | None, objective: Objective | None) -> Point:

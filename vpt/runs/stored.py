@@ -16,12 +16,12 @@ from torch import Tensor
 
 from vpt.backbones import Backbone
 from vpt.data import Examples, Source
-from vpt.data.files import Files, Windows
-from vpt.data.readers import RawInput
+from vpt.data.files import Files
 from vpt.errors import StoreError, VptError
 from vpt.files import write_atomically
 from vpt.prompts import Prompt, QueryTokens
 from vpt.runs.candidates import queries_for
+from vpt.runs.digests import keys_of, of_file
 from vpt.runs.kept import Kept, keep
 from vpt.runs.passes import SOURCES
 from vpt.runs.store import Store
@@ -97,7 +97,12 @@ class _Passes:
 
     def knows(self, files: Files, index: int) -> bool:
         """Whether a file of a picture was read before, and found to be sound."""
-        return takes_images(self.backbone.inputs) and _of_file(files, index, 0) in self.store
+        if not takes_images(self.backbone.inputs):
+            return False
+        try:
+            return of_file(files, index, 0) in self.store
+        except OSError:  # whoever reads it says why
+            return False
 
     def begun(self, prompt: Prompt, examples: Examples, seed: int) -> _Begun:
         """How a prompt begins among these examples, with this seed."""
@@ -197,42 +202,6 @@ class _Passes:
             for index in torch.arange(len(some)).split(32):
                 read.append(read_all(memories, queries, index)[:, 0].float().cpu())
         return torch.cat(read)
-
-
-def keys_of(heard: Examples) -> list[bytes]:
-    """A digest of each input: of a file its bytes and the window, so that it need not be decoded;
-    of anything else the raw input.
-    """
-    return [_key(heard, i) for i in range(len(heard))]
-
-
-def _key(heard: Examples, i: int) -> bytes:
-    get, index = heard.get, heard.indices[i]
-    if isinstance(get, Windows) and isinstance(get.get, Files):
-        file, window = get.places[index]
-        key = _of_file(get.get, file, window)
-    else:
-        key = _of_file(get, index, 0) if isinstance(get, Files) else None
-    return key if key is not None else _of_input(heard[i][0])
-
-
-def _of_file(files: Files, index: int, window: int) -> bytes | None:
-    digest = files.digest(index)
-    if digest is None:
-        return None
-    return hashlib.sha256(b"file" + digest + window.to_bytes(4, "little")).digest()
-
-
-def _of_input(value: RawInput) -> bytes:
-    parts = value if isinstance(value, tuple) else (value,)
-    found = hashlib.sha256(b"input")
-    for part in parts:
-        if isinstance(part, Tensor):
-            found.update(f"{part.dtype}{list(part.shape)}".encode())
-            found.update(part.detach().cpu().contiguous().numpy().tobytes())
-        else:
-            found.update(str(part).encode())
-    return found.digest()
 
 
 def _tensors(kept: Kept) -> dict[str, Tensor]:

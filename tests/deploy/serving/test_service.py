@@ -277,3 +277,32 @@ def test_windows_of_a_sound_are_heard_together(tmp_path: Path) -> None:
         assert dict(answer(scores)["top"]) == pytest.approx(alone, abs=1e-5)
     finally:
         service.close()
+
+
+def test_a_forward_has_no_more_rows_than_may_be(tmp_path: Path) -> None:
+    backbone = folder_of_tasks(tmp_path / "t", 8, ["prefix:2", "none"])
+    data = picture()
+    alone = said_alone(tmp_path / "t", vpt.load_backbone("vpt:vit-p8-64"), data)
+    service, seen = Service(tmp_path / "t", backbone, batch=2), []
+    run = service.backbone.run
+
+    def counted(x: torch.Tensor, *args: object) -> object:
+        seen.append(len(x))
+        return run(x, *args)
+
+    service.tasks.library.each(*_one(service, data))  # what loading tries out
+    service.backbone.run = counted
+    try:
+        windows = service.prepare(data, "it.png")
+        said = service.ask(windows, list(alone)).result(60)
+        assert max(seen) <= 2
+        for task, wanted in alone.items():
+            assert dict(answer(said[task])["top"]) == pytest.approx(wanted, abs=1e-5)
+    finally:
+        del service.backbone.run
+        service.close()
+
+
+def _one(service: Service, data: bytes) -> tuple[torch.Tensor, list[list[str]]]:
+    window = service.prepare(data, "it.png")[0]
+    return window[None], [list(service.tasks.facts)]

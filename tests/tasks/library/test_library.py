@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 import vpt
 from vpt.backbones import count_hooks
-from vpt.errors import PromptError, PromptFileError
+from vpt.errors import PromptError, PromptFileError, VptError
 from vpt.tasks.library import PromptLibrary, open_library, prompt_files
 
 FORMS = {
@@ -497,7 +497,7 @@ def test_several_tasks_of_a_sample_are_as_each_alone(name: str) -> None:
     try:
         vpt.QueryTokens.like(backbone, 2)
         tasks |= {"reads": reader(backbone, 1), "reads more": reader(backbone, 2, "cls+queries")}
-    except PromptError:  # a model that no query reads
+    except VptError:  # a model that no query reads
         pass
     names, x = list(tasks), examples(backbone, 4)
     needed = alone(backbone, tasks, x)
@@ -537,3 +537,23 @@ def test_several_tasks_that_are_named_wrongly() -> None:
         with pytest.raises(PromptError, match="no task 'two'"):
             library.each(x, [["one"], ["one", "two"]])
         assert library.each(x[:0], []) == []
+
+
+def test_all_of_several_that_read_where_one_carries_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where attention cannot be told who has what, tasks that read still share a forward."""
+    monkeypatch.setattr("vpt.tasks.library.mixing._reachable", lambda *args: False)
+    backbone = open_tiny("timm ViT")
+    tasks = {
+        "deep": (drawn(vpt.DeepTokens.like(backbone, 3), 1), linear(backbone, 3, 1)),
+        "one": (None, linear(backbone, 3, 2)),
+        "two": (None, linear(backbone, 3, 3)),
+    }
+    x = examples(backbone, 5)
+    needed = alone(backbone, tasks, x)
+    with PromptLibrary(backbone) as library, torch.no_grad():
+        for name, parts in tasks.items():
+            library.add(name, *parts)
+        found, each = library.all(x), library.each(x, [list(tasks)] * 5)
+    for name, scores in needed.items():
+        assert torch.allclose(found[name], scores, atol=1e-5)
+        assert torch.allclose(torch.stack([one[name] for one in each]), scores, atol=1e-5)

@@ -21,6 +21,8 @@ from vpt.errors import DataError, PromptFileError
 from vpt.errors.places import is_file
 from vpt.sites import Config
 
+AGAIN = {"Retry-After": "1"}
+FULL = "As many requests wait as may; try again in a moment."
 DECODED = min(4, os.cpu_count() or 1)  # at once: a picture may take half a gigabyte
 
 
@@ -41,7 +43,7 @@ class Rules:
 
 def asking(service: Service, rules: Rules, counts: Counts) -> APIRouter:
     """The route that is asked for answers."""
-    router, decoding = APIRouter(), asyncio.Semaphore(DECODED)
+    router, decoding, reading = APIRouter(), asyncio.Semaphore(DECODED), 0
 
     @router.post("/predict")
     async def predict(
@@ -51,14 +53,22 @@ def asking(service: Service, rules: Rules, counts: Counts) -> APIRouter:
         top_k: Annotated[int, Form(ge=1, le=1000)] = 3,
     ) -> Config:
         """What tasks say of a picture or a sound; several share one forward where they can."""
+        nonlocal reading
         tasks = _tasks(service, task)
-        name, data = await _given(rules, file, path)
-        async with decoding:
-            try:
-                windows = await run_in_threadpool(service.prepare, data, name)
-            except DataError as error:
-                raise HTTPException(422, _without_folder(str(error), rules)) from error
-        found = await _answered(service, windows, tasks, rules.seconds)
+        if reading >= service.batcher.waiting:
+            raise HTTPException(503, FULL, AGAIN)
+        reading += 1
+        try:
+            async with asyncio.timeout(rules.seconds):
+                async with decoding:  # an upload is on disk until then
+                    name, data = await _given(rules, file, path)
+                    windows = await _prepared(service, rules, name, data)
+                found = await _answered(service, windows, tasks)
+        except TimeoutError:
+            why = f"It was not answered in {rules.seconds:g} seconds."
+            raise HTTPException(503, why, AGAIN) from None
+        finally:
+            reading -= 1
         for one in tasks:
             counts.answers.labels(one).inc()
         return {
@@ -67,6 +77,16 @@ def asking(service: Service, rules: Rules, counts: Counts) -> APIRouter:
         }
 
     return router
+
+
+async def _prepared(
+    service: Service, rules: Rules, name: str, data: bytes | Path
+) -> list[RawInput]:
+    """Raw input of what was handed over."""
+    try:
+        return await run_in_threadpool(service.prepare, data, name)
+    except DataError as error:
+        raise HTTPException(422, _without_folder(str(error), rules)) from error
 
 
 def _tasks(service: Service, named: list[str] | None) -> list[str]:
@@ -115,21 +135,14 @@ def _without_folder(said: str, rules: Rules) -> str:
     return said.replace(f"{rules.files.resolve()}{os.sep}", "") if rules.files else said
 
 
-async def _answered(
-    service: Service, windows: list[RawInput], tasks: list[str], seconds: float
-) -> Answers:
-    """Scores of each task, when its batch has run."""
+async def _answered(service: Service, windows: list[RawInput], tasks: list[str]) -> Answers:
+    """What each task says, when its batch has run."""
     try:
-        waiting = service.ask(windows, tasks)
-        return await asyncio.wait_for(asyncio.wrap_future(waiting), seconds)
+        return await asyncio.wrap_future(service.ask(windows, tasks))
     except Busy:
-        why = "As many requests wait as may; try again in a moment."
-        raise HTTPException(503, why, {"Retry-After": "1"}) from None
+        raise HTTPException(503, FULL, AGAIN) from None
     except Stopped:
         raise HTTPException(503, "It is stopping.", HANG_UP) from None
-    except TimeoutError:
-        why = f"It was not answered in {seconds:g} seconds."
-        raise HTTPException(503, why, {"Retry-After": "1"}) from None
     except UnknownTaskError as error:
         raise HTTPException(404, str(error)) from error
     except PromptFileError as error:  # since somebody looked at the folder last

@@ -78,8 +78,6 @@ def serve(
         "timeout_graceful_shutdown": int(seconds) + 1,
         "h11_max_incomplete_event_size": 1 << 16,
     }
-    if token:
-        os.environ[TOKEN] = token
     if files is not None and not is_folder(Path(files)):
         raise ExportError(f"Found no folder {files}; needed is one whose files may be named.")
     _refuse_taken(host, port)
@@ -91,17 +89,20 @@ def serve(
         f" http://{host}:{port}"
     )
     if workers == 1:
-        uvicorn.run(application(service, _rules(told)), **how)
+        uvicorn.run(application(service, _rules(told, token)), **how)
         return
+    like = service.like
     service.close()  # it was to see that it can be opened
+    del service  # each process has a model of its own
     place = Path(tempfile.mkdtemp(prefix="vpt-serve-"))
-    if service.like is not None:  # a process that is begun anew finds another folder, maybe
-        told["service"]["like"] = str(shutil.copy(service.like, place / "like.vpt"))
-    os.environ |= {TOLD: json.dumps(told), SEVERAL: str(place)}
+    if like is not None:  # a process that is begun anew finds another folder, maybe
+        told["service"]["like"] = str(shutil.copy(like, place / "like.vpt"))
+    os.environ |= {TOLD: json.dumps(told), SEVERAL: str(place), TOKEN: token or ""}
     try:
         uvicorn.run(f"{__name__}:told_by_environment", factory=True, workers=workers, **how)
     finally:
-        del os.environ[SEVERAL]
+        for name in (TOLD, SEVERAL, TOKEN):
+            del os.environ[name]
         shutil.rmtree(place, ignore_errors=True)
 
 
@@ -124,14 +125,14 @@ def _refuse_taken(host: str, port: int) -> None:
 def told_by_environment() -> Any:
     """The application of one of several processes."""
     told = json.loads(os.environ[TOLD])
-    return application(_opened(told), _rules(told))
+    return application(_opened(told), _rules(told, os.environ[TOKEN] or None))
 
 
 def _opened(told: dict[str, Any]) -> Service:
     return Service(told["folder"], **told["service"])
 
 
-def _rules(told: dict[str, Any]) -> Rules:
+def _rules(told: dict[str, Any], token: str | None) -> Rules:
     rules = told["rules"]
     files = Path(rules["files"]) if rules["files"] else None
-    return Rules(files, os.environ.get(TOKEN), rules["most"], rules["seconds"])
+    return Rules(files, token, rules["most"], rules["seconds"])

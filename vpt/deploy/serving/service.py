@@ -98,21 +98,17 @@ class Service:
     @torch.no_grad()
     def _run(self, jobs: Sequence[Job]) -> list[Answers]:
         """One forward for the windows of all jobs, whatever tasks they ask for."""
-        flat = [(window, job.tasks) for job in jobs for window in job.windows]
-        x = default_collate([window for window, _ in flat])
         library = self.tasks.library
         with self.backbone.guard:  # or a task could be swapped before its classes are looked up
             for name in {name for job in jobs for name in job.tasks}:
                 if name not in library:
                     raise UnknownTaskError(name)
-            found = iter(library.each(x, [tasks for _, tasks in flat]))
+            found = self._each(jobs)
             classes = {
                 name: library.task(name).readout.classes for job in jobs for name in job.tasks
             }
-        self.batches.append(len(flat))
         answers: list[Answers] = []
-        for job in jobs:
-            each = [next(found) for _ in job.windows]
+        for job, each in zip(jobs, found, strict=True):
             said: Answers = {}
             for task in job.tasks:
                 scores = torch.stack([one[task] for one in each]).mean(0).cpu()
@@ -121,6 +117,34 @@ class Service:
                 said[task] = scores, classes[task]
             answers.append(said)
         return answers
+
+    def _each(self, jobs: Sequence[Job]) -> list[list[dict[str, torch.Tensor]]]:
+        """Scores by task of each window of each job, in forwards of no more rows than may be: a
+        task that acts on the model has one of its own.
+        """
+        library, most = self.tasks.library, self.batcher.most
+        found: list[list[dict[str, torch.Tensor]]] = [[{} for _ in job.windows] for job in jobs]
+        pieces: list[tuple[int, int, list[str]]] = []  # (job, window, tasks of one forward)
+        for j, job in enumerate(jobs):
+            acting = [name for name in job.tasks if library.task(name).acts]
+            parts = [acting[i : i + most] for i in range(0, len(acting), most)]
+            if reading := [name for name in job.tasks if name not in acting]:
+                parts.append(reading)
+            pieces += [(j, w, part) for w in range(len(job.windows)) for part in parts]
+        while pieces:
+            rows, some = 0, 0
+            for _, _, names in pieces:
+                rows += len(names) if library.task(names[0]).acts else 1
+                if some and rows > most:
+                    break
+                some += 1
+            now, pieces = pieces[:some], pieces[some:]
+            x = default_collate([jobs[j].windows[w] for j, w, _ in now])
+            said = library.each(x, [names for _, _, names in now])
+            for (j, w, _), scores in zip(now, said, strict=True):
+                found[j][w] |= scores
+            self.batches.append(len(now))
+        return found
 
 
 def answer(said: tuple[torch.Tensor, list[str] | None], top_k: int = 3) -> Config:

@@ -90,9 +90,10 @@ class Catalogue:
 
     def remove(self, name: str) -> None:
         """Take a task out. Raises `PromptError` for one that is not there."""
-        self._require([name])
-        for place in (self._held, self._files, self._loaded, self._order):
-            place.pop(name, None)
+        with self.backbone.guard:  # or a thread that loads it would put it back
+            self._require([name])
+            for place in (self._held, self._files, self._loaded, self._order):
+                place.pop(name, None)
 
     def task(self, name: str) -> Task:
         """A task's prompt and readout, loaded if need be. Raises `PromptError`,

@@ -169,7 +169,9 @@ class Mixer:
             for task in batch.tasks
         ]
         joined, bias = padded(rows, batch.index)
-        return joined.expand(len(x), -1, -1) if self._grouped else Rows(joined, batch.index, bias)
+        if self._grouped:  # one task, or several that have no tokens
+            return joined[:1].expand(len(x), -1, -1)
+        return Rows(joined, batch.index, bias)
 
     def _key_values(
         self, block: int, keys: Tensor, values: Tensor
