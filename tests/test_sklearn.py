@@ -339,7 +339,7 @@ WRONG = {
     "labels that measure": (PIXELS[:2], [0.5, 1.25], "Unknown label type"),
     "labels in columns": (PIXELS[:2], [[0, 1], [1, 0]], "1d array"),
     "a label is NaN": (PIXELS[:2], [0.0, np.nan], "NaN"),
-    "a pixel is NaN": (np.full((2, 32, 32, 3), np.nan), [0, 1], "numbers outside \\[0,1\\]"),
+    "a pixel is NaN": (np.full((2, 32, 32, 3), np.nan), [0, 1], "NaN or infinite numbers"),
     "floats to 255": (PIXELS * 255, NAMES, "divide 0–255 by 255"),
     "a table": (np.random.default_rng(0).random((2, 5)), [0, 1], "shape \\[5\\]"),
     "numbers": ([3, 4], [0, 1], "Found int"),

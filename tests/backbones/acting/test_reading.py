@@ -128,6 +128,9 @@ def hidden_token(backbone: vpt.Backbone, block: int, rows: Tensor, x: Any) -> Te
     return seen[0]
 
 
+ROUNDING = 5e-5  # processors differ: 1.8e-5 was seen
+
+
 def off(a: Tensor, b: Tensor) -> float:
     return float((a.float() - b.float()).detach().norm() / b.float().detach().norm())
 
@@ -155,11 +158,11 @@ def test_a_query_is_a_token_that_a_mask_hides_from_all_others(name: str) -> None
             read(backbone, block, rows, True, x)[0],
             hidden_token(backbone, block, rows, x),
         )
-        assert off(found, slow) < 1e-5
+        assert off(found, slow) < ROUNDING
         weights = torch.randn(found.shape, generator=torch.Generator().manual_seed(1))
         (mine,) = torch.autograd.grad((found * weights).sum(), rows)
         (theirs,) = torch.autograd.grad((slow * weights).sum(), rows)
-        assert off(mine, theirs) < 1e-5
+        assert off(mine, theirs) < ROUNDING
 
 
 @pytest.mark.parametrize(
@@ -170,7 +173,7 @@ def test_padding_is_not_read(name: str) -> None:
     x = example(backbone, padded=True)
     rows = rows_for(backbone, 1)
     found = read(backbone, 1, rows, True, x)[0]
-    assert off(found, hidden_token(backbone, 1, rows, x)) < 1e-5
+    assert off(found, hidden_token(backbone, 1, rows, x)) < ROUNDING
     if "wav2vec2" in name:  # whose padding is hidden by a mask
         assert off(found, read(backbone, 1, rows, True, example(backbone))[0]) > 1e-3
 
@@ -201,7 +204,7 @@ def test_the_heads_alone_are_the_equation() -> None:
     own = qkv(block.norm1(tokens)).chunk(3, -1)[1:]
     key, value = (part.unflatten(-1, (heads, size)).transpose(1, 2) for part in own)
     weights = torch.softmax(query @ key.mT / size**0.5, dim=-1)
-    assert off(found, (weights @ value).transpose(1, 2).flatten(2)) < 1e-5
+    assert off(found, (weights @ value).transpose(1, 2).flatten(2)) < ROUNDING
 
 
 @pytest.mark.parametrize("name", ["timm Swin", "transformers Swin"])
@@ -223,7 +226,7 @@ def test_windows_are_read_one_by_one_and_averaged(name: str) -> None:
     weights = torch.softmax(query @ kept["keys"].mT / size**0.5, dim=-1)
     each = (weights @ kept["values"]).transpose(1, 2).flatten(2).unflatten(0, (3, -1))
     assert each.shape[1] > 1
-    assert off(found, each.mean(1)) < 1e-5
+    assert off(found, each.mean(1)) < ROUNDING
     with pytest.raises(vpt.errors.PromptError, match=r"into windows.*through the rest"):
         backbone.insert([Queries(1, 3, lambda _: rows, lambda _: None, True)])
 
@@ -246,7 +249,7 @@ def test_beside_other_prompts_the_models_own_tokens_are_read(name: str) -> None:
             backbone.run(x)
             attachment.remove()
             (found[via],) = got
-        assert off(found["record"], found["insert"]) < 1e-5
+        assert off(found["record"], found["insert"]) < ROUNDING
         assert off(found["record"], read(backbone, 2, rows, True, x)[0]) > 1e-3  # the trunk changed
 
 
