@@ -78,20 +78,7 @@ def crossed(
     y, group = np.array(tuned.targets), np.array(tuned.grouped)
     split = folds_by_cell(y, group, tuned.together, recipe.seed, folds)
     _refuse_empty_cells(split, y, group, tuned)
-    said: dict[str, Tensor] = {}
-    met: dict[str, int] = {}
-    for number, (kept, held) in enumerate(split, 1):
-        say(f"fold {number} of {folds}")
-        restore(model, start)
-        learned_from = tuned.subset(kept.tolist())
-        if begin is not None:
-            begin(learned_from)
-        found = frontier(model, learned_from, tuned.subset(held.tolist()), **same)
-        for point in (found.base, *found.points):
-            scores = point.scores["val"]
-            out = said.setdefault(point.name, torch.zeros(len(tuned), scores.shape[1]))
-            out[torch.from_numpy(held)] = scores
-            met[point.name] = met.get(point.name, 0) + 1
+    said, met = _held_out(model, tuned, split, begin, same, say)
     say("all of them")
     restore(model, start)
     if begin is not None:
@@ -124,6 +111,38 @@ def crossed(
         judged(base, chosen, tuned, gap, allowed, positive, recipe.seed),
         out_of_fold=True,
     )
+
+
+def _held_out(
+    model: PromptedModel,
+    tuned: Examples,
+    split: Folds,
+    begin: Callable[[Examples], None] | None,
+    same: dict[str, Any],
+    say: Callable[[str], None],
+) -> tuple[dict[str, Tensor], dict[str, int]]:
+    """(By point the scores `[n,C]` of examples that were not learned from; in how many folds it was
+    tried).
+
+    model: as it begins in each fold. tuned: examples. split: the folds. begin, say: as for
+    `crossed`. same: for `frontier`.
+    """
+    start = learned_copy(model)
+    said: dict[str, Tensor] = {}
+    met: dict[str, int] = {}
+    for number, (kept, held) in enumerate(split, 1):
+        say(f"fold {number} of {len(split)}")
+        restore(model, start)
+        learned_from = tuned.subset(kept.tolist())
+        if begin is not None:
+            begin(learned_from)
+        found = frontier(model, learned_from, tuned.subset(held.tolist()), **same)
+        for point in (found.base, *found.points):
+            scores = point.scores["val"]
+            out = said.setdefault(point.name, torch.zeros(len(tuned), scores.shape[1]))
+            out[torch.from_numpy(held)] = scores
+            met[point.name] = met.get(point.name, 0) + 1
+    return said, met
 
 
 def _refuse_empty_cells(split: Folds, y: np.ndarray, group: np.ndarray, tuned: Examples) -> None:

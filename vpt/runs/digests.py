@@ -29,6 +29,7 @@ def _key(heard: Examples, i: int) -> bytes:
 
 
 def of_file(files: Files, index: int, window: int) -> bytes | None:
+    """A digest of a window of a file; None where it is none that has bytes."""
     digest = files.digest(index)
     if digest is None:
         return None
