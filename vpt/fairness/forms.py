@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from vpt.fairness.tradeoff import Frontier, frontier
 from vpt.model import PromptedModel
 from vpt.prompts import Prompt
 from vpt.readouts import Readout
+from vpt.report.progress import span
 from vpt.runs.briefing import say_before, seconds_of_runs
 from vpt.runs.labelled import AUTO
 from vpt.runs.making import make_prompt, make_readout, start_among
@@ -55,15 +56,13 @@ class Forms:
     points: Path | None
     resume: bool
     shown: bool
+    said: bool = field(default=False, init=False)
 
     def learned(self, form: Form) -> tuple[PromptedModel, Frontier]:
         """The model with the chosen point of a form, and its trade-off."""
         if form == AUTO:
-            if self.shown:
-                what = "none: corrections of its own scores, on frozen features"
-                say_before(
-                    self.data, self.backbone, what, seconds_to_mend(self.backbone, self.data)
-                )
+            what = "none: corrections of its own scores, on frozen features"
+            self._say_before(what, partial(seconds_to_mend, self.backbone, self.data))
             return mended(self.backbone, self.data, seed=self.recipe.seed, **self.aims)
         seed = self.recipe.seed
         prompt = make_prompt(form, self.backbone, seed)
@@ -103,15 +102,23 @@ class Forms:
         tradeoff = replace(tradeoff, forms=tried, form=form)
         return PromptedModel(self.backbone, model.prompt, model.readout), tradeoff
 
+    def _say_before(self, what: str, timed: Callable[[], float]) -> None:
+        """What was understood, and how long it will take; of a later form the time alone."""
+        if not self.shown:
+            return
+        if not self.said:
+            say_before(self.data, self.backbone, what, timed())
+        else:
+            self.aims["say"](f"{what}: {span(timed())}")
+        self.said = True
+
     def _trained(self, model: PromptedModel) -> Frontier:
         """The trade-off of a prompt that is trained."""
         tried = self.aims | {"method": self.method, "recipe": self.recipe}
-        if self.shown:
-            names = ("method", "criterion", "strengths", "budget", "bound")
-            runs = 1 + len(objectives(**{name: tried[name] for name in names}))
-            runs *= self.folds + 1
-            seconds = seconds_of_runs(model, self.data, self.recipe, runs)
-            say_before(self.data, self.backbone, model.prompt.describe(), seconds)
+        names = ("method", "criterion", "strengths", "budget", "bound")
+        runs = 1 + len(objectives(**{name: tried[name] for name in names}))
+        timed = partial(seconds_of_runs, model, self.data, self.recipe, runs * (self.folds + 1))
+        self._say_before(model.prompt.describe(), timed)
         parts = (self.data.train, self.data.val, self.data.test)
         tried |= {"out": self.points, "resume": self.resume}
         begin = partial(self._begin_at_probe, model) if self.readout == "linear" else None
