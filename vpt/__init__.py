@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from vpt.fairness.audited import audit as audit
     from vpt.fairness.influence import Influence as Influence
     from vpt.fairness.influence import influence as influence
+    from vpt.fairness.outcome import Frontier as Frontier
     from vpt.fairness.reprogramming import reprogram as reprogram
-    from vpt.fairness.tradeoff import Frontier as Frontier
     from vpt.fairness.tradeoff import frontier as frontier
     from vpt.files.saving import load as load
     from vpt.files.saving import save as save

@@ -13,10 +13,11 @@ from vpt.data.examples import same_groups
 from vpt.data.joining import appended
 from vpt.errors import TrainingError
 from vpt.fairness.auditing import few_in_cells, suspicion
-from vpt.fairness.choosing import GAP, Point, against, choose, judged
+from vpt.fairness.choosing import GAP, Point
 from vpt.fairness.mending import STRENGTHS, Mending, scores_of
+from vpt.fairness.outcome import Frontier
 from vpt.fairness.thresholds import cross_fitted_thresholds, decided_by_group, point_of
-from vpt.fairness.tradeoff import ALONE, Frontier, point_at, refuse_undefined
+from vpt.fairness.tradeoff import ALONE, point_at, refuse_undefined
 from vpt.files import learned_copy, restore
 from vpt.model import PromptedModel
 from vpt.readouts import Identity
@@ -59,7 +60,7 @@ def mended(
     """
     own = Identity.like(backbone, data.classes)
     parts = _parts(backbone, own, data)
-    tuned, gap = parts["val"], GAP[criterion]
+    tuned = parts["val"]
     mending = Mending.of(backbone, own, tuned, criterion, seed, progress)
     kept = {"val": mending.kept}
     if "test" in parts:
@@ -68,7 +69,7 @@ def mended(
     bare = {name: scores_of(own, one) for name, one in kept.items() if name != "val"}
     bare["val"] = mending.bare
     base = point_at("bare model", None, bare, parts, positive)
-    refuse_undefined(base, gap, str(len(tuned)))
+    refuse_undefined(base, GAP[criterion], str(len(tuned)))
     notes = [note for note in (suspicion(base.val), few_in_cells(base.val)) if note]
     model = PromptedModel(backbone, None, mending.fit(0.0))
     points = []
@@ -86,22 +87,22 @@ def mended(
     except BaseException:
         model.close()
         raise
-    chosen, rule = choose(base, points, gap, budget, bound, "out of fold")
-    allowed = budget if bound is None else None
-    notes += against(base, chosen, gap, allowed, bound)
-    restore(model, chosen.learned or {})
-    return model, Frontier(
+    found = Frontier.settled(
         base,
         points,
-        chosen,
-        rule,
-        criterion,
-        _thresholds(mending, bare, parts, criterion, positive),
+        tuned,
         notes,
-        judged(base, chosen, tuned, gap, allowed, positive, seed),
+        _thresholds(mending, bare, parts, criterion, positive),
+        criterion=criterion,
+        budget=budget,
+        bound=bound,
+        positive=positive,
+        seed=seed,
         out_of_fold=True,
-        moments=moments_of_kept(mending.kept, model),
     )
+    restore(model, found.chosen.learned or {})
+    found.moments = moments_of_kept(mending.kept, model)
+    return model, found
 
 
 def decides(method: str, readout: object, settings: Config) -> list[str]:

@@ -17,9 +17,10 @@ from vpt.data.examples import same_groups
 from vpt.data.joining import appended
 from vpt.errors import DataError
 from vpt.fairness.auditing import few_in_cells, suspicion
-from vpt.fairness.choosing import GAP, Point, against, choose, judged
+from vpt.fairness.choosing import Point
 from vpt.fairness.mending import folds_by_cell
-from vpt.fairness.tradeoff import Frontier, frontier, point_at
+from vpt.fairness.outcome import Frontier
+from vpt.fairness.tradeoff import frontier, point_at
 from vpt.files import learned_copy, restore
 from vpt.model import PromptedModel
 from vpt.runs.probe import Folds
@@ -58,7 +59,7 @@ def crossed(
 
     Raises `TrainingError`, `DataError`.
     """
-    recipe, gap = recipe or Recipe(), GAP[criterion]
+    recipe = recipe or Recipe()
     given = {"train": train, "val": val} | ({"test": test} if test is not None else {})
     parts = same_groups({name: grouped(model, part, CALLED[name]) for name, part in given.items()})
     tuned = appended(parts["train"], parts["val"])
@@ -78,7 +79,7 @@ def crossed(
     y, group = np.array(tuned.targets), np.array(tuned.grouped)
     split = folds_by_cell(y, group, tuned.together, recipe.seed, folds)
     _refuse_empty_cells(split, y, group, tuned)
-    said, met = _held_out(model, tuned, split, begin, same, say)
+    said, met = _held_out(model, start, tuned, split, begin, same, say)
     say("all of them")
     restore(model, start)
     if begin is not None:
@@ -93,28 +94,30 @@ def crossed(
     base = out_of_fold(whole.base)
     # one that broke in a fold is not tried
     points = [out_of_fold(point) for point in whole.points if met.get(point.name) == len(split)]
-    chosen, rule = choose(base, points, gap, budget, bound, "out of fold")
-    allowed = budget if bound is None else None
     notes = [note for note in (suspicion(base.val), few_in_cells(base.val)) if note]
     notes += [note for note in whole.notes if note.startswith(("strength", "'bare model'"))]
     broken = [point.called for point in whole.points if met.get(point.name) != len(split)]
     notes += [f"{name} broke in a fold, and was not tried" for name in broken]
-    restore(model, chosen.learned or start)
-    return Frontier(
+    found = Frontier.settled(
         base,
         points,
-        chosen,
-        rule,
-        criterion,
+        tuned,
+        notes,
         whole.thresholds,
-        notes + against(base, chosen, gap, allowed, bound),
-        judged(base, chosen, tuned, gap, allowed, positive, recipe.seed),
+        criterion=criterion,
+        budget=budget,
+        bound=bound,
+        positive=positive,
+        seed=recipe.seed,
         out_of_fold=True,
     )
+    restore(model, found.chosen.learned or start)
+    return found
 
 
 def _held_out(
     model: PromptedModel,
+    start: dict[str, Tensor],
     tuned: Examples,
     split: Folds,
     begin: Callable[[Examples], None] | None,
@@ -124,10 +127,9 @@ def _held_out(
     """(By point the scores `[n,C]` of examples that were not learned from; in how many folds it was
     tried).
 
-    model: as it begins in each fold. tuned: examples. split: the folds. begin, say: as for
-    `crossed`. same: for `frontier`.
+    model: that begins at `start` in each fold. tuned: examples. split: the folds. begin, say: as
+    for `crossed`. same: for `frontier`.
     """
-    start = learned_copy(model)
     said: dict[str, Tensor] = {}
     met: dict[str, int] = {}
     for number, (kept, held) in enumerate(split, 1):

@@ -17,8 +17,9 @@ from vpt.errors import TrainingError
 from vpt.fairness.automatic import mended, seconds_to_mend
 from vpt.fairness.choosing import GAP, choose
 from vpt.fairness.crossed import crossed
+from vpt.fairness.outcome import Frontier
 from vpt.fairness.strengths import objectives
-from vpt.fairness.tradeoff import Frontier, frontier
+from vpt.fairness.tradeoff import frontier
 from vpt.model import PromptedModel
 from vpt.prompts import Prompt
 from vpt.readouts import Readout
@@ -43,7 +44,7 @@ class Forms:
 
     backbone: with nothing attached. data: with its parts. readout: as for `reprogram`. recipe: of
     what is trained. folds: 0 where a part of the data chooses. aims: of `frontier`, but for the
-    method. points: where checkpoints are kept. shown: whether to say beforehand how long it takes.
+    method. shown: whether to say beforehand how long it takes.
     """
 
     backbone: Backbone
@@ -53,13 +54,14 @@ class Forms:
     method: str
     folds: int
     aims: Config
-    points: Path | None
     resume: bool
     shown: bool
     said: bool = field(default=False, init=False)
 
-    def learned(self, form: Form) -> tuple[PromptedModel, Frontier]:
-        """The model with the chosen point of a form, and its trade-off."""
+    def learned(self, form: Form, points: Path | None) -> tuple[PromptedModel, Frontier]:
+        """The model with the chosen point of a form, and its trade-off. points: where its
+        checkpoints are kept.
+        """
         if form == AUTO:
             what = "none: corrections of its own scores, on frozen features"
             self._say_before(what, partial(seconds_to_mend, self.backbone, self.data))
@@ -72,24 +74,22 @@ class Forms:
         readout = make_readout(own, self.backbone, self.data, seed, prompt)
         model = PromptedModel(self.backbone, prompt, readout)
         try:
-            return model, self._trained(model)
+            return model, self._trained(model, points)
         except BaseException:
             model.close()
             raise
 
-    def best(self, forms: Sequence[str]) -> tuple[PromptedModel, Frontier]:
+    def best(self, forms: Sequence[str], points: Path | None) -> tuple[PromptedModel, Frontier]:
         """Of several forms, each with all examples held out once, the one to take: of those of the
-        best recommendation, by the rule that chooses strengths.
+        best recommendation, by the rule that chooses strengths. points: where checkpoints are kept.
         """
-        points, found = self.points, []
+        found = []
         for form in forms:
             self.aims["say"](f"form {form}")
-            if points is not None:
-                self.points = points / NO_NAME.sub("-", form)
-            model, tradeoff = self.learned(form)
+            own = points / NO_NAME.sub("-", form) if points is not None else None
+            model, tradeoff = self.learned(form, own)
             model.close()
             found.append((form, model, tradeoff))
-        self.points = points
         ranks = [LIKED.index(one.judged.recommendation) for _, _, one in found]
         among = [one for one, rank in zip(found, ranks, strict=True) if rank == min(ranks)]
         gap = GAP[self.aims["criterion"]]
@@ -112,7 +112,7 @@ class Forms:
             self.aims["say"](f"{what}: {span(timed())}")
         self.said = True
 
-    def _trained(self, model: PromptedModel) -> Frontier:
+    def _trained(self, model: PromptedModel, points: Path | None) -> Frontier:
         """The trade-off of a prompt that is trained."""
         tried = self.aims | {"method": self.method, "recipe": self.recipe}
         names = ("method", "criterion", "strengths", "budget", "bound")
@@ -120,7 +120,7 @@ class Forms:
         timed = partial(seconds_of_runs, model, self.data, self.recipe, runs * (self.folds + 1))
         self._say_before(model.prompt.describe(), timed)
         parts = (self.data.train, self.data.val, self.data.test)
-        tried |= {"out": self.points, "resume": self.resume}
+        tried |= {"out": points, "resume": self.resume}
         begin = partial(self._begin_at_probe, model) if self.readout == "linear" else None
         if self.folds:
             return crossed(model, *parts, self.folds, begin=begin, **tried)

@@ -12,7 +12,7 @@ import numpy as np
 from vpt.data import Data, Examples
 from vpt.fairness.auditing import cell_counts
 from vpt.fairness.choosing import Point
-from vpt.fairness.tradeoff import Frontier
+from vpt.fairness.outcome import Frontier
 from vpt.files import restore, save, write_atomically
 from vpt.files.naming import PROMPT
 from vpt.metrics.audit import Interval

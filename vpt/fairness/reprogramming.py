@@ -23,10 +23,10 @@ from vpt.errors.needs import whole
 from vpt.errors.places import is_there
 from vpt.fairness.automatic import decides, refuse_told, usual
 from vpt.fairness.forms import FOLDS, Forms, forms_of
+from vpt.fairness.outcome import Frontier
 from vpt.fairness.page import write_reprogrammed
 from vpt.fairness.report import POINTS, Report, report_of, write
 from vpt.fairness.strengths import objectives
-from vpt.fairness.tradeoff import Frontier
 from vpt.model import PromptedModel
 from vpt.prompts import Prompt
 from vpt.readouts import Readout
@@ -163,9 +163,11 @@ def reprogram(
         )
         shown = progress and Accelerator().is_main_process
         tried |= {"positive": positive, "progress": progress, "say": say}
-        how = (method, folds, tried, points, resume, shown)
-        learning = Forms(backbone, wanted, readout, recipe, *how)
-        prompted, tradeoff = learning.best(forms) if forms else learning.learned(prompt)
+        learning = Forms(backbone, wanted, readout, recipe, method, folds, tried, resume, shown)
+        if forms:
+            prompted, tradeoff = learning.best(forms, points)
+        else:
+            prompted, tradeoff = learning.learned(prompt, points)
         undo.callback(prompted.close)  # whatever goes wrong: Ctrl-C, a disk that went away
         aims |= {"seconds": round(time.monotonic() - started, 1), "command": command}
         numbers = report_of(prompted, tradeoff, wanted, recipe, **aims)

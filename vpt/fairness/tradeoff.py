@@ -5,7 +5,6 @@ chooses on validation.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -16,77 +15,18 @@ from vpt.data import CALLED, Examples
 from vpt.data.examples import same_groups
 from vpt.errors import DataError, DivergedError
 from vpt.fairness.auditing import audit_decisions, cell_counts, collapse, suspicion
-from vpt.fairness.choosing import GAP, Judged, Point, against, choose, judged
+from vpt.fairness.choosing import GAP, Point
+from vpt.fairness.outcome import Frontier
 from vpt.fairness.strengths import objectives
 from vpt.fairness.thresholds import group_thresholds
 from vpt.files import learned_copy, restore
-from vpt.metrics.groups import TITLES
 from vpt.model import PromptedModel
 from vpt.objectives import Objective
-from vpt.runs.moments import Moments
 from vpt.training.evaluation import grouped, scores
 from vpt.training.loop import fit, refuse_few_epochs
 from vpt.training.recipe import Recipe, updated
 
 ALONE = "alone"  # the name of the prompt that was trained for accuracy alone
-
-
-@dataclass
-class Frontier:
-    """The bare model, every point that was tried, which was chosen by what rule, and
-    post-processing beside them.
-
-    notes: what to know before using it: a model that knows the group only, strengths that broke, a
-        choice that gains nothing. judged: whether the choice is worth using. out_of_fold: whether
-        "val" is what was learned from, each example being held out once. moments: of what was
-        learned from, where they cost nothing. form: which of several this is of; forms: all that
-        were compared, each with its choice and whether that is worth using.
-    """
-
-    base: Point
-    points: list[Point]
-    chosen: Point
-    rule: str
-    criterion: str
-    thresholds: Point | None
-    notes: list[str]
-    judged: Judged
-    out_of_fold: bool = False
-    moments: Moments | None = field(default=None, repr=False)
-    form: str = ""
-    forms: list[tuple[str, Point, str]] = field(default_factory=list)
-
-    @property
-    def gap(self) -> str:
-        """The metric by which a point is chosen."""
-        return GAP[self.criterion]
-
-    @property
-    def shown(self) -> tuple[str, str]:
-        """(The part that numbers are reported on, in words): test, or validation where there is no
-        test.
-        """
-        if self.base.test is not None:
-            return "test", "test"
-        return "val", "held-out" if self.out_of_fold else "validation"
-
-    def picture(self, title: str = "") -> bytes:
-        """Accuracy against the gap as a PNG: every strength, the choice, the bare model, and
-        thresholds by group beside them.
-        """
-        from vpt.report import pictures
-
-        part, words = self.shown
-
-        def at(point: Point) -> tuple[pictures.Ratio, pictures.Ratio]:
-            return point.interval(self.gap, part), point.interval("accuracy", part)
-
-        marks = {"bare model": at(self.base)}
-        if self.thresholds is not None:
-            marks["thresholds by group (needs the group)"] = at(self.thresholds)
-        points = [(point.called, *at(point)) for point in self.points]
-        on = f"{TITLES[self.gap]}, on {self.base.on(part).n} {words} examples"
-        return pictures.tradeoff(points, marks, self.points.index(self.chosen), on, title)
 
 
 def frontier(
@@ -190,13 +130,20 @@ def frontier(
             notes.append(f"strength {strength:g}: {broken}{more}")
             say(notes[-1])
             break
-    chosen, rule = choose(base, points, gap, budget, bound)
-    notes += against(base, chosen, gap, budget if bound is None else None, bound)
-    restore(model, chosen.learned or start)
-    worth = judged(
-        base, chosen, held["val"], gap, budget if bound is None else None, positive, recipe.seed
+    found = Frontier.settled(
+        base,
+        points,
+        held["val"],
+        notes,
+        thresholds,
+        criterion=criterion,
+        budget=budget,
+        bound=bound,
+        positive=positive,
+        seed=recipe.seed,
     )
-    return Frontier(base, points, chosen, rule, criterion, thresholds, notes, worth)
+    restore(model, found.chosen.learned or start)
+    return found
 
 
 def refuse_undefined(base: Point, gap: str, which: str, instead: str = "") -> None:

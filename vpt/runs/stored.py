@@ -51,7 +51,7 @@ def stored(
         return
     start = queries_for(backbone) if queries else None
     opened = Store.open(store, backbone, start.blocks if start is not None else ())
-    passes = SOURCES[backbone] = _Passes(backbone, opened)
+    passes = SOURCES[backbone] = Passes(backbone, opened)
     if isinstance(data, Source):
         data.known = passes.knows
     try:
@@ -63,7 +63,7 @@ def stored(
 
 
 @dataclass
-class _Begun:
+class Begun:
     """How a prompt begins, as a small file of a store."""
 
     prompt: Prompt
@@ -84,7 +84,7 @@ class _Begun:
 
 
 @dataclass
-class _Passes:
+class Passes:
     """Passes of a backbone with a store."""
 
     backbone: Backbone
@@ -104,11 +104,11 @@ class _Passes:
         except OSError:  # whoever reads it says why
             return False
 
-    def begun(self, prompt: Prompt, examples: Examples, seed: int) -> _Begun:
+    def begun(self, prompt: Prompt, examples: Examples, seed: int) -> Begun:
         """How a prompt begins among these examples, with this seed."""
         told = json.dumps([type(prompt).__name__, prompt.config(), seed], sort_keys=True)
         key = hashlib.sha256(b"".join([told.encode(), *keys_of(examples)])).hexdigest()
-        return _Begun(prompt, self.store.folder / f"begun-{key[:32]}.start")
+        return Begun(prompt, self.store.folder / f"begun-{key[:32]}.start")
 
     def kept(
         self,

@@ -91,13 +91,12 @@ async def _prepared(
 
 def _tasks(service: Service, named: list[str] | None) -> list[str]:
     """The tasks that were asked for, each once; the only one where there is one."""
-    known = service.tasks.facts
     if not named:
+        known = list(service.tasks.facts)
         if len(known) == 1:
-            return list(known)
-        shown = ", ".join(list(known)[:10])
-        raise HTTPException(422, f"Say which task, or several: task={shown}.")
-    gone = [name for name in named if name not in known]
+            return known
+        raise HTTPException(422, f"Say which task, or several: task={', '.join(known[:10])}.")
+    gone = [name for name in named if name not in service.tasks]
     if gone:
         raise HTTPException(
             404, f"There is no task {gone[0]!r:.120}; GET /tasks lists those there are."

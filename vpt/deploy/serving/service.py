@@ -100,13 +100,12 @@ class Service:
         """One forward for the windows of all jobs, whatever tasks they ask for."""
         library = self.tasks.library
         with self.backbone.guard:  # or a task could be swapped before its classes are looked up
-            for name in {name for job in jobs for name in job.tasks}:
+            names = {name for job in jobs for name in job.tasks}
+            for name in names:
                 if name not in library:
                     raise UnknownTaskError(name)
             found = self._each(jobs)
-            classes = {
-                name: library.task(name).readout.classes for job in jobs for name in job.tasks
-            }
+            classes = {name: library.task(name).readout.classes for name in names}
         answers: list[Answers] = []
         for job, each in zip(jobs, found, strict=True):
             said: Answers = {}

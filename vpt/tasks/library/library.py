@@ -15,6 +15,7 @@ from vpt.backbones.finding.structure import refuse_recomputing
 from vpt.errors import PromptError
 from vpt.tasks.library.admission import Task
 from vpt.tasks.library.catalogue import Catalogue
+from vpt.tasks.library.mixing import count_of
 
 
 class PromptLibrary(Catalogue):
@@ -81,7 +82,7 @@ class PromptLibrary(Catalogue):
             unknown task, or names that are not one per sample.
         """
         x = tuple(x) if isinstance(x, list) else x  # sound, as a DataLoader gives it
-        count = len(x[0] if isinstance(x, tuple) else x)
+        count = count_of(x)
         if isinstance(tasks, str) or (tasks is not None and len(tasks) != count):
             raise PromptError(
                 f"Found tasks={tasks!r:.60} for {count} samples; needed is a list of one name per"
@@ -112,7 +113,7 @@ class PromptLibrary(Catalogue):
             once; each task that acts on the model takes a place of its own. Raises `PromptError`.
         """
         x = tuple(x) if isinstance(x, list) else x
-        count = len(x[0] if isinstance(x, tuple) else x)
+        count = count_of(x)
         if len(tasks) != count or any(isinstance(names, str) or not names for names in tasks):
             raise PromptError(
                 f"Found tasks={tasks!r:.60} for {count} samples; needed is a list of names each."

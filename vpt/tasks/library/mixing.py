@@ -77,7 +77,7 @@ class Mixer:
                 self.run_all(_chosen(x, samples[part]), [task])[0]
                 for part, task in zip(parts, members, strict=True)
             ]
-        if samples.tolist() != list(range(_count(x))):
+        if samples.tolist() != list(range(count_of(x))):
             x = _chosen(x, samples)
         device = self.backbone.device
         found = self._run(x, Batch(members, acting.to(device)))
@@ -87,7 +87,7 @@ class Mixer:
         """What each task's readout reads of all samples `[B,F]`, from one forward: of one task, or
         of several that only read.
         """
-        index = torch.zeros(_count(x), dtype=torch.long, device=self.backbone.device)
+        index = torch.zeros(count_of(x), dtype=torch.long, device=self.backbone.device)
         return self._run(x, Batch(members, index))
 
     def _run(self, x: Raw, batch: Batch) -> list[Tensor]:
@@ -217,7 +217,8 @@ class Mixer:
         self._batch.sums[place] = sums
 
 
-def _count(x: Raw) -> int:
+def count_of(x: Raw) -> int:
+    """How many samples raw input has."""
     return len(x[0] if isinstance(x, tuple) else x)
 
 
