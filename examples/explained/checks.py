@@ -25,9 +25,9 @@ from torch.nn import functional as F
 from torch.utils.data import default_collate
 
 import vpt
-from vpt.runs.candidates import DECAY
 from vpt.runs.kept import keep
 from vpt.runs.making import start_among
+from vpt.runs.querying import DECAY
 from vpt.training.side_by_side import learn_side_by_side
 
 SIZE, SHAPE = 64, 20  # pixels

@@ -31,7 +31,6 @@ from torch import Tensor
 
 import vpt
 from vpt.data import read_parts
-from vpt.runs.candidates import DECAY
 from vpt.runs.choosing import folds_of
 from vpt.runs.grids import grid_for
 from vpt.runs.hard.bank import ROWS, Bank
@@ -39,6 +38,7 @@ from vpt.runs.hard.search import Search
 from vpt.runs.kept import Kept, keep
 from vpt.runs.making import start_among
 from vpt.runs.probe import fit_probe
+from vpt.runs.querying import DECAY
 from vpt.training.side_by_side import learn_side_by_side
 
 SOFT = "soft"

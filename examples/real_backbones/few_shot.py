@@ -37,12 +37,12 @@ from vpt.runs.candidates import (
     choose_among,
     means_on,
     probe_on,
-    queries_for,
     refit,
 )
 from vpt.runs.choosing import folds_of
 from vpt.runs.kept import Kept, keep
 from vpt.runs.making import start_among
+from vpt.runs.querying import queries_for
 
 BUDGET = 8 << 30  # bytes of keys and values
 PARTS = ("train", "test")

@@ -119,3 +119,26 @@ def test_memory_is_held_in_half_precision_or_not_at_all_where_it_has_no_place() 
     assert none.full
     assert not none.memories
     assert torch.equal(none.features, whole.features)
+
+
+def test_shares_of_classes_are_labels_where_they_are_certain() -> None:
+    backbone = open_tiny("timm ViT")
+    examples = some(backbone, 12)
+    prompt = vpt.QueryTokens.like(backbone, 2)
+    kept = keep(backbone, examples, blocks=prompt.blocks)
+    memories, begin = kept.of_blocks(prompt.blocks), list(prompt.queries)
+    shares = torch.ones(2, 12)
+    shares[0, :3] = 0
+
+    def learn(y: torch.Tensor) -> Members:
+        return learn_side_by_side(memories, begin, y, shares, 3, decay=1.0, steps=5)
+
+    certain = torch.nn.functional.one_hot(kept.y, 3).float().expand(2, -1, -1)
+    plain, same = learn(kept.y), learn(certain)
+    assert torch.allclose(plain.weight, same.weight, atol=1e-6)
+    # and each member has its own
+    other = certain.clone()
+    other[1] = 1 / 3
+    mixed = learn(other)
+    assert torch.allclose(mixed.weight[0], plain.weight[0], atol=1e-6)
+    assert not torch.allclose(mixed.weight[1], plain.weight[1], atol=1e-3)

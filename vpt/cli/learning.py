@@ -134,6 +134,13 @@ def adapt(
     prune: Annotated[
         bool, typer.Option("--prune", help="auto: leave out queries that earn nothing")
     ] = False,
+    unlabelled: Annotated[
+        Path | None,
+        typer.Option(help="auto: a folder of files without labels, to be learned from, too"),
+    ] = None,
+    noisy: Annotated[
+        bool, typer.Option("--noisy", help="auto: labels may be wrong; count each as believed")
+    ] = False,
     store: StoreOption = None,
     seed: Seed = 0,
     epochs: Epochs = None,
@@ -190,6 +197,8 @@ def adapt(
             val_apart=val_apart,
             probe_only=probe_only,
             prune=prune,
+            unlabelled=unlabelled,
+            noisy=noisy,
             store=store,
             augment=augment,
             resume=resume,
@@ -205,6 +214,8 @@ def adapt(
     chosen = result.metrics["chosen"]
     if chosen is not None and chosen["why"] not in result.metrics["verdict"]:
         console.print(clean(f"chosen was {chosen['name']}: {chosen['why']}."), highlight=False)
+    for text in (result.metrics["suspects"] or {"said": []})["said"]:
+        console.print(f"[yellow]Careful:[/] {clean(text)}.", highlight=False)
     console.print(
         f"{clean(result.metrics['verdict'])}. Everything is in [bold]{clean(out)}[/], report.html"
         f" first ({result.metrics['seconds']:.0f} s)."

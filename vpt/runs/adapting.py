@@ -26,7 +26,13 @@ from vpt.runs.briefing import say_before
 from vpt.runs.cost import Clock
 from vpt.runs.hard.adapting import adapt_hard
 from vpt.runs.journal import begin
-from vpt.runs.labelled import AUTO, learned_from, refuse_inside, refuse_told
+from vpt.runs.labelled import (
+    AUTO,
+    learned_from,
+    refuse_inside,
+    refuse_told,
+    refuse_without_auto,
+)
 from vpt.runs.learning import SOFTER, calibrate, choose_augment, learn, seconds_to_adapt
 from vpt.runs.making import make_prompt, make_readout, start_among
 from vpt.runs.moments import moments_of
@@ -36,6 +42,7 @@ from vpt.runs.ran import Ran
 from vpt.runs.report import report_of, write_run
 from vpt.runs.result import Result
 from vpt.runs.stored import stored
+from vpt.runs.unlabelled import beside
 from vpt.runs.why import draw_why
 from vpt.sites import Config
 from vpt.training.folders import run_folder
@@ -62,6 +69,8 @@ def adapt(
     val_apart: bool = False,
     probe_only: bool = False,
     prune: bool = False,
+    unlabelled: object = None,
+    noisy: bool = False,
     augment: str | None = None,
     store: str | Path | None = None,
     recipe: Recipe | None = None,
@@ -100,6 +109,9 @@ def adapt(
         turn in the cross-validation and in the final fit.
     probe_only: fit a linear probe of the model's own features, and no prompt.
     prune: with "auto", leave out queries without which no more is lost out of fold.
+    unlabelled: with "auto", a folder of examples without labels, or anything that `vpt.predict`
+        takes, to be learned from, too.
+    noisy: with "auto", whether labels may be wrong: each counts as far as it is believed.
     augment: "auto", the default without a recipe, shifts images, and mirrors them if the probe
         knows mirrored validation images as well as plain ones.
     store: with "auto", a feature store (`vpt.features`), made if it is not there: what it has is
@@ -124,9 +136,8 @@ def adapt(
     one_of(TrainingError, ("auto", *AUGMENTS), augment=augment)
     recipe = chosen(recipe, Recipe(), seed=seed, **settings)
     refuse_told(prompt, readout, features, augment, given, settings)
-    if not automatic and (probe_only or prune or store is not None):
-        said = "probe_only=True" if probe_only else "prune=True" if prune else "a store"
-        raise TrainingError(f"Found prompt={prompt!r} with {said}, which goes with 'auto' only.")
+    with_auto: Config = {"probe_only": probe_only, "prune": prune, "store": store}
+    refuse_without_auto(prompt, **with_auto, unlabelled=unlabelled, noisy=noisy)
     data = look(data, label, split_by=split_by) if isinstance(data, (str, Path)) else data
     refuse_inside(out, data)
     with (
@@ -153,6 +164,11 @@ def adapt(
             clock.look(backbone, parts)
         if automatic:
             source = learned_from(parts, recipe.seed, val_apart, probe_only, prune)
+            source.noisy = noisy
+            if unlabelled is not None:
+                source.unlabelled = beside(
+                    unlabelled, backbone.inputs, parts, recipe.seed, skip_bad, progress
+                )
             result = adapt_automatically(backbone, parts, source, recipe, clock, command, shown)
             return _written(result, folder, parts, shown)
         if isinstance(made, HardQueries):

@@ -24,10 +24,8 @@ from vpt.runs.candidates import (
     Trial,
     choose_among,
     fitted,
-    queries_for,
     refit,
     seconds_of_probes,
-    seconds_to_learn,
 )
 from vpt.runs.choosing import Chosen, averaged
 from vpt.runs.cost import Clock
@@ -36,9 +34,12 @@ from vpt.runs.labelled import Labelled
 from vpt.runs.making import start_among
 from vpt.runs.moments import Moments, moments_of_kept
 from vpt.runs.probe import FALLBACK
+from vpt.runs.querying import queries_for, seconds_to_learn
 from vpt.runs.ran import Ran
 from vpt.runs.report import report_of
 from vpt.runs.result import Result
+from vpt.runs.rounds import go_on
+from vpt.runs.suspects import suspects
 from vpt.runs.timing import time_pass
 from vpt.runs.worth import worth_of
 from vpt.sites import Config, takes_images
@@ -54,7 +55,7 @@ class Automatic:
     says of each part.
 
     method: what the model is called there. slope: see `Ran`. examples: all that it learned from.
-    queries: what each is worth, in plain values.
+    queries: what each is worth, in plain values. suspects: labels that look wrong, likewise.
     """
 
     model: PromptedModel
@@ -65,6 +66,7 @@ class Automatic:
     method: str
     examples: Examples
     queries: Config | None
+    suspects: Config | None
     moments: Moments | None
 
 
@@ -107,6 +109,7 @@ def adapt_automatically(
         command=command,
         chosen=found.chosen,
         queries=found.queries,
+        suspects=found.suspects,
     )
     report = report_of(found.model, found.answers, found.method, ran)
     return Result(found.model, report, history, found.answers, moments=found.moments)
@@ -155,6 +158,11 @@ def learn_automatically(
     trial.probe_only, trial.pruned = source.probe_only, source.pruned
     trial.together = examples.together
     chosen = choose_among(trial, seed, progress)
+    rounds = go_on(trial, chosen, source.unlabelled, source.noisy, seed, progress)
+    chosen = rounds.chosen
+    data.notes += rounds.notes
+    wrong = suspects(rounds.doubts, examples) if rounds.doubts is not None else None
+    data.careful += wrong["said"] if wrong is not None else []
     prompt, readout = refit(trial, chosen)
     method = _method_of(chosen.name)
     answers = {"out_of_fold": _out_of_fold(trial, examples, chosen)} if folds else {}
@@ -173,21 +181,24 @@ def learn_automatically(
     queries = None
     if prompt is not None:
         try:
-            queries = _worth(trial)
+            queries = _worth(trial, chosen)
         except Exception as error:  # a table of the page is no reason to lose a run
             LOGGER.warning("What each query is worth could not be said: %s", error)
     read = trial.kept.with_read(prompt) if prompt is not None else trial.kept
     moments = moments_of_kept(read, model)
-    return Automatic(model, chosen, strength, slope, answers, method, examples, queries, moments)
+    return Automatic(
+        model, chosen, strength, slope, answers, method, examples, queries, wrong, moments
+    )
 
 
-def _worth(trial: Trial) -> Config | None:
+def _worth(trial: Trial, chosen: Chosen) -> Config | None:
     """What each query is worth, in plain values."""
+    learned = next((trial.learned[name] for name in chosen.names if name in trial.learned), None)
     prompt = trial.prompt
-    if prompt is None or trial.start is None or trial.parts is None or not len(trial.parts.y):
+    if prompt is None or learned is None or not len(learned.parts.y):
         return None
-    found, odd = worth_of(trial.parts, prompt, trial.kept.of_blocks(prompt.blocks))
-    left = sum(trial.start.counts) - sum(prompt.counts)
+    found, odd = worth_of(learned.parts, prompt, trial.kept.of_blocks(prompt.blocks))
+    left = sum(learned.start.counts) - sum(prompt.counts)
     return {"worth": [one.as_dict() for one in found], "odd": odd, "left_out": left}
 
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import time
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 
 import torch
 from torch import Tensor
 
 from vpt.backbones import Backbone
-from vpt.errors import VptError
 from vpt.prompts import QueryTokens
 from vpt.readouts import Average, Linear, NearestMean, Readout
 from vpt.readouts.named import Named
@@ -19,13 +17,9 @@ from vpt.report.progress import progress_bar
 from vpt.runs.choosing import Candidate, Chosen, calibrated, choose
 from vpt.runs.kept import Kept
 from vpt.runs.probe import FALLBACK, Folds, cross_fitted, fit_probe
-from vpt.runs.refitting import refitted
-from vpt.runs.worth import Parts, narrowed, parts_of, prune
-from vpt.training.side_by_side import BATCH, Members, learn_side_by_side, steps_for
+from vpt.runs.querying import Learned, judged, learn_queries
 
 SETS = ("cls", "cls+mean", "blocks:4", "blocks")  # fixed features, from few to many
-COUNT = 4  # queries of each block
-DECAY = 10.0  # of the classifier of what they read
 PROBE_COST = 1.2e-6  # seconds for each number in its rows, and each class
 MEANS = "nearest mean"
 PROBE = "probe cls"
@@ -36,11 +30,11 @@ class Trial:
     """What is at hand while candidates are made.
 
     folds: none where nothing can be held out. start: the queries as they begin, if they can be.
-        strengths: C of each probe, once it was chosen. members: the queries as they learned. made:
-        all candidates. probe_only: whether there is to be no choice. pruned: whether queries
-        without which nothing is lost are left out. stay: those that stay, where some are. prompt:
-        the queries that came of it. parts: what each adds to the scores of held-out examples.
-        together: which examples belong together.
+        strengths: C of each probe, once it was chosen. learned: queries that have learned, by the
+        name of the candidate. ready: probes that are fitted already, likewise, one for each member.
+        made: all candidates. probe_only: whether there is to be no choice. pruned: whether queries
+        without which nothing is lost are left out. prompt: the queries that came of it. together:
+        which examples belong together.
     """
 
     backbone: Backbone
@@ -49,13 +43,12 @@ class Trial:
     folds: Folds
     start: QueryTokens | None
     strengths: dict[str, float] = field(default_factory=dict)
-    members: Members | None = None
+    learned: dict[str, Learned] = field(default_factory=dict)
+    ready: dict[str, list[Linear]] = field(default_factory=dict)
     made: list[Candidate] = field(default_factory=list)
     probe_only: bool = False
     pruned: bool = False
-    stay: list[int] | None = None
     prompt: QueryTokens | None = None
-    parts: Parts | None = None
     together: list[int] | None = None
 
     @property
@@ -71,15 +64,8 @@ class Trial:
         return self.kept.of_examples(self.kept.named(name, self.backbone))
 
 
-def queries_for(backbone: Backbone) -> QueryTokens | None:
-    """Queries for a backbone, or None where they cannot read it."""
-    try:
-        return QueryTokens.like(backbone, COUNT)
-    except VptError:
-        return None
-
-
-def _sets(backbone: Backbone) -> Sequence[str]:
+def sets_of(backbone: Backbone) -> Sequence[str]:
+    """Fixed features that a model has, by name, from few to many."""
     if backbone.depth == 0:
         return ("cls",)
     return [name for name in SETS if name != "blocks:4" or backbone.depth > 4]
@@ -106,7 +92,7 @@ def choose_among(trial: Trial, seed: int, progress: bool) -> Chosen:
 
 def _probes(trial: Trial, progress: bool) -> list[Candidate]:
     """Probes of each fold, on each set of fixed features."""
-    sets = ("cls",) if trial.probe_only else _sets(trial.backbone)
+    sets = ("cls",) if trial.probe_only else sets_of(trial.backbone)
     made = []
     with progress_bar(progress) as bar:
         task = bar.add_task("probes of fixed features", total=len(sets))
@@ -132,62 +118,19 @@ def _nearest(trial: Trial) -> Candidate:
 
 
 def _learned(trial: Trial, start: QueryTokens, place: int, seed: int, progress: bool) -> Candidate:
-    """Queries of each fold, and of all examples, learned side by side; then their classifiers."""
-    kept = trial.kept
-    shares = torch.ones(len(trial.folds) + 1, len(kept.clips))
-    for number, (_, held) in enumerate(trial.folds):
-        shares[number, torch.isin(kept.clips, torch.from_numpy(held))] = 0
-    memories = kept.of_blocks(start.blocks)
-    begin = list(start.queries)
-    y = kept.y[kept.clips]
-    learned = learn_side_by_side(
-        memories, begin, y, shares, len(trial.classes), decay=DECAY, seed=seed, progress=progress
-    )
-    with progress_bar(progress) as bar:
-        bar.add_task("fitting the classifier of what they read", total=None)
-        trial.members, _ = refitted(learned, memories, kept, trial.folds, len(trial.classes))
-    judge = torch.zeros(len(kept.y), dtype=torch.long)
-    for number, (_, held) in enumerate(trial.folds):
-        judge[held] = number
-    parts = parts_of(trial.members, memories, start, judge[kept.clips], y)
-    parts = Parts(kept.of_examples(parts.adds), kept.of_examples(parts.rest), kept.y)
-    stay = list(range(parts.adds.shape[1]))
-    if trial.pruned:
-        stay = trial.stay = prune(parts.take(trial.tested))
-    found = parts.scores(stay)
-    trial.parts = replace(parts, adds=parts.adds[:, stay]).take(trial.tested)
-    return calibrated(f"queries:{start.count}", place, found, kept.y, trial.tested)
+    """Queries that learned from labels."""
+    kept, folds, name = trial.kept, trial.folds, f"queries:{start.count}"
+    members = learn_queries(start, kept, folds, len(trial.classes), seed, progress)
+    trial.learned[name], scores = judged(start, members, kept, folds, trial.pruned)
+    return calibrated(name, place, scores, kept.y, trial.tested)
 
 
 def seconds_of_probes(backbone: Backbone, count: int, classes: int, reads: int = 0) -> float:
     """About how long the probes of `count` examples will take, and that of what queries read
     (`reads` numbers): a guess by their sizes.
     """
-    widths = [*(Named(name).width(backbone, 0) for name in _sets(backbone)), reads]
+    widths = [*(Named(name).width(backbone, 0) for name in sets_of(backbone)), reads]
     return sum(PROBE_COST * count * min(count, width) * classes for width in widths)
-
-
-def seconds_to_learn(
-    queries: QueryTokens, kept: Kept, members: int, classes: int, count: int
-) -> float:
-    """How long queries will take to learn from `count` inputs, from two steps timed here.
-
-    queries: as they begin.
-    kept: of a few inputs.
-    members: how many learn side by side.
-    classes: how many there are.
-    """
-    # a whole batch, or what each step takes by itself would be counted for a few inputs
-    index = torch.arange(BATCH) % len(kept.clips)
-    memories = [memory.take(index) for memory in kept.of_blocks(queries.blocks)]
-    begin = list(queries.queries)
-    y, shares = torch.zeros(BATCH, dtype=torch.long), torch.ones(members, BATCH)
-    learn = partial(learn_side_by_side, memories, begin, y, shares, classes, decay=DECAY)
-    learn(steps=1)
-    started = time.perf_counter()
-    learn(steps=2)
-    once = (time.perf_counter() - started) / 3 / BATCH  # for one input; it reads thrice
-    return once * (steps_for(count) * BATCH + 2 * count)
 
 
 def refit(trial: Trial, chosen: Chosen) -> tuple[QueryTokens | None, Readout]:
@@ -209,11 +152,11 @@ def fitted(trial: Trial, name: str) -> Linear:
 
 
 def _fitted(trial: Trial, name: str) -> Linear:
-    if trial.start is not None and trial.members is not None and name.startswith("queries"):
-        readout, trial.prompt = trial.members.into(trial.start, trial.classes), trial.start
-        if trial.stay is not None:
-            trial.prompt, readout = narrowed(trial.start, readout, trial.stay)
+    if name in trial.learned:
+        trial.prompt, readout = trial.learned[name].into(trial.classes)
         return readout
+    if name in trial.ready:
+        return copy.deepcopy(trial.ready[name][-1])
     if name == MEANS:
         return _as_linear(means_on(trial))
     return probe_on(trial, name.removeprefix("probe "))

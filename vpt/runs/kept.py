@@ -74,6 +74,19 @@ class Kept:
             self.logits[rows] if self.logits is not None else None,
         )
 
+    def joined(self, other: Kept) -> Kept:
+        """Features, sums, keys and values of these examples, and then those of others, of the same
+        model.
+        """
+        both = self.memories.keys() & other.memories.keys()
+        return Kept(
+            torch.cat([self.y, other.y]),
+            torch.cat([self.clips, other.clips + len(self.y)]),
+            torch.cat([self.features, other.features]),
+            {place: torch.cat([sums, other.sums[place]]) for place, sums in self.sums.items()},
+            memories={block: self.memories[block].joined(other.memories[block]) for block in both},
+        )
+
     def of_blocks(self, blocks: Sequence[int]) -> list[Memory]:
         """Keys and values of these blocks, in this order."""
         return [self.memories[block] for block in blocks]

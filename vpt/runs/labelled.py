@@ -23,7 +23,8 @@ AUTO = "auto"
 class Labelled:
     """Examples that are learned from, and their folds. joined: whether those for validation are
     among them. probe_only: whether a linear probe is all that is to be fitted. pruned: whether
-    queries without which nothing is lost are left out.
+    queries without which nothing is lost are left out. noisy: whether labels may be wrong.
+    unlabelled: what is learned from besides.
     """
 
     examples: Examples
@@ -31,6 +32,8 @@ class Labelled:
     joined: bool
     probe_only: bool = False
     pruned: bool = False
+    noisy: bool = False
+    unlabelled: Examples | None = None
 
 
 def learned_from(
@@ -72,6 +75,15 @@ def refuse_told(
         raise TrainingError(
             f"Found {', '.join(said)} with {named}, which choose and fit by themselves. Leave that"
             " out, or name a prompt that learns as it is told ('queries:4', 'deep:10')."
+        )
+
+
+def refuse_without_auto(prompt: object, **told: object) -> None:
+    """Raise `TrainingError` for what only prompt="auto" can do. told: what was said, by name."""
+    said = [name for name, value in told.items() if value is not None and value is not False]
+    if prompt != AUTO and said:
+        raise TrainingError(
+            f"Found prompt={prompt!r} with {', '.join(said)}, which goes with 'auto' only."
         )
 
 

@@ -19,11 +19,13 @@ SURE = 0.95  # from which a label that is denied is worth a look
 Row = dict[str, str]  # of predictions.csv
 
 
-def groups(shown: list[Row], rows: list[Row], show: Show) -> tuple[list[Config], bool]:
+def groups(
+    shown: list[Row], rows: list[Row], show: Show, suspects: Config | None = None
+) -> tuple[list[Config], bool]:
     """Examples worth a look, with pictures; and whether some could not be shown.
 
     shown: answers of the part that the page is about. rows: of all parts. show: how an example
-        looks, by name.
+        looks, by name. suspects: labels that look wrong (`vpt.runs.suspects`), where that is known.
     """
 
     def sure(row: Row) -> float:
@@ -31,19 +33,22 @@ def groups(shown: list[Row], rows: list[Row], show: Show) -> tuple[list[Config],
 
     wrong = sorted((row for row in shown if row["answer"] != row["label"]), key=sure, reverse=True)
     right = sorted((row for row in shown if row["answer"] == row["label"]), key=sure)
-    denied = [
-        row
-        for row in rows
-        if row["part"] == "out_of_fold" and row["answer"] != row["label"] and sure(row) >= SURE
-    ]
-    doubtful = sorted(denied, key=sure, reverse=True)
+    if suspects is None:
+        denied = [
+            row
+            for row in rows
+            if row["part"] == "out_of_fold" and row["answer"] != row["label"] and sure(row) >= SURE
+        ]
+        doubtful = sorted(denied, key=sure, reverse=True)
+    else:
+        doubtful = [_suspect(one) for one in suspects["examples"]]
     kinds = [
         ("The surest mistakes", "", wrong),
         ("Right, but least sure", "", right),
         (
             "Labels to look at",
-            "Examples whose label is denied with at least 95 % by a model that learned from the"
-            " others: the label may be wrong, or the example odd.",
+            "Examples whose label is denied by what learned from the others, the least believed"
+            " first: the label may be wrong, or the example odd.",
             doubtful,
         ),
     ]
@@ -53,6 +58,19 @@ def groups(shown: list[Row], rows: list[Row], show: Show) -> tuple[list[Config],
     ]
     items = [item for group in found for item in group["examples"]]
     return found, any(not item["picture"] for item in items)
+
+
+def _suspect(one: Config) -> Row:
+    """A label that looks wrong, as a row of answers."""
+    believed = f"{one['believed']:.4f}"
+    return {
+        "part": "out_of_fold",
+        "file": one["file"],
+        "label": one["label"],
+        "answer": one["likely"],
+        "probability": f"{1 - one['believed']:.4f}",
+        "probability of label": believed,
+    }
 
 
 def _item(row: Row, show: Show) -> Config:

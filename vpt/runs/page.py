@@ -64,7 +64,7 @@ def page_of(folder: Path, show: Show) -> Config:
     part = next((part for part in PARTS if part in metrics["parts"]), None)
     shown = [row for row in rows if row["part"] == part]
     method, chosen = metrics["method"], metrics["chosen"]
-    worth, unseen = groups(shown, rows, show)
+    worth, unseen = groups(shown, rows, show, metrics.get("suspects"))
     wrong = [row for row in shown if row["answer"] != row["label"]]
     scored = metrics["parts"][part]["methods"][method] if part else {}
     return {

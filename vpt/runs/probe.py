@@ -47,20 +47,40 @@ def fit_probe(
         folds = _folds(x, labels, seed)
         strength = cross_fitted(x, labels, folds).strength if folds else FALLBACK
     weight, bias, scaler, rows = _fitted(x, labels, strength)
-    readout = Linear(features.shape[1], classes, of)
+    return linear_of(weight, bias, scaler, rows, classes, of), strength
+
+
+def linear_of(
+    weight: np.ndarray,
+    bias: np.ndarray,
+    scaler: StandardScaler,
+    rows: Tensor,
+    classes: int | Sequence[str],
+    of: str,
+) -> Linear:
+    """A regression on standardised features, as a `Linear` readout of raw ones.
+
+    weight: `[K,F]`.
+    bias: `[K]`.
+    scaler: by which features were standardised.
+    rows: which classes these are `[K]`; one that is not among them is never chosen.
+    classes: how many, or their names.
+    of: which features they are.
+    """
+    width = weight.shape[1]
+    readout = Linear(width, classes, of)
     with torch.no_grad():
-        # a class without an example is never chosen
         readout.bias.fill_(-1e4 if len(rows) < len(readout.bias) else 0.0)
         if readout.standardised:
             readout.mean.copy_(torch.from_numpy(scaler.mean_))
             readout.scale.copy_(torch.from_numpy(1 / scaler.scale_))
-            weight = weight * features.shape[1] ** 0.5
+            weight = weight * width**0.5
         else:
             bias = bias - weight @ (scaler.mean_ / scaler.scale_)
             weight = weight / scaler.scale_
         readout.weight[rows] = torch.from_numpy(weight).float()
         readout.bias[rows] = torch.from_numpy(bias).float()
-    return readout, strength
+    return readout
 
 
 @dataclass(frozen=True)

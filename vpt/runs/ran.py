@@ -27,6 +27,7 @@ class Ran:
     command: the command line that began it, if one did.
     chosen: with prompt "auto", what was chosen and among what.
     queries: what each is worth.
+    suspects: labels that look wrong.
     """
 
     data: Data
@@ -39,3 +40,4 @@ class Ran:
     command: str | None
     chosen: Chosen | None = None
     queries: Config | None = None
+    suspects: Config | None = None

@@ -72,6 +72,7 @@ class AdaptReport:
         examples that were held out.
     queries: with prompt "auto", what each query is worth (`vpt.runs.worth.Worth`), what is odd
         about them, and how many were left out.
+    suspects: with prompt "auto", labels that look wrong (`vpt.runs.suspects`).
     cost: what it took, and what tuning the model would take (`vpt.runs.cost`).
     """
 
@@ -104,6 +105,7 @@ class AdaptReport:
     chosen: Config | None = None
     out_of_fold: Config | None = None
     queries: Config | None = None
+    suspects: Config | None = None
     cost: Config | None = None
 
     def as_dict(self) -> Config:
@@ -160,6 +162,7 @@ def report_of(
         chosen=chosen.as_dict() if chosen else None,
         out_of_fold={name: getattr(chosen, name) for name in OUTSIDE} if chosen else None,
         queries=ran.queries,
+        suspects=ran.suspects,
         cost=ran.clock.cost(model),
     )
 

@@ -20,10 +20,10 @@ from vpt.data.files import Files
 from vpt.errors import StoreError, VptError
 from vpt.files import write_atomically
 from vpt.prompts import Prompt, QueryTokens
-from vpt.runs.candidates import queries_for
 from vpt.runs.digests import keys_of, of_file
 from vpt.runs.kept import Kept, keep
 from vpt.runs.passes import SOURCES
+from vpt.runs.querying import queries_for
 from vpt.runs.store import Store
 from vpt.sites import takes_images
 from vpt.training.memory import Memory, read_all

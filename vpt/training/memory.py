@@ -52,6 +52,20 @@ class Memory:
         keys, values = self.keys[rows], self.values[rows]
         return replace(self, keys=keys, values=values, valid=valid, _places={})
 
+    def joined(self, other: Memory) -> Memory:
+        """Of these inputs, and then those of another; in fp16, if one of them is."""
+        half = torch.float16 in (self.keys.dtype, other.keys.dtype)
+        dtype = torch.float16 if half else self.keys.dtype
+        most = torch.finfo(dtype).max
+        keys, values = (
+            torch.cat([part.clamp(-most, most).to(dtype) for part in parts])
+            for parts in ((self.keys, other.keys), (self.values, other.values))
+        )
+        valid = None
+        if self.valid is not None and other.valid is not None:
+            valid = torch.cat([self.valid, other.valid])
+        return replace(self, keys=keys, values=values, valid=valid, _places={})
+
     def _some(self, name: str, index: Tensor) -> Tensor:
         """Keys or values of some inputs, in fp32, in a place that the next call takes again: fresh
         ones for each step cost as much as the computing.

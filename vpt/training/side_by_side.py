@@ -82,7 +82,8 @@ def learn_side_by_side(
 
     memories: of each block.
     start: where the queries of each block begin, `[M,D]`.
-    y: labels of the inputs `[n]`.
+    y: labels of the inputs `[n]`, or what each member is to say of them, as shares of classes
+        `[E,n,C]`.
     shares: how much each member learns from each input `[E,n]`; 0 for what is held out.
     classes: C.
     decay: weight decay of the classifiers, decoupled (Loshchilov and Hutter 2019).
@@ -115,11 +116,9 @@ def learn_side_by_side(
             read = read_all(memories, _held(queries, snap), index)
             dropped = torch.rand(len(index), 1, read.shape[2], generator=generator) < DROPOUT
             scores = _scores(read, mean, scale, weight, dropped.to(device)) + bias
-            each = F.cross_entropy(
-                scores.flatten(0, 1),
-                y[index].repeat_interleave(members).to(device),
-                reduction="none",
-            )
+            told = y[index].repeat_interleave(members) if y.ndim == 1 else y[:, index]
+            told = told if y.ndim == 1 else told.transpose(0, 1).flatten(0, 1)
+            each = F.cross_entropy(scores.flatten(0, 1), told.to(device), reduction="none")
             part = shares[:, index].T.to(device)
             losses = (each.view(-1, members) * part).sum(0) / part.sum(0).clamp(min=1e-6)
             optimizer.zero_grad()

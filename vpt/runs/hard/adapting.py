@@ -18,7 +18,6 @@ from vpt.readouts import Linear, NearestMean, Readout
 from vpt.report.progress import progress_bar, span
 from vpt.runs.answers import MEANS, PROBE, PROMPT, Answers, calibrated_on_val
 from vpt.runs.briefing import say_before
-from vpt.runs.candidates import DECAY, seconds_to_learn
 from vpt.runs.choosing import folds_of
 from vpt.runs.cost import Clock
 from vpt.runs.cropping import crop_of, picture_of
@@ -28,6 +27,7 @@ from vpt.runs.hard.search import SWEEPS, Choice, Search
 from vpt.runs.kept import BUDGET, Kept, keep
 from vpt.runs.making import start_among
 from vpt.runs.probe import fit_probe
+from vpt.runs.querying import DECAY, seconds_to_learn
 from vpt.runs.ran import Ran
 from vpt.runs.report import report_of
 from vpt.runs.result import Result

@@ -14,9 +14,9 @@ from vpt.errors import PromptError
 from vpt.model import PromptedModel
 from vpt.prompts import QueryTokens
 from vpt.readouts import Linear
-from vpt.runs.candidates import DECAY
 from vpt.runs.kept import keep
 from vpt.runs.making import start_among
+from vpt.runs.querying import DECAY
 from vpt.tasks.sequence.journal import Journal, Rows
 from vpt.tasks.sequence.outcome import Outcome
 from vpt.tasks.sequence.trial import Trial

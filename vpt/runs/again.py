@@ -1,0 +1,100 @@
+"""A second round: candidates learned anew from what is thought of each example, as shares of
+classes: of labels that may be wrong, and of examples that have none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vpt.prompts import QueryTokens
+from vpt.report.progress import progress_bar
+from vpt.runs.candidates import Trial
+from vpt.runs.choosing import Candidate, calibrated
+from vpt.runs.kept import Kept
+from vpt.runs.querying import DECAY, judged
+from vpt.runs.soft_probe import SoftProbes
+from vpt.training.side_by_side import learn_side_by_side
+
+
+@dataclass(frozen=True)
+class Again:
+    """What is learned from a second time.
+
+    kept: of the labelled examples, in the order of the trial, and then of others.
+    told: what each member learns of each example, as shares of classes `[E,m,C]`; a row counts as
+        much as it sums to, and is 0 for what the member must not see. A member for each fold, and
+        one for all, the last.
+    called: what the candidates are called, behind their own names.
+    """
+
+    kept: Kept
+    told: Tensor
+    called: str
+
+
+def learn_again(
+    trial: Trial, again: Again, sets: Sequence[str], seed: int, progress: bool
+) -> list[Candidate]:
+    """The candidates of a second round, each judged by the labels of examples that its members did
+    not see; what they come to is left in the trial.
+
+    trial: of the first round, which chose how strongly each probe is regularised.
+    again: what is learned from.
+    sets: of the probes.
+    seed: of queries.
+    progress: whether to show how far it is.
+    """
+    place = len(trial.made)
+    made: list[Candidate] = []
+    with progress_bar(progress) as bar:
+        task = bar.add_task("probes, learned again", total=len(sets))
+        for name in sets:
+            made.append(_probe_again(trial, again, name, place + len(made)))
+            bar.advance(task)
+    if trial.start is not None and again.kept.memories:
+        queries = _queries_again(trial, again, trial.start, place + len(made), seed, progress)
+        made.append(queries)
+    return made
+
+
+def _probe_again(trial: Trial, again: Again, name: str, place: int) -> Candidate:
+    """A probe that learns from shares, with the strength that it had."""
+    kept, called = again.kept, f"probe {name}{again.called}"
+    probes = SoftProbes(kept.of_examples(kept.named(name, trial.backbone)), name)
+    strength = trial.strengths[f"probe {name}"]
+    every = probes.fit(again.told[-1], strength)
+    scores = torch.zeros(len(trial.kept.y), len(trial.classes)).double()
+    trial.ready[called] = []
+    for told, (_, held) in zip(again.told[:-1], trial.folds, strict=True):
+        weights = probes.fit(told, strength)
+        scores[held] = probes.scores(weights, held)
+        trial.ready[called].append(probes.readout(weights, trial.classes))
+    trial.ready[called].append(probes.readout(every, trial.classes))
+    return calibrated(called, place, scores, trial.kept.y, trial.tested)
+
+
+def _queries_again(
+    trial: Trial, again: Again, start: QueryTokens, place: int, seed: int, progress: bool
+) -> Candidate:
+    """Queries that learn from shares. They keep the classifier that they learned with: from many
+    examples it is as good as one that is fitted anew.
+    """
+    called, kept = f"queries:{start.count}{again.called}", again.kept
+    counts = again.told.sum(2)
+    shares = again.told / counts.clamp(min=1e-9)[..., None]
+    members = learn_side_by_side(
+        kept.of_blocks(start.blocks),
+        list(start.queries),
+        shares[:, kept.clips].float(),
+        counts[:, kept.clips].float(),
+        len(trial.classes),
+        decay=DECAY,
+        seed=seed,
+        progress=progress,
+    )
+    trial.learned[called], scores = judged(start, members, trial.kept, trial.folds, trial.pruned)
+    return calibrated(called, place, scores, trial.kept.y, trial.tested)

@@ -1,0 +1,171 @@
+"""Rounds after the first: what was chosen learns again, from labels by how far they are believed,
+and from examples without labels by what the first round says of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from vpt.data import Examples
+from vpt.runs.again import Again, learn_again
+from vpt.runs.candidates import PROBE, Trial, sets_of
+from vpt.runs.choosing import Candidate, Chosen, choose
+from vpt.runs.doubting import Doubts, doubts_of
+from vpt.runs.guessing import guessed, said_of_held_out
+from vpt.runs.kept import BUDGET, Kept, keep
+from vpt.runs.querying import seen_by
+
+CLEANED = ", labels weighed"
+TAUGHT = ", unlabelled too"
+FEW = 5  # than which no fewer are read
+LEAST = 0.3  # share of its labels that a class keeps
+TIMES = 2  # that unlabelled examples are learned from: the second time from better guesses
+
+
+@dataclass
+class Rounds:
+    """What came out: the choice, what is thought of each label (None where nothing could be held
+    out), and what became of the unlabelled examples and of the doubts, a sentence each.
+    """
+
+    chosen: Chosen
+    doubts: Doubts | None
+    notes: list[str]
+
+
+def go_on(
+    trial: Trial,
+    chosen: Chosen,
+    unlabelled: Examples | None,
+    noisy: bool,
+    seed: int,
+    progress: bool,
+) -> Rounds:
+    """Weigh labels, and learn again where that was asked for.
+
+    trial: of the first round.
+    chosen: what it came to.
+    unlabelled: examples without labels, if any.
+    noisy: whether labels may be wrong.
+    seed: of queries.
+    progress: whether to show how far it is.
+    """
+    if not trial.folds:
+        notes = ["nothing could be held out, so that labels could not be weighed"] if noisy else []
+        if unlabelled is not None:
+            notes.append("nothing could be held out, so that the unlabelled examples are not used")
+        return Rounds(chosen, None, notes)
+    y, notes = trial.kept.y, []
+    doubts = doubts_of(said_of_held_out(trial), y, trial.tested, trial.features("cls"))
+    labels = one_hot(y, len(trial.classes)).double()
+    if noisy:
+        labels = believed(doubts, labels)
+        again = Again(trial.kept, _told(trial, labels), CLEANED)
+        made = learn_again(trial, again, _sets(trial, chosen), seed, progress)
+        trial.made += made
+        chosen, note = _better(trial, chosen, made)
+        notes.append(f"labels by how far they are believed: {note}")
+        labels = labels if CLEANED in chosen.name else one_hot(y, len(trial.classes)).double()
+    if unlabelled is not None:
+        others, said = _pass(trial, unlabelled, progress)
+        chosen, note = _taught(trial, chosen, others, labels, seed, progress)
+        notes.append(f"{len(others.y):,} examples without labels{said}: {note}")
+    return Rounds(chosen, doubts, notes)
+
+
+def believed(doubts: Doubts, labels: Tensor) -> Tensor:
+    """Labels `[m,C]` that count as much as they are believed. Of no class is so little left that it
+    would be given up: all of its labels may look wrong, and be right.
+    """
+    counts = labels * doubts.right[:, None]
+    least = LEAST * labels.sum(0)
+    grown = (least / counts.sum(0).clamp(min=1e-9)).clamp(min=1.0)
+    return (counts * grown).clamp(max=1.0)
+
+
+def _told(trial: Trial, labels: Tensor) -> Tensor:
+    """Shares of classes of the labelled examples for each member `[E,m,C]`: 0 of what it must not
+    see.
+    """
+    count = len(labels)
+    return seen_by(trial.folds, torch.arange(count), count)[..., None] * labels
+
+
+def _pass(trial: Trial, unlabelled: Examples, progress: bool) -> tuple[Kept, str]:
+    """One pass over the unlabelled examples, and what is to be said of it. Where queries read, it
+    is over as many as have a place beside the labelled ones.
+    """
+    blocks = trial.start.blocks if trial.start is not None and trial.kept.memories else []
+    memories, left = trial.kept.of_blocks(blocks), BUDGET
+    said = ""
+    if memories:
+        parts = [part for memory in memories for part in (memory.keys, memory.values)]
+        left -= sum(part.nbytes for part in parts)
+        inputs = len(unlabelled.windows()[0]) / len(unlabelled)
+        room = int(left // (sum(2 * part[0].numel() for part in parts) * inputs))
+        if room < len(unlabelled):
+            said = f" (of {len(unlabelled):,}, as more have no place in memory)"
+            if room < FEW:
+                blocks, said = [], " (for probes alone: keys and values have no place in memory)"
+            else:
+                unlabelled = unlabelled.subset(range(room))
+    what = "one pass over the unlabelled data"
+    budget = max(0, left)
+    kept = keep(
+        trial.backbone, unlabelled, blocks=blocks, budget=budget, progress=progress, what=what
+    )
+    return kept, said
+
+
+def _taught(
+    trial: Trial, before: Chosen, others: Kept, labels: Tensor, seed: int, progress: bool
+) -> tuple[Chosen, str]:
+    """What is chosen once examples without labels are learned from, and what came of it in words.
+
+    trial: of the rounds before.
+    before: what they came to.
+    others: what one pass over the examples without labels left.
+    labels: shares of classes of those with labels `[m,C]`.
+    seed: of queries.
+    progress: whether to show how far it is.
+    """
+    kept = trial.kept.joined(others)
+    made: list[Candidate] = []
+    for time in range(1, TIMES + 1):
+        both = torch.cat([_told(trial, labels), guessed(trial, others)], 1)
+        called = TAUGHT if time == 1 else f"{TAUGHT} ({time})"
+        again = Again(kept, both, called)
+        taught = learn_again(trial, again, _sets(trial, before), seed + time, progress)
+        trial.made += taught
+        made += taught
+    return _better(trial, before, made)
+
+
+def _better(trial: Trial, before: Chosen, made: list[Candidate]) -> tuple[Chosen, str]:
+    """(The choice among what learned again, if it has less log loss out of fold than the one
+    before; what came of it, in words).
+    """
+    first = next(one for one in trial.made if one.name == PROBE)
+    after = choose([first, *made], trial.kept.y, trial.tested, PROBE, trial.together)
+    table = before.table + [row for row in after.table if row["candidate"] != PROBE]
+    if after.log_loss >= before.log_loss or after.names == [PROBE]:
+        return replace(before, table=table), "no less log loss out of fold, so they are not used"
+    said = f"log loss out of fold {before.log_loss:.3f} without, {after.log_loss:.3f} with"
+    return replace(after, table=table), said
+
+
+def _sets(trial: Trial, before: Chosen) -> Sequence[str]:
+    """Fixed features that learn again: those that were chosen, or those of least log loss."""
+    probes = [
+        one for one in trial.made if one.name in {f"probe {s}" for s in sets_of(trial.backbone)}
+    ]
+    names = [one.name for one in probes if one.name in before.names]
+    if not names:
+        losses = {row["candidate"]: row["log_loss"] for row in before.table}
+        names = [min((one.name for one in probes), key=losses.__getitem__)]
+    return [name.removeprefix("probe ") for name in names]

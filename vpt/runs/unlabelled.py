@@ -1,0 +1,179 @@
+"""Examples without labels, to be learned from beside those that have some: which of them count."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from vpt.data import CALLED, Data, Examples
+from vpt.data.files import Files
+from vpt.data.given import Given, all_given, examples_of
+from vpt.data.readers import reader
+from vpt.errors import BadFilesError, DataError
+from vpt.report.progress import progress_bar
+from vpt.runs.digests import keys_of
+from vpt.sites import InputsLike
+
+MOST = 2000  # of which more would say little, and take long
+
+
+@dataclass(frozen=True)
+class Unlabelled:
+    """Examples without labels (all are of one class, "unknown"). notes: on which they are; careful:
+    what is odd about them. skipped: files that cannot be used, as (path, reason).
+    """
+
+    examples: Examples
+    notes: list[str] = field(default_factory=list)
+    careful: list[str] = field(default_factory=list)
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+
+
+def read_unlabelled(
+    source: object,
+    inputs: InputsLike,
+    parts: Mapping[str, Examples],
+    *,
+    seed: int = 0,
+    skip_bad: bool = False,
+    progress: bool = True,
+) -> Unlabelled:
+    """Read what is to be learned from without labels: at most `MOST`, drawn by the seed.
+
+    source: a folder (all files in it, whatever their folders are called), or anything else that
+        `vpt.predict` takes; of `Examples` the labels are not looked at.
+    inputs: what the backbone takes.
+    parts: the labelled examples, by part. What is among them already, byte for byte, is left out.
+    seed: of the draw.
+    skip_bad: go on without files that cannot be used.
+    progress: whether a bar is shown.
+
+    Raises `DataError` where nothing is left, `BadFilesError` listing all files that cannot be used,
+    unless `skip_bad`.
+    """
+    if isinstance(source, Examples):
+        skipped: list[tuple[str, str]] = []
+        found, there = _drawn(_bare(source), seed), len(source)
+    else:
+        things = list(all_given(source, inputs))
+        there = len(things)
+        things = [things[i] for i in _some(there, seed)]
+        found, skipped = _read(things, inputs, skip_bad, progress)
+    notes = []
+    if there > MOST:
+        notes.append(
+            f"of {there:,} unlabelled examples {MOST:,}, drawn with seed {seed}, are learned from"
+        )
+    fresh, met = _fresh(found, parts)
+    careful = _of_test(met)
+    if labelled := met["train"] + met["val"]:
+        notes.append(f"{labelled} unlabelled files have a label already, and are left out")
+    if met[""]:
+        notes.append(f"{met['']} unlabelled files are copies of others, and are left out")
+    if not fresh:
+        raise DataError(
+            "Found no unlabelled example that is not among the labelled ones; needed are others."
+            f"{''.join(f' {one.capitalize()}.' for one in careful)}"
+        )
+    return Unlabelled(found.subset(fresh), notes, careful, skipped)
+
+
+def beside(
+    source: object, inputs: InputsLike, data: Data, seed: int, skip_bad: bool, progress: bool
+) -> Examples:
+    """The unlabelled examples to be learned from beside `data`, which notes what they are. source,
+    inputs, seed, skip_bad, progress: as for `read_unlabelled`.
+    """
+    found = read_unlabelled(
+        source, inputs, data.parts, seed=seed, skip_bad=skip_bad, progress=progress
+    )
+    data.notes += [*found.notes, f"{len(found.examples):,} examples without labels"]
+    data.careful += found.careful
+    data.skipped += found.skipped
+    return found.examples
+
+
+def _some(count: int, seed: int) -> list[int]:
+    """Which of so many: all, or `MOST`, in order."""
+    if count <= MOST:
+        return list(range(count))
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+    return sorted(order[:MOST].tolist())
+
+
+def _bare(examples: Examples) -> Examples:
+    """The same without their labels."""
+    names = [examples.name(i) for i in range(len(examples))]
+    known = dict(zip(examples.indices, names, strict=True))
+    every = [known.get(i, "") for i in range(len(examples.labels))]
+    return Examples(
+        examples.get,
+        [0] * len(examples.labels),
+        ["unknown"],
+        named=False,
+        names=every,
+        sample_rate=examples.sample_rate,
+        indices=examples.indices,
+    )
+
+
+def _drawn(examples: Examples, seed: int) -> Examples:
+    return examples.subset(_some(len(examples), seed))
+
+
+def _read(
+    things: list[Given], inputs: InputsLike, skip_bad: bool, progress: bool
+) -> tuple[Examples, list[tuple[str, str]]]:
+    """(Examples of what was handed over, files that cannot be used and why)."""
+    if not all(isinstance(thing.value, Path) for thing in things):
+        return examples_of(things, inputs), []
+    paths = [Path(thing.name) for thing in things]
+    files, bad, good = Files(paths, reader(inputs)), [], []
+    with progress_bar(progress) as bar:
+        task = bar.add_task("reading the unlabelled files", total=len(paths))
+        for i, path in enumerate(paths):
+            reason = files.reason(i)
+            bad += [(str(path), reason)] if reason else []
+            good += [] if reason else [i]
+            bar.advance(task)
+    if bad and (not skip_bad or not good):
+        raise BadFilesError(bad, len(paths))
+    rate = getattr(inputs, "sample_rate", None)
+    found = Examples(
+        files,
+        [0] * len(paths),
+        ["unknown"],
+        named=False,
+        names=[str(path) for path in paths],
+        sample_rate=rate,
+        indices=good,
+    )
+    return found, bad
+
+
+def _fresh(found: Examples, parts: Mapping[str, Examples]) -> tuple[list[int], Counter[str]]:
+    """(Which are new, how many are there already by part, "" for copies among themselves)."""
+    known = {key: part for part, examples in parts.items() for key in keys_of(examples)}
+    met: Counter[str] = Counter()
+    fresh: list[int] = []
+    for i, key in enumerate(keys_of(found)):
+        if key in known:
+            met[known[key]] += 1
+            continue
+        known[key] = ""
+        fresh.append(i)
+    return fresh, met
+
+
+def _of_test(met: Counter[str]) -> list[str]:
+    if not met["test"]:
+        return []
+    are = "1 unlabelled file is" if met["test"] == 1 else f"{met['test']} unlabelled files are"
+    return [
+        f"{are} among the {CALLED['test']} data, byte for byte, and left out (vpt predict --adapt"
+        " learns from the very files that it classifies, and says so)"
+    ]
