@@ -80,6 +80,17 @@ def colours(count: int = 48, seed: int = 0, size: int = 32) -> Examples:
     )
 
 
+def pictures(root: Path, examples: Examples, flat: bool = False) -> Path:
+    """The examples as files of a folder, `CLASS/NUMBER.png`, or flat, without their labels."""
+    for i in range(len(examples)):
+        x, y = examples[i][:2]
+        folder = root if flat else root / examples.classes[y]
+        folder.mkdir(parents=True, exist_ok=True)
+        pixels = (x.clamp(0, 1) * 255).byte().permute(1, 2, 0).numpy()
+        Image.fromarray(np.ascontiguousarray(pixels)).save(folder / f"{i}.png")
+    return root
+
+
 def six_classes(count: int = 48, seed: int = 0) -> Examples:
     """Noisy images `[3,32,32]` of which one half, left or right, is brighter in one channel: six
     classes.
@@ -236,13 +247,7 @@ def regrouped(data: Examples, **changes) -> Examples:
 
 
 def write_images(root: Path, per_class: int = 10, size: int = 40) -> Path:
-    data = colours(3 * per_class, size=size)
-    for i in range(len(data)):
-        x, y = data[i][:2]
-        path = root / data.classes[y] / f"{i}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray((x.clamp(0, 1) * 255).byte().permute(1, 2, 0).numpy()).save(path)
-    return root
+    return pictures(root, colours(3 * per_class, size=size))
 
 
 def write_sounds(root: Path, per_class: int = 8, rate: int = 8000) -> Path:

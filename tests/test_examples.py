@@ -26,6 +26,7 @@ SHORT = {
     "your_folder/adapt_folder": "grey is taken for",
     "your_folder/learn_a_border": "test accuracy",
     "sound/adapt_audio": "noise is taken for",
+    "few_labels/few_labels": "chosen:",
     "biased_model/reprogram": "accuracy",
     "many_tasks/library": "torch.Size",
     "many_tasks/share": "test accuracy",
@@ -44,6 +45,7 @@ TINY = {
     "deploy/times": "vpt:vit-p8-64 --prompt queries:1@7 --batches 1 --repeats 2",
     "explained/checks": "--count 4",
     "hard_prompts/gap": "{split} --shots 2 --seeds 1 --out {out}",
+    "few_labels/measure": "unlabelled {split} --shots 2 --seeds 0 --out {out}",
     "real_backbones/few_shot": "{split} --shots 2 --seeds 1 --out {out} --kept {out}",
     "real_backbones/tuned": "{split} --shots 3 --epochs 1 --batch-size 6 --out {out}",
     "label_maps/label_map_table": "{images} --shots 2 --seeds 1 --epochs 1 --prompt border:2",
@@ -242,3 +244,14 @@ def test_what_corrections_mend(
     said = capsys.readouterr().out
     assert "taken" in said
     assert "of 2" in said
+
+
+def test_labels_are_made_wrong_as_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    measure = loaded("few_labels/measure", monkeypatch)
+    y = np.arange(40) % 4
+    features = torch.eye(4)[torch.from_numpy(y)] * torch.tensor([1.0, 1.0, 9.0, 9.0])
+    for wrong, kind in ((0.25, "uniform"), (0.5, "alike")):
+        found = measure.corrupted(y, 4, features, wrong, kind, 0)
+        assert (found != y).sum() == 40 * wrong
+    # the classes whose means are near each other are taken for each other
+    assert set(found[(found != y) & (y == 0)]) == {1}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import timm
-from helpers import write_images, write_sounds
+from helpers import colours, pictures, write_images, write_sounds
 from PIL import Image
 
 import vpt
@@ -16,9 +16,10 @@ from vpt.demo.portraits import portraits
 
 
 def write_world(folder: Path) -> Path:
-    """Tiny data of the names that guides and scripts use: photos, birds, flowers, recordings of
-    three speakers, and faces in a table with groups.
+    """Tiny data of the names that guides and scripts use: photos, birds, flowers, pictures without
+    labels, recordings of three speakers, and faces in a table with groups.
     """
+    pictures(folder / "unsorted", colours(9, 3, size=40), flat=True)
     for name in ("photos", "birds", "flowers"):
         write_images(folder / name, per_class=5)
         (folder / name / "grey").mkdir()

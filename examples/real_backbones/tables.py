@@ -4,9 +4,9 @@ python examples/real_backbones/tables.py runs/few-shot/results.jsonl --markdown
 
 For each backbone and number of examples: test accuracy in %, mean over draws (balanced over classes
 with --balanced; or the calibration error with --calibration); the mean over tasks; the difference
-in accuracy from a linear probe of the class token on the same examples, with an interval of 95 %
-(a bootstrap of each task's test examples, the same for all draws of training examples);
-CPU-seconds, where they are known, with the pass over what is learned from.
+in accuracy from a linear probe of the class token (or from --base) on the same examples, with an
+interval of 95 % (a bootstrap of each task's test examples, the same for all draws of training
+examples); CPU-seconds, where they are known, with the pass over what is learned from.
 """
 
 from __future__ import annotations
@@ -87,20 +87,22 @@ def perfect(shares: torch.Tensor, draws: int = 50) -> float:
     return float(np.mean([calibration_error(shares, y) for y in drawn]))
 
 
-def tables(files: list[Path], key: str = "accuracy") -> list[Found]:
-    """One for each backbone and number of examples. key: of the number that is shown."""
+def tables(files: list[Path], key: str = "accuracy", base: str = BASE) -> list[Found]:
+    """One for each backbone and number of examples. key: of the number that is shown. base: the
+    method that others are compared with.
+    """
     rows = [json.loads(line) for file in files for line in file.read_text().splitlines()]
     rows = [row for row in rows if key in row]
     kinds = sorted(
         {(row["backbone"], row["shots"]) for row in rows}, key=lambda kind: (kind[0], -kind[1])
     )
     return [
-        _table(*kind, [row for row in rows if (row["backbone"], row["shots"]) == kind], key)
+        _table(*kind, [row for row in rows if (row["backbone"], row["shots"]) == kind], key, base)
         for kind in kinds
     ]
 
 
-def _table(backbone: str, shots: int, rows: list[dict[str, Any]], key: str) -> Found:
+def _table(backbone: str, shots: int, rows: list[dict[str, Any]], key: str, base: str) -> Found:
     tasks = list(dict.fromkeys(row["task"] for row in rows))
     right: dict[str, Right] = defaultdict(dict)
     shown: dict[tuple[str, str], list[float]] = defaultdict(list)
@@ -118,11 +120,13 @@ def _table(backbone: str, shots: int, rows: list[dict[str, Any]], key: str) -> F
         each = [shown.get((method, task)) for task in tasks]
         cells = [f"{np.mean(some):.1f}" if some else "" for some in each]
         mean = f"{np.mean([np.mean(some) for some in each if some]):.1f}" if all(each) else ""
-        gap = difference(of, right.get(BASE, {}), tasks) if method != BASE else ""
+        gap = difference(of, right.get(base, {}), tasks) if method != base else ""
         cost = [f"{np.mean(seconds[method]):.0f}"] if seconds[method] else []
         lines.append([method, *cells, mean, gap, *cost])
     costs = ["CPU-s"] if any(seconds.values()) else []
-    return Found(title, ["", *tasks, "mean", "− probe", *costs], lines)
+    return Found(
+        title, ["", *tasks, "mean", f"− {'probe' if base == BASE else base}", *costs], lines
+    )
 
 
 def difference(of: Right, base: Right, tasks: list[str]) -> str:
@@ -146,13 +150,14 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("files", nargs="+", type=Path)
     parser.add_argument("--balanced", action="store_true")
+    parser.add_argument("--base", default=BASE, help="the method to compare with")
     parser.add_argument("--markdown", action="store_true")
     parser.add_argument("--calibration", choices=CALIBRATION, help="its error instead")
     options = parser.parse_args(argv)
     key = "balanced_accuracy" if options.balanced else "accuracy"
     if options.calibration:
         key = CALIBRATION[options.calibration]
-    for table in tables(options.files, key):
+    for table in tables(options.files, key, options.base):
         table.show(options.markdown)
 
 

@@ -69,6 +69,12 @@ def predict(
     top_k: Annotated[
         int, typer.Option(min=1, help="how many classes of each file, the likeliest first")
     ] = 3,
+    adapt: Annotated[
+        bool,
+        typer.Option(
+            "--adapt", help="learn again, from these very files without labels, too (transductive)"
+        ),
+    ] = False,
     backbone: BackboneOption = None,
     seconds: Seconds = None,
     dtype: Dtype = None,
@@ -84,13 +90,20 @@ def predict(
     paths = list(files or [])
     if task is not None and library is None:
         raise typer.BadParameter("--task is one of a library's: say --library FOLDER too")
+    if adapt and library is not None:
+        raise typer.BadParameter("--adapt learns a run again: name its folder, not a library")
     if library is not None:
         paths, run = [run, *paths], _one_of(library, task)
     if library is None and not paths and run.is_file() and run.suffix != ".vpt":
         raise typer.BadParameter(f"{run} comes where a run does: vpt predict RUN {run}")
-    model = load(run, backbone, seconds=seconds, dtype=dtype)
     paths = [named for path in paths for named in (_on_input() if str(path) == "-" else [path])]
-    found = run_predict(model, paths, top_k, progress=not (as_csv or as_json))
+    if adapt:
+        from vpt.runs.transductive import predict_adapted
+
+        found = predict_adapted(run, paths, top_k, backbone=backbone, progress=True)
+    else:
+        model = load(run, backbone, seconds=seconds, dtype=dtype)
+        found = run_predict(model, paths, top_k, progress=not (as_csv or as_json))
     if as_json:
         print_json(
             [

@@ -32,6 +32,7 @@ from vpt.runs.labelled import (
     refuse_inside,
     refuse_told,
     refuse_without_auto,
+    told_again,
 )
 from vpt.runs.learning import SOFTER, calibrate, choose_augment, learn, seconds_to_adapt
 from vpt.runs.making import make_prompt, make_readout, start_among
@@ -100,11 +101,7 @@ def adapt(
         "queries" under queries; "cls+mean", "blocks:4", "blocks+queries", ….
     shots: as for `vpt.load_data`.
     seed: of the recipe, the split and the prompt; 0 where nothing says otherwise.
-    skip_bad: as for `vpt.load_data`.
-    label: as for `vpt.load_data`.
-    split_by: as for `vpt.load_data`.
-    val_share: as for `vpt.load_data`.
-    test_share: as for `vpt.load_data`.
+    skip_bad, label, split_by, val_share, test_share: as for `vpt.load_data`.
     val_apart: with "auto", learn nothing from the validation examples, which otherwise take their
         turn in the cross-validation and in the final fit.
     probe_only: fit a linear probe of the model's own features, and no prompt.
@@ -136,8 +133,11 @@ def adapt(
     one_of(TrainingError, ("auto", *AUGMENTS), augment=augment)
     recipe = chosen(recipe, Recipe(), seed=seed, **settings)
     refuse_told(prompt, readout, features, augment, given, settings)
-    with_auto: Config = {"probe_only": probe_only, "prune": prune, "store": store}
-    refuse_without_auto(prompt, **with_auto, unlabelled=unlabelled, noisy=noisy)
+    aims: Config = {"probe_only": probe_only, "prune": prune, "noisy": noisy}
+    refuse_without_auto(prompt, **aims, unlabelled=unlabelled, store=store)
+    aims |= {"val_apart": val_apart}
+    read: Config = {"label": label, "split_by": split_by, "shots": shots, "skip_bad": skip_bad}
+    read |= {"val_share": val_share, "test_share": test_share, "seed": recipe.seed}
     data = look(data, label, split_by=split_by) if isinstance(data, (str, Path)) else data
     refuse_inside(out, data)
     with (
@@ -147,24 +147,13 @@ def adapt(
         ExitStack() as undo,
     ):
         made = Prompt() if automatic else make_prompt(prompt, backbone, recipe.seed)
-        parts = load_data(
-            data,
-            backbone.inputs,
-            label=label,
-            split_by=split_by,
-            shots=shots,
-            seed=recipe.seed,
-            skip_bad=skip_bad,
-            val_share=val_share,
-            test_share=test_share,
-            progress=progress,
-        )
+        parts = load_data(data, backbone.inputs, progress=progress, **read)
         shown = progress and Accelerator().is_main_process
         if folder is not None:
             clock.look(backbone, parts)
         if automatic:
-            source = learned_from(parts, recipe.seed, val_apart, probe_only, prune)
-            source.noisy = noisy
+            source = learned_from(parts, recipe.seed, **aims)
+            source.told = told_again(data, read, aims, store)
             if unlabelled is not None:
                 source.unlabelled = beside(
                     unlabelled, backbone.inputs, parts, recipe.seed, skip_bad, progress

@@ -40,7 +40,8 @@ def learn_again(
     trial: Trial, again: Again, sets: Sequence[str], seed: int, progress: bool
 ) -> list[Candidate]:
     """The candidates of a second round, each judged by the labels of examples that its members did
-    not see; what they come to is left in the trial.
+    not see; what they come to is left in the trial. None is simpler than another: all are told the
+    same.
 
     trial: of the first round, which chose how strongly each probe is regularised.
     again: what is learned from.
@@ -53,11 +54,10 @@ def learn_again(
     with progress_bar(progress) as bar:
         task = bar.add_task("probes, learned again", total=len(sets))
         for name in sets:
-            made.append(_probe_again(trial, again, name, place + len(made)))
+            made.append(_probe_again(trial, again, name, place))
             bar.advance(task)
     if trial.start is not None and again.kept.memories:
-        queries = _queries_again(trial, again, trial.start, place + len(made), seed, progress)
-        made.append(queries)
+        made.append(_queries_again(trial, again, trial.start, place, seed, progress))
     return made
 
 

@@ -38,7 +38,7 @@ from vpt.runs.querying import queries_for, seconds_to_learn
 from vpt.runs.ran import Ran
 from vpt.runs.report import report_of
 from vpt.runs.result import Result
-from vpt.runs.rounds import go_on
+from vpt.runs.rounds import TIMES, go_on
 from vpt.runs.suspects import suspects
 from vpt.runs.timing import time_pass
 from vpt.runs.worth import worth_of
@@ -110,6 +110,7 @@ def adapt_automatically(
         chosen=found.chosen,
         queries=found.queries,
         suspects=found.suspects,
+        told=source.told,
     )
     report = report_of(found.model, found.answers, found.method, ran)
     return Result(found.model, report, history, found.answers, moments=found.moments)
@@ -119,15 +120,19 @@ def _time(backbone: Backbone, data: Data, source: Labelled) -> tuple[float, str]
     """(How many seconds prompt="auto" will take, and for what), from a few examples timed here."""
     queries = None if source.probe_only else queries_for(backbone)
     blocks = queries.blocks if queries is not None else ()
-    kept, once, inputs = time_pass(backbone, data, blocks)
-    count = len(source.examples)
+    others = source.unlabelled
+    kept, once, inputs = time_pass(backbone, data, blocks, [others] if others is not None else [])
+    members, classes = len(source.folds) + 1, len(data.classes)
+    own = [source.examples]
+    rounds = [own] * (1 + source.noisy) + ([[*own, others]] * TIMES if others is not None else [])
     learning = 0.0
-    if not source.probe_only:
-        reads = queries.reads if queries is not None and kept.memories else 0
-        learning = seconds_of_probes(backbone, count, len(data.classes), reads)
-    if queries is not None and kept.memories:
-        heard = len(source.examples.windows()[0])
-        learning += seconds_to_learn(queries, kept, len(source.folds) + 1, len(data.classes), heard)
+    for parts in rounds:
+        if not source.probe_only:
+            reads = queries.reads if queries is not None and kept.memories else 0
+            learning += seconds_of_probes(backbone, sum(map(len, parts)), classes, reads)
+        if queries is not None and kept.memories:
+            heard = sum(len(part.windows()[0]) for part in parts)
+            learning += seconds_to_learn(queries, kept, members, classes, heard)
     whereof = f": {span(once)} for one pass over {inputs} {_called(backbone)}, the rest to learn"
     return once + learning, whereof
 

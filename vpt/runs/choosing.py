@@ -104,7 +104,7 @@ def choose(
     candidates: Sequence[Candidate],
     y: Tensor,
     tested: Tensor,
-    least: str,
+    least: str | None,
     together: Sequence[int] | None = None,
 ) -> Chosen:
     """The simplest candidate that is within one standard error of the best, by log loss out of
@@ -113,21 +113,19 @@ def choose(
     candidates: what each says.
     y: labels `[m]`.
     tested: which of them were held out `[m]`.
-    least: the name of the candidate than which nothing worse is given.
+    least: the name of the candidate than which nothing worse is given, if there is one.
     together: which examples belong together, by number `[m]`.
     """
-    units = None
-    if together is not None:
-        units = [together[i] for i in tested.nonzero()[:, 0].tolist()]
+    units = _of(together, tested)
     losses = {c.name: _losses(c.scores, y, tested) for c in candidates}
     best = min(candidates, key=lambda c: float(losses[c.name].mean()))
     allowed = [
         c
         for c in candidates
-        if losses[c.name].mean() <= losses[least].mean()
+        if (least is None or losses[c.name].mean() <= losses[least].mean())
         and _within(losses[c.name] - losses[best.name], units)
     ]
-    one = min(allowed or [best], key=lambda c: c.place)
+    one = min(allowed or [best], key=lambda c: (c.place, float(losses[c.name].mean())))
     names, scores, factor = [one.name], one.scores, 1.0
     why = "the least log loss out of fold"
     if one is not best:
@@ -165,6 +163,29 @@ def averaged(parts: Sequence[Tensor], factor: float = 1.0) -> Tensor:
     """
     scaled = torch.stack([torch.log_softmax(part * factor, 1) for part in parts])
     return scaled.logsumexp(0) - np.log(len(parts))
+
+
+def no_worse(
+    after: Tensor,
+    before: Tensor,
+    y: Tensor,
+    tested: Tensor,
+    together: Sequence[int] | None = None,
+) -> bool:
+    """Whether log probabilities `[m,C]` have no more log loss than others, but for one standard
+    error.
+
+    after, before: of the same examples. y, tested, together: as for `choose`.
+    """
+    gaps = _losses(after, y, tested) - _losses(before, y, tested)
+    return _within(gaps, _of(together, tested))
+
+
+def _of(together: Sequence[int] | None, tested: Tensor) -> list[int] | None:
+    """Of the tested examples, with what each belongs together."""
+    if together is None:
+        return None
+    return [together[i] for i in tested.nonzero()[:, 0].tolist()]
 
 
 def _losses(scores: Tensor, y: Tensor, tested: Tensor) -> Tensor:

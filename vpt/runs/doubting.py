@@ -9,9 +9,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-ROUNDS = 20
-RIGHT = 0.9  # how often labels are taken to be right, before anything is known
-WORTH = 5.0  # and as how many examples of each class that counts
+from vpt.metrics.calibrating import SLOPES
+
+ROUNDS = 30
+WRONG = 0.1  # of all labels, before anything is known
+RARE = 0.01  # of them always
+WORTH = 10.0  # examples of each class, as which it counts that all mistakes are alike
 RIDGE = 1.0  # of the regression by which influence is measured
 MOST = 2000  # examples that it is measured among: time grows with their cube
 
@@ -36,32 +39,51 @@ class Doubts:
         return self.shares.argmax(1)
 
 
-def doubts_of(said: Tensor, y: Tensor, tested: Tensor, features: Tensor) -> Doubts:
+def doubts_of(
+    said: Tensor, y: Tensor, tested: Tensor, features: Tensor, expected: bool = False
+) -> Doubts:
     """Labels weighed against what was said of their examples.
 
     said: shares of classes, by what did not see the label `[m,C]`.
     y: labels `[m]`.
     tested: of which examples something was said `[m]`; others are trusted.
     features: of the examples `[m,F]`.
+    expected: whether someone says that labels are wrong.
 
     A label is a class seen through a confusion matrix, which is the same for all examples of a
     class and is found with the classes by expectation–maximisation (Dawid and Skene, Applied
-    Statistics 28, 1979).
+    Statistics 28, 1979). What learned from wrong labels is less sure than it should be: where they
+    are expected, by how much scores are to be multiplied is found along with it, by the likelihood
+    of the labels. Elsewhere it is taken to be as sure as it should be: a poor model that is sure of
+    some mistakes, under labels that are right, cannot be told from a good one under wrong labels.
     """
     classes = said.shape[1]
-    some, told = said[tested].double().clamp(min=1e-6), y[tested]
-    same = torch.eye(classes).double()
-    start = RIGHT * same + (1 - RIGHT) / max(1, classes - 1) * (1 - same)
-    confusion, thought = start, some
-    for _ in range(ROUNDS):
-        thought = some * confusion[:, told].T
-        thought = thought / thought.sum(1, keepdim=True)
-        counts = thought.T @ same[told] + WORTH * start
-        confusion = counts / counts.sum(1, keepdim=True)
-    shares = same[y].clone()
-    shares[tested] = thought
+    logs, told = said[tested].double().clamp(min=1e-9).log(), y[tested]
+    slopes = SLOPES if expected else (1.0,)
+    found = max((_explained(logs * slope, told) for slope in slopes), key=lambda one: one[0])
+    shares = torch.eye(classes).double()[y]
+    shares[tested] = found[1]
     right = shares.gather(1, y[:, None])[:, 0]
-    return Doubts(shares, right, confusion, pulls(features, y, classes))
+    return Doubts(shares, right, found[2], pulls(features, y, classes))
+
+
+def _explained(scores: Tensor, told: Tensor) -> tuple[float, Tensor, Tensor]:
+    """(Mean log likelihood of labels `[m]`, shares of classes given them `[m,C]`, confusion matrix)
+    for class scores `[m,C]`.
+    """
+    some, classes = torch.softmax(scores, 1), scores.shape[1]
+    same = torch.eye(classes).double()
+    others = (1 - same) / max(1, classes - 1)
+    confusion, wrong = (1 - WRONG) * same + WRONG * others, WRONG
+    for _ in range(ROUNDS):
+        shares = some * confusion[:, told].T
+        shares = shares / shares.sum(1, keepdim=True).clamp(min=1e-12)
+        wrong = 1 - float(shares.gather(1, told[:, None]).mean())
+        wrong = min(max(wrong, RARE), 1 - RARE)
+        counts = shares.T @ same[told] + WORTH * ((1 - wrong) * same + wrong * others)
+        confusion = counts / counts.sum(1, keepdim=True)
+    likely = (some * confusion[:, told].T).sum(1).clamp(min=1e-12)
+    return float(likely.log().mean()), shares, confusion
 
 
 def pulls(features: Tensor, y: Tensor, classes: int) -> Tensor:

@@ -24,7 +24,7 @@ class Labelled:
     """Examples that are learned from, and their folds. joined: whether those for validation are
     among them. probe_only: whether a linear probe is all that is to be fitted. pruned: whether
     queries without which nothing is lost are left out. noisy: whether labels may be wrong.
-    unlabelled: what is learned from besides.
+    unlabelled: what is learned from besides. told: by what the same can be learned again.
     """
 
     examples: Examples
@@ -34,19 +34,40 @@ class Labelled:
     pruned: bool = False
     noisy: bool = False
     unlabelled: Examples | None = None
+    told: Config | None = None
 
 
 def learned_from(
-    data: Data, seed: int, val_apart: bool, probe_only: bool, pruned: bool
+    data: Data,
+    seed: int,
+    *,
+    val_apart: bool = False,
+    probe_only: bool = False,
+    prune: bool = False,
+    noisy: bool = False,
 ) -> Labelled:
     """Training examples, and those for validation, unless these are to stay apart, or the training
     examples were to be few, or no folds could be made.
+
+    data: with its parts.
+    seed: of the folds.
+    val_apart, probe_only, prune, noisy: as for `vpt.adapt`.
     """
     if not val_apart and "kept" not in data.made.get("train", ""):
         both = appended(data.train, data.val)
         if folds := folds_of(both, seed):
-            return Labelled(both, folds, True, probe_only, pruned)
-    return Labelled(data.train, folds_of(data.train, seed), False, probe_only, pruned)
+            return Labelled(both, folds, True, probe_only, prune, noisy)
+    folds = folds_of(data.train, seed)
+    return Labelled(data.train, folds, False, probe_only, prune, noisy)
+
+
+def told_again(data: object, read: Config, learn: Config, store: str | Path | None) -> Config:
+    """By what the same can be learned again, in plain values. data: that was listed; None stands
+    for what has no path. read: how it was read. learn: what it was told. store: of features.
+    """
+    path = str(data.path.resolve()) if isinstance(data, Source) else None
+    place = str(Path(store).resolve()) if store is not None else None
+    return {"data": path, "store": place, "read": read, "learn": learn}
 
 
 def refuse_told(

@@ -28,6 +28,7 @@ class Ran:
     chosen: with prompt "auto", what was chosen and among what.
     queries: what each is worth.
     suspects: labels that look wrong.
+    told: by what the same can be learned again.
     """
 
     data: Data
@@ -41,3 +42,4 @@ class Ran:
     chosen: Chosen | None = None
     queries: Config | None = None
     suspects: Config | None = None
+    told: Config | None = None

@@ -73,6 +73,7 @@ class AdaptReport:
     queries: with prompt "auto", what each query is worth (`vpt.runs.worth.Worth`), what is odd
         about them, and how many were left out.
     suspects: with prompt "auto", labels that look wrong (`vpt.runs.suspects`).
+    told: with prompt "auto", by what the same can be learned again.
     cost: what it took, and what tuning the model would take (`vpt.runs.cost`).
     """
 
@@ -106,6 +107,7 @@ class AdaptReport:
     out_of_fold: Config | None = None
     queries: Config | None = None
     suspects: Config | None = None
+    told: Config | None = None
     cost: Config | None = None
 
     def as_dict(self) -> Config:
@@ -163,6 +165,7 @@ def report_of(
         out_of_fold={name: getattr(chosen, name) for name in OUTSIDE} if chosen else None,
         queries=ran.queries,
         suspects=ran.suspects,
+        told=ran.told,
         cost=ran.clock.cost(model),
     )
 

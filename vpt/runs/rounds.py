@@ -6,15 +6,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
 from vpt.data import Examples
+from vpt.metrics.calibrating import best_slope
 from vpt.runs.again import Again, learn_again
-from vpt.runs.candidates import PROBE, Trial, sets_of
-from vpt.runs.choosing import Candidate, Chosen, choose
+from vpt.runs.candidates import Trial, sets_of
+from vpt.runs.choosing import Candidate, Chosen, averaged, choose, no_worse
 from vpt.runs.doubting import Doubts, doubts_of
 from vpt.runs.guessing import guessed, said_of_held_out
 from vpt.runs.kept import BUDGET, Kept, keep
@@ -23,6 +25,7 @@ from vpt.runs.querying import seen_by
 CLEANED = ", labels weighed"
 TAUGHT = ", unlabelled too"
 FEW = 5  # than which no fewer are read
+BELIEVED = 0.5  # from which on a label counts for how sure a model may be
 LEAST = 0.3  # share of its labels that a class keeps
 TIMES = 2  # that unlabelled examples are learned from: the second time from better guesses
 
@@ -61,7 +64,8 @@ def go_on(
             notes.append("nothing could be held out, so that the unlabelled examples are not used")
         return Rounds(chosen, None, notes)
     y, notes = trial.kept.y, []
-    doubts = doubts_of(said_of_held_out(trial), y, trial.tested, trial.features("cls"))
+    said, features = said_of_held_out(trial), trial.features("cls")
+    doubts = doubts_of(said, y, trial.tested, features, expected=noisy)
     labels = one_hot(y, len(trial.classes)).double()
     if noisy:
         labels = believed(doubts, labels)
@@ -72,10 +76,10 @@ def go_on(
         notes.append(f"labels by how far they are believed: {note}")
         labels = labels if CLEANED in chosen.name else one_hot(y, len(trial.classes)).double()
     if unlabelled is not None:
-        others, said = _pass(trial, unlabelled, progress)
+        others, which = _pass(trial, unlabelled, progress)
         chosen, note = _taught(trial, chosen, others, labels, seed, progress)
-        notes.append(f"{len(others.y):,} examples without labels{said}: {note}")
-    return Rounds(chosen, doubts, notes)
+        notes.append(f"{len(others.y):,} examples without labels{which}: {note}")
+    return Rounds(_sure(trial, chosen, doubts) if noisy else chosen, doubts, notes)
 
 
 def believed(doubts: Doubts, labels: Tensor) -> Tensor:
@@ -86,6 +90,18 @@ def believed(doubts: Doubts, labels: Tensor) -> Tensor:
     least = LEAST * labels.sum(0)
     grown = (least / counts.sum(0).clamp(min=1e-9)).clamp(min=1.0)
     return (counts * grown).clamp(max=1.0)
+
+
+def _sure(trial: Trial, chosen: Chosen, doubts: Doubts) -> Chosen:
+    """The choice, as sure as labels that are believed bear out: those that are wrong make it less
+    sure than it should be.
+    """
+    believed = trial.tested & (doubts.right >= BELIEVED)
+    if not bool(believed.any()):
+        return chosen
+    by_name = {one.name: one.scores[believed] for one in trial.made}
+    parts = [by_name[name] for name in chosen.names]
+    return replace(chosen, factor=best_slope(partial(averaged, parts), trial.kept.y[believed]))
 
 
 def _told(trial: Trial, labels: Tensor) -> Tensor:
@@ -138,25 +154,31 @@ def _taught(
     made: list[Candidate] = []
     for time in range(1, TIMES + 1):
         both = torch.cat([_told(trial, labels), guessed(trial, others)], 1)
-        called = TAUGHT if time == 1 else f"{TAUGHT} ({time})"
-        again = Again(kept, both, called)
-        taught = learn_again(trial, again, _sets(trial, before), seed + time, progress)
-        trial.made += taught
-        made += taught
+        again = Again(kept, both, TAUGHT if time == TIMES else f"{TAUGHT} ({time})")
+        made = learn_again(trial, again, _sets(trial, before), seed + time, progress)
+        trial.made += made
     return _better(trial, before, made)
 
 
 def _better(trial: Trial, before: Chosen, made: list[Candidate]) -> tuple[Chosen, str]:
-    """(The choice among what learned again, if it has less log loss out of fold than the one
-    before; what came of it, in words).
+    """(The choice among what learned again, unless it is worse out of fold than the one before by
+    more than one standard error; what came of it, in words). That it is better on average is known;
+    a few dozen labels cannot show it.
     """
-    first = next(one for one in trial.made if one.name == PROBE)
-    after = choose([first, *made], trial.kept.y, trial.tested, PROBE, trial.together)
-    table = before.table + [row for row in after.table if row["candidate"] != PROBE]
-    if after.log_loss >= before.log_loss or after.names == [PROBE]:
-        return replace(before, table=table), "no less log loss out of fold, so they are not used"
-    said = f"log loss out of fold {before.log_loss:.3f} without, {after.log_loss:.3f} with"
-    return replace(after, table=table), said
+    y, tested, together = trial.kept.y, trial.tested, trial.together
+    after = choose(made, y, tested, None, together)
+    table = before.table + after.table
+    losses = f"{before.log_loss:.3f} without, {after.log_loss:.3f} with"
+    if not no_worse(_scores(trial, after), _scores(trial, before), y, tested, together):
+        why = f"log loss out of fold is {losses}, so they are not used"
+        return replace(before, table=table), why
+    return replace(after, table=table), f"log loss out of fold {losses}"
+
+
+def _scores(trial: Trial, chosen: Chosen) -> Tensor:
+    """What was chosen says of the labelled examples, out of fold `[m,C]`."""
+    by_name = {one.name: one.scores for one in trial.made}
+    return averaged([by_name[name] for name in chosen.names], chosen.factor)
 
 
 def _sets(trial: Trial, before: Chosen) -> Sequence[str]:

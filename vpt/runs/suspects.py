@@ -10,7 +10,7 @@ from vpt.sites import Config
 
 DOUBTED = 0.5  # a label that is believed less is listed
 MOST = 100  # that are listed
-SAID = 0.02  # the share of all labels from which on it is said
+SAID = 0.05  # the share of all labels from which on it is said
 MOSTLY = 0.5  # of a class
 
 

@@ -71,9 +71,9 @@ def read_unlabelled(
     fresh, met = _fresh(found, parts)
     careful = _of_test(met)
     if labelled := met["train"] + met["val"]:
-        notes.append(f"{labelled} unlabelled files have a label already, and are left out")
+        notes.append(f"unlabelled files that have a label already, and are left out: {labelled}")
     if met[""]:
-        notes.append(f"{met['']} unlabelled files are copies of others, and are left out")
+        notes.append(f"unlabelled files that are copies of others, and are left out: {met['']}")
     if not fresh:
         raise DataError(
             "Found no unlabelled example that is not among the labelled ones; needed are others."

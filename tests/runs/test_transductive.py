@@ -1,0 +1,57 @@
+"""vpt predict --adapt: the files that are classified are learned from."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from families import open_tiny
+from helpers import colours, pictures
+
+import vpt
+from vpt.errors import DataError, TrainingError
+from vpt.runs.transductive import predict_adapted
+from vpt.training import side_by_side
+
+
+@pytest.fixture(autouse=True)
+def _few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(side_by_side, "STEPS", 10)
+    monkeypatch.setattr(side_by_side, "FEWEST", 10)
+
+
+def a_run(root: Path) -> Path:
+    pictures(root / "data/train", colours(18))
+    pictures(root / "data/test", colours(12, 2))
+    vpt.adapt(root / "data", open_tiny("timm ViT"), out=root / "run", progress=False).model.close()
+    return root / "run"
+
+
+def test_files_are_classified_by_what_learned_from_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, before = a_run(tmp_path), (tmp_path / "run/prompt.vpt").read_bytes()
+    files = pictures(tmp_path / "new", colours(30, 5), flat=True)
+    found = predict_adapted(run, files, 2, backbone=open_tiny("timm ViT"), progress=True)
+    assert [Path(one.name).name for one in found] == sorted(path.name for path in files.iterdir())
+    assert all(len(one.probabilities) == 2 for one in found)
+    assert "Transductive: learned again with the 30 files" in capsys.readouterr().err
+    assert (run / "prompt.vpt").read_bytes() == before
+
+
+def test_the_tested_files_themselves_may_be_classified_so(tmp_path: Path) -> None:
+    run = a_run(tmp_path)
+    found = predict_adapted(run, tmp_path / "data/test", backbone=open_tiny("timm ViT"))
+    assert len(found) == 12
+
+
+def test_runs_that_cannot_learn_again_say_why(tmp_path: Path) -> None:
+    run = a_run(tmp_path)
+    files = pictures(tmp_path / "new", colours(6, 5), flat=True)
+    shutil.move(tmp_path / "data", tmp_path / "elsewhere")
+    with pytest.raises(DataError, match="any more"):
+        predict_adapted(run, files, backbone=open_tiny("timm ViT"))
+    (run / "metrics.json").unlink()
+    with pytest.raises(TrainingError, match="does not say how it learned"):
+        predict_adapted(run, files, backbone=open_tiny("timm ViT"))

@@ -1,0 +1,88 @@
+"""Classifying files with what learns from these very files, too: transductive, and said to be."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from vpt.backbones import Backbone
+from vpt.data import load_data
+from vpt.errors import DataError, PromptFileError, TrainingError
+from vpt.errors.places import is_file, is_there
+from vpt.files import load
+from vpt.files.naming import prompt_file
+from vpt.report.progress import notice
+from vpt.runs.automatic import learn_automatically
+from vpt.runs.labelled import learned_from
+from vpt.runs.predicting import Prediction, predict
+from vpt.runs.stored import stored
+from vpt.runs.unlabelled import read_unlabelled
+from vpt.sites import Config
+from vpt.training.folders import METRICS
+
+
+def predict_adapted(
+    run: str | Path,
+    inputs: object,
+    top_k: int | None = None,
+    *,
+    backbone: Backbone | str | Path | None = None,
+    progress: bool = False,
+) -> list[Prediction]:
+    """Classify files with what the run chose, learned again from its labelled data and from these
+    files without labels. The run itself stays as it is.
+
+    run: a run's folder of prompt "auto", whose data are still where they were.
+    inputs: as for `vpt.predict`; at least a few dozen, of the classes of the run.
+    top_k: as for `vpt.predict`.
+    backbone: as for `vpt.load`.
+    progress: whether to say what is done, and how far it is.
+
+    The answers to a file depend on the other files: a transductive setting, not to be compared with
+    the accuracy of the run. Raises `PromptFileError` for a run that does not say how it learned,
+    `DataError` where its data are gone.
+    """
+    told = _told(run)
+    model = load(run, backbone)
+    classes = model.classes
+    opened = model.backbone
+    model.close()
+    with stored(told["store"], opened):
+        data = load_data(told["data"], opened.inputs, progress=progress, **told["read"])
+        if classes != data.classes:
+            raise DataError(f"The data in {told['data']} have other classes now than the run has.")
+        source = learned_from(data, told["read"]["seed"], **told["learn"])
+        parts = {name: part for name, part in data.parts.items() if name != "test"}
+        found = read_unlabelled(inputs, opened.inputs, parts, progress=progress)
+        source.unlabelled = found.examples
+        data.test = None
+        learned = learn_automatically(opened, data, source, told["read"]["seed"], progress)
+    notice(
+        f"Transductive: learned again with the {len(found.examples)} files that are classified;"
+        f" {data.notes[-1]}.",
+        shown=progress,
+    )
+    try:
+        return predict(learned.model, inputs, top_k, progress=progress)
+    finally:
+        learned.model.close()
+
+
+def _told(run: str | Path) -> Config:
+    """By what a run learned. Raises `PromptFileError`, `DataError`, `TrainingError`."""
+    metrics = prompt_file(run).parent / METRICS
+    try:
+        told = json.loads(metrics.read_text(encoding="utf-8"))["told"] if is_file(metrics) else None
+    except (ValueError, KeyError) as error:
+        raise PromptFileError(f"{metrics} does not say how the run learned.") from error
+    if told is None:
+        raise TrainingError(
+            f"{run} does not say how it learned; needed is the folder of a run of vpt adapt with"
+            " prompt 'auto'. Others: vpt adapt … --unlabelled FOLDER."
+        )
+    if told["data"] is None or not is_there(Path(told["data"])):
+        raise DataError(
+            f"The labelled data of {run} are not at {told['data']} any more: learn again with vpt"
+            " adapt DATA --unlabelled FOLDER."
+        )
+    return dict(told)
