@@ -19,6 +19,7 @@ from vpt.runs.candidates import Trial, choose_among
 from vpt.runs.choosing import folds_of
 from vpt.runs.guessing import aligned, guessed, trust
 from vpt.runs.kept import keep
+from vpt.runs.likeness import alike
 from vpt.runs.querying import queries_for, seen_by
 from vpt.runs.rounds import LEAST, believed, go_on
 from vpt.training import side_by_side
@@ -133,7 +134,8 @@ def test_a_folder_without_labels_is_learned_from_and_said(tmp_path: Path) -> Non
     more = pictures(tmp_path / "more", colours(30, 3), flat=True)
     result = run(tmp_path / "data", unlabelled=more, out=tmp_path / "run")
     metrics = json.loads((tmp_path / "run/metrics.json").read_text())
-    assert any(note.startswith("30 examples without labels") for note in metrics["data"]["notes"])
+    assert "30 examples without labels" in metrics["data"]["notes"]
+    assert any("log loss out of fold" in note for note in metrics["data"]["notes"])
     names = [row["candidate"] for row in metrics["chosen"]["table"]]
     assert "queries:4, unlabelled too" in names
     assert names.count("queries:4, unlabelled too") == 1  # the last of the rounds
@@ -191,6 +193,7 @@ def test_without_a_place_for_keys_and_values_probes_learn_alone(
     memory = trial.kept.memories.values()
     full = sum(one.keys.nbytes + one.values.nbytes for one in memory)
     each = full // 2 // len(trial.kept.y)  # in half precision
+    monkeypatch.setattr(rounds, "alike", lambda known, others, together: torch.ones(len(others)))
     for budget, queries, said in ((full + 6 * each, True, "6"), (full, False, "9")):
         monkeypatch.setattr(rounds, "BUDGET", budget)
         trial, _ = first_round()
@@ -200,6 +203,35 @@ def test_without_a_place_for_keys_and_values_probes_learn_alone(
         assert any(name.startswith("queries:4,") for name in names) == queries
         assert any(name.startswith("probe") and "unlabelled" in name for name in names)
         assert found.notes[-1].startswith(f"{said} examples without labels")
+
+
+def test_what_is_unlike_any_labelled_example_is_left_out() -> None:
+    generator = torch.Generator().manual_seed(0)
+    centres = torch.randn(3, 16, generator=generator)
+    near = centres[torch.arange(30) % 3] + 0.1 * torch.randn(30, 16, generator=generator)
+    far = torch.randn(10, 16, generator=generator)
+    found = alike(near, torch.cat([near + 0.02, far]))
+    assert int(found[:30].sum()) >= 28
+    assert not found[30:].any()
+    # twins of labelled examples, which belong together, do not say how near others have to be
+    twice, units = torch.cat([near, near]), [*range(30), *range(30)]
+    fresh = centres[torch.arange(30) % 3] + 0.1 * torch.randn(30, 16, generator=generator)
+    assert not alike(twice, fresh).any()
+    assert int(alike(twice, fresh, units).sum()) >= 25
+
+
+def test_a_folder_of_other_things_is_not_learned_from() -> None:
+    trial, _ = first_round()
+    chosen = choose_among(trial, 0, progress=False)
+    stripes = torch.zeros(20, 3, 32, 32)
+    stripes[:, :, ::2] = 1
+    others = Examples(list(stripes).__getitem__, [0] * 20, ["unknown"])
+    found = go_on(trial, chosen, others, False, 0, False)
+    assert found.chosen is chosen
+    assert found.notes == [
+        "0 examples without labels (20 others are unlike any labelled one): too few, so they are"
+        " not used"
+    ]
 
 
 def test_wrong_labels_are_listed_and_weighed(tmp_path: Path) -> None:

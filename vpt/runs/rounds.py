@@ -20,6 +20,7 @@ from vpt.runs.choosing import Candidate, Chosen, averaged, choose, no_worse
 from vpt.runs.doubting import Doubts, doubts_of
 from vpt.runs.guessing import guessed, said_of_held_out
 from vpt.runs.kept import BUDGET, Kept, keep
+from vpt.runs.likeness import alike
 from vpt.runs.querying import seen_by
 
 CLEANED = ", labels weighed"
@@ -77,8 +78,10 @@ def go_on(
         labels = labels if CLEANED in chosen.name else one_hot(y, len(trial.classes)).double()
     if unlabelled is not None:
         others, which = _pass(trial, unlabelled, progress)
-        chosen, note = _taught(trial, chosen, others, labels, seed, progress)
-        notes.append(f"{len(others.y):,} examples without labels{which}: {note}")
+        note = "too few, so they are not used"
+        if others is not None:
+            chosen, note = _taught(trial, chosen, others, labels, seed, progress)
+        notes.append(f"{which}: {note}")
     return Rounds(_sure(trial, chosen, doubts) if noisy else chosen, doubts, notes)
 
 
@@ -112,30 +115,37 @@ def _told(trial: Trial, labels: Tensor) -> Tensor:
     return seen_by(trial.folds, torch.arange(count), count)[..., None] * labels
 
 
-def _pass(trial: Trial, unlabelled: Examples, progress: bool) -> tuple[Kept, str]:
-    """One pass over the unlabelled examples, and what is to be said of it. Where queries read, it
-    is over as many as have a place beside the labelled ones.
+def _pass(trial: Trial, unlabelled: Examples, progress: bool) -> tuple[Kept | None, str]:
+    """(One pass over the unlabelled examples, None where too few are left; how many they are, in
+    words). Where queries read, it is over as many as have a place beside the labelled ones.
     """
     blocks = trial.start.blocks if trial.start is not None and trial.kept.memories else []
     memories, left = trial.kept.of_blocks(blocks), BUDGET
-    said = ""
+    said = []
     if memories:
         parts = [part for memory in memories for part in (memory.keys, memory.values)]
-        left -= sum(part.nbytes for part in parts)
+        left = max(0, left - sum(part.nbytes for part in parts))
         inputs = len(unlabelled.windows()[0]) / len(unlabelled)
         room = int(left // (sum(2 * part[0].numel() for part in parts) * inputs))
-        if room < len(unlabelled):
-            said = f" (of {len(unlabelled):,}, as more have no place in memory)"
-            if room < FEW:
-                blocks, said = [], " (for probes alone: keys and values have no place in memory)"
-            else:
-                unlabelled = unlabelled.subset(range(room))
+        if room < FEW:
+            blocks = []
+            said.append("for probes alone, as keys and values have no place in memory")
+        elif room < len(unlabelled):
+            said.append(f"of {len(unlabelled):,}, as more have no place in memory")
+            unlabelled = unlabelled.subset(range(room))
     what = "one pass over the unlabelled data"
-    budget = max(0, left)
     kept = keep(
-        trial.backbone, unlabelled, blocks=blocks, budget=budget, progress=progress, what=what
+        trial.backbone, unlabelled, blocks=blocks, budget=left, progress=progress, what=what
     )
-    return kept, said
+    features = kept.of_examples(kept.features)
+    like = alike(trial.features("cls"), features, trial.together).nonzero()[:, 0].tolist()
+    if len(like) < len(features):
+        said.append(f"{len(features) - len(like):,} others are unlike any labelled one")
+    why = f" ({'; '.join(said)})" if said else ""
+    called = f"{len(like):,} examples without labels{why}"
+    if len(like) < FEW:
+        return None, called
+    return kept.take(like) if len(like) < len(features) else kept, called
 
 
 def _taught(
