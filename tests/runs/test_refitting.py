@@ -15,7 +15,8 @@ from vpt.backbones import Backbone
 from vpt.data import Examples
 from vpt.runs.kept import Kept, keep
 from vpt.runs.probe import FALLBACK, STRENGTHS
-from vpt.runs.refitting import refitted
+from vpt.runs.querying import seen_by
+from vpt.runs.refitting import refitted, refitted_on_shares
 from vpt.training import side_by_side
 from vpt.training.memory import Memory
 from vpt.training.side_by_side import Members, learn_side_by_side
@@ -99,3 +100,18 @@ def test_without_folds_there_is_one_member_of_the_usual_strength() -> None:
     found, strength = refitted(last, memories, kept, [], 3)
     assert strength == FALLBACK
     assert found.weight.shape == last.weight.shape
+
+
+def test_shares_that_are_certain_are_labels() -> None:
+    backbone = open_tiny("timm ViT")
+    prompt, kept, memories, members = learned(backbone, colours(18, size=backbone.inputs.shape[-1]))
+    plain, strength = refitted(members, memories, kept, FOLDS, 3)
+    seen = seen_by(FOLDS, torch.arange(18), 18)
+    told = seen[..., None] * torch.nn.functional.one_hot(kept.y, 3).double()
+    again = refitted_on_shares(members, memories, kept, told, strength)
+    # the member of all examples, as the others standardise by those that their fold keeps
+    one, other = (found.scores(memories)[:, -1] for found in (plain, again))
+    assert torch.allclose(
+        one - one.mean(1, keepdim=True), other - other.mean(1, keepdim=True), atol=1e-2
+    )
+    assert not torch.equal(again.weight[0], again.weight[-1])

@@ -16,6 +16,7 @@ from vpt.runs.candidates import Trial
 from vpt.runs.choosing import Candidate, calibrated
 from vpt.runs.kept import Kept
 from vpt.runs.querying import DECAY, judged
+from vpt.runs.refitting import refitted_on_shares
 from vpt.runs.soft_probe import SoftProbes
 from vpt.training.side_by_side import learn_side_by_side
 
@@ -40,8 +41,8 @@ def learn_again(
     trial: Trial, again: Again, sets: Sequence[str], seed: int, progress: bool
 ) -> list[Candidate]:
     """The candidates of a second round, each judged by the labels of examples that its members did
-    not see; what they come to is left in the trial. None is simpler than another: all are told the
-    same.
+    not see; what they come to is left in the trial. Queries come before probes: from many examples
+    they learn more, and a few labels cannot show it.
 
     trial: of the first round, which chose how strongly each probe is regularised.
     again: what is learned from.
@@ -54,7 +55,7 @@ def learn_again(
     with progress_bar(progress) as bar:
         task = bar.add_task("probes, learned again", total=len(sets))
         for name in sets:
-            made.append(_probe_again(trial, again, name, place))
+            made.append(_probe_again(trial, again, name, place + 1))
             bar.advance(task)
     if trial.start is not None and again.kept.memories:
         made.append(_queries_again(trial, again, trial.start, place, seed, progress))
@@ -80,8 +81,9 @@ def _probe_again(trial: Trial, again: Again, name: str, place: int) -> Candidate
 def _queries_again(
     trial: Trial, again: Again, start: QueryTokens, place: int, seed: int, progress: bool
 ) -> Candidate:
-    """Queries that learn from shares. They keep the classifier that they learned with: from many
-    examples it is as good as one that is fitted anew.
+    """Queries that learn from shares. From labelled examples alone their classifier is then fitted
+    anew; from many guesses the one that they learned with, by a few hundred steps with dropout, is
+    the better one.
     """
     called, kept = f"queries:{start.count}{again.called}", again.kept
     counts = again.told.sum(2)
@@ -96,5 +98,9 @@ def _queries_again(
         seed=seed,
         progress=progress,
     )
+    if len(kept.y) == len(trial.kept.y):
+        memories = kept.of_blocks(start.blocks)
+        strength = trial.strengths[f"queries:{start.count}"]
+        members = refitted_on_shares(members, memories, kept, again.told, strength)
     trial.learned[called], scores = judged(start, members, trial.kept, trial.folds, trial.pruned)
     return calibrated(called, place, scores, trial.kept.y, trial.tested)

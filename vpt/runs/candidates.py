@@ -120,7 +120,8 @@ def _nearest(trial: Trial) -> Candidate:
 def _learned(trial: Trial, start: QueryTokens, place: int, seed: int, progress: bool) -> Candidate:
     """Queries that learned from labels."""
     kept, folds, name = trial.kept, trial.folds, f"queries:{start.count}"
-    members = learn_queries(start, kept, folds, len(trial.classes), seed, progress)
+    members, strength = learn_queries(start, kept, folds, len(trial.classes), seed, progress)
+    trial.strengths[name] = strength
     trial.learned[name], scores = judged(start, members, kept, folds, trial.pruned)
     return calibrated(name, place, scores, kept.y, trial.tested)
 

@@ -65,8 +65,9 @@ def learn_queries(
     classes: int,
     seed: int,
     progress: bool,
-) -> Members:
-    """Queries of each fold, and of all examples, learned side by side; then their classifiers.
+) -> tuple[Members, float]:
+    """(Queries of each fold, and of all examples, learned side by side, then their classifiers; C
+    of these).
 
     start: how they begin.
     kept: of the labelled examples.
@@ -89,7 +90,7 @@ def learn_queries(
     )
     with progress_bar(progress) as bar:
         bar.add_task("fitting the classifier of what they read", total=None)
-        return refitted(learned, memories, kept, folds, classes)[0]
+        return refitted(learned, memories, kept, folds, classes)
 
 
 def seen_by(folds: Folds, clips: Tensor, count: int) -> Tensor:

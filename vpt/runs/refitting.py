@@ -14,8 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vpt.readouts import Linear
 from vpt.runs.kept import Kept
 from vpt.runs.probe import FALLBACK, Folds, cross_fitted, fit_probe
+from vpt.runs.soft_probe import SoftProbes
 from vpt.training.memory import Memory, read_all
 from vpt.training.side_by_side import BATCH, Members
 
@@ -46,11 +48,35 @@ def refitted(
     for read, rows in zip(reads, [*(own for own, _ in folds), everyone], strict=True):
         some = torch.from_numpy(rows)
         fitted.append(fit_probe(read[some], kept.y[some], classes, 0, strength, "queries")[0])
+    return _with(members, fitted), strength
+
+
+@torch.no_grad()
+def refitted_on_shares(
+    members: Members, memories: Sequence[Memory], kept: Kept, told: Tensor, strength: float
+) -> Members:
+    """Members with new classifiers, fitted on shares of classes.
+
+    members: that have learned from them.
+    memories: of the blocks that their queries read.
+    kept: of whose examples.
+    told: what each member is told `[E,m,C]`, as for `vpt.runs.again.Again`.
+    strength: C.
+    """
+    fitted = []
+    for number, shares in enumerate(told):
+        probes = SoftProbes(_reads(members, number, memories, kept), "queries")
+        fitted.append(probes.readout(probes.fit(shares, strength), told.shape[2]))
+    return _with(members, fitted)
+
+
+def _with(members: Members, fitted: Sequence[Linear]) -> Members:
+    """Members with these classifiers, one for each."""
     mean, scale, weight, bias = (
         torch.stack([getattr(one, name) for one in fitted]).to(members.weight)
         for name in ("mean", "scale", "weight", "bias")
     )
-    return replace(members, mean=mean, scale=scale, weight=weight, bias=bias), strength
+    return replace(members, mean=mean, scale=scale, weight=weight, bias=bias)
 
 
 def _reads(members: Members, number: int, memories: Sequence[Memory], kept: Kept) -> Tensor:

@@ -21,6 +21,7 @@ from vpt.runs.doubting import Doubts, doubts_of
 from vpt.runs.guessing import guessed, said_of_held_out
 from vpt.runs.kept import BUDGET, Kept, keep
 from vpt.runs.likeness import alike
+from vpt.runs.nested import said_to_members
 from vpt.runs.querying import seen_by
 
 CLEANED = ", labels weighed"
@@ -65,32 +66,51 @@ def go_on(
             notes.append("nothing could be held out, so that the unlabelled examples are not used")
         return Rounds(chosen, None, notes)
     y, notes = trial.kept.y, []
-    said, features = said_of_held_out(trial), trial.features("cls")
-    doubts = doubts_of(said, y, trial.tested, features, expected=noisy)
-    labels = one_hot(y, len(trial.classes)).double()
+    doubts = doubts_of(said_of_held_out(trial), y, trial.tested, trial.features("cls"))
+    told = _told(trial)
     if noisy:
-        labels = believed(doubts, labels)
-        again = Again(trial.kept, _told(trial, labels), CLEANED)
-        made = learn_again(trial, again, _sets(trial, chosen), seed, progress)
+        weighed = _weighed(trial, told, seed, progress)
+        again = Again(trial.kept, weighed, CLEANED)
+        made = learn_again(trial, again, _sets(trial, chosen, False), seed, progress)
         trial.made += made
         chosen, note = _better(trial, chosen, made)
         notes.append(f"labels by how far they are believed: {note}")
-        labels = labels if CLEANED in chosen.name else one_hot(y, len(trial.classes)).double()
+        told = weighed if CLEANED in chosen.name else told
     if unlabelled is not None:
         others, which = _pass(trial, unlabelled, progress)
         note = "too few, so they are not used"
         if others is not None:
-            chosen, note = _taught(trial, chosen, others, labels, seed, progress)
+            chosen, note = _taught(trial, chosen, others, told, seed, progress)
         notes.append(f"{which}: {note}")
     return Rounds(_sure(trial, chosen, doubts) if noisy else chosen, doubts, notes)
 
 
-def believed(doubts: Doubts, labels: Tensor) -> Tensor:
-    """Labels `[m,C]` that count as much as they are believed. Of no class is so little left that it
-    would be given up: all of its labels may look wrong, and be right.
+def _told(trial: Trial) -> Tensor:
+    """Labels as each member is told them `[E,m,C]`: 0 of what it must not see."""
+    count = len(trial.kept.y)
+    labels = one_hot(trial.kept.y, len(trial.classes)).double()
+    return seen_by(trial.folds, torch.arange(count), count)[..., None] * labels
+
+
+def _weighed(trial: Trial, told: Tensor, seed: int, progress: bool) -> Tensor:
+    """The same, each as far as it is believed: by what is said to the member, which has seen the
+    labels of its own fold no more than the member has.
     """
-    counts = labels * doubts.right[:, None]
-    least = LEAST * labels.sum(0)
+    y, features = trial.kept.y, trial.features("cls")
+    weighed = []
+    for own, said in zip(told, said_to_members(trial, seed, progress), strict=True):
+        tested = said.sum(1) > 0
+        doubts = doubts_of(said, y, tested, features, expected=True)
+        weighed.append(believed(own, doubts.right))
+    return torch.stack(weighed)
+
+
+def believed(told: Tensor, right: Tensor) -> Tensor:
+    """Labels `[m,C]` that count as much as they are believed `[m]`. Of no class is so little left
+    that it would be given up: all of its labels may look wrong, and be right.
+    """
+    counts = told * right[:, None]
+    least = LEAST * told.sum(0)
     grown = (least / counts.sum(0).clamp(min=1e-9)).clamp(min=1.0)
     return (counts * grown).clamp(max=1.0)
 
@@ -105,14 +125,6 @@ def _sure(trial: Trial, chosen: Chosen, doubts: Doubts) -> Chosen:
     by_name = {one.name: one.scores[believed] for one in trial.made}
     parts = [by_name[name] for name in chosen.names]
     return replace(chosen, factor=best_slope(partial(averaged, parts), trial.kept.y[believed]))
-
-
-def _told(trial: Trial, labels: Tensor) -> Tensor:
-    """Shares of classes of the labelled examples for each member `[E,m,C]`: 0 of what it must not
-    see.
-    """
-    count = len(labels)
-    return seen_by(trial.folds, torch.arange(count), count)[..., None] * labels
 
 
 def _pass(trial: Trial, unlabelled: Examples, progress: bool) -> tuple[Kept | None, str]:
@@ -149,23 +161,24 @@ def _pass(trial: Trial, unlabelled: Examples, progress: bool) -> tuple[Kept | No
 
 
 def _taught(
-    trial: Trial, before: Chosen, others: Kept, labels: Tensor, seed: int, progress: bool
+    trial: Trial, before: Chosen, others: Kept, told: Tensor, seed: int, progress: bool
 ) -> tuple[Chosen, str]:
     """What is chosen once examples without labels are learned from, and what came of it in words.
 
     trial: of the rounds before.
     before: what they came to.
     others: what one pass over the examples without labels left.
-    labels: shares of classes of those with labels `[m,C]`.
+    told: what each member is told of those with labels `[E,m,C]`.
     seed: of queries.
     progress: whether to show how far it is.
     """
     kept = trial.kept.joined(others)
     made: list[Candidate] = []
+    sets = _sets(trial, before, bool(others.memories))
     for time in range(1, TIMES + 1):
-        both = torch.cat([_told(trial, labels), guessed(trial, others)], 1)
+        both = torch.cat([told, guessed(trial, others)], 1)
         again = Again(kept, both, TAUGHT if time == TIMES else f"{TAUGHT} ({time})")
-        made = learn_again(trial, again, _sets(trial, before), seed + time, progress)
+        made = learn_again(trial, again, sets, seed + time, progress)
         trial.made += made
     return _better(trial, before, made)
 
@@ -191,13 +204,14 @@ def _scores(trial: Trial, chosen: Chosen) -> Tensor:
     return averaged([by_name[name] for name in chosen.names], chosen.factor)
 
 
-def _sets(trial: Trial, before: Chosen) -> Sequence[str]:
-    """Fixed features that learn again: those that were chosen, or those of least log loss."""
-    probes = [
-        one for one in trial.made if one.name in {f"probe {s}" for s in sets_of(trial.backbone)}
-    ]
-    names = [one.name for one in probes if one.name in before.names]
-    if not names:
-        losses = {row["candidate"]: row["log_loss"] for row in before.table}
-        names = [min((one.name for one in probes), key=losses.__getitem__)]
-    return [name.removeprefix("probe ") for name in names]
+def _sets(trial: Trial, before: Chosen, queries: bool) -> Sequence[str]:
+    """Fixed features that learn again: those that were chosen; where there are none, and no queries
+    either, those of least log loss.
+    """
+    losses = {row["candidate"]: row["log_loss"] for row in before.table}
+    sets = [name for name in sets_of(trial.backbone) if f"probe {name}" in losses]
+    names = [name.split(",")[0] for name in before.names]  # whatever it learned from
+    chosen = [name for name in sets if f"probe {name}" in names]
+    if chosen or queries:
+        return chosen
+    return [min(sets, key=lambda name: losses[f"probe {name}"])]
