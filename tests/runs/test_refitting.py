@@ -104,7 +104,8 @@ def test_without_folds_there_is_one_member_of_the_usual_strength() -> None:
 
 def test_shares_that_are_certain_are_labels() -> None:
     backbone = open_tiny("timm ViT")
-    prompt, kept, memories, members = learned(backbone, colours(18, size=backbone.inputs.shape[-1]))
+    examples = colours(18, size=backbone.inputs.shape[-1])
+    _, kept, memories, members = learned(backbone, examples)
     plain, strength = refitted(members, memories, kept, FOLDS, 3)
     seen = seen_by(FOLDS, torch.arange(18), 18)
     told = seen[..., None] * torch.nn.functional.one_hot(kept.y, 3).double()
