@@ -46,6 +46,7 @@ TINY = {
     "explained/checks": "--count 4",
     "hard_prompts/gap": "{split} --shots 2 --seeds 1 --out {out}",
     "few_labels/measure": "unlabelled {split} --shots 2 --seeds 0 --out {out}",
+    "few_labels/spread": "{split} --shots 2 --draws 2 --epochs 1 --out {out}",
     "real_backbones/few_shot": "{split} --shots 2 --seeds 1 --out {out} --kept {out}",
     "real_backbones/tuned": "{split} --shots 3 --epochs 1 --batch-size 6 --out {out}",
     "label_maps/label_map_table": "{images} --shots 2 --seeds 1 --epochs 1 --prompt border:2",
@@ -111,8 +112,8 @@ def test_measuring_script(
 ) -> None:
     places = {name: tmp_path / name for name in ("images", "out", "split")}
     write_images(places["images"], per_class=6)
-    for part in ("train", "test"):
-        write_images(places["split"] / part, per_class=3)
+    for part in ("train", "test"):  # of other bytes
+        write_images(places["split"] / part, per_class=3, size=40 + len(part))
     monkeypatch.syspath_prepend(EXAMPLES.joinpath(name).parent)
     loaded(name, monkeypatch).main(TINY[name].format(**places).split())
     out = capsys.readouterr().out
