@@ -13,7 +13,9 @@ from helpers import colours
 
 import vpt
 from vpt.data import Examples
-from vpt.errors import TrainingError
+from vpt.errors import PromptFileError, TrainingError
+from vpt.files.beforehand import load_queries, save_queries
+from vpt.tasks.beforehand import learn_beforehand, see
 from vpt.training import side_by_side
 
 
@@ -138,3 +140,37 @@ def test_a_model_that_gives_nan_is_said() -> None:
     with pytest.raises(vpt.errors.BackboneError, match="gives NaN for 30 of 30 examples"):
         vpt.adapt(data(), backbone, "auto", progress=False)
     assert backbone.attachment is None
+
+
+def test_queries_learned_beforehand_are_where_a_task_begins(tmp_path: Path) -> None:
+    backbone = open_tiny("timm ViT")
+    known = {"one": see(backbone, colours(24, 1)), "other": see(backbone, colours(24, 2))}
+    prompt = learn_beforehand(known, steps=4)[0]
+    file = save_queries(tmp_path / "queries.vpt", prompt, backbone)
+    begun = load_queries(file, backbone)
+    result = run(start=file)
+    assert result.report.parts  # judged out of fold as always
+    # with one example of each class they are read as they are, and saved with the probe
+    alone = {"train": colours(3), "val": colours(3, 4), "test": colours(15, 2)}
+    one = run(source=alone, start=file, val_apart=True, out=tmp_path / "run")
+    assert one.report.chosen["name"] == "queries as they are"
+    for rows, same in zip(one.model.prompt.queries, begun.queries, strict=True):
+        assert torch.equal(rows, same)
+    read = one.model.readout
+    assert read.named.text == "cls+queries"
+    accuracy = vpt.evaluate(one.model, alone["test"])["accuracy"]
+    assert accuracy == one.report.test_accuracy
+    without = run(source=alone, start="none", val_apart=True)
+    assert without.report.chosen["name"] == "probe cls"
+
+
+def test_a_file_to_begin_from_goes_with_auto_and_this_model_only(tmp_path: Path) -> None:
+    backbone = open_tiny("timm ViT")
+    known = {"one": see(backbone, colours(24, 1)), "other": see(backbone, colours(24, 2))}
+    file = save_queries(tmp_path / "q.vpt", learn_beforehand(known, steps=2)[0], backbone)
+    with pytest.raises(TrainingError, match="with start"):
+        vpt.adapt(data(), open_tiny("timm ViT"), "deep:2", start=file)
+    with pytest.raises(PromptFileError):
+        vpt.adapt(data(), open_tiny("timm ViT"), start=tmp_path / "nothing.vpt", progress=False)
+    with pytest.raises(PromptFileError):
+        vpt.adapt(data(), open_tiny("timm EVA-02"), start=file, progress=False)

@@ -134,6 +134,13 @@ def adapt(
     prune: Annotated[
         bool, typer.Option("--prune", help="auto: leave out queries that earn nothing")
     ] = False,
+    start: Annotated[
+        str,
+        typer.Option(
+            help="auto: a file of queries learned beforehand; shipped (with a bundled"
+            " model) or none"
+        ),
+    ] = "shipped",
     unlabelled: Annotated[
         Path | None,
         typer.Option(help="auto: a folder of files without labels, to be learned from, too"),
@@ -197,6 +204,7 @@ def adapt(
             val_apart=val_apart,
             probe_only=probe_only,
             prune=prune,
+            start=start,
             unlabelled=unlabelled,
             noisy=noisy,
             store=store,

@@ -14,6 +14,7 @@ from vpt.backbones import Backbone
 from vpt.data import AUGMENTS, Data, load_data, look
 from vpt.errors import TrainingError
 from vpt.errors.needs import one_of
+from vpt.files.beforehand import queries_at
 from vpt.model import PromptedModel
 from vpt.prompts import HardQueries, Prompt
 from vpt.readouts import Readout
@@ -70,6 +71,7 @@ def adapt(
     val_apart: bool = False,
     probe_only: bool = False,
     prune: bool = False,
+    start: str | Path = "shipped",
     unlabelled: object = None,
     noisy: bool = False,
     augment: str | None = None,
@@ -106,6 +108,8 @@ def adapt(
         turn in the cross-validation and in the final fit.
     probe_only: fit a linear probe of the model's own features, and no prompt.
     prune: with "auto", leave out queries without which no more is lost out of fold.
+    start: with "auto", a file of queries that were learned beforehand (examples/many_tasks), where
+        queries begin; "shipped": those of a bundled model; "none": tokens of the examples.
     unlabelled: with "auto", a folder of examples without labels, or anything that `vpt.predict`
         takes, to be learned from, too.
     noisy: with "auto", whether labels may be wrong: each counts as far as it is believed.
@@ -134,7 +138,8 @@ def adapt(
     recipe = chosen(recipe, Recipe(), seed=seed, **settings)
     refuse_told(prompt, readout, features, augment, given, settings)
     aims: Config = {"probe_only": probe_only, "prune": prune, "noisy": noisy}
-    refuse_without_auto(prompt, **aims, unlabelled=unlabelled, store=store)
+    file = None if start in ("shipped", "none") else start
+    refuse_without_auto(prompt, **aims, unlabelled=unlabelled, store=store, start=file)
     aims |= {"val_apart": val_apart}
     read: Config = {"label": label, "split_by": split_by, "shots": shots, "skip_bad": skip_bad}
     read |= {"val_share": val_share, "test_share": test_share, "seed": recipe.seed}
@@ -153,6 +158,7 @@ def adapt(
             clock.look(backbone, parts)
         if automatic:
             source = learned_from(parts, recipe.seed, **aims)
+            source.start = None if probe_only else queries_at(start, backbone)
             source.told = told_again(data, read, aims, store)
             if unlabelled is not None:
                 source.unlabelled = beside(

@@ -118,7 +118,7 @@ def adapt_automatically(
 
 def _time(backbone: Backbone, data: Data, source: Labelled) -> tuple[float, str]:
     """(How many seconds prompt="auto" will take, and for what), from a few examples timed here."""
-    queries = None if source.probe_only else queries_for(backbone)
+    queries = None if source.probe_only else source.start or queries_for(backbone)
     blocks = queries.blocks if queries is not None else ()
     others = source.unlabelled
     kept, once, inputs = time_pass(backbone, data, blocks, [others] if others is not None else [])
@@ -154,14 +154,14 @@ def learn_automatically(
     progress: whether to show how far it is.
     """
     examples, folds = source.examples, source.folds
-    start = None if source.probe_only else queries_for(backbone)
+    start = None if source.probe_only else source.start or queries_for(backbone)
     blocks = start.blocks if start is not None else ()
-    if start is not None:
+    if start is not None and source.start is None:
         start_among(start, backbone, examples, seed)
     kept = keep(backbone, examples, blocks=blocks, progress=progress)
     trial = Trial(backbone, kept, examples.classes, folds, start if kept.memories else None)
     trial.probe_only, trial.pruned = source.probe_only, source.pruned
-    trial.together = examples.together
+    trial.together, trial.begun = examples.together, source.start is not None
     chosen = choose_among(trial, seed, progress)
     rounds = go_on(trial, chosen, source.unlabelled, source.noisy, seed, progress)
     chosen = rounds.chosen

@@ -23,6 +23,8 @@ SETS = ("cls", "cls+mean", "blocks:4", "blocks")  # fixed features, from few to 
 PROBE_COST = 1.2e-6  # seconds for each number in its rows, and each class
 MEANS = "nearest mean"
 PROBE = "probe cls"
+AS_THEY_ARE = "queries as they are"  # of a file, with nothing learned but a probe
+BOTH = "cls+queries"  # what it reads
 
 
 @dataclass
@@ -34,7 +36,7 @@ class Trial:
         name of the candidate. ready: probes that are fitted already, likewise, one for each member.
         made: all candidates. probe_only: whether there is to be no choice. pruned: whether queries
         without which nothing is lost are left out. prompt: the queries that came of it. together:
-        which examples belong together.
+        which examples belong together. begun: whether the queries were learned beforehand.
     """
 
     backbone: Backbone
@@ -50,6 +52,7 @@ class Trial:
     pruned: bool = False
     prompt: QueryTokens | None = None
     together: list[int] | None = None
+    begun: bool = False
 
     @property
     def tested(self) -> Tensor:
@@ -76,6 +79,9 @@ def choose_among(trial: Trial, seed: int, progress: bool) -> Chosen:
     the trial.
     """
     y = trial.kept.y
+    if not trial.folds and trial.begun and trial.start is not None:
+        why = "each class has one example: a probe of what queries read that knew others before"
+        return Chosen(AS_THEY_ARE, [AS_THEY_ARE], [], 0.0, 0.0, (0.0, 1.0), 0, why)
     if not trial.folds:
         why = "each class has one example, so that nothing can be held out to choose by"
         return Chosen(PROBE, [PROBE], [], 0.0, 0.0, (0.0, 1.0), 0, why)
@@ -156,6 +162,11 @@ def _fitted(trial: Trial, name: str) -> Linear:
     if name in trial.learned:
         trial.prompt, readout = trial.learned[name].into(trial.classes)
         return readout
+    if name == AS_THEY_ARE and trial.start is not None:
+        trial.prompt = copy.deepcopy(trial.start)
+        read = trial.kept.with_read(trial.start).named(BOTH, trial.backbone)
+        x = trial.kept.of_examples(read)
+        return fit_probe(x, trial.kept.y, trial.classes, strength=FALLBACK, of=BOTH)[0]
     if name in trial.ready:
         return copy.deepcopy(trial.ready[name][-1])
     if name == MEANS:

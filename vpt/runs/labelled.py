@@ -9,7 +9,7 @@ from vpt.data import Data, Examples, Source
 from vpt.data.joining import appended
 from vpt.errors import TrainingError
 from vpt.errors.places import is_within
-from vpt.prompts import HardQueries
+from vpt.prompts import HardQueries, QueryTokens
 from vpt.readouts import Readout
 from vpt.runs.choosing import folds_of
 from vpt.runs.probe import Folds
@@ -24,7 +24,8 @@ class Labelled:
     """Examples that are learned from, and their folds. joined: whether those for validation are
     among them. probe_only: whether a linear probe is all that is to be fitted. pruned: whether
     queries without which nothing is lost are left out. noisy: whether labels may be wrong.
-    unlabelled: what is learned from besides. told: by what the same can be learned again.
+    unlabelled: what is learned from besides. start: queries that were learned beforehand, if any.
+    told: by what the same can be learned again.
     """
 
     examples: Examples
@@ -34,6 +35,7 @@ class Labelled:
     pruned: bool = False
     noisy: bool = False
     unlabelled: Examples | None = None
+    start: QueryTokens | None = None
     told: Config | None = None
 
 
