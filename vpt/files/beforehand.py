@@ -16,11 +16,10 @@ from torch import Tensor
 from vpt.backbones import Backbone
 from vpt.backbones.shipped import bundled_file, recorded
 from vpt.errors import PromptFileError
-from vpt.files.headers import VERSION, Header
+from vpt.files.headers import Header
 from vpt.files.matching import WITNESS, check_backbone
-from vpt.files.packing import pack, write_atomically
 from vpt.files.rebuilding import UNFIT, part_of
-from vpt.files.saving import read
+from vpt.files.saving import header_of, read, write
 from vpt.prompts import Prompt, QueryTokens, build
 
 SHIPPED = "queries.safetensors"  # beside the weights of a bundled model
@@ -41,31 +40,9 @@ def save_queries(
     prompt: the queries. backbone: which they read. trained_on, scores: plain values kept in the
         header. Raises `PromptFileError` if the place cannot be written.
     """
-    header: Header = {
-        "format": "vpt-prompt",
-        "version": VERSION,
-        "prompt": {"name": type(prompt).__name__, "config": prompt.config()},
-        "readout": {"name": "Readout", "config": {}},  # of no task
-        "classes": None,
-        "inputs": backbone.inputs.describe(),
-        "backbone": {
-            "identity": backbone.identity,
-            "model": type(backbone.model).__name__,
-            "fingerprint": backbone.fingerprint(),
-            "dtype": str(backbone.dtype).removeprefix("torch."),
-        },
-        "trained_on": dict(trained_on or {}),
-        "scores": dict(scores or {}),
-    }
+    header = header_of(backbone, prompt, None, trained_on, scores)
     tensors = {f"prompt.{name}": value.half() for name, value in prompt.state_dict().items()}
-    try:
-        data = pack(tensors | {WITNESS: backbone.witness()}, header)
-    except (TypeError, ValueError) as error:
-        raise PromptFileError(
-            f"This cannot be kept in a prompt file: {error}; needed are plain values."
-        ) from error
-    write_atomically(Path(path), data)
-    return Path(path)
+    return write(path, header, tensors, backbone)
 
 
 def load_queries(path: str | Path, backbone: Backbone) -> QueryTokens:

@@ -36,15 +36,33 @@ def save(
     trained_on, scores: plain values kept in the header. Raises `PromptFileError` if the place
         cannot be written, or for values that a header cannot hold.
     """
-    path = Path(path)
-    backbone = model.backbone
-    header: Header = {
+    header = header_of(model.backbone, model.prompt, model.readout, trained_on, scores)
+    header |= {"exact": model.via, "classes": model.classes}
+    return write(path, header, learned(model), model.backbone)
+
+
+def header_of(
+    backbone: Backbone,
+    prompt: Prompt,
+    readout: Readout | None,
+    trained_on: Mapping[str, object] | None = None,
+    scores: Mapping[str, object] | None = None,
+) -> Header:
+    """What a prompt file says of a prompt and a readout for a backbone, with classes that have no
+    names.
+
+    backbone: which they are for.
+    prompt: that was learned.
+    readout: on top of it; None for a prompt of no task.
+    trained_on: as for `save`.
+    scores: as for `save`.
+    """
+    return {
         "format": "vpt-prompt",
         "version": VERSION,
-        "prompt": _described(model.prompt),
-        "readout": _described(model.readout),
-        "exact": model.via,
-        "classes": model.classes,
+        "prompt": _described(prompt),
+        "readout": _described(readout) if readout else {"name": "Readout", "config": {}},
+        "classes": None,
         "inputs": backbone.inputs.describe(),
         "backbone": {
             "identity": backbone.identity,
@@ -55,9 +73,18 @@ def save(
         "trained_on": dict(trained_on or {}),
         "scores": dict(scores or {}),
     }
+
+
+def write(
+    path: str | Path, header: Header, tensors: Mapping[str, Tensor], backbone: Backbone
+) -> Path:
+    """Write what was learned to one file, with a witness of the backbone. Raises
+    `PromptFileError`.
+    """
+    path = Path(path)
     try:
         check_header(json.loads(json.dumps(header)))
-        data = pack(learned(model) | {WITNESS: backbone.witness()}, header)
+        data = pack({**tensors, WITNESS: backbone.witness()}, header)
     except (TypeError, ValueError) as error:
         raise PromptFileError(
             f"This cannot be kept in a prompt file: {error}; needed are plain values."
