@@ -50,6 +50,7 @@ TINY = {
     "real_backbones/few_shot": "{split} --shots 2 --seeds 1 --out {out} --kept {out}",
     "real_backbones/tuned": "{split} --shots 3 --epochs 1 --batch-size 6 --out {out}",
     "label_maps/label_map_table": "{images} --shots 2 --seeds 1 --epochs 1 --prompt border:2",
+    "many_tasks/beforehand": "{split} --more {images} --shots 1 2 --seeds 1 --out {out}",
     "many_tasks/many_tasks": "--epochs 1 --per-digit 2 --test 30 --out {out}",
     "many_tasks/mixed_batch_times": "--samples 8 --repeats 1",
     "many_tasks/sweep": "{images} --tasks 2 --classes 2 --shots 2 --out {out}",

@@ -129,7 +129,7 @@ def main(argv: list[str] | None = None) -> None:
         backbone = open_for(source, options.backbone)
         store = str(options.store).format(folder.name) if options.store else None
         run_folder(options, source, backbone, store, file, done)
-    print(f"test accuracies, a line for each run: {file}")
+    print(f"test accuracy of each run: {file}")
 
 
 def run_folder(

@@ -68,6 +68,11 @@ def _rebuild(header: Header, tensors: Mapping[str, Tensor]) -> tuple[Prompt, Rea
 def _parts(header: Header) -> tuple[Prompt, Readout]:
     prompt, readout = header["prompt"], header["readout"]
     empty = prompt["name"] == "Prompt"
+    if readout["name"] == Readout.__name__:
+        raise PromptFileError(
+            "It holds queries that were learned beforehand, and no classifier. Begin a task there:"
+            " vpt.adapt(…, start=FILE), or vpt adapt … --start FILE."
+        )
     return (
         Prompt() if empty else build(prompt["name"], prompt["config"]),
         build_readout(readout["name"], readout["config"]),
