@@ -120,6 +120,14 @@ def test_no_member_doubts_a_label_by_labels_that_judge_it() -> None:
     assert not torch.allclose(again[1], found[1], atol=1e-3)
 
 
+def test_with_two_examples_of_a_class_labels_are_not_weighed() -> None:
+    every = colours(24)
+    some = every.subset([i for i in range(24) if every.targets[i] != 2 or i in (2, 5)])
+    metrics = run({"train": some, "val": colours(6, 4)}, val_apart=True, noisy=True).metrics
+    notes = metrics["data"]["notes"]
+    assert "labels could not be weighed: a class has fewer than three examples" in notes
+
+
 def test_labels_count_as_they_are_believed_and_no_class_is_given_up() -> None:
     labels = torch.nn.functional.one_hot(torch.tensor([0, 0, 1, 1]), 2).double()
 

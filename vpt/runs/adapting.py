@@ -159,7 +159,7 @@ def adapt(
         if automatic:
             source = learned_from(parts, recipe.seed, **aims)
             source.start = None if probe_only else queries_at(start, backbone)
-            source.told = told_again(data, read, aims, store)
+            source.told = told_again(data, read, aims, store, start)
             if unlabelled is not None:
                 source.unlabelled = beside(
                     unlabelled, backbone.inputs, parts, recipe.seed, skip_bad, progress

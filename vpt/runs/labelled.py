@@ -63,13 +63,21 @@ def learned_from(
     return Labelled(data.train, folds, False, probe_only, prune, noisy)
 
 
-def told_again(data: object, read: Config, learn: Config, store: str | Path | None) -> Config:
-    """By what the same can be learned again, in plain values. data: that was listed; None stands
-    for what has no path. read: how it was read. learn: what it was told. store: of features.
+def told_again(
+    data: object, read: Config, learn: Config, store: str | Path | None, start: str | Path
+) -> Config:
+    """By what the same can be learned again, in plain values.
+
+    data: that was listed; None stands for what has no path.
+    read: how it was read.
+    learn: what it was told.
+    store: of features.
+    start: where queries begin.
     """
     path = str(data.path.resolve()) if isinstance(data, Source) else None
     place = str(Path(store).resolve()) if store is not None else None
-    return {"data": path, "store": place, "read": read, "learn": learn}
+    begun = str(start) if start in ("shipped", "none") else str(Path(start).resolve())
+    return {"data": path, "store": place, "start": begun, "read": read, "learn": learn}
 
 
 def refuse_told(

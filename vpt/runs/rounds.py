@@ -68,7 +68,9 @@ def go_on(
     y, notes = trial.kept.y, []
     doubts = doubts_of(said_of_held_out(trial), y, trial.tested, trial.features("cls"))
     told = _told(trial)
-    if noisy:
+    if noisy and len(trial.folds) < 3:
+        notes.append("labels could not be weighed: a class has fewer than three examples")
+    elif noisy:
         weighed = _weighed(trial, told, seed, progress)
         again = Again(trial.kept, weighed, CLEANED)
         made = learn_again(trial, again, _sets(trial, chosen, False), seed, progress)
@@ -144,7 +146,8 @@ def _pass(trial: Trial, unlabelled: Examples, progress: bool) -> tuple[Kept | No
             said.append("for probes alone, as keys and values have no place in memory")
         elif room < len(unlabelled):
             said.append(f"of {len(unlabelled):,}, as more have no place in memory")
-            unlabelled = unlabelled.subset(range(room))
+            every = len(unlabelled)  # spread over all: they are in the order of their names
+            unlabelled = unlabelled.subset([i * every // room for i in range(room)])
     what = "one pass over the unlabelled data"
     kept = keep(
         trial.backbone, unlabelled, blocks=blocks, budget=left, progress=progress, what=what

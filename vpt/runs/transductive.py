@@ -10,6 +10,7 @@ from vpt.data import load_data
 from vpt.errors import DataError, PromptFileError, TrainingError
 from vpt.errors.places import is_file, is_there
 from vpt.files import load
+from vpt.files.beforehand import queries_at
 from vpt.files.naming import prompt_file
 from vpt.report.progress import notice
 from vpt.runs.automatic import learn_automatically
@@ -52,6 +53,8 @@ def predict_adapted(
         if classes != data.classes:
             raise DataError(f"The data in {told['data']} have other classes now than the run has.")
         source = learned_from(data, told["read"]["seed"], **told["learn"])
+        if not source.probe_only:
+            source.start = queries_at(told["start"], opened)
         parts = {name: part for name, part in data.parts.items() if name != "test"}
         found = read_unlabelled(inputs, opened.inputs, parts, progress=progress)
         source.unlabelled = found.examples
