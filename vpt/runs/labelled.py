@@ -8,7 +8,7 @@ from pathlib import Path
 from vpt.data import Data, Examples, Source
 from vpt.data.joining import appended
 from vpt.errors import TrainingError
-from vpt.errors.places import is_within
+from vpt.errors.places import is_there, is_within
 from vpt.prompts import HardQueries, QueryTokens
 from vpt.readouts import Readout
 from vpt.runs.choosing import folds_of
@@ -76,7 +76,9 @@ def told_again(
     """
     path = str(data.path.resolve()) if isinstance(data, Source) else None
     place = str(Path(store).resolve()) if store is not None else None
-    begun = str(start) if start in ("shipped", "none") else str(Path(start).resolve())
+    begun = (
+        str(Path(start).resolve()) if is_there(Path(start)) else str(start)
+    )  # a hub's, or a word
     return {"data": path, "store": place, "start": begun, "read": read, "learn": learn}
 
 
