@@ -17,7 +17,7 @@ KEYS = (
     "test_accuracy test_n test_per_class val_accuracy val_n train_n baselines method parts"
     " calibration verdict prompt parameters_trained backbone classes label_map seed recipe"
     " history best_epoch rate_cuts skipped data inputs seconds command chosen out_of_fold"
-    " queries cost"
+    " queries suspects told cost"
 )
 
 

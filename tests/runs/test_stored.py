@@ -252,5 +252,5 @@ def test_what_a_store_has_not_is_computed(tmp_path: Path) -> None:
 
 def test_a_trained_prompt_has_no_use_for_one(tmp_path: Path) -> None:
     data = write_images(tmp_path / "photos", per_class=6)
-    with pytest.raises(TrainingError, match="a store"):
+    with pytest.raises(TrainingError, match="with store"):
         vpt.adapt(data, "vpt:vit-p8-64", "deep:1", store=tmp_path / "s", progress=False)
