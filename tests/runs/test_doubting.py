@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from vpt.runs.doubting import RIDGE, doubts_of, pulls
+from vpt.runs.doubting import RIDGE, doubts_of, explained, pulls
 
 
 def clusters(count: int = 60, classes: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
@@ -56,10 +56,12 @@ def test_where_wrong_labels_are_expected_a_model_that_they_made_unsure_is_believ
     said = torch.full((90, 3), 0.25)
     said[torch.arange(90), y] = 0.5  # never sure, always right
     every = torch.ones(90).bool()
-    plain, expected = (doubts_of(said, told, every, x, expected=one) for one in (False, True))
-    assert float(plain.right[:18].min()) > 0.5
-    assert float(expected.right[:18].max()) < 0.2
-    assert float(expected.right[18:].min()) > 0.8
+    both = (explained(said, told, every, expected=one)[0] for one in (False, True))
+    plain, expected = (shares.gather(1, told[:, None])[:, 0] for shares in both)
+    assert torch.equal(plain, doubts_of(said, told, every, x).right)
+    assert float(plain[:18].min()) > 0.5
+    assert float(expected[:18].max()) < 0.2
+    assert float(expected[18:].min()) > 0.8
 
 
 def test_what_nothing_was_said_of_is_believed() -> None:

@@ -39,15 +39,25 @@ class Doubts:
         return self.shares.argmax(1)
 
 
-def doubts_of(
-    said: Tensor, y: Tensor, tested: Tensor, features: Tensor, expected: bool = False
-) -> Doubts:
-    """Labels weighed against what was said of their examples.
+def doubts_of(said: Tensor, y: Tensor, tested: Tensor, features: Tensor) -> Doubts:
+    """Labels weighed against what was said of their examples, and by what they do to others.
 
     said: shares of classes, by what did not see the label `[m,C]`.
     y: labels `[m]`.
     tested: of which examples something was said `[m]`; others are trusted.
     features: of the examples `[m,F]`.
+    """
+    shares, confusion = explained(said, y, tested)
+    right = shares.gather(1, y[:, None])[:, 0]
+    return Doubts(shares, right, confusion, pulls(features, y, said.shape[1]))
+
+
+def explained(
+    said: Tensor, y: Tensor, tested: Tensor, expected: bool = False
+) -> tuple[Tensor, Tensor]:
+    """(Shares of the classes given the label and what was said `[m,C]`, confusion matrix `[C,C]`).
+
+    said, y, tested: as for `doubts_of`.
     expected: whether someone says that labels are wrong.
 
     A label is a class seen through a confusion matrix, which is the same for all examples of a
@@ -57,14 +67,12 @@ def doubts_of(
     of the labels. Elsewhere it is taken to be as sure as it should be: a poor model that is sure of
     some mistakes, under labels that are right, cannot be told from a good one under wrong labels.
     """
-    classes = said.shape[1]
     logs, told = said[tested].double().clamp(min=1e-9).log(), y[tested]
     slopes = SLOPES if expected else (1.0,)
     found = max((_explained(logs * slope, told) for slope in slopes), key=lambda one: one[0])
-    shares = torch.eye(classes).double()[y]
+    shares = torch.eye(said.shape[1]).double()[y]
     shares[tested] = found[1]
-    right = shares.gather(1, y[:, None])[:, 0]
-    return Doubts(shares, right, found[2], pulls(features, y, classes))
+    return shares, found[2]
 
 
 def _explained(scores: Tensor, told: Tensor) -> tuple[float, Tensor, Tensor]:

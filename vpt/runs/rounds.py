@@ -17,7 +17,7 @@ from vpt.metrics.calibrating import best_slope
 from vpt.runs.again import Again, learn_again
 from vpt.runs.candidates import Trial, sets_of
 from vpt.runs.choosing import Candidate, Chosen, averaged, choose, no_worse
-from vpt.runs.doubting import Doubts, doubts_of
+from vpt.runs.doubting import Doubts, doubts_of, explained
 from vpt.runs.guessing import guessed, said_of_held_out
 from vpt.runs.kept import BUDGET, Kept, keep
 from vpt.runs.likeness import alike
@@ -98,12 +98,10 @@ def _weighed(trial: Trial, told: Tensor, seed: int, progress: bool) -> Tensor:
     """The same, each as far as it is believed: by what is said to the member, which has seen the
     labels of its own fold no more than the member has.
     """
-    y, features = trial.kept.y, trial.features("cls")
-    weighed = []
+    y, weighed = trial.kept.y, []
     for own, said in zip(told, said_to_members(trial, seed, progress), strict=True):
-        tested = said.sum(1) > 0
-        doubts = doubts_of(said, y, tested, features, expected=True)
-        weighed.append(believed(own, doubts.right))
+        shares, _ = explained(said, y, said.sum(1) > 0, expected=True)
+        weighed.append(believed(own, shares.gather(1, y[:, None])[:, 0]))
     return torch.stack(weighed)
 
 

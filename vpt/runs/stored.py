@@ -211,9 +211,8 @@ def _tensors(kept: Kept) -> dict[str, Tensor]:
     if kept.logits is not None:
         found["logits"] = kept.logits
     for block, memory in kept.memories.items():
-        most = torch.finfo(torch.float16).max
-        for name, part in (("keys", memory.keys), ("values", memory.values)):
-            found[f"{name}.{block}"] = part.clamp(-most, most).half()
+        half = memory.halved()
+        found |= {f"keys.{block}": half.keys, f"values.{block}": half.values}
         if memory.valid is not None:
             found[f"valid.{block}"] = memory.valid
     return found

@@ -28,7 +28,7 @@ from vpt.readouts.features import scale_of
 from vpt.report.progress import progress_bar
 from vpt.runs.kept import Kept, keep
 from vpt.runs.querying import DECAY, queries_for
-from vpt.training.memory import Memory, read_all
+from vpt.training.memory import read_all
 
 MOST = 250  # examples of a task
 STEPS = 480
@@ -105,7 +105,7 @@ def see(
         raise PromptError("Queries cannot read this model, so none can be learned beforehand.")
     some = examples.subset(_drawn(examples.targets, max(1, most // classes), seed))
     kept = keep(backbone, some, blocks=start.blocks, budget=1 << 62, progress=progress, what=what)
-    halves = {block: _halved(memory) for block, memory in kept.memories.items()}
+    halves = {block: memory.halved() for block, memory in kept.memories.items()}
     few = some.subset(torch.linspace(0, len(some) - 1, min(FEW, len(some))).long().tolist())
     tokens = keep(backbone, few, blocks=start.blocks, each=EACH, seed=seed).tokens
     flat = {block: rows.flatten(0, 1) for block, rows in tokens.items()}
@@ -118,12 +118,6 @@ def _drawn(labels: Sequence[int], each: int, seed: int) -> list[int]:
     order = torch.randperm(len(y), generator=generator)
     picked = [order[y[order] == label][:each] for label in y.unique()]
     return torch.cat(picked).sort().values.tolist()
-
-
-def _halved(memory: Memory) -> Memory:
-    most = torch.finfo(torch.float16).max
-    keys, values = (part.clamp(-most, most).half() for part in (memory.keys, memory.values))
-    return replace(memory, keys=keys, values=values, _places={})
 
 
 def learn_beforehand(

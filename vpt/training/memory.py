@@ -52,15 +52,19 @@ class Memory:
         keys, values = self.keys[rows], self.values[rows]
         return replace(self, keys=keys, values=values, valid=valid, _places={})
 
+    def halved(self) -> Memory:
+        """The same in fp16, what is too large for it cut off."""
+        most = torch.finfo(torch.float16).max
+        keys, values = (part.clamp(-most, most).half() for part in (self.keys, self.values))
+        return replace(self, keys=keys, values=values, _places={})
+
     def joined(self, other: Memory) -> Memory:
         """Of these inputs, and then those of another; in fp16, if one of them is."""
-        half = torch.float16 in (self.keys.dtype, other.keys.dtype)
-        dtype = torch.float16 if half else self.keys.dtype
-        most = torch.finfo(dtype).max
-        keys, values = (
-            torch.cat([part.clamp(-most, most).to(dtype) for part in parts])
-            for parts in ((self.keys, other.keys), (self.values, other.values))
-        )
+        parts = (self, other)
+        if torch.float16 in (self.keys.dtype, other.keys.dtype):
+            parts = (self.halved(), other.halved())
+        keys = torch.cat([part.keys for part in parts])
+        values = torch.cat([part.values for part in parts])
         valid = None
         if self.valid is not None and other.valid is not None:
             valid = torch.cat([self.valid, other.valid])
