@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from vpt.readouts import Linear
 from vpt.runs.candidates import MEANS, Trial
 from vpt.runs.choosing import Candidate
 from vpt.runs.kept import Kept
@@ -114,12 +115,18 @@ def _scores(trial: Trial, one: Candidate, others: Kept) -> Tensor:
         fresh = others.of_examples(others.named(probes[0].named.text, trial.backbone))
         return torch.stack([probe(fresh).double() for probe in probes])
     name = one.name.removeprefix("probe ")
-    x, strength = trial.features(name), trial.strengths[one.name]
     fresh = others.of_examples(others.named(name, trial.backbone))
-    found = []
     everyone = torch.arange(len(trial.kept.y))
-    for rows in [*(torch.from_numpy(own) for own, _ in trial.folds), everyone]:
-        y = trial.kept.y[rows]
-        probe, _ = fit_probe(x[rows], y, trial.classes, strength=strength, of=name)
-        found.append(probe(fresh).double())
-    return torch.stack(found)
+    rows = [*(torch.from_numpy(own) for own, _ in trial.folds), everyone]
+    return torch.stack([probe(fresh).double() for probe in probes_on(trial, name, rows)])
+
+
+def probes_on(trial: Trial, name: str, parts: Sequence[Tensor]) -> list[Linear]:
+    """A probe on these features for each part of the labelled examples `[k]`, as strongly
+    regularised as in the first round.
+    """
+    x, y = trial.features(name), trial.kept.y
+    strength = trial.strengths[f"probe {name}"]
+    return [
+        fit_probe(x[rows], y[rows], trial.classes, strength=strength, of=name)[0] for rows in parts
+    ]

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from vpt.runs.candidates import PROBE, Trial, sets_of
-from vpt.runs.guessing import said_of_held_out, trust
-from vpt.runs.probe import FALLBACK, fit_probe
+from vpt.runs.guessing import probes_on, said_of_held_out, trust
 from vpt.runs.querying import DECAY
 from vpt.training.side_by_side import learn_side_by_side
 
@@ -56,14 +55,9 @@ def _sets(trial: Trial) -> list[str]:
 @torch.no_grad()
 def _probes(trial: Trial, name: str, pairs: list[Pair]) -> Tensor:
     """What probes that see neither fold of a pair say `[P,m,C]`."""
-    x, y = trial.features(name), trial.kept.y
-    strength = trial.strengths.get(f"probe {name}", FALLBACK)
-    found = []
-    for pair in pairs:
-        rows = _rest(trial, pair)
-        probe, _ = fit_probe(x[rows], y[rows], trial.classes, strength=strength, of=name)
-        found.append(torch.softmax(probe(x).double(), 1))
-    return torch.stack(found)
+    x = trial.features(name)
+    probes = probes_on(trial, name, [_rest(trial, pair) for pair in pairs])
+    return torch.stack([torch.softmax(probe(x).double(), 1) for probe in probes])
 
 
 def _queries(trial: Trial, pairs: list[Pair], seed: int, progress: bool) -> Tensor:
