@@ -13,17 +13,18 @@ from helpers import colours, pictures
 import vpt
 from vpt.data import Examples
 from vpt.errors import BadFilesError, DataError, TrainingError
-from vpt.runs import rounds, unlabelled
+from vpt.runs import again, rounds, unlabelled
 from vpt.runs.again import Again, learn_again
 from vpt.runs.candidates import Trial, choose_among
-from vpt.runs.choosing import folds_of
+from vpt.runs.choosing import calibrated, folds_of, losses_of
 from vpt.runs.guessing import aligned, guessed, trust
 from vpt.runs.kept import keep
 from vpt.runs.likeness import alike
 from vpt.runs.nested import said_to_members
-from vpt.runs.querying import queries_for, seen_by
+from vpt.runs.querying import judged, queries_for, seen_by
 from vpt.runs.rounds import LEAST, believed, go_on
 from vpt.training import side_by_side
+from vpt.training.side_by_side import Members
 
 
 @pytest.fixture(autouse=True)
@@ -81,9 +82,9 @@ def test_no_member_guesses_by_labels_that_it_must_not_see() -> None:
     # other labels of what fold 0 holds out: nothing to its member, something to the last
     held = torch.from_numpy(trial.folds[0][1])
     trial.kept.y[held] = (trial.kept.y[held] + 1) % 3
-    again = guessed(trial, others)
-    assert torch.equal(again[0], found[0])
-    assert not torch.allclose(again[-1], found[-1], atol=1e-3)
+    other = guessed(trial, others)
+    assert torch.equal(other[0], found[0])
+    assert not torch.allclose(other[-1], found[-1], atol=1e-3)
 
 
 def test_with_labels_alone_a_second_round_is_the_first_but_for_the_classifier() -> None:
@@ -103,6 +104,37 @@ def test_with_labels_alone_a_second_round_is_the_first_but_for_the_classifier() 
         assert torch.allclose(rows, same, atol=1e-5)
 
 
+def test_from_guesses_the_better_of_two_classifiers_of_the_same_queries_is_taken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    trial, backbone = first_round()
+    choose_among(trial, 0, progress=False)
+    others = keep(backbone, colours(9, 5), blocks=trial.start.blocks)
+    kept, y, tested = trial.kept.joined(others), trial.kept.y, trial.tested
+    labels = torch.nn.functional.one_hot(y, 3).double()
+    told = seen_by(trial.folds, torch.arange(24), 24)[..., None] * labels
+    told = torch.cat([told, guessed(trial, others)], 1)
+    made = again.refitted_on_shares
+    members = []
+
+    def refitted(one: Members, *rest: object) -> Members:
+        members.extend([one, made(one, *rest)])
+        return members[-1]
+
+    monkeypatch.setattr(again, "refitted_on_shares", refitted)
+    found = learn_again(trial, Again(kept, told, ", too"), [], 0, progress=False)[0]
+    assert len(members) == 2
+    losses = []
+    for one in members:
+        scores = judged(trial.start, one, trial.kept, trial.folds, False)[1]
+        losses.append(
+            float(losses_of(calibrated("", 0, scores, y, tested).scores, y, tested).mean())
+        )
+    taken = trial.learned["queries:4, too"].members
+    assert taken is members[losses.index(min(losses))]
+    assert float(losses_of(found.scores, y, tested).mean()) == pytest.approx(min(losses))
+
+
 def test_no_member_doubts_a_label_by_labels_that_judge_it() -> None:
     trial, _ = first_round()
     choose_among(trial, 0, progress=False)
@@ -115,9 +147,9 @@ def test_no_member_doubts_a_label_by_labels_that_judge_it() -> None:
     # other labels of fold 0 change what is said to others, and nothing of what is said to it
     held = torch.from_numpy(trial.folds[0][1])
     trial.kept.y[held] = (trial.kept.y[held] + 1) % 3
-    again = said_to_members(trial, 0, progress=False)
-    assert torch.allclose(again[0], found[0], atol=1e-6)
-    assert not torch.allclose(again[1], found[1], atol=1e-3)
+    other = said_to_members(trial, 0, progress=False)
+    assert torch.allclose(other[0], found[0], atol=1e-6)
+    assert not torch.allclose(other[1], found[1], atol=1e-3)
 
 
 def test_with_two_examples_of_a_class_labels_are_not_weighed() -> None:

@@ -13,12 +13,14 @@ from torch import Tensor
 from vpt.prompts import QueryTokens
 from vpt.report.progress import progress_bar
 from vpt.runs.candidates import Trial
-from vpt.runs.choosing import Candidate, calibrated
+from vpt.runs.choosing import Candidate, calibrated, losses_of
 from vpt.runs.kept import Kept
 from vpt.runs.querying import DECAY, judged
 from vpt.runs.refitting import refitted_on_shares
 from vpt.runs.soft_probe import SoftProbes
 from vpt.training.side_by_side import learn_side_by_side
+
+MANY = 500  # examples, from which on a classifier is not fitted anew: dear, and not better
 
 
 @dataclass(frozen=True)
@@ -82,8 +84,9 @@ def _queries_again(
     trial: Trial, again: Again, start: QueryTokens, place: int, seed: int, progress: bool
 ) -> Candidate:
     """Queries that learn from shares. From labelled examples alone their classifier is then fitted
-    anew; from many guesses the one that they learned with, by a few hundred steps with dropout, is
-    the better one.
+    anew, from many guesses it is the one that they learned with, by some hundred steps with
+    dropout; from a few guesses, the better of the two. (Test accuracy on CLIP, 1,000 examples: the
+    fitted one 3 points worse; on Whisper, 200: 7 better.)
     """
     called, kept = f"queries:{start.count}{again.called}", again.kept
     counts = again.told.sum(2)
@@ -98,9 +101,15 @@ def _queries_again(
         seed=seed,
         progress=progress,
     )
-    if len(kept.y) == len(trial.kept.y):
-        memories = kept.of_blocks(start.blocks)
-        strength = trial.strengths[f"queries:{start.count}"]
-        members = refitted_on_shares(members, memories, kept, again.told, strength)
-    trial.learned[called], scores = judged(start, members, trial.kept, trial.folds, trial.pruned)
-    return calibrated(called, place, scores, trial.kept.y, trial.tested)
+    memories, strength = kept.of_blocks(start.blocks), trial.strengths[f"queries:{start.count}"]
+    ways = [members] if len(kept.y) > len(trial.kept.y) else []
+    if not ways or len(kept.y) < MANY:
+        ways.append(refitted_on_shares(members, memories, kept, again.told, strength))
+    y, tested = trial.kept.y, trial.tested
+    made = []
+    for way in ways:
+        learned, scores = judged(start, way, trial.kept, trial.folds, trial.pruned)
+        one = calibrated(called, place, scores, y, tested)
+        made.append((float(losses_of(one.scores, y, tested).mean()), one, learned))
+    _, best, trial.learned[called] = min(made, key=lambda row: row[0])
+    return best

@@ -14,7 +14,7 @@ from vpt.backbones import Backbone
 from vpt.data import Data, Examples
 from vpt.model import PromptedModel
 from vpt.readouts import Readout
-from vpt.report.progress import span
+from vpt.report.progress import notice, span
 from vpt.runs.answers import PROBE as LINEAR_PROBE
 from vpt.runs.answers import Answers
 from vpt.runs.briefing import say_before
@@ -126,13 +126,13 @@ def _time(backbone: Backbone, data: Data, source: Labelled) -> tuple[float, str]
     own = [source.examples]
     rounds = [own] * (1 + source.noisy) + ([[*own, others]] * TIMES if others is not None else [])
     learning = 0.0
-    for parts in rounds:
-        if not source.probe_only:
-            reads = queries.reads if queries is not None and kept.memories else 0
-            learning += seconds_of_probes(backbone, sum(map(len, parts)), classes, reads)
-        if queries is not None and kept.memories:
-            heard = sum(len(part.windows()[0]) for part in parts)
-            learning += seconds_to_learn(queries, kept, members, classes, heard)
+    if not source.probe_only:
+        reads = queries.reads if queries is not None and kept.memories else 0
+        counts = [sum(map(len, parts)) for parts in rounds]
+        learning += sum(seconds_of_probes(backbone, count, classes, reads) for count in counts)
+    if queries is not None and kept.memories:
+        heard = [sum(len(part.windows()[0]) for part in parts) for parts in rounds]
+        learning += seconds_to_learn(queries, kept, members, classes, heard)
     whereof = f": {span(once)} for one pass over {inputs} {_called(backbone)}, the rest to learn"
     return once + learning, whereof
 
@@ -166,6 +166,8 @@ def learn_automatically(
     rounds = go_on(trial, chosen, source.unlabelled, source.noisy, seed, progress)
     chosen = rounds.chosen
     data.notes += rounds.notes
+    for note in rounds.notes:
+        notice(f"noted: {note}.", shown=progress)
     wrong = suspects(rounds.doubts, examples) if rounds.doubts is not None else None
     data.careful += wrong["said"] if wrong is not None else []
     prompt, readout = refit(trial, chosen)

@@ -117,7 +117,7 @@ def choose(
     together: which examples belong together, by number `[m]`.
     """
     units = _of(together, tested)
-    losses = {c.name: _losses(c.scores, y, tested) for c in candidates}
+    losses = {c.name: losses_of(c.scores, y, tested) for c in candidates}
     best = min(candidates, key=lambda c: float(losses[c.name].mean()))
     allowed = [
         c
@@ -133,7 +133,7 @@ def choose(
     others = [c for c in candidates if _go_together(c.name, one.name)]
     if others:
         means = {c.name: averaged([c.scores, one.scores]) for c in others}
-        gains = {n: losses[one.name] - _losses(mean, y, tested) for n, mean in means.items()}
+        gains = {n: losses[one.name] - losses_of(mean, y, tested) for n, mean in means.items()}
         other = max(gains, key=lambda n: float(gains[n].mean()))
         if not _within(gains[other], units) and float(gains[other].mean()) > 0:
             names = [one.name, other]
@@ -149,7 +149,7 @@ def choose(
         names=names,
         table=[_row(c, losses[c.name], y, tested) for c in candidates],
         accuracy=float(right.mean()),
-        log_loss=float(_losses(scores, y, tested).mean()),
+        log_loss=float(losses_of(scores, y, tested).mean()),
         interval=share_interval(float(right.mean()) * alone, alone),
         n=len(right),
         why=why,
@@ -177,7 +177,7 @@ def no_worse(
 
     after, before: of the same examples. y, tested, together: as for `choose`.
     """
-    gaps = _losses(after, y, tested) - _losses(before, y, tested)
+    gaps = losses_of(after, y, tested) - losses_of(before, y, tested)
     return _within(gaps, _of(together, tested))
 
 
@@ -188,7 +188,8 @@ def _of(together: Sequence[int] | None, tested: Tensor) -> list[int] | None:
     return [together[i] for i in tested.nonzero()[:, 0].tolist()]
 
 
-def _losses(scores: Tensor, y: Tensor, tested: Tensor) -> Tensor:
+def losses_of(scores: Tensor, y: Tensor, tested: Tensor) -> Tensor:
+    """Of log probabilities `[m,C]`, the log loss of each tested example."""
     return -scores.gather(1, y[:, None])[tested, 0]
 
 

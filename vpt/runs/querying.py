@@ -127,9 +127,10 @@ def judged(
 
 
 def seconds_to_learn(
-    queries: QueryTokens, kept: Kept, members: int, classes: int, count: int
+    queries: QueryTokens, kept: Kept, members: int, classes: int, counts: Sequence[int]
 ) -> float:
-    """How long queries will take to learn from `count` inputs, from two steps timed here.
+    """How long queries will take to learn as often as there are counts, each time from so many
+    inputs; from two steps timed here.
 
     queries: as they begin.
     kept: of a few inputs.
@@ -146,4 +147,4 @@ def seconds_to_learn(
     started = time.perf_counter()
     learn(steps=2)
     once = (time.perf_counter() - started) / 3 / BATCH  # for one input; it reads thrice
-    return once * (steps_for(count) * BATCH + 2 * count)
+    return once * sum(steps_for(count) * BATCH + 2 * count for count in counts)

@@ -61,8 +61,7 @@ def predict_adapted(
         data.test = None
         learned = learn_automatically(opened, data, source, told["read"]["seed"], progress)
     notice(
-        f"Transductive: learned again with the {len(found.examples)} files that are classified;"
-        f" {data.notes[-1]}.",
+        f"Transductive: learned again with the {len(found.examples)} files that are classified.",
         shown=progress,
     )
     try:

@@ -234,5 +234,5 @@ def _time(backbone: Backbone, prompt: HardQueries, data: Data) -> tuple[float, s
     """(How many seconds it will take, and for what), from a few examples timed here."""
     kept, once, inputs = time_pass(backbone, data, prompt.blocks)
     heard = len(data.train.windows()[0])
-    learning = SLOWER * seconds_to_learn(prompt, kept, 1, len(data.classes), heard)
+    learning = SLOWER * seconds_to_learn(prompt, kept, 1, len(data.classes), [heard])
     return once + learning, f": {span(once)} for one pass over {inputs} inputs, the rest to search"
