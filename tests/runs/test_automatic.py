@@ -160,7 +160,7 @@ def test_queries_learned_beforehand_are_where_a_task_begins(tmp_path: Path) -> N
     assert read.named.text == "cls+queries"
     accuracy = vpt.evaluate(one.model, alone["test"])["accuracy"]
     assert accuracy == one.report.test_accuracy
-    without = run(source=alone, start="none", val_apart=True)
+    without = run(source=alone, val_apart=True)
     assert without.report.chosen["name"] == "probe cls"
 
 
@@ -174,3 +174,25 @@ def test_a_file_to_begin_from_goes_with_auto_and_this_model_only(tmp_path: Path)
         vpt.adapt(data(), open_tiny("timm ViT"), start=tmp_path / "nothing.vpt", progress=False)
     with pytest.raises(PromptFileError):
         vpt.adapt(data(), open_tiny("timm EVA-02"), start=file, progress=False)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_model_in_half_precision_is_read_as_it_is(dtype: torch.dtype) -> None:
+    backbone = open_tiny("timm ViT")
+    result = vpt.adapt(data(), backbone, progress=False)
+    result.model.close()
+    whole = result.answers["test"]
+    model = backbone.model.to(dtype)
+    backbone.release()
+    half = vpt.adapt(data(), vpt.load_backbone(model), progress=False)
+    assert half.model.backbone.dtype == dtype
+    assert "queries:4" in [row["candidate"] for row in half.metrics["chosen"]["table"]]
+    for name, scores in half.answers["test"].scores.items():
+        if name in whole.scores and name != "nearest mean":
+            apart = (scores.softmax(1) - whole.scores[name].softmax(1)).abs().max()
+            assert float(apart) < 0.1
+
+
+def test_a_probe_has_no_place_where_queries_begin(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="probe_only with start"):
+        run(probe_only=True, start=tmp_path / "queries.vpt")

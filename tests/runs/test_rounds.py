@@ -9,6 +9,7 @@ import pytest
 import torch
 from families import open_tiny
 from helpers import colours, pictures
+from PIL import Image
 
 import vpt
 from vpt.data import Examples
@@ -217,6 +218,24 @@ def test_what_is_there_already_is_left_out(tmp_path: Path) -> None:
     assert "30 examples without labels" in notes
     with pytest.raises(DataError, match="Found no unlabelled example that is not among"):
         run(tmp_path / "data", unlabelled=test)
+    # a picture that is handed over is known by what it shows
+    opened = [Image.open(path) for path in sorted([*test.rglob("*.png"), *more.glob("*.png")])]
+    data = run(tmp_path / "data", unlabelled=opened).metrics["data"]
+    assert "16 unlabelled files are among the test data" in data["careful"][0]
+    assert "30 examples without labels" in data["notes"]
+    with pytest.raises(DataError, match="Found nothing without labels"):
+        run(tmp_path / "data", unlabelled=[])
+
+
+def test_folders_that_would_be_read_as_something_else_are_refused(tmp_path: Path) -> None:
+    flat = pictures(tmp_path / "flat", colours(18))
+    pictures(flat / "unsorted", colours(9, 3), flat=True)
+    with pytest.raises(DataError, match="unsorted is read as the class 'unsorted'"):
+        run(flat, unlabelled=flat / "unsorted")
+    pictures(tmp_path / "data", colours(18))
+    more = pictures(tmp_path / "more", colours(9, 3), flat=True)
+    with pytest.raises(TrainingError, match="lies inside the data"):
+        run(tmp_path / "data", unlabelled=more, out=more / "run")
 
 
 def test_bad_files_are_named_before_anything_is_learned(tmp_path: Path) -> None:
@@ -226,6 +245,11 @@ def test_bad_files_are_named_before_anything_is_learned(tmp_path: Path) -> None:
     with pytest.raises(BadFilesError, match=r"bad\.png"):
         run(tmp_path / "data", unlabelled=more)
     metrics = run(tmp_path / "data", unlabelled=more, skip_bad=True).metrics
+    assert any(name.endswith("bad.png") for name, _ in metrics["skipped"])
+    mixed = [Image.new("RGB", (32, 32), "red"), *more.iterdir()]
+    with pytest.raises(BadFilesError, match=r"bad\.png"):
+        run(tmp_path / "data", unlabelled=mixed)
+    metrics = run(tmp_path / "data", unlabelled=mixed, skip_bad=True).metrics
     assert any(name.endswith("bad.png") for name, _ in metrics["skipped"])
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="Found no pictures"):
@@ -301,6 +325,7 @@ def test_wrong_labels_are_listed_and_weighed(tmp_path: Path) -> None:
     listed = {row["file"] for row in metrics["suspects"]["examples"]}
     assert metrics["suspects"]["n"] == 90
     assert len({noisy.name(i) for i in wrong} & listed) >= 1
+    assert all(row["likely"] != row["label"] for row in metrics["suspects"]["examples"])
     assert "Labels to look at" in (tmp_path / "report.html").read_text()
 
 

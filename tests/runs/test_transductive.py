@@ -36,7 +36,12 @@ def test_files_are_classified_by_what_learned_from_them(
     found = predict_adapted(run, files, 2, backbone=open_tiny("timm ViT"), progress=True)
     assert [Path(one.name).name for one in found] == sorted(path.name for path in files.iterdir())
     assert all(len(one.probabilities) == 2 for one in found)
-    assert "Transductive: learned again with the 30 files" in capsys.readouterr().err
+    said = " ".join(capsys.readouterr().err.split())
+    assert "Transductive: it learns again" in said
+    assert "(30 to learn from)" in said
+    one_by_one = (path for path in sorted(files.iterdir()))
+    same = predict_adapted(run, one_by_one, 2, backbone=open_tiny("timm ViT"))
+    assert [one.probabilities for one in same] == [one.probabilities for one in found]
     assert (run / "prompt.vpt").read_bytes() == before
 
 
@@ -49,9 +54,15 @@ def test_the_tested_files_themselves_may_be_classified_so(tmp_path: Path) -> Non
 def test_runs_that_cannot_learn_again_say_why(tmp_path: Path) -> None:
     run = a_run(tmp_path)
     files = pictures(tmp_path / "new", colours(6, 5), flat=True)
+    (tmp_path / "data/train/red/bad.png").write_bytes(b"no picture")
+    with pytest.raises(DataError, match="cannot be read as the run read them: 1 of"):
+        predict_adapted(run, files, backbone=open_tiny("timm ViT"))
     shutil.move(tmp_path / "data", tmp_path / "elsewhere")
     with pytest.raises(DataError, match="any more"):
         predict_adapted(run, files, backbone=open_tiny("timm ViT"))
+    vpt.adapt({"train": colours(18)}, open_tiny("timm ViT"), out=tmp_path / "given", progress=False)
+    with pytest.raises(DataError, match="handed over"):
+        predict_adapted(tmp_path / "given", files, backbone=open_tiny("timm ViT"))
     (run / "metrics.json").unlink()
     with pytest.raises(TrainingError, match="does not say how it learned"):
         predict_adapted(run, files, backbone=open_tiny("timm ViT"))

@@ -12,11 +12,10 @@ from families import make, open_tiny
 from helpers import colours
 
 import vpt
-from vpt.backbones.shipped import recorded
 from vpt.data import Examples
 from vpt.errors import DataError, PromptError, PromptFileError, TrainingError
-from vpt.files import beforehand, pack, unpack
-from vpt.files.beforehand import load_queries, queries_at, save_queries
+from vpt.files import pack, unpack
+from vpt.files.beforehand import load_queries, save_queries
 from vpt.runs.kept import keep
 from vpt.runs.probe import fit_probe
 from vpt.tasks.beforehand import Seen, learn_beforehand, see
@@ -209,35 +208,4 @@ def test_queries_that_go_through_are_no_beginning(tmp_path: Path) -> None:
     prompt = vpt.QueryTokens.like(backbone, 2, through=True)
     path = save_queries(tmp_path / "q.vpt", prompt, backbone)
     with pytest.raises(PromptFileError, match="through=True"):
-        queries_at(path, backbone)
-
-
-def test_a_bundled_model_has_what_ships_with_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    backbone = vpt.load_backbone("vpt:vit-p8-64")
-    prompt = vpt.QueryTokens.like(backbone, 4)
-    path = save_queries(tmp_path / "queries.safetensors", prompt, backbone)
-    name = "vit-p8-64/queries.safetensors"
-    monkeypatch.setattr(beforehand, "recorded", lambda: {name: ""})
-    monkeypatch.setattr(beforehand, "bundled_file", {name: path}.__getitem__)
-    found = queries_at("shipped", backbone)
-    assert found is not None
-    assert torch.equal(rows(found), rows(prompt).half().float())
-    assert queries_at("none", backbone) is None
-    assert torch.equal(rows(queries_at(path, backbone)), rows(found))
-    assert queries_at("shipped", open_tiny("timm ViT")) is None
-    other = vpt.load_backbone("vpt:vit-p8-64", inputs={"mean": [0.1, 0.1, 0.1]})
-    assert queries_at("shipped", other) is None
-    assert "begin among tokens" in caplog.text
-    monkeypatch.setattr(beforehand, "recorded", dict)
-    assert queries_at("shipped", backbone) is None
-
-
-@pytest.mark.parametrize("name", ["vit-p8-64", "ast-tiny"])
-def test_what_ships_fits_its_model(name: str, caplog: pytest.LogCaptureFixture) -> None:
-    backbone = vpt.load_backbone(f"vpt:{name}")
-    if f"{name}/{beforehand.SHIPPED}" not in recorded():
-        pytest.skip(f"no queries ship with {name}")
-    assert queries_at("shipped", backbone) is not None
-    assert not caplog.records
+        load_queries(path, backbone)

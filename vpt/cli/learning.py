@@ -135,12 +135,9 @@ def adapt(
         bool, typer.Option("--prune", help="auto: leave out queries that earn nothing")
     ] = False,
     start: Annotated[
-        str,
-        typer.Option(
-            help="auto: a file of queries learned beforehand; shipped (with a bundled"
-            " model) or none"
-        ),
-    ] = "shipped",
+        str | None,
+        typer.Option(help="auto: a file of queries learned beforehand, where they begin"),
+    ] = None,
     unlabelled: Annotated[
         Path | None,
         typer.Option(help="auto: a folder of files without labels, to be learned from, too"),

@@ -100,7 +100,9 @@ def predict(
     if adapt:
         from vpt.runs.transductive import predict_adapted
 
-        found = predict_adapted(run, paths, top_k, backbone=backbone, progress=True)
+        found = predict_adapted(
+            run, paths, top_k, backbone=backbone, seconds=seconds, dtype=dtype, progress=True
+        )
     else:
         model = load(run, backbone, seconds=seconds, dtype=dtype)
         found = run_predict(model, paths, top_k, progress=not (as_csv or as_json))

@@ -5,7 +5,6 @@ It is a prompt file without a readout, in half precision; any prompt file with q
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
@@ -14,7 +13,6 @@ import torch
 from torch import Tensor
 
 from vpt.backbones import Backbone
-from vpt.backbones.shipped import bundled_file, recorded
 from vpt.errors import PromptFileError
 from vpt.files.headers import Header
 from vpt.files.matching import WITNESS, check_backbone
@@ -22,8 +20,6 @@ from vpt.files.rebuilding import UNFIT, part_of
 from vpt.files.saving import header_of, read, write
 from vpt.prompts import Prompt, QueryTokens, build
 
-SHIPPED = "queries.safetensors"  # beside the weights of a bundled model
-LOGGER = logging.getLogger("vpt")
 LENGTHS = ("samples", "frames")  # of what a model of sound hears at a time
 
 
@@ -94,31 +90,3 @@ def _queries(header: Header, tensors: Mapping[str, Tensor], path: str) -> QueryT
 
 def _built(header: Header) -> Prompt:
     return build(header["prompt"]["name"], header["prompt"]["config"])
-
-
-def queries_at(start: str | Path, backbone: Backbone) -> QueryTokens | None:
-    """The queries with which a new task begins, if there are any.
-
-    start: a file, as for `load_queries`; "shipped": those of a bundled model, and of another model
-        none; "none": none. backbone: which they are to read. Raises `PromptFileError`.
-    """
-    if start == "none":
-        return None
-    return shipped_queries(backbone) if start == "shipped" else load_queries(start, backbone)
-
-
-def shipped_queries(backbone: Backbone) -> QueryTokens | None:
-    """The queries that ship with a bundled model; None for another model, where none ship, and,
-    with a warning, where the model was opened for other inputs than they were learned on.
-
-    Raises `BundledFileError` for a file that is not as it was shipped.
-    """
-    name = f"{str(backbone.identity.get('source')).removeprefix('vpt:')}/{SHIPPED}"
-    if backbone.identity.get("kind") != "bundled" or name not in recorded():
-        return None
-    path = bundled_file(name)
-    try:
-        return load_queries(path, backbone)
-    except PromptFileError as error:
-        LOGGER.warning("Queries begin among tokens of the examples: %s", error)
-        return None

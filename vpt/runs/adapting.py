@@ -14,7 +14,7 @@ from vpt.backbones import Backbone
 from vpt.data import AUGMENTS, Data, load_data, look
 from vpt.errors import TrainingError
 from vpt.errors.needs import one_of
-from vpt.files.beforehand import queries_at
+from vpt.files.beforehand import load_queries
 from vpt.model import PromptedModel
 from vpt.prompts import HardQueries, Prompt
 from vpt.readouts import Readout
@@ -31,6 +31,7 @@ from vpt.runs.labelled import (
     AUTO,
     learned_from,
     refuse_inside,
+    refuse_start,
     refuse_told,
     refuse_without_auto,
     told_again,
@@ -71,7 +72,7 @@ def adapt(
     val_apart: bool = False,
     probe_only: bool = False,
     prune: bool = False,
-    start: str | Path = "shipped",
+    start: str | Path | None = None,
     unlabelled: object = None,
     noisy: bool = False,
     augment: str | None = None,
@@ -109,7 +110,7 @@ def adapt(
     probe_only: fit a linear probe of the model's own features, and no prompt.
     prune: with "auto", leave out queries without which no more is lost out of fold.
     start: with "auto", a file of queries that were learned beforehand (examples/many_tasks), where
-        queries begin; "shipped": those of a bundled model; "none": tokens of the examples.
+        queries begin; by default among tokens of the examples.
     unlabelled: with "auto", a folder of examples without labels, or anything that `vpt.predict`
         takes, to be learned from, too.
     noisy: with "auto", whether labels may be wrong: each counts as far as it is believed.
@@ -138,13 +139,13 @@ def adapt(
     recipe = chosen(recipe, Recipe(), seed=seed, **settings)
     refuse_told(prompt, readout, features, augment, given, settings)
     aims: Config = {"probe_only": probe_only, "prune": prune, "noisy": noisy}
-    file = None if start in ("shipped", "none") else start
-    refuse_without_auto(prompt, **aims, unlabelled=unlabelled, store=store, start=file)
+    refuse_without_auto(prompt, **aims, unlabelled=unlabelled, store=store, start=start)
+    refuse_start(probe_only, start)
     aims |= {"val_apart": val_apart}
     read: Config = {"label": label, "split_by": split_by, "shots": shots, "skip_bad": skip_bad}
     read |= {"val_share": val_share, "test_share": test_share, "seed": recipe.seed}
     data = look(data, label, split_by=split_by) if isinstance(data, (str, Path)) else data
-    refuse_inside(out, data)
+    refuse_inside(out, data, unlabelled)
     with (
         run_folder(out, resume, overwrite) as folder,
         opened(backbone, data) as backbone,
@@ -158,7 +159,9 @@ def adapt(
             clock.look(backbone, parts)
         if automatic:
             source = learned_from(parts, recipe.seed, **aims)
-            source.start = None if probe_only else queries_at(start, backbone)
+            if start is not None:
+                source.start = load_queries(start, backbone)
+                parts.notes.append(f"queries begin as those in {start}")
             source.told = told_again(data, read, aims, store, start)
             if unlabelled is not None:
                 source.unlabelled = beside(

@@ -141,7 +141,7 @@ def choose(
             held = [part[tested] for part in parts]
             factor = best_slope(partial(averaged, held), y[tested])
             scores = averaged(parts, factor)
-            why += f"; averaged with {other}, which is better by more than one standard error"
+            why += f"; its average with {other} is better by more than one standard error"
     right = (scores.argmax(1) == y)[tested].double()
     alone = worth(right.numpy(), units)
     return Chosen(

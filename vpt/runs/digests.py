@@ -15,17 +15,25 @@ def keys_of(heard: Examples) -> list[bytes]:
     """A digest of each input: of a file its bytes and the window, so that it need not be decoded;
     of anything else the raw input.
     """
-    return [_key(heard, i) for i in range(len(heard))]
+    return [_of_bytes(heard, i) or _of_input(heard[i][0]) for i in range(len(heard))]
 
 
-def _key(heard: Examples, i: int) -> bytes:
+def alike_keys(*several: Examples) -> list[list[bytes]]:
+    """Digests of the inputs of each, by which they can be compared with each other: by bytes where
+    all are files, or else by the raw input, which a picture has in common with its file.
+    """
+    if all(_of_bytes(some, i) for some in several for i in range(min(1, len(some)))):
+        return [keys_of(some) for some in several]
+    return [[_of_input(some[i][0]) for i in range(len(some))] for some in several]
+
+
+def _of_bytes(heard: Examples, i: int) -> bytes | None:
+    """Of a file its bytes and the window; None for anything else."""
     get, index = heard.get, heard.indices[i]
     if isinstance(get, Windows) and isinstance(get.get, Files):
         file, window = get.places[index]
-        key = of_file(get.get, file, window)
-    else:
-        key = of_file(get, index, 0) if isinstance(get, Files) else None
-    return key if key is not None else _of_input(heard[i][0])
+        return of_file(get.get, file, window)
+    return of_file(get, index, 0) if isinstance(get, Files) else None
 
 
 def of_file(files: Files, index: int, window: int) -> bytes | None:

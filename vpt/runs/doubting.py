@@ -39,15 +39,18 @@ class Doubts:
         return self.shares.argmax(1)
 
 
-def doubts_of(said: Tensor, y: Tensor, tested: Tensor, features: Tensor) -> Doubts:
+def doubts_of(
+    said: Tensor, y: Tensor, tested: Tensor, features: Tensor, expected: bool = False
+) -> Doubts:
     """Labels weighed against what was said of their examples, and by what they do to others.
 
     said: shares of classes, by what did not see the label `[m,C]`.
     y: labels `[m]`.
     tested: of which examples something was said `[m]`; others are trusted.
     features: of the examples `[m,F]`.
+    expected: as for `explained`.
     """
-    shares, confusion = explained(said, y, tested)
+    shares, confusion = explained(said, y, tested, expected)
     right = shares.gather(1, y[:, None])[:, 0]
     return Doubts(shares, right, confusion, pulls(features, y, said.shape[1]))
 

@@ -64,7 +64,7 @@ def learned_from(
 
 
 def told_again(
-    data: object, read: Config, learn: Config, store: str | Path | None, start: str | Path
+    data: object, read: Config, learn: Config, store: str | Path | None, start: str | Path | None
 ) -> Config:
     """By what the same can be learned again, in plain values.
 
@@ -72,13 +72,13 @@ def told_again(
     read: how it was read.
     learn: what it was told.
     store: of features.
-    start: where queries begin.
+    start: a file of queries.
     """
     path = str(data.path.resolve()) if isinstance(data, Source) else None
     place = str(Path(store).resolve()) if store is not None else None
-    begun = (
-        str(Path(start).resolve()) if is_there(Path(start)) else str(start)
-    )  # a hub's, or a word
+    begun = str(start) if start is not None else None
+    if start is not None and is_there(Path(start)):  # and not one of a hub
+        begun = str(Path(start).resolve())
     return {"data": path, "store": place, "start": begun, "read": read, "learn": learn}
 
 
@@ -120,10 +120,23 @@ def refuse_without_auto(prompt: object, **told: object) -> None:
         )
 
 
-def refuse_inside(out: str | Path | None, data: object) -> None:
-    """Raise `TrainingError` for a folder whose files would be read as examples."""
-    if out is not None and isinstance(data, Source) and is_within(out, data.path):
+def refuse_start(probe_only: bool, start: object) -> None:
+    """Raise `TrainingError` for queries to begin with where none are to be learned."""
+    if probe_only and start is not None:
         raise TrainingError(
-            f"{out} lies inside the data, {data.path}: the run's own files would be read as"
-            " examples. Choose another out=…."
+            "Found probe_only with start, which says where queries begin; a probe has none. Leave"
+            " one of them out."
         )
+
+
+def refuse_inside(out: str | Path | None, *data: object) -> None:
+    """Raise `TrainingError` for a folder whose files would be read as examples: one inside some
+    data, which are listed or a path.
+    """
+    places = [one.path if isinstance(one, Source) else one for one in data]
+    for place in places:
+        if out is not None and isinstance(place, (str, Path)) and is_within(out, place):
+            raise TrainingError(
+                f"{out} lies inside the data, {place}: the run's own files would be read as"
+                " examples. Choose another out=…."
+            )

@@ -128,7 +128,9 @@ def report_of(
     """
     held = "val" if "val" in answers else "out_of_fold"
     chosen, readout, data = ran.chosen, model.readout, ran.data
-    other = best_other(answers, held, method)
+    # chosen by the part that says most about it, a test never being asked
+    more = max((part for part in answers if part != "test"), key=lambda part: len(answers[part].y))
+    other = best_other(answers, more, method)
     scored = {part: found.scored(method) for part, found in answers.items()}
     test, val = scored.get("test"), scored[held]
     return AdaptReport(

@@ -66,7 +66,8 @@ def go_on(
             notes.append("nothing could be held out, so that the unlabelled examples are not used")
         return Rounds(chosen, None, notes)
     y, notes = trial.kept.y, []
-    doubts = doubts_of(said_of_held_out(trial), y, trial.tested, trial.features("cls"))
+    said, features = said_of_held_out(trial), trial.features("cls")
+    doubts = doubts_of(said, y, trial.tested, features, expected=noisy)
     told = _told(trial)
     if noisy and len(trial.folds) < 3:
         notes.append("labels could not be weighed: a class has fewer than three examples")
@@ -191,6 +192,8 @@ def _better(trial: Trial, before: Chosen, made: list[Candidate]) -> tuple[Chosen
     """
     y, tested, together = trial.kept.y, trial.tested, trial.together
     after = choose(made, y, tested, None, together)
+    # queries come first there, which are not the simplest
+    after = replace(after, why=after.why.replace("the simplest within", "within"))
     table = before.table + after.table
     losses = f"{before.log_loss:.3f} without, {after.log_loss:.3f} with"
     if not no_worse(_scores(trial, after), _scores(trial, before), y, tested, together):

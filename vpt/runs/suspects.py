@@ -8,8 +8,7 @@ from vpt.data import Examples
 from vpt.runs.doubting import Doubts
 from vpt.sites import Config
 
-LISTED = 0.8  # a label that is believed less is listed
-DOUBTED = 0.5  # and less than this, counted
+DOUBTED = 0.5  # a label that is believed less counts against its class
 MOST = 100  # that are listed
 SAID = 0.04  # the share of all labels from which on it is said
 MOSTLY = 0.5  # of a class
@@ -18,16 +17,16 @@ MOSTLY = 0.5  # of a class
 def suspects(doubts: Doubts, examples: Examples) -> Config:
     """What is thought of the labels, in plain values.
 
-    count: how many are believed less than not. expected: how many are wrong, by what is believed.
-        examples: those that are believed less than to 80 %, of equals first those that harm others
-        most. said: sentences for
-        people. classes: of which most labels are doubted, with what they look like.
+    count: how many are denied, which look more like another class. expected: how many are wrong, by
+        what is believed. examples: those that are denied, the least believed first, of equals those
+        that harm others most. said: sentences for people. classes: of which most labels are
+        doubted, with what they look like.
     """
     y = torch.tensor(examples.targets)
     believed = [round(value, 2) for value in doubts.right.tolist()]
     pull = doubts.pull.tolist()
     order = sorted(range(len(y)), key=lambda i: (believed[i], -pull[i]))
-    listed = [i for i in order if believed[i] < LISTED]
+    listed = [i for i in order if int(doubts.likely[i]) != int(y[i])]
     names = examples.classes
     rows = [
         {
@@ -40,7 +39,7 @@ def suspects(doubts: Doubts, examples: Examples) -> Config:
         for i in listed[:MOST]
     ]
     found: Config = {
-        "count": sum(value < DOUBTED for value in believed),
+        "count": len(listed),
         "expected": float((1 - doubts.right).sum()),
         "n": len(y),
         "classes": _classes(doubts, y, names),

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 from vpt.backbones import Backbone
-from vpt.data import load_data
+from vpt.data import Data, load_data
 from vpt.errors import DataError, PromptFileError, TrainingError
 from vpt.errors.places import is_file, is_there
 from vpt.files import load
-from vpt.files.beforehand import queries_at
+from vpt.files.beforehand import load_queries
 from vpt.files.naming import prompt_file
 from vpt.report.progress import notice
 from vpt.runs.automatic import learn_automatically
@@ -28,6 +29,8 @@ def predict_adapted(
     top_k: int | None = None,
     *,
     backbone: Backbone | str | Path | None = None,
+    seconds: float | None = None,
+    dtype: str | None = None,
     progress: bool = False,
 ) -> list[Prediction]:
     """Classify files with what the run chose, learned again from its labelled data and from these
@@ -36,7 +39,7 @@ def predict_adapted(
     run: a run's folder of prompt "auto", whose data are still where they were.
     inputs: as for `vpt.predict`; at least a few dozen, of the classes of the run.
     top_k: as for `vpt.predict`.
-    backbone: as for `vpt.load`.
+    backbone, seconds, dtype: as for `vpt.load`.
     progress: whether to say what is done, and how far it is.
 
     The answers to a file depend on the other files: a transductive setting, not to be compared with
@@ -44,30 +47,45 @@ def predict_adapted(
     `DataError` where its data are gone.
     """
     told = _told(run)
-    model = load(run, backbone)
+    inputs = list(inputs) if isinstance(inputs, Iterator) else inputs  # it is gone through twice
+    model = load(run, backbone, seconds=seconds, dtype=dtype)
     classes = model.classes
     opened = model.backbone
     model.close()
     with stored(told["store"], opened):
-        data = load_data(told["data"], opened.inputs, progress=progress, **told["read"])
-        if classes != data.classes:
-            raise DataError(f"The data in {told['data']} have other classes now than the run has.")
+        data = _data(told, opened, classes, progress)
         source = learned_from(data, told["read"]["seed"], **told["learn"])
-        if not source.probe_only:
-            source.start = queries_at(told["start"], opened)
+        if told["start"] is not None:
+            source.start = load_queries(told["start"], opened)
         parts = {name: part for name, part in data.parts.items() if name != "test"}
         found = read_unlabelled(inputs, opened.inputs, parts, progress=progress)
         source.unlabelled = found.examples
         data.test = None
+        for note in [*found.notes, *found.careful]:
+            notice(f"noted: {note}.", shown=progress)
+        notice(
+            "Transductive: it learns again from the labelled data and from the files that are"
+            f" classified ({len(found.examples):,} to learn from).",
+            shown=progress,
+        )
         learned = learn_automatically(opened, data, source, told["read"]["seed"], progress)
-    notice(
-        f"Transductive: learned again with the {len(found.examples)} files that are classified.",
-        shown=progress,
-    )
     try:
         return predict(learned.model, inputs, top_k, progress=progress)
     finally:
         learned.model.close()
+
+
+def _data(told: Config, backbone: Backbone, classes: list[str] | None, progress: bool) -> Data:
+    """The labelled data, as they were read then. Raises `DataError` where they have changed."""
+    try:
+        data = load_data(told["data"], backbone.inputs, progress=progress, **told["read"])
+    except DataError as error:
+        raise DataError(
+            f"The labelled data in {told['data']} cannot be read as the run read them: {error}"
+        ) from error
+    if classes != data.classes:
+        raise DataError(f"The data in {told['data']} have other classes now than the run has.")
+    return data
 
 
 def _told(run: str | Path) -> Config:
@@ -82,7 +100,12 @@ def _told(run: str | Path) -> Config:
             f"{run} does not say how it learned; needed is the folder of a run of vpt adapt with"
             " prompt 'auto'. Others: vpt adapt … --unlabelled FOLDER."
         )
-    if told["data"] is None or not is_there(Path(told["data"])):
+    if told["data"] is None:
+        raise DataError(
+            f"{run} learned from examples that were handed over, not from a folder, and cannot"
+            " learn from them again: vpt.adapt(data, unlabelled=files)."
+        )
+    if not is_there(Path(told["data"])):
         raise DataError(
             f"The labelled data of {run} are not at {told['data']} any more: learn again with vpt"
             " adapt DATA --unlabelled FOLDER."

@@ -14,8 +14,9 @@ from vpt.data.files import Files
 from vpt.data.given import Given, all_given, examples_of
 from vpt.data.readers import reader
 from vpt.errors import BadFilesError, DataError
+from vpt.errors.places import is_within
 from vpt.report.progress import progress_bar
-from vpt.runs.digests import keys_of
+from vpt.runs.digests import alike_keys
 from vpt.sites import InputsLike
 
 MOST = 2000  # of which more would say little, and take long
@@ -74,6 +75,8 @@ def read_unlabelled(
         notes.append(f"unlabelled files that have a label already, and are left out: {labelled}")
     if met[""]:
         notes.append(f"unlabelled files that are copies of others, and are left out: {met['']}")
+    if not there:
+        raise DataError("Found nothing without labels; needed are a few dozen files or examples.")
     if not fresh:
         raise DataError(
             "Found no unlabelled example that is not among the labelled ones; needed are others."
@@ -88,6 +91,8 @@ def beside(
     """The unlabelled examples to be learned from beside `data`, which notes what they are. source,
     inputs, seed, skip_bad, progress: as for `read_unlabelled`.
     """
+    if isinstance(source, (str, Path)):
+        _refuse_class(Path(source), data)
     found = read_unlabelled(
         source, inputs, data.parts, seed=seed, skip_bad=skip_bad, progress=progress
     )
@@ -95,6 +100,19 @@ def beside(
     data.careful += found.careful
     data.skipped += found.skipped
     return found.examples
+
+
+def _refuse_class(folder: Path, data: Data) -> None:
+    """Raise `DataError` for a folder among those of the labelled data that was read as a class."""
+    within: set[int] = set()
+    for part in data.parts.values():
+        y = part.targets
+        within |= {y[i] for i in range(len(part)) if is_within(part.name(i), folder)}
+    if len(within) == 1 and len(data.classes) > 1:
+        raise DataError(
+            f"{folder} is read as the class {data.classes[within.pop()]!r} of the labelled data."
+            " Move it out of their folder."
+        )
 
 
 def _some(count: int, seed: int) -> list[int]:
@@ -130,7 +148,7 @@ def _read(
 ) -> tuple[Examples, list[tuple[str, str]]]:
     """(Examples of what was handed over, files that cannot be used and why)."""
     if not all(isinstance(thing.value, Path) for thing in things):
-        return examples_of(things, inputs), []
+        return _handed(things, inputs, skip_bad)
     paths = [Path(thing.name) for thing in things]
     files, bad, good = Files(paths, reader(inputs)), [], []
     with progress_bar(progress) as bar:
@@ -155,12 +173,27 @@ def _read(
     return found, bad
 
 
+def _handed(
+    things: list[Given], inputs: InputsLike, skip_bad: bool
+) -> tuple[Examples, list[tuple[str, str]]]:
+    """The same of things that are not all files."""
+    try:
+        return examples_of(things, inputs), []
+    except BadFilesError as error:
+        bad = dict(error.bad)
+        good = [thing for thing in things if thing.name not in bad]
+        if not skip_bad or not good:
+            raise
+        return examples_of(good, inputs), error.bad
+
+
 def _fresh(found: Examples, parts: Mapping[str, Examples]) -> tuple[list[int], Counter[str]]:
     """(Which are new, how many are there already by part, "" for copies among themselves)."""
-    known = {key: part for part, examples in parts.items() for key in keys_of(examples)}
+    own, *others = alike_keys(found, *parts.values())
+    known = {key: part for part, keys in zip(parts, others, strict=True) for key in keys}
     met: Counter[str] = Counter()
     fresh: list[int] = []
-    for i, key in enumerate(keys_of(found)):
+    for i, key in enumerate(own):
         if key in known:
             met[known[key]] += 1
             continue

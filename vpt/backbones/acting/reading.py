@@ -105,6 +105,7 @@ class Telling(Looking):
         args, kwargs = replace_sequence(args, kwargs, own.key.new_zeros(0, 0, block.width))
 
         def project(rows: Tensor) -> Tensor:
+            rows = rows.to(own.key.dtype)  # rows learn in fp32, whatever the model computes in
             query: Tensor = interception.capture(lambda: send(block, rows, args, kwargs))["query"]
             return query
 
