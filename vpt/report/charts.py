@@ -13,6 +13,7 @@ from vpt.errors.text import printable
 WIDTH = 640  # of the drawing; the page scales it
 ROW = 26
 LEFT, RIGHT = 190, 70  # what names and numbers take
+LETTER, LONGEST = 7.6, 40  # width of a bold letter, and how many of them a name may have
 Interval = tuple[str, float, float, float]  # name, value, low, high
 
 
@@ -38,9 +39,11 @@ def intervals(rows: Sequence[Interval], emphasised: str, words: str) -> str:
     low = max(0.0, min(middle - span / 2, 1 - span))
     ticks = _ticks(low, low + span)
     height = ROW * len(rows) + 30
+    names = [short(row[0], LONGEST) for row in rows]
+    left = max(LEFT, 12 + LETTER * max(map(len, names)))
 
     def x(value: float) -> float:
-        return LEFT + (value - low) / span * (WIDTH - LEFT - RIGHT)
+        return left + (value - low) / span * (WIDTH - left - RIGHT)
 
     parts = [
         f'<line class="grid" x1="{x(t):.1f}" x2="{x(t):.1f}" y1="4" y2="{height - 22}"/>'
@@ -50,8 +53,8 @@ def intervals(rows: Sequence[Interval], emphasised: str, words: str) -> str:
     for i, (name, value, start, end) in enumerate(rows):
         y, strong = ROW * i + 18, " strong" if name == emphasised else ""
         parts.append(
-            f'<text class="name{strong}" x="{LEFT - 12}" y="{y + 4}" text-anchor="end">'
-            f"{text_of(short(name))}</text>"
+            f'<text class="name{strong}" x="{left - 12:.0f}" y="{y + 4}" text-anchor="end">'
+            f"{text_of(names[i])}</text>"
             f'<line class="bar{strong}" x1="{x(start):.1f}" x2="{x(end):.1f}" y1="{y}" y2="{y}"/>'
             f'<circle class="dot{strong}" cx="{x(value):.1f}" cy="{y}" r="5"/>'
             f'<text class="value{strong}" x="{WIDTH - RIGHT + 10}" y="{y + 4}">{value:.1%}</text>'

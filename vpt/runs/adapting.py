@@ -92,10 +92,10 @@ def adapt(
     backbone: as for `vpt.load_backbone`, or an open one; by default the bundled one for this kind
         of data. What a model of sound hears at a time follows the clips.
     prompt: "auto" (fixed features, queries, or both, whatever out-of-fold log loss says: the
-        simplest that is as good as the best, by one standard error, and never worse than a linear
-        probe; nothing else is then to be set), "queries:N", "shallow:N", "deep:N", "prefix:N",
-        "border:WIDTH", "patch:SIZE", "full", "smm", several joined with +; a prompt; or a function
-        of the backbone.
+        simplest that is as good as the best, by one standard error, and never worse there than a
+        linear probe; nothing else is then to be set), "queries:N", "shallow:N", "deep:N",
+        "prefix:N", "border:WIDTH", "patch:SIZE", "full", "smm", several joined with +; a prompt;
+        or a function of the backbone.
     out: a folder for prompt.vpt, metrics.json and pictures.
     readout: "linear" (a new classifier that starts from the probe), "identity" (the model's own
         classes, by name), "map:HOW" (a `LabelMap` from the model's own classes: random, frequency,

@@ -175,13 +175,13 @@ def _taught(
     progress: whether to show how far it is.
     """
     kept = trial.kept.joined(others)
-    made: list[Candidate] = []
+    known, made = trial.made, list[Candidate]()
     sets = _sets(trial, before, bool(others.memories))
     for time in range(1, TIMES + 1):
         both = torch.cat([told, guessed(trial, others)], 1)
         again = Again(kept, both, TAUGHT if time == TIMES else f"{TAUGHT} ({time})")
         made = learn_again(trial, again, sets, seed + time, progress)
-        trial.made += made
+        trial.made = [*known, *made]  # of an earlier time only the guesses count
     return _better(trial, before, made)
 
 
