@@ -31,18 +31,18 @@ from vpt.report.progress import progress_bar
 
 # -- configuration -----------------------------------------------------------------------
 SCHEDULE = {
-    "steps": 800,
+    "steps": 3000,
     "batch": 256,
-    "lr": 1.5e-3,
+    "lr": 5e-4,
     "weight_decay": 0.05,
     "warmup": 100,
-    "decay": 0.5,
+    "decay": 0.8,
 }
 PRECISION, LABEL_SMOOTHING = "bf16", 0.1
 PIECE, AT_ONCE = 1000, 50  # examples of a file, and of one forward of the teacher
 WHOLE, PARTS, LABELS = 1.0, 0.5, 0.2  # weights of the losses
 # share of the patches left out, and the share of the steps, the last ones, that see all of them
-PATCH_DROP, LAST = 0.5, 0.05
+PATCH_DROP, LAST = 0.5, 0.1
 # ---
 
 
@@ -166,7 +166,7 @@ def parsed(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("runs/distil"))
     parser.add_argument("--pieces", type=Path, help="the teacher's answers; OUT/pieces otherwise")
     parser.add_argument(
-        "--pictures", type=int, default=8000, help="or clips, of each class alike, for the teacher"
+        "--pictures", type=int, default=40000, help="or clips, of each class alike, for the teacher"
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, default=SCHEDULE["steps"])
