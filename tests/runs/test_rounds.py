@@ -18,7 +18,8 @@ from vpt.runs import again, rounds, unlabelled
 from vpt.runs.again import Again, learn_again
 from vpt.runs.candidates import Trial, choose_among
 from vpt.runs.choosing import calibrated, folds_of, losses_of
-from vpt.runs.guessing import aligned, guessed, trust
+from vpt.runs.doubting import explained
+from vpt.runs.guessing import aligned, guessed, said_of_held_out, trust
 from vpt.runs.kept import keep
 from vpt.runs.likeness import alike
 from vpt.runs.nested import said_to_members
@@ -151,6 +152,24 @@ def test_no_member_doubts_a_label_by_labels_that_judge_it() -> None:
     other = said_to_members(trial, 0, progress=False)
     assert torch.allclose(other[0], found[0], atol=1e-6)
     assert not torch.allclose(other[1], found[1], atol=1e-3)
+
+
+@pytest.mark.parametrize("taken", [False, True])
+def test_labels_are_doubted_as_if_some_were_wrong_only_where_it_is_worth_it(
+    taken: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rounds, "no_worse", lambda *_: taken)
+    trial, _ = first_round()
+    trial.kept.y[:3] = (trial.kept.y[:3] + 1) % 3
+    chosen = choose_among(trial, 0, progress=False)
+    known = list(trial.made)
+    found = go_on(trial, chosen, None, True, 0, False)
+    trial.made = known
+    said = said_of_held_out(trial)
+    wanted, _ = explained(said, trial.kept.y, trial.tested, expected=taken)
+    assert found.doubts is not None
+    assert torch.allclose(found.doubts.shares, wanted)
+    assert ("labels weighed" in found.chosen.name) == taken
 
 
 def test_with_two_examples_of_a_class_labels_are_not_weighed() -> None:
@@ -313,7 +332,10 @@ def test_a_folder_of_other_things_is_not_learned_from() -> None:
     ]
 
 
-def test_wrong_labels_are_listed_and_weighed(tmp_path: Path) -> None:
+def test_wrong_labels_are_listed_and_weighed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rounds, "no_worse", lambda *_: True)
     clean = colours(90)
     told = clean.targets
     wrong = range(0, 90, 7)

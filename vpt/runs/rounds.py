@@ -67,7 +67,7 @@ def go_on(
         return Rounds(chosen, None, notes)
     y, notes = trial.kept.y, []
     said, features = said_of_held_out(trial), trial.features("cls")
-    doubts = doubts_of(said, y, trial.tested, features, expected=noisy)
+    doubts = shown = doubts_of(said, y, trial.tested, features)
     told = _told(trial)
     if noisy and len(trial.folds) < 3:
         notes.append("labels could not be weighed: a class has fewer than three examples")
@@ -78,14 +78,15 @@ def go_on(
         trial.made += made
         chosen, note = _better(trial, chosen, made)
         notes.append(f"labels by how far they are believed: {note}")
-        told = weighed if CLEANED in chosen.name else told
+        if CLEANED in chosen.name:  # only then are they known to be worth doubting so much
+            told, shown = weighed, doubts_of(said, y, trial.tested, features, expected=True)
     if unlabelled is not None:
         others, which = _pass(trial, unlabelled, progress)
         note = "too few, so they are not used"
         if others is not None:
             chosen, note = _taught(trial, chosen, others, told, seed, progress)
         notes.append(f"{which}: {note}")
-    return Rounds(_sure(trial, chosen, doubts) if noisy else chosen, doubts, notes)
+    return Rounds(_sure(trial, chosen, doubts) if noisy else chosen, shown, notes)
 
 
 def _told(trial: Trial) -> Tensor:
