@@ -4,7 +4,7 @@ label does to the answers to others.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -39,20 +39,24 @@ class Doubts:
         return self.shares.argmax(1)
 
 
-def doubts_of(
-    said: Tensor, y: Tensor, tested: Tensor, features: Tensor, expected: bool = False
-) -> Doubts:
+def doubts_of(said: Tensor, y: Tensor, tested: Tensor, features: Tensor) -> Doubts:
     """Labels weighed against what was said of their examples, and by what they do to others.
 
     said: shares of classes, by what did not see the label `[m,C]`.
     y: labels `[m]`.
     tested: of which examples something was said `[m]`; others are trusted.
     features: of the examples `[m,F]`.
-    expected: as for `explained`.
     """
-    shares, confusion = explained(said, y, tested, expected)
+    shares, confusion = explained(said, y, tested)
     right = shares.gather(1, y[:, None])[:, 0]
     return Doubts(shares, right, confusion, pulls(features, y, said.shape[1]))
+
+
+def expecting(doubts: Doubts, said: Tensor, y: Tensor, tested: Tensor) -> Doubts:
+    """The same doubts where wrong labels are expected. What a label does to others stays."""
+    shares, confusion = explained(said, y, tested, expected=True)
+    right = shares.gather(1, y[:, None])[:, 0]
+    return replace(doubts, shares=shares, right=right, confusion=confusion)
 
 
 def explained(

@@ -17,7 +17,7 @@ from vpt.metrics.calibrating import best_slope
 from vpt.runs.again import Again, learn_again
 from vpt.runs.candidates import Trial, sets_of
 from vpt.runs.choosing import Candidate, Chosen, averaged, choose, no_worse
-from vpt.runs.doubting import Doubts, doubts_of, explained
+from vpt.runs.doubting import Doubts, doubts_of, expecting, explained
 from vpt.runs.guessing import guessed, said_of_held_out
 from vpt.runs.kept import BUDGET, Kept, keep
 from vpt.runs.likeness import alike
@@ -66,8 +66,8 @@ def go_on(
             notes.append("nothing could be held out, so that the unlabelled examples are not used")
         return Rounds(chosen, None, notes)
     y, notes = trial.kept.y, []
-    said, features = said_of_held_out(trial), trial.features("cls")
-    doubts = shown = doubts_of(said, y, trial.tested, features)
+    said = said_of_held_out(trial)
+    doubts = shown = doubts_of(said, y, trial.tested, trial.features("cls"))
     told = _told(trial)
     if noisy and len(trial.folds) < 3:
         notes.append("labels could not be weighed: a class has fewer than three examples")
@@ -79,7 +79,7 @@ def go_on(
         chosen, note = _better(trial, chosen, made)
         notes.append(f"labels by how far they are believed: {note}")
         if CLEANED in chosen.name:  # only then are they known to be worth doubting so much
-            told, shown = weighed, doubts_of(said, y, trial.tested, features, expected=True)
+            told, shown = weighed, expecting(doubts, said, y, trial.tested)
     if unlabelled is not None:
         others, which = _pass(trial, unlabelled, progress)
         note = "too few, so they are not used"
@@ -179,8 +179,7 @@ def _taught(
     known, made = trial.made, list[Candidate]()
     sets = _sets(trial, before, bool(others.memories))
     for time in range(1, TIMES + 1):
-        both = torch.cat([told, guessed(trial, others)], 1)
-        again = Again(kept, both, TAUGHT if time == TIMES else f"{TAUGHT} ({time})")
+        again = Again(kept, torch.cat([told, guessed(trial, others)], 1), TAUGHT)
         made = learn_again(trial, again, sets, seed + time, progress)
         trial.made = [*known, *made]  # of an earlier time only the guesses count
     return _better(trial, before, made)
