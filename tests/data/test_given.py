@@ -110,6 +110,7 @@ def test_what_reads_files_gives_the_same(photo: Path) -> None:
     ("given", "inputs", "words"),
     [
         (3, PICTURES, "Found int; needed are paths"),
+        ("", PICTURES, "Found a path without a name"),
         ([{}], SOUND, 'a mapping without "array"'),
         ([{}], PICTURES, "dict, and this run takes pictures"),
         (np.zeros((4, 5, 6, 7, 8)), PICTURES, r"shape \[5, 6, 7, 8\]|a picture is \[H,W,C\]"),

@@ -139,7 +139,7 @@ def adapt(
         typer.Option(help="auto: a file of queries learned beforehand, where they begin"),
     ] = None,
     unlabelled: Annotated[
-        Path | None,
+        str | None,
         typer.Option(help="auto: a folder of files without labels, to be learned from, too"),
     ] = None,
     noisy: Annotated[

@@ -135,7 +135,9 @@ def refuse_inside(out: str | Path | None, *data: object) -> None:
     """
     places = [one.path if isinstance(one, Source) else one for one in data]
     for place in places:
-        if out is not None and isinstance(place, (str, Path)) and is_within(out, place):
+        # a path without a name ("") is refused where it is read
+        named = isinstance(place, (str, Path)) and str(place)
+        if out is not None and named and is_within(out, named):
             raise TrainingError(
                 f"{out} lies inside the data, {place}: the run's own files would be read as"
                 " examples. Choose another out=…."
