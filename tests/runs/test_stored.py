@@ -13,10 +13,11 @@ import pytest
 import soundfile
 import torch
 from families import open_tiny
-from helpers import colours, planted_model, table, write_images
+from helpers import colours, pictures, planted_model, table, write_images
 
 import vpt
 from vpt.data import read_parts
+from vpt.data.joining import appended
 from vpt.errors import StoreError, TrainingError
 from vpt.runs.kept import keep
 from vpt.runs.store import FACTS, Store
@@ -83,6 +84,19 @@ def test_windows_and_files_of_sound(tmp_path: Path) -> None:
         assert len(store) == before == len(live.clips)
     torch.testing.assert_close(found.features, live.features, **SAME)
     assert torch.equal(found.clips, live.clips)
+
+
+def test_parts_that_are_put_together_are_known_by_their_files(tmp_path: Path) -> None:
+    backbone = open_tiny("timm ViT")
+    data = write_images(tmp_path / "photos/train", per_class=6).parent
+    pictures(data / "val", colours(12, 1, size=40))
+    parts = [read_parts(data, backbone.inputs, name) for name in ("train", "val")]
+    with stored(tmp_path / "s", backbone) as store:
+        for part in parts:
+            keep(backbone, part)
+        before = len(store)
+        keep(backbone, appended(*parts))
+        assert len(store) == before == sum(map(len, parts))
 
 
 def test_a_run_with_a_store_is_the_run_without(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from families import open_tiny
@@ -11,6 +12,7 @@ from helpers import colours, pictures
 
 import vpt
 from vpt.errors import DataError, TrainingError
+from vpt.runs import transductive
 from vpt.runs.transductive import predict_adapted
 from vpt.training import side_by_side
 
@@ -21,10 +23,11 @@ def _few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(side_by_side, "FEWEST", 10)
 
 
-def a_run(root: Path) -> Path:
+def a_run(root: Path, **told: Any) -> Path:
     pictures(root / "data/train", colours(18))
     pictures(root / "data/test", colours(12, 2))
-    vpt.adapt(root / "data", open_tiny("timm ViT"), out=root / "run", progress=False).model.close()
+    told |= {"out": root / "run", "progress": False}
+    vpt.adapt(root / "data", open_tiny("timm ViT"), **told).model.close()
     return root / "run"
 
 
@@ -43,6 +46,30 @@ def test_files_are_classified_by_what_learned_from_them(
     same = predict_adapted(run, one_by_one, 2, backbone=open_tiny("timm ViT"))
     assert [one.probabilities for one in same] == [one.probabilities for one in found]
     assert (run / "prompt.vpt").read_bytes() == before
+
+
+def test_what_the_run_learned_from_without_labels_is_learned_from_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    more = pictures(tmp_path / "more", colours(20, 5), flat=True)
+    run = a_run(tmp_path, unlabelled=more)
+    files = pictures(tmp_path / "new", colours(20, 6), flat=True)
+
+    def said(given: Path) -> str:
+        predict_adapted(run, given, backbone=open_tiny("timm ViT"), progress=True)
+        return " ".join(capsys.readouterr().err.split())
+
+    heard = said(files)
+    assert "(20 to learn from)" in heard
+    assert "without labels is learned from again, too (20)" in heard
+    assert "40 examples without labels" in heard
+    assert "has nothing beside these files" in said(more)
+    monkeypatch.setattr(transductive, "MOST", 30)
+    assert "is learned from again, too (10)" in said(files)
+    monkeypatch.setattr(transductive, "MOST", 20)
+    assert "is left out: the files are enough" in said(files)
+    shutil.move(more, tmp_path / "elsewhere")
+    assert "is not there any more, and left out" in said(files)
 
 
 def test_the_tested_files_themselves_may_be_classified_so(tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def joined(
     labels = [y + shift for part, shift in zip(members, shifts, strict=False) for y in part.targets]
     groups = [t for t, part in enumerate(members) for _ in range(len(part))]
     return Examples(
-        _Joined(members),
+        Joined(members),
         labels,
         every,
         groups=groups,
@@ -85,7 +85,7 @@ def appended(first: Examples, second: Examples) -> Examples:
     together = any(part.together is not None for part in parts)
     grouped = [part.grouped for part in parts]
     return Examples(
-        _Joined(parts),
+        Joined(parts),
         [y for part in parts for y in part.targets],
         first.classes,
         groups=None if None in grouped else [g for own in grouped for g in own or ()],
@@ -98,7 +98,7 @@ def appended(first: Examples, second: Examples) -> Examples:
     )
 
 
-class _Joined:
+class Joined:
     """index → raw input of the part that it falls into, which keeps its windows."""
 
     def __init__(self, members: Sequence[Examples]) -> None:
@@ -106,16 +106,17 @@ class _Joined:
         self.starts = [0, *accumulate(len(part) for part in members)]
 
     def __call__(self, index: int, window: int | None = None, /) -> RawInput:
-        part, place = self._find(index)
+        part, place = self.find(index)
         if isinstance(part.get, InWindows):
             return part.get(place, window)
         return part.get(place)
 
     def windows(self, index: int, /) -> list[int]:
-        part, place = self._find(index)
+        part, place = self.find(index)
         return part.get.windows(place) if isinstance(part.get, InWindows) else [0]
 
-    def _find(self, index: int) -> tuple[Examples, int]:
+    def find(self, index: int) -> tuple[Examples, int]:
+        """(The part that it falls into, its index there)."""
         t = bisect_right(self.starts, index) - 1
         return self.members[t], self.members[t].indices[index - self.starts[t]]
 

@@ -162,7 +162,7 @@ def adapt(
             if start is not None:
                 source.start = load_queries(start, backbone)
                 parts.notes.append(f"queries begin as those in {start}")
-            source.told = told_again(data, read, aims, store, start)
+            source.told = told_again(data, read, aims, store, start, unlabelled)
             if unlabelled is not None:
                 source.unlabelled = beside(
                     unlabelled, backbone.inputs, parts, recipe.seed, skip_bad, progress

@@ -124,7 +124,10 @@ def _time(backbone: Backbone, data: Data, source: Labelled) -> tuple[float, str]
     kept, once, inputs = time_pass(backbone, data, blocks, [others] if others is not None else [])
     members, classes = len(source.folds) + 1, len(data.classes)
     own = [source.examples]
-    rounds = [own] * (1 + source.noisy) + ([[*own, others]] * TIMES if others is not None else [])
+    # labels are doubted by what sees neither of two folds, which is as dear as two rounds
+    rounds = [own] * (4 if source.noisy else 1) + (
+        [[*own, others]] * TIMES if others is not None else []
+    )
     learning = 0.0
     if not source.probe_only:
         reads = queries.reads if queries is not None and kept.memories else 0

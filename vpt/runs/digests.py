@@ -8,6 +8,7 @@ from torch import Tensor
 
 from vpt.data import Examples
 from vpt.data.files import Files, Windows
+from vpt.data.joining import Joined
 from vpt.data.readers import RawInput
 
 
@@ -29,11 +30,14 @@ def alike_keys(*several: Examples) -> list[list[bytes]]:
 
 def _of_bytes(heard: Examples, i: int) -> bytes | None:
     """Of a file its bytes and the window; None for anything else."""
-    get, index = heard.get, heard.indices[i]
-    if isinstance(get, Windows) and isinstance(get.get, Files):
-        file, window = get.places[index]
-        return of_file(get.get, file, window)
-    return of_file(get, index, 0) if isinstance(get, Files) else None
+    get, index, window = heard.get, heard.indices[i], 0
+    if isinstance(get, Windows):
+        index, window = get.places[index]
+        get = get.get
+    while isinstance(get, Joined):
+        part, index = get.find(index)
+        get = part.get
+    return of_file(get, index, window) if isinstance(get, Files) else None
 
 
 def of_file(files: Files, index: int, window: int) -> bytes | None:

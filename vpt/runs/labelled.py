@@ -64,7 +64,12 @@ def learned_from(
 
 
 def told_again(
-    data: object, read: Config, learn: Config, store: str | Path | None, start: str | Path | None
+    data: object,
+    read: Config,
+    learn: Config,
+    store: str | Path | None,
+    start: str | Path | None,
+    unlabelled: object,
 ) -> Config:
     """By what the same can be learned again, in plain values.
 
@@ -73,13 +78,16 @@ def told_again(
     learn: what it was told.
     store: of features.
     start: a file of queries.
+    unlabelled: as for `vpt.adapt`; "" stands for what has no path.
     """
     path = str(data.path.resolve()) if isinstance(data, Source) else None
     place = str(Path(store).resolve()) if store is not None else None
     begun = str(start) if start is not None else None
     if start is not None and is_there(Path(start)):  # and not one of a hub
         begun = str(Path(start).resolve())
-    return {"data": path, "store": place, "start": begun, "read": read, "learn": learn}
+    besides = str(Path(unlabelled).resolve()) if isinstance(unlabelled, (str, Path)) else ""
+    again = {"data": path, "store": place, "start": begun, "read": read, "learn": learn}
+    return again | {"unlabelled": besides if unlabelled is not None else None}
 
 
 def refuse_told(

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vpt.backbones import Backbone
-from vpt.data import Data, load_data
+from vpt.data import Data, Examples, load_data
+from vpt.data.joining import appended
 from vpt.errors import DataError, PromptFileError, TrainingError
 from vpt.errors.places import is_file, is_there
 from vpt.files import load
@@ -18,8 +19,8 @@ from vpt.runs.automatic import learn_automatically
 from vpt.runs.labelled import learned_from
 from vpt.runs.predicting import Prediction, predict
 from vpt.runs.stored import stored
-from vpt.runs.unlabelled import read_unlabelled
-from vpt.sites import Config
+from vpt.runs.unlabelled import MOST, read_unlabelled
+from vpt.sites import Config, InputsLike
 from vpt.training.folders import METRICS
 
 
@@ -33,8 +34,8 @@ def predict_adapted(
     dtype: str | None = None,
     progress: bool = False,
 ) -> list[Prediction]:
-    """Classify files with what the run chose, learned again from its labelled data and from these
-    files without labels. The run itself stays as it is.
+    """Classify files with what the run chose, learned again from its labelled data, from these
+    files, and from what it had without labels besides. The run itself stays as it is.
 
     run: a run's folder of prompt "auto", whose data are still where they were.
     inputs: as for `vpt.predict`; at least a few dozen, of the classes of the run.
@@ -59,8 +60,6 @@ def predict_adapted(
             source.start = load_queries(told["start"], opened)
         parts = {name: part for name, part in data.parts.items() if name != "test"}
         found = read_unlabelled(inputs, opened.inputs, parts, progress=progress)
-        source.unlabelled = found.examples
-        data.test = None
         for note in [*found.notes, *found.careful]:
             notice(f"noted: {note}.", shown=progress)
         notice(
@@ -68,11 +67,43 @@ def predict_adapted(
             f" classified ({len(found.examples):,} to learn from).",
             shown=progress,
         )
+        source.unlabelled = found.examples
+        if told.get("unlabelled") is not None:  # of the run itself
+            parts = data.parts | {"": found.examples}  # a test file in there is not asked for
+            seed = told["read"]["seed"]
+            source.unlabelled, note = _besides(told["unlabelled"], opened.inputs, parts, seed)
+            notice(f"noted: {note}.", shown=progress)
+        data.test = None
         learned = learn_automatically(opened, data, source, told["read"]["seed"], progress)
     try:
         return predict(learned.model, inputs, top_k, progress=progress)
     finally:
         learned.model.close()
+
+
+def _besides(
+    place: str, inputs: InputsLike, parts: dict[str, Examples], seed: int
+) -> tuple[Examples, str]:
+    """(The files that are classified, and what the run learned from without labels, as far as it is
+    still there and there is room; a sentence on that.)
+
+    place: where that was; "" for what was handed over.
+    parts: the labelled examples by part, and as "" the files that are classified.
+    """
+    files, own = parts[""], "what the run itself learned from without labels"
+    if not place or not is_there(Path(place)):
+        return files, f"{own} is not there any more, and left out"
+    room = MOST - len(files)
+    if room <= 0:
+        return files, f"{own} is left out: the files are enough"
+    try:
+        found = read_unlabelled(
+            place, inputs, parts, seed=seed, most=room, skip_bad=True, progress=False
+        )
+    except DataError:  # nothing is new, or nothing can be read any more
+        return files, f"{own} has nothing beside these files"
+    both = appended(files, found.examples)
+    return both, f"{own} is learned from again, too ({len(found.examples):,})"
 
 
 def _data(told: Config, backbone: Backbone, classes: list[str] | None, progress: bool) -> Data:

@@ -40,34 +40,38 @@ def read_unlabelled(
     parts: Mapping[str, Examples],
     *,
     seed: int = 0,
+    most: int | None = None,
     skip_bad: bool = False,
     progress: bool = True,
 ) -> Unlabelled:
-    """Read what is to be learned from without labels: at most `MOST`, drawn by the seed.
+    """Read what is to be learned from without labels, or as many as `most`, drawn by the seed.
 
     source: a folder (all files in it, whatever their folders are called), or anything else that
         `vpt.predict` takes; of `Examples` the labels are not looked at.
     inputs: what the backbone takes.
     parts: the labelled examples, by part. What is among them already, byte for byte, is left out.
     seed: of the draw.
+    most: how many; `MOST` by default.
     skip_bad: go on without files that cannot be used.
     progress: whether a bar is shown.
 
     Raises `DataError` where nothing is left, `BadFilesError` listing all files that cannot be used,
     unless `skip_bad`.
     """
+    most = MOST if most is None else most
     if isinstance(source, Examples):
         skipped: list[tuple[str, str]] = []
-        found, there = _drawn(_bare(source), seed), len(source)
+        found, there = _bare(source), len(source)
+        found = found.subset(_some(there, seed, most))
     else:
         things = list(all_given(source, inputs))
         there = len(things)
-        things = [things[i] for i in _some(there, seed)]
+        things = [things[i] for i in _some(there, seed, most)]
         found, skipped = _read(things, inputs, skip_bad, progress)
     notes = []
-    if there > MOST:
+    if there > most:
         notes.append(
-            f"of {there:,} unlabelled examples {MOST:,}, drawn with seed {seed}, are learned from"
+            f"of {there:,} unlabelled examples {most:,}, drawn with seed {seed}, are learned from"
         )
     fresh, met = _fresh(found, parts)
     careful = _of_test(met)
@@ -115,12 +119,12 @@ def _refuse_class(folder: Path, data: Data) -> None:
         )
 
 
-def _some(count: int, seed: int) -> list[int]:
-    """Which of so many: all, or `MOST`, in order."""
-    if count <= MOST:
+def _some(count: int, seed: int, most: int) -> list[int]:
+    """Which of so many: all, or as many as `most`, in order."""
+    if count <= most:
         return list(range(count))
     order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
-    return sorted(order[:MOST].tolist())
+    return sorted(order[:most].tolist())
 
 
 def _bare(examples: Examples) -> Examples:
@@ -137,10 +141,6 @@ def _bare(examples: Examples) -> Examples:
         sample_rate=examples.sample_rate,
         indices=examples.indices,
     )
-
-
-def _drawn(examples: Examples, seed: int) -> Examples:
-    return examples.subset(_some(len(examples), seed))
 
 
 def _read(
