@@ -104,9 +104,7 @@ def _called(value: object, number: int) -> str:
 
 def _flat(given: object, inputs: InputsLike) -> Iterator[object]:
     """One thing after the other: a path, a picture, an array of one, or a mapping."""
-    if (
-        isinstance(given, str) and not given
-    ):  # an unset variable of a shell; as a path it would be the current folder
+    if isinstance(given, str) and not given:  # as a path it would be the current folder
         raise DataError("Found a path without a name; needed is a file or a folder.")
     if isinstance(given, (str, Path)):
         yield from _files(Path(given), inputs)

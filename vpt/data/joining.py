@@ -106,12 +106,14 @@ class Joined:
         self.starts = [0, *accumulate(len(part) for part in members)]
 
     def __call__(self, index: int, window: int | None = None, /) -> RawInput:
+        """The raw input, of a window where the part has several."""
         part, place = self.find(index)
         if isinstance(part.get, InWindows):
             return part.get(place, window)
         return part.get(place)
 
     def windows(self, index: int, /) -> list[int]:
+        """The windows of an example, as its part numbers them."""
         part, place = self.find(index)
         return part.get.windows(place) if isinstance(part.get, InWindows) else [0]
 

@@ -125,9 +125,8 @@ def _time(backbone: Backbone, data: Data, source: Labelled) -> tuple[float, str]
     members, classes = len(source.folds) + 1, len(data.classes)
     own = [source.examples]
     # labels are doubted by what sees neither of two folds, which is as dear as two rounds
-    rounds = [own] * (4 if source.noisy else 1) + (
-        [[*own, others]] * TIMES if others is not None else []
-    )
+    rounds = [own] * (4 if source.noisy else 1)
+    rounds += [[*own, others]] * TIMES if others is not None else []
     learning = 0.0
     if not source.probe_only:
         reads = queries.reads if queries is not None and kept.memories else 0

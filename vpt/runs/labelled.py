@@ -85,9 +85,11 @@ def told_again(
     begun = str(start) if start is not None else None
     if start is not None and is_there(Path(start)):  # and not one of a hub
         begun = str(Path(start).resolve())
-    besides = str(Path(unlabelled).resolve()) if isinstance(unlabelled, (str, Path)) else ""
-    again = {"data": path, "store": place, "start": begun, "read": read, "learn": learn}
-    return again | {"unlabelled": besides if unlabelled is not None else None}
+    besides = None if unlabelled is None else ""
+    if isinstance(unlabelled, (str, Path)):
+        besides = str(Path(unlabelled).resolve())
+    again = {"data": path, "store": place, "start": begun, "unlabelled": besides}
+    return again | {"read": read, "learn": learn}
 
 
 def refuse_told(
@@ -143,9 +145,9 @@ def refuse_inside(out: str | Path | None, *data: object) -> None:
     """
     places = [one.path if isinstance(one, Source) else one for one in data]
     for place in places:
-        # a path without a name ("") is refused where it is read
-        named = isinstance(place, (str, Path)) and str(place)
-        if out is not None and named and is_within(out, named):
+        if out is None or not isinstance(place, (str, Path)) or not str(place):
+            continue  # a path without a name is refused where it is read
+        if is_within(out, place):
             raise TrainingError(
                 f"{out} lies inside the data, {place}: the run's own files would be read as"
                 " examples. Choose another out=…."
